@@ -6,7 +6,7 @@
 
 use http::Method;
 use moongate::config::{EndpointEntry, KindEntry, Upstream};
-use moongate::upstream::{BALANCE, Cluster, RequestView, Tried};
+use moongate::upstream::{BALANCE, Cluster, RequestView, TriedEndpoints};
 use moongate_config::{Place, Placed, Settings, Value, ValueKind};
 use moongate_sdk::Request;
 
@@ -32,7 +32,7 @@ fn measure(cluster: &Cluster) -> f64 {
             headers: &headers,
         };
         let key = cluster.key(&request);
-        let _ = std::hint::black_box(cluster.pick(&key, &Tried::new(), std::time::Duration::ZERO));
+        let _ = std::hint::black_box(cluster.pick(&key, &TriedEndpoints::new(), std::time::Duration::ZERO));
     }
     cpu().saturating_sub(started) as f64 / f64::from(ROUNDS)
 }

@@ -20,7 +20,7 @@
 //! - [`server`]: the process.
 //! - [`cli`], [`demo`]: the command, and the backends of `moongate demo`.
 
-pub mod acme;
+mod acme;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -30,11 +30,11 @@ pub mod net;
 pub mod plugin;
 pub mod proxy;
 pub mod route;
-pub mod runtime;
+mod runtime;
 pub mod server;
 pub mod snapshot;
-pub mod telemetry;
-pub mod tls;
+mod telemetry;
+mod tls;
 pub mod tunnel;
 pub mod upstream;
 pub mod websocket;

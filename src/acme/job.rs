@@ -28,13 +28,13 @@ pub struct Job {
 }
 
 /// A loaded certificate, for use once its configuration is applied.
-pub struct Prepared {
+pub struct PreparedJob {
     job: Arc<Job>,
     /// The stored certificate, and whether it covers exactly the configured names.
     kept: Option<(KeyedCertificate, bool)>,
 }
 
-impl Prepared {
+impl PreparedJob {
     /// Puts the stored certificate in use; to be called before listeners accept.
     pub fn commit(self) {
         let Self { job, kept } = self;
@@ -72,14 +72,14 @@ impl Job {
         &self.settings
     }
 
-    /// Loads the stored certificate and checks the folder, without side effects; see [`Prepared::commit`].
+    /// Loads the stored certificate and checks the folder, without side effects; see [`PreparedJob::commit`].
     /// Blocks on the disk.
     ///
     /// # Errors
     /// The folder is not writable, or a stored certificate cannot be read; at the folder's place.
-    pub fn prepare(self: &Arc<Self>) -> Result<Prepared, Problem> {
+    pub fn prepare(self: &Arc<Self>) -> Result<PreparedJob, Problem> {
         if self.slot.get().is_some() {
-            return Ok(Prepared { job: Arc::clone(self), kept: None });
+            return Ok(PreparedJob { job: Arc::clone(self), kept: None });
         }
         storage::check(&self.settings).map_err(|error| {
             let folder = self.settings.storage.display();
@@ -92,7 +92,7 @@ impl Job {
                 .help("make the file readable, or move it away to request a new certificate")
                 .at(&self.place)
         })?;
-        Ok(Prepared { job: Arc::clone(self), kept })
+        Ok(PreparedJob { job: Arc::clone(self), kept })
     }
 
     fn serve(&self, key: Arc<CertifiedKey>, validity: Option<Validity>, issued: u64) {

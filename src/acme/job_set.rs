@@ -27,20 +27,20 @@ impl Jobs {
 }
 
 /// Collects the certificates while a configuration is compiled.
-pub struct JobSetBuilder<'a> {
+pub(crate) struct JobSetBuilder<'a> {
     prior: &'a [Arc<Job>],
     jobs: Jobs,
 }
 
 impl<'a> JobSetBuilder<'a> {
     /// A builder that reuses certificates of the generation in use.
-    pub fn after(prior: Option<&'a Jobs>) -> Self {
+    pub(crate) fn after(prior: Option<&'a Jobs>) -> Self {
         let challenges = prior.map(|prior| Arc::clone(&prior.challenges)).unwrap_or_default();
         Self { prior: prior.map_or(&[], |prior| &prior.list), jobs: Jobs { list: Vec::new(), challenges } }
     }
 
     /// The pending challenges.
-    pub fn challenges(&self) -> &Arc<Challenges> {
+    pub(crate) fn challenges(&self) -> &Arc<Challenges> {
         &self.jobs.challenges
     }
 
@@ -49,7 +49,7 @@ impl<'a> JobSetBuilder<'a> {
     ///
     /// # Errors
     /// Every invalid setting, with its place.
-    pub fn add(&mut self, written: &Placed<config::Acme>) -> Result<Arc<Job>, Problems> {
+    pub(crate) fn add(&mut self, written: &Placed<config::Acme>) -> Result<Arc<Job>, Problems> {
         let settings = Settings::read(written)?;
         if let Some(same) = self.jobs.list.iter().find(|job| *job.settings == settings) {
             return Ok(Arc::clone(same));
@@ -74,7 +74,7 @@ impl<'a> JobSetBuilder<'a> {
     }
 
     /// All collected certificates.
-    pub fn finish(self) -> Jobs {
+    pub(crate) fn finish(self) -> Jobs {
         self.jobs
     }
 }

@@ -19,7 +19,5 @@ mod renewal_loop;
 mod settings;
 mod storage;
 
-pub use failure::Reason;
-pub use job::{Job, Prepared};
-pub use job_set::{JobSetBuilder, Jobs};
-pub use settings::Settings;
+pub(crate) use job::{Job, PreparedJob};
+pub(crate) use job_set::{JobSetBuilder, Jobs};

@@ -162,7 +162,7 @@ fn read_url(url: &str) -> Result<(String, Uri), String> {
 /// The listener that is assumed when none is given: the first one that accepts such a request.
 fn default_listener(snapshot: &Snapshot, secure: bool) -> &str {
     let has_tls =
-        |listener: &Listener| listener.protocols.as_ref().is_some_and(|greeting| greeting.tls.is_some());
+        |listener: &Listener| listener.protocols.as_ref().is_some_and(|protocols| protocols.tls.is_some());
     let listeners = &snapshot.listeners;
     let fitting = listeners.iter().find(|listener| has_tls(listener) == secure);
     fitting.or(listeners.first()).map_or("", |listener| &*listener.name)

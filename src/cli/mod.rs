@@ -10,7 +10,7 @@ mod reload;
 
 use crate::config;
 use crate::diagnostics::Color;
-use crate::server::{self, Failed};
+use crate::server::{self, StartError};
 use crate::snapshot::{self, Kinds};
 use crate::telemetry::process_log::{self, LogColor};
 use check::ExplainArguments;
@@ -204,15 +204,15 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     match command {
         Command::Run { file, .. } => match signals {
             Ok(signals) => exit_code_of(server::run(file.path(), kinds, signals, color(), |_| {})),
-            Err(error) => {
-                exit_code_of(Err(Failed::Process(format!("signal handlers cannot be installed: {error}"))))
-            }
+            Err(error) => exit_code_of(Err(StartError::Process(format!(
+                "signal handlers cannot be installed: {error}"
+            )))),
         },
         Command::Demo(file) => match signals {
             Ok(signals) => demo::main(file.path(), kinds, signals),
-            Err(error) => {
-                exit_code_of(Err(Failed::Process(format!("signal handlers cannot be installed: {error}"))))
-            }
+            Err(error) => exit_code_of(Err(StartError::Process(format!(
+                "signal handlers cannot be installed: {error}"
+            )))),
         },
         Command::Check { file, print, explain, headers, listener, client } => {
             let explain_arguments =
@@ -227,15 +227,15 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
 }
 
 /// The exit code of a gateway that served.
-fn exit_code_of(outcome: Result<(), Failed>) -> ExitCode {
+fn exit_code_of(outcome: Result<(), StartError>) -> ExitCode {
     process_log::flush(LAST_LINES);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed::Config(report)) => {
+        Err(StartError::Config(report)) => {
             print_error(&report);
             ExitCode::from(BAD_CONFIG)
         }
-        Err(Failed::Process(problem)) => {
+        Err(StartError::Process(problem)) => {
             print_error(&format!("error: {problem}\n"));
             ExitCode::from(FAILED)
         }

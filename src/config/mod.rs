@@ -31,4 +31,4 @@ pub use resolver_kind::ResolverKind;
 pub use schema::{KindTable, schema};
 pub use server::*;
 pub use via::Via;
-pub use websocket::{Exceed, InvalidFrames, OnEndpointLoss, PerClient, PerKey, Stay, WebSocket};
+pub use websocket::{Exceed, ExistingTunnels, InvalidFrames, OnEndpointLoss, PerClient, PerKey, WebSocket};

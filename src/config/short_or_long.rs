@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 #[derive(Deserialize)]
 #[serde(rename = "$shape a kind's name, or a mapping with `kind`")]
-enum Written {
+enum ShortOrLong {
     #[serde(rename = "scalar")]
     Name(Placed<String>),
     #[serde(rename = "map")]
@@ -29,9 +29,9 @@ struct Parts {
     settings: Settings,
 }
 
-impl Written {
+impl ShortOrLong {
     /// Takes `kind` and the entry's own settings out of the mapping.
-    fn parts(self, named: Named) -> Result<Parts, Problems> {
+    fn parts(self, named: NamedSchema) -> Result<Parts, Problems> {
         let mut value = match self {
             Self::Name(kind) => {
                 let place = kind.place.clone();
@@ -42,7 +42,7 @@ impl Written {
             Self::Full(value) => value,
         };
         let kind = take(&mut value, "kind");
-        let mut own = |key| if named == Named::Yes { take(&mut value, key) } else { None };
+        let mut own = |key| if named == NamedSchema::Yes { take(&mut value, key) } else { None };
         let (name, on_error, when, owned) = (own("name"), own("on_error"), own("when"), own("owned_headers"));
         let mut problems = Problems::default();
         let name = name.and_then(|name| problems.keep(name.read()));
@@ -64,7 +64,7 @@ impl Written {
 
 /// Whether `name`, `on_error`, `when` and `owned_headers` belong to the entry or to the kind's own settings.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Named {
+enum NamedSchema {
     Yes,
     No,
 }
@@ -78,7 +78,7 @@ fn take(value: &mut Value, key: &str) -> Option<Value> {
 impl<'de> Deserialize<'de> for KindEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Parts { kind, settings, .. } =
-            Written::deserialize(deserializer)?.parts(Named::No).map_err(raise)?;
+            ShortOrLong::deserialize(deserializer)?.parts(NamedSchema::No).map_err(raise)?;
         Ok(Self { kind, settings })
     }
 }
@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for KindEntry {
 impl<'de> Deserialize<'de> for PluginEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Parts { kind, name, on_error, when, owned_headers, settings } =
-            Written::deserialize(deserializer)?.parts(Named::Yes).map_err(raise)?;
+            ShortOrLong::deserialize(deserializer)?.parts(NamedSchema::Yes).map_err(raise)?;
         Ok(Self { kind, name, on_error, when, owned_headers, settings })
     }
 }

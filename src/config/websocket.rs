@@ -68,9 +68,9 @@ pub struct WebSocket {
     pub drain_window: Period,
     /// Keeps (`keep`) or drains (`drain`) the WebSockets of an unhealthy endpoint while another endpoint is healthy.
     /// Draining stops when the endpoint recovers. Default keep.
-    pub on_unhealthy: Stay,
+    pub on_unhealthy: ExistingTunnels,
     /// Keeps (`keep`) or drains (`drain`) WebSockets whose endpoint or route was removed or changed. Default keep.
-    pub on_reload: Stay,
+    pub on_reload: ExistingTunnels,
     /// Waits this long for the peer's Close before the transport is closed. `0s`: does not wait. Default 5s.
     pub close_timeout: Period,
     /// Closes the transport of a side that accepts no bytes for this long. `0s`: off. Default 1m.
@@ -110,8 +110,8 @@ impl Default for WebSocket {
             origins: None,
             invalid_frames: InvalidFrames::default(),
             drain_window: seconds(30),
-            on_unhealthy: Stay::default(),
-            on_reload: Stay::default(),
+            on_unhealthy: ExistingTunnels::default(),
+            on_reload: ExistingTunnels::default(),
             close_timeout: seconds(5),
             write_timeout: seconds(60),
             on_endpoint_loss: OnEndpointLoss::default(),
@@ -162,7 +162,7 @@ pub enum OnEndpointLoss {
 /// What happens to living connections when something behind them changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Stay {
+pub enum ExistingTunnels {
     /// The WebSockets continue.
     #[default]
     Keep,

@@ -1,6 +1,6 @@
 //! Tasks of automatic certificates: one per certificate, kept over reloads.
 
-use crate::acme::{Job, Prepared};
+use crate::acme::{Job, PreparedJob};
 use crate::runtime::supervision::{self, Backoff};
 use crate::snapshot::Snapshot;
 use moongate_config::Problems;
@@ -33,7 +33,7 @@ fn name(job: &Arc<Job>) -> usize {
 ///
 /// # Errors
 /// Every directory that cannot be used.
-pub(super) fn prepare(jobs: &[Arc<Job>]) -> Result<Vec<Prepared>, Problems> {
+pub(super) fn prepare(jobs: &[Arc<Job>]) -> Result<Vec<PreparedJob>, Problems> {
     let mut problems = Problems::default();
     let prepared =
         jobs.iter().filter_map(|job| problems.keep(job.prepare().map_err(Problems::from))).collect();

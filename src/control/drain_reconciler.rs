@@ -7,7 +7,7 @@
 
 use super::Live;
 use super::rebalance::Rebalances;
-use crate::config::{self, Stay};
+use crate::config::{self, ExistingTunnels};
 use crate::snapshot::Snapshot;
 use crate::tunnel::{Cause, Filter, Policy, Registry, TunnelView};
 use crate::upstream::{DrainingEndpoint, Leaving};
@@ -162,25 +162,29 @@ impl Drains {
 
     /// The group that a WebSocket is drained with; `None` if it may stay.
     fn group(&self, snapshot: &Snapshot, seen: TunnelView<'_>) -> Option<Group> {
-        let policy = |choose: fn(&Policy) -> Stay| self.policies.get(seen.route).map(|policy| choose(policy));
-        let leaves = self.leaving.get(&seen.endpoint).is_some_and(|leaver| match leaver.why {
-            Leaving::Marked | Leaving::Operator => true,
-            // A reload closes no connection unless the route demands it, and neither does a DNS response that
-            // omits an address.
-            Leaving::Removed => policy(|policy| policy.on_reload) == Some(Stay::Drain),
-            Leaving::Unhealthy => policy(|policy| policy.on_unhealthy) == Some(Stay::Drain),
-        });
+        let policy = |choose: fn(&Policy) -> ExistingTunnels| {
+            self.policies.get(seen.route).map(|policy| choose(policy))
+        };
+        let leaves =
+            self.leaving.get(&seen.endpoint).is_some_and(|draining_endpoint| match draining_endpoint.why {
+                Leaving::Marked | Leaving::Operator => true,
+                // A reload closes no connection unless the route demands it, and neither does a DNS response that
+                // omits an address.
+                Leaving::Removed => policy(|policy| policy.on_reload) == Some(ExistingTunnels::Drain),
+                Leaving::Unhealthy => policy(|policy| policy.on_unhealthy) == Some(ExistingTunnels::Drain),
+            });
         if leaves {
             return Some(Group::At(seen.endpoint, Arc::clone(seen.route)));
         }
-        let former = snapshot.route(seen.route).map(|route| route.edition()) != Some(seen.edition);
-        let former = former && policy(|policy| policy.on_reload) == Some(Stay::Drain);
+        let former =
+            snapshot.route(seen.route).map(|route| route.route_version()) != Some(seen.route_version);
+        let former = former && policy(|policy| policy.on_reload) == Some(ExistingTunnels::Drain);
         former.then(|| Group::Former(Arc::clone(seen.route)))
     }
 
     fn cause(&self, group: &Group) -> Cause {
         let Group::At(endpoint, _) = group else { return Cause::Route };
-        match self.leaving.get(endpoint).map(|leaver| leaver.why) {
+        match self.leaving.get(endpoint).map(|draining_endpoint| draining_endpoint.why) {
             Some(Leaving::Operator) => Cause::Operator,
             Some(Leaving::Unhealthy) => Cause::Unhealthy,
             Some(Leaving::Removed | Leaving::Marked) | None => Cause::Endpoint,
@@ -195,16 +199,17 @@ impl Drains {
         let mut since = Instant::now();
         let (route, filter, (upstream, endpoint)) = match group {
             Group::At(endpoint, route) => {
-                let leaver = self.leaving.get(endpoint);
+                let draining_endpoint = self.leaving.get(endpoint);
                 // Sessions leave from then on, for requests and WebSockets alike.
-                let draining = leaver.and_then(DrainingEndpoint::draining_for);
+                let draining = draining_endpoint.and_then(DrainingEndpoint::draining_for);
                 since = draining.and_then(|draining| since.checked_sub(draining)).unwrap_or(since);
-                let named = leaver.map(|leaver| (&*leaver.upstream, &*leaver.endpoint));
+                let named = draining_endpoint
+                    .map(|draining_endpoint| (&*draining_endpoint.upstream, &*draining_endpoint.endpoint));
                 (route, Filter::RouteAt(Arc::clone(route), *endpoint), named.unwrap_or_default())
             }
             Group::Former(route) => {
                 // No version has number 0, so all versions of a removed route are obsolete.
-                let current = snapshot.route(route).map_or(0, |route| route.edition());
+                let current = snapshot.route(route).map_or(0, |route| route.route_version());
                 (route, Filter::Outdated(Arc::clone(route), current), ("", ""))
             }
         };
@@ -220,7 +225,7 @@ impl Drains {
 
 fn leaving(snapshot: &Snapshot) -> HashMap<u64, DrainingEndpoint> {
     let leavers = snapshot.clusters().flat_map(|cluster| cluster.leaving());
-    leavers.map(|leaver| (leaver.token.get(), leaver)).collect()
+    leavers.map(|draining_endpoint| (draining_endpoint.token.get(), draining_endpoint)).collect()
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ fn certificates(live: &Live, scrape: &mut Exposition) {
 /// Metrics defined by WebAssembly filters.
 #[cfg(feature = "wasm")]
 fn filters(scrape: &mut Exposition) {
-    use crate::telemetry::metrics::Observed;
+    use crate::telemetry::metrics::ObservedValue;
     use crate::telemetry::metrics::names::{WASM_COUNTER, WASM_GAUGE, WASM_HISTOGRAM};
     use moongate_wasm::Count;
 
@@ -82,7 +82,7 @@ fn filters(scrape: &mut Exposition) {
             Count::Gauge(value) => scrape.gauge(&WASM_GAUGE, &labels, value as f64),
             Count::Histogram { buckets, count, sum } => {
                 let buckets = buckets.into_iter().map(|(bound, count)| (bound as f64, count)).collect();
-                scrape.observed(&WASM_HISTOGRAM, &labels, Observed { buckets, count, sum: sum as f64 });
+                scrape.observed(&WASM_HISTOGRAM, &labels, ObservedValue { buckets, count, sum: sum as f64 });
             }
         }
     }

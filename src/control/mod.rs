@@ -19,7 +19,7 @@ mod upstream_tasks;
 
 pub use reload_outcome::{Outcome, ReloadRefusal, Reloaded};
 
-use crate::acme::Prepared;
+use crate::acme::PreparedJob;
 use crate::config::{self, LogLevel, ProcessLogFormat};
 use crate::diagnostics::{self, Color, Sources};
 use crate::net::resolver;
@@ -106,12 +106,12 @@ pub fn check(
     Ok((snapshot, loaded, report))
 }
 
-struct Refused {
+struct RefusedConfig {
     problems: Problems,
     sources: Sources,
 }
 
-impl Refused {
+impl RefusedConfig {
     fn render(&self, color: Color) -> ReloadRefusal {
         ReloadRefusal { report: diagnostics::render(&self.problems, &self.sources, color) }
     }
@@ -121,14 +121,14 @@ fn prepare(
     path: &Path,
     kinds: Kinds,
     prior: Option<&Snapshot>,
-) -> Result<(Snapshot, config::Loaded, Problems), Refused> {
+) -> Result<(Snapshot, config::Loaded, Problems), RefusedConfig> {
     let loaded = config::load(path).map_err(|mut refused| {
         // Unknown names are reported together with unknown keys.
         let rest = refused.rest.take();
         if let Some(Err(more)) = rest.map(|rest| snapshot::compile(&rest, prior, kinds)) {
             refused.also(more);
         }
-        Refused { problems: refused.problems, sources: refused.sources }
+        RefusedConfig { problems: refused.problems, sources: refused.sources }
     })?;
     match snapshot::compile(&loaded.spec, prior, kinds) {
         Ok((snapshot, mut warnings)) => {
@@ -137,7 +137,7 @@ fn prepare(
         }
         Err(mut problems) => {
             problems.extend(loaded.warnings);
-            Err(Refused { problems, sources: loaded.sources })
+            Err(RefusedConfig { problems, sources: loaded.sources })
         }
     }
 }
@@ -150,11 +150,11 @@ impl Live {
     pub fn start(path: &Path, kinds: Kinds, color: Color) -> Result<Self, ReloadRefusal> {
         let (mut first, loaded, warnings) =
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
-        let refuse = |problems| Refused { problems, sources: loaded.sources.clone() }.render(color);
+        let refuse = |problems| RefusedConfig { problems, sources: loaded.sources.clone() }.render(color);
         let certificates = acme_tasks::prepare(first.certificates.all()).map_err(refuse)?;
         let log = open_log(&loaded.spec.access_log, None).map_err(|problem| refuse(problem.into()))?;
         first.log = log.map(OpenedLog::commit);
-        certificates.into_iter().for_each(Prepared::commit);
+        certificates.into_iter().for_each(PreparedJob::commit);
         process_log::configure(log_settings(loaded.spec.log));
         resolver::global().configure(first.globals.resolver, &first.globals.name_servers);
         let report = (!warnings.0.is_empty()).then(|| diagnostics::render(&warnings, &loaded.sources, color));
@@ -292,18 +292,20 @@ impl Live {
                 prepare(&path, kinds, Some(&from)).map_err(|refused| refused.render(Color::Never))?;
             let problems = snapshot::cannot_change(&from, &next, &loaded.spec);
             if !problems.0.is_empty() {
-                return Err(Refused { problems, sources: loaded.sources }.render(Color::Never));
+                return Err(RefusedConfig { problems, sources: loaded.sources }.render(Color::Never));
             }
             match acme_tasks::prepare(next.certificates.all()) {
-                Ok(certificates) => Ok(Ready { next, loaded, warnings, certificates }),
-                Err(problems) => Err(Refused { problems, sources: loaded.sources }.render(Color::Never)),
+                Ok(certificates) => Ok(PreparedGeneration { next, loaded, warnings, certificates }),
+                Err(problems) => {
+                    Err(RefusedConfig { problems, sources: loaded.sources }.render(Color::Never))
+                }
             }
         };
         let ready = blocking_pool::RELOAD
             .run_within(LONGEST_PREPARATION, work)
             .await
             .map_err(|error| halted(&error))??;
-        let Ready { mut next, loaded, warnings, certificates } = ready;
+        let PreparedGeneration { mut next, loaded, warnings, certificates } = ready;
         // The log is opened last and in a separate step, since opening creates a file. A timeout above
         // rejects the reload without side effects. Nothing is rejected from here on.
         let (settings, kept) = (loaded.spec.access_log.clone(), Arc::clone(&prior));
@@ -311,10 +313,10 @@ impl Live {
             .run_within(LONGEST_PREPARATION, move || open_log(&settings, Some(&kept)))
             .await;
         let log = opened.map_err(|error| halted(&error))?.map_err(|problem| {
-            Refused { problems: problem.into(), sources: loaded.sources.clone() }.render(Color::Never)
+            RefusedConfig { problems: problem.into(), sources: loaded.sources.clone() }.render(Color::Never)
         })?;
         next.log = log.map(OpenedLog::commit);
-        certificates.into_iter().for_each(Prepared::commit);
+        certificates.into_iter().for_each(PreparedJob::commit);
         process_log::configure(log_settings(loaded.spec.log));
         resolver::global().configure(next.globals.resolver, &next.globals.name_servers);
         #[cfg(test)]
@@ -336,11 +338,11 @@ impl Live {
 }
 
 /// A generation that can no longer be rejected.
-struct Ready {
+struct PreparedGeneration {
     next: Snapshot,
     loaded: config::Loaded,
     warnings: Problems,
-    certificates: Vec<Prepared>,
+    certificates: Vec<PreparedJob>,
 }
 
 /// The refusal of a reload that timed out or panicked.

@@ -40,14 +40,14 @@ struct Round {
     mark: u64,
     asked: Arc<AtomicUsize>,
     /// By endpoint.
-    asking: HashMap<u64, Asking>,
-    patience: Instant,
+    asking: HashMap<u64, RebalanceTask>,
+    timeouts: Instant,
 }
 
 /// An endpoint's part of a round, aborted on drop.
-struct Asking(JoinHandle<()>);
+struct RebalanceTask(JoinHandle<()>);
 
-impl Drop for Asking {
+impl Drop for RebalanceTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -55,7 +55,7 @@ impl Drop for Asking {
 
 /// An endpoint that takes part.
 #[derive(Clone, Copy, Debug)]
-struct Holder {
+struct OverloadedEndpoint {
     endpoint: u64,
     weight: u16,
     websockets: usize,
@@ -92,7 +92,7 @@ impl Rebalances {
             marks.extend(takers.iter().map(|(token, _)| (token.get(), mark)));
         }
         let counts =
-            self.tunnels.tally(|seen| Some((seen.endpoint, seen.arrival >= *marks.get(&seen.endpoint)?)));
+            self.tunnels.tally(|seen| Some((seen.endpoint, seen.join_number >= *marks.get(&seen.endpoint)?)));
         for (cluster, takers) in clusters.iter().zip(&takers) {
             let count = |endpoint, arrived| counts.get(&(endpoint, arrived)).copied().unwrap_or_default();
             let mut arrived = 0;
@@ -102,7 +102,7 @@ impl Rebalances {
                     let new = count(token.get(), true);
                     arrived += new;
                     let websockets = count(token.get(), false) + new;
-                    Holder { endpoint: token.get(), weight: *weight, websockets }
+                    OverloadedEndpoint { endpoint: token.get(), weight: *weight, websockets }
                 })
                 .collect();
             if let Some(settings) = &cluster.spec().rebalance {
@@ -116,7 +116,7 @@ impl Rebalances {
         &mut self,
         cluster: &Cluster,
         settings: &config::Rebalance,
-        holders: &[Holder],
+        holders: &[OverloadedEndpoint],
         arrived: usize,
         now: Instant,
     ) {
@@ -126,13 +126,13 @@ impl Rebalances {
                 // WebSockets may have ended for other reasons: no endpoint goes below its share.
                 !asking.0.is_finished() && surplus(holders, *endpoint, missing).is_some_and(|above| above > 0)
             });
-            if !round.asking.is_empty() || (missing > 0 && now < round.patience) {
+            if !round.asking.is_empty() || (missing > 0 && now < round.timeouts) {
                 return;
             }
         }
         self.rounds.remove(cluster.name());
         // WebSockets of a draining endpoint move already.
-        if cluster.leaving().iter().any(|leaver| leaver.why != Leaving::Unhealthy) {
+        if cluster.leaving().iter().any(|draining_endpoint| draining_endpoint.why != Leaving::Unhealthy) {
             return;
         }
         let overloaded = overloaded(holders, settings.threshold);
@@ -154,23 +154,23 @@ impl Rebalances {
             let filter = Filter::Endpoint(*endpoint);
             let thinning =
                 self.tunnels.drain_some(filter, *surplus, window, Cause::Rebalance, Arc::clone(&asked));
-            (*endpoint, Asking(tokio::spawn(thinning)))
+            (*endpoint, RebalanceTask(tokio::spawn(thinning)))
         };
         let asking = overloaded.iter().map(ask).collect();
-        Round { mark, asked, asking, patience: now + window * (PATIENCE + 1) }
+        Round { mark, asked, asking, timeouts: now + window * (PATIENCE + 1) }
     }
 }
 
 /// The number of WebSockets that an endpoint holds above its share, if `expected` more will arrive; `None` if
 /// it no longer takes part.
-fn surplus(holders: &[Holder], endpoint: u64, expected: usize) -> Option<usize> {
+fn surplus(holders: &[OverloadedEndpoint], endpoint: u64, expected: usize) -> Option<usize> {
     let holder = holders.iter().find(|holder| holder.endpoint == endpoint)?;
     let share = share(holders, holder.weight, expected);
     Some((holder.websockets as f64 - share).max(0.0) as usize)
 }
 
 /// A weight's share of all WebSockets.
-fn share(holders: &[Holder], weight: u16, expected: usize) -> f64 {
+fn share(holders: &[OverloadedEndpoint], weight: u16, expected: usize) -> f64 {
     let all = holders.iter().map(|holder| holder.websockets).sum::<usize>() + expected;
     let weights: u32 = holders.iter().map(|holder| u32::from(holder.weight)).sum();
     // No holder has weight 0, so the divisor is positive.
@@ -178,8 +178,8 @@ fn share(holders: &[Holder], weight: u16, expected: usize) -> f64 {
 }
 
 /// The endpoints with more than `when` times their share, each with its surplus.
-fn overloaded(holders: &[Holder], when: f64) -> Vec<(u64, usize)> {
-    let above = |holder: &Holder| {
+fn overloaded(holders: &[OverloadedEndpoint], when: f64) -> Vec<(u64, usize)> {
+    let above = |holder: &OverloadedEndpoint| {
         let surplus = surplus(holders, holder.endpoint, 0)?;
         let heavy = holder.websockets as f64 > when * share(holders, holder.weight, 0);
         (heavy && surplus >= FEW).then_some((holder.endpoint, surplus))

@@ -5,7 +5,7 @@
 use crate::config;
 use crate::snapshot::{self, Kinds, Snapshot};
 use crate::tunnel::{Cause, Membership, Registry, TunnelKey};
-use crate::upstream::{DrainMoment, Lease, Reason, RequestView, Tried};
+use crate::upstream::{DrainMoment, Lease, Reason, RequestView, TriedEndpoints};
 use http::{HeaderMap, Method};
 use moongate_sdk::Request;
 use std::collections::BTreeMap;
@@ -63,8 +63,8 @@ impl TestHarness {
     }
 
     /// A handshake that was accepted before the drain.
-    pub(super) fn join(&self, (lease, seat): (Lease, TunnelKey)) -> Socket {
-        Socket { member: self.tunnels.join(seat), lease }
+    pub(super) fn join(&self, (lease, tunnel_key): (Lease, TunnelKey)) -> Socket {
+        Socket { member: self.tunnels.join(tunnel_key), lease }
     }
 
     /// A handshake in progress on a route.
@@ -76,14 +76,15 @@ impl TestHarness {
             RequestView { request: Request::internal(&Method::GET, "/", client), headers: &headers };
         let cluster = route.destination.choose(&request, route.policy.drain).expect("an upstream");
         let key = cluster.key(&request);
-        let lease = cluster.pick(&key, &Tried::new(), route.policy.drain).expect("an endpoint is there");
-        let seat = TunnelKey {
+        let lease =
+            cluster.pick(&key, &TriedEndpoints::new(), route.policy.drain).expect("an endpoint is there");
+        let tunnel_key = TunnelKey {
             endpoint: lease.endpoint().token().get(),
             route: Arc::clone(&route.name),
-            edition: route.edition(),
+            route_version: route.route_version(),
             drain_part: cluster.drain_moment(&key).map(DrainMoment::part),
         };
-        (lease, seat)
+        (lease, tunnel_key)
     }
 }
 

@@ -42,8 +42,8 @@ fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
 
 fn open(address: SocketAddr, path: &str) -> (WebSocket<TcpStream>, serde_json::Value) {
     let (mut socket, _) = tungstenite::client(format!("ws://{address}{path}"), connect(address)).unwrap();
-    let greeting = socket.read().unwrap();
-    (socket, serde_json::from_str(greeting.to_text().unwrap()).unwrap())
+    let protocols = socket.read().unwrap();
+    (socket, serde_json::from_str(protocols.to_text().unwrap()).unwrap())
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn requests_in_a_row_are_answered_in_order_and_bodies_skipped() {
 #[test]
 fn any_path_greets_and_echoes() {
     let running = start();
-    let (mut first, greeting) = open(running.address, "/acts_competition/3");
-    assert_eq!(greeting, serde_json::json!({"backend": "blue", "n": 1, "path": "/acts_competition/3"}));
-    let (_second, greeting) = open(running.address, "/ws");
-    assert_eq!(greeting["n"], 2);
+    let (mut first, protocols) = open(running.address, "/acts_competition/3");
+    assert_eq!(protocols, serde_json::json!({"backend": "blue", "n": 1, "path": "/acts_competition/3"}));
+    let (_second, protocols) = open(running.address, "/ws");
+    assert_eq!(protocols["n"], 2);
 
     for message in [Message::text("hello"), Message::binary(vec![7; 100_000])] {
         first.send(message.clone()).unwrap();
@@ -104,10 +104,10 @@ fn any_path_greets_and_echoes() {
 #[test]
 fn a_probe_is_greeted_but_not_counted() {
     let running = start();
-    let (_probe, greeting) = open(running.address, "/health");
-    assert_eq!(greeting["n"], 0);
-    let (_visitor, greeting) = open(running.address, "/ws");
-    assert_eq!(greeting["n"], 1);
+    let (_probe, protocols) = open(running.address, "/health");
+    assert_eq!(protocols["n"], 0);
+    let (_visitor, protocols) = open(running.address, "/ws");
+    assert_eq!(protocols["n"], 1);
     let answer = exchange(running.address, b"GET /whoami HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(answer.contains(r#""websockets":1"#), "{answer}");
 }

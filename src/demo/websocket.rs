@@ -57,10 +57,10 @@ pub(super) async fn echo(stream: TcpStream, early: Vec<u8>, path: &str, backend:
     config.max_frame_size = Some(MESSAGE_LIMIT);
     let mut socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
 
-    let counted = (path != PROBE_PATH).then(|| Counted::open(backend));
+    let counted = (path != PROBE_PATH).then(|| CountedWrites::open(backend));
     let n = counted.as_ref().map_or(0, |counted| counted.n);
-    let greeting = json!({ "backend": backend.name, "n": n, "path": path });
-    if socket.send(Message::text(greeting.to_string())).await.is_err() {
+    let protocols = json!({ "backend": backend.name, "n": n, "path": path });
+    if socket.send(Message::text(protocols.to_string())).await.is_err() {
         return;
     }
     // `next` replies to pings and Close frames.
@@ -73,19 +73,19 @@ pub(super) async fn echo(stream: TcpStream, early: Vec<u8>, path: &str, backend:
 }
 
 /// Counts a WebSocket as open until it is dropped.
-struct Counted<'a> {
+struct CountedWrites<'a> {
     open: &'a AtomicU64,
     n: u64,
 }
 
-impl<'a> Counted<'a> {
+impl<'a> CountedWrites<'a> {
     fn open(backend: &'a Backend) -> Self {
         backend.open.fetch_add(1, Ordering::Relaxed);
         Self { open: &backend.open, n: backend.opened.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for CountedWrites<'_> {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }

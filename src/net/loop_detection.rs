@@ -28,13 +28,13 @@ pub fn own_mark() -> (HeaderName, HeaderValue) {
 
 /// The history of a request in its fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Way {
+pub struct HopCount {
     /// Whether the request was forwarded before.
     is_forwarded: bool,
     passes: usize,
 }
 
-impl Way {
+impl HopCount {
     /// Reads the fields as received.
     pub fn of(headers: &HeaderMap) -> Self {
         if !headers.contains_key(CDN_LOOP) {
@@ -64,12 +64,12 @@ mod tests {
     #[test]
     fn a_request_is_a_loop_after_five_passes() {
         let mut headers = HeaderMap::new();
-        assert_eq!(Way::of(&headers).mark(XForwarded::Add), None);
-        assert!(Way::of(&headers).mark(XForwarded::Remove).is_some());
+        assert_eq!(HopCount::of(&headers).mark(XForwarded::Add), None);
+        assert!(HopCount::of(&headers).mark(XForwarded::Remove).is_some());
         headers.insert(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
         headers.append(CDN_LOOP, HeaderValue::from_static("other, moongate, moongate-0; x=1"));
         for passes in 0..8 {
-            let way = Way::of(&headers);
+            let way = HopCount::of(&headers);
             assert_eq!((way.passes, way.is_loop()), (passes, passes >= 5));
             let (name, value) = way.mark(XForwarded::Add).unwrap_or((CDN_LOOP, HeaderValue::from_static("")));
             headers.append(name, value);

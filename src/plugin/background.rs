@@ -1,7 +1,7 @@
 //! Background work of a plugin, and the upstreams that it calls. `control` keeps it running.
 
 use super::panic_guard::{Guarded, guard};
-use super::{Broken, Entry};
+use super::{Entry, PluginFailure};
 use moongate_sdk::Services;
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ impl Entry {
     ///
     /// # Errors
     /// When the plugin panicked.
-    pub fn upstreams(&self) -> Result<Vec<&str>, Broken> {
-        guard(|| self.plugin().upstreams()).ok_or_else(|| Broken { plugin: self.name().clone() })
+    pub fn upstreams(&self) -> Result<Vec<&str>, PluginFailure> {
+        guard(|| self.plugin().upstreams()).ok_or_else(|| PluginFailure { plugin: self.name().clone() })
     }
 
     /// The plugin's background work, until it is done; returns at once if there is none.
     ///
     /// # Errors
     /// When the plugin panicked.
-    pub async fn background(&self, services: &Arc<dyn Services>) -> Result<(), Broken> {
-        let broken = || Broken { plugin: self.name().clone() };
+    pub async fn background(&self, services: &Arc<dyn Services>) -> Result<(), PluginFailure> {
+        let broken = || PluginFailure { plugin: self.name().clone() };
         match guard(|| self.plugin().background(services)).ok_or_else(broken)? {
             Some(work) => Guarded::new(work).await.ok_or_else(broken),
             None => Ok(()),

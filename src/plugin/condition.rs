@@ -14,12 +14,12 @@ use moongate_sdk::{Exchange, Phases, Response};
 
 /// When an entry runs.
 #[derive(Debug)]
-pub(super) struct When {
+pub(super) struct Condition {
     expression: Expression,
     stage: ExpressionPhase,
 }
 
-impl When {
+impl Condition {
     /// The condition of an entry with these phases, if it has one.
     ///
     /// # Errors

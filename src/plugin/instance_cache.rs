@@ -1,8 +1,8 @@
 //! Reuse of plugin instances over reloads: a plugin is kept while its owner, kind, name, `on_error`, `when`,
 //! settings and the files that they name are unchanged.
 
-use super::Broken;
-use super::condition::When;
+use super::PluginFailure;
+use super::condition::Condition;
 use super::panic_guard::guard;
 use crate::config::{OnError, PluginEntry};
 use crate::telemetry::metrics::{LazyHandle, PluginMetrics};
@@ -30,7 +30,7 @@ pub struct Entry {
     written_owned: Vec<Placed<String>>,
     /// The configured condition, and its compiled form for these phases.
     written_when: Option<Placed<String>>,
-    when: Option<When>,
+    when: Option<Condition>,
     plugin: CaughtDrop<Box<dyn Plugin>>,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Builder<'a> {
             owned: owned.into(),
             written_owned: written.owned_headers.clone(),
             written_when: written.when.clone(),
-            when: When::read(written, phases)?,
+            when: Condition::read(written, phases)?,
             plugin,
         })
     }
@@ -199,7 +199,7 @@ impl Entry {
         &self.owned
     }
 
-    pub(super) fn when(&self) -> Option<&When> {
+    pub(super) fn when(&self) -> Option<&Condition> {
         self.when.as_ref()
     }
 
@@ -218,7 +218,7 @@ impl Entry {
     }
 
     /// Logs that the plugin panicked or failed. Returns `None` if requests continue without it.
-    pub(super) fn failed(&self, fault: Option<&Fault>) -> Option<Broken> {
+    pub(super) fn failed(&self, fault: Option<&Fault>) -> Option<PluginFailure> {
         match fault {
             None if !log_throttle::admit(Level::Error, "plugin panicked", &[&self.name]) => {}
             None => log::error!(plugin = &*self.name, kind = self.kind; "plugin panicked"),
@@ -228,7 +228,7 @@ impl Entry {
             }
         }
         match self.on_error {
-            OnError::Closed => Some(Broken { plugin: self.name.clone() }),
+            OnError::Closed => Some(PluginFailure { plugin: self.name.clone() }),
             OnError::Open => None,
         }
     }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Chain {
     entries: Box<[Arc<Entry>]>,
-    owned: Box<[owned_headers::Owned]>,
+    owned: Box<[owned_headers::OwnedFields]>,
     request: Positions,
     request_body: Positions,
     response: Positions,
@@ -62,14 +62,14 @@ pub enum Decision {
         limit: u64,
     },
     /// A plugin panicked or failed, and its `on_error` is `closed`.
-    Failed(Broken),
+    Failed(PluginFailure),
 }
 
 /// A plugin with `on_error: closed` panicked or failed. The request ends with 500; other requests are not
 /// affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("plugin `{plugin}` failed")]
-pub struct Broken {
+pub struct PluginFailure {
     /// The name of the entry.
     pub plugin: Arc<str>,
 }

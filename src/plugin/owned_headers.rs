@@ -14,7 +14,7 @@ const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, hea
 
 /// A field and the position of its owner.
 #[derive(Debug)]
-pub(super) struct Owned {
+pub(super) struct OwnedFields {
     name: HeaderName,
     at: usize,
     /// Whether the field is removed directly before its owner runs.
@@ -22,10 +22,10 @@ pub(super) struct Owned {
 }
 
 /// The owned fields of a chain.
-pub(super) fn of(entries: &[Arc<Entry>]) -> Box<[Owned]> {
+pub(super) fn of(entries: &[Arc<Entry>]) -> Box<[OwnedFields]> {
     let owned = entries.iter().enumerate().flat_map(|(at, entry)| {
         let may_be_late = entry.phases().request_headers;
-        let owned = move |name: &HeaderName| Owned {
+        let owned = move |name: &HeaderName| OwnedFields {
             name: name.clone(),
             at,
             is_late: may_be_late && CREDENTIALS.contains(name),

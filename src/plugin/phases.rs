@@ -5,7 +5,7 @@
 
 use super::condition::Part;
 use super::panic_guard::{Guarded, guard};
-use super::{Broken, Chain, Decision};
+use super::{Chain, Decision, PluginFailure};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
 use moongate_sdk::{Direction, Exchange, Fault, Flow, Piece, RequestState, Response, Verdict};
@@ -17,7 +17,7 @@ pub(super) const MISPLACED: Fault = Fault::fixed("it requested the request body 
 const UNKNOWN: Fault = Fault::fixed("its condition `when` could not be evaluated");
 
 /// A plugin panicked.
-pub(super) struct Panicked;
+pub(super) struct PluginPanic;
 
 impl Chain {
     /// Calls the plugins with the request header, until one decides.
@@ -132,11 +132,11 @@ impl Chain {
         piece: &mut Piece,
         running: &mut RequestState,
         direction: Direction,
-    ) -> Option<Broken> {
+    ) -> Option<PluginFailure> {
         if failed {
             *piece = original;
             let cut = running.has_changed_body(at, direction);
-            return cut.then(|| Broken { plugin: self.entries[at].name().clone() });
+            return cut.then(|| PluginFailure { plugin: self.entries[at].name().clone() });
         }
         // Comparing pointers suffices: most plugins return the bytes that they received.
         if original.bytes.as_ptr() != piece.bytes.as_ptr() || original.bytes.len() != piece.bytes.len() {
@@ -188,7 +188,7 @@ impl Chain {
     ///
     /// # Errors
     /// When a plugin with `on_error: closed` fails.
-    pub fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Broken> {
+    pub fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), PluginFailure> {
         for &at in &self.response_body {
             if piece.bytes.is_empty() && !piece.last {
                 break;
@@ -251,7 +251,7 @@ impl Chain {
     fn decide(
         &self,
         at: usize,
-        verdict: Result<Verdict, Panicked>,
+        verdict: Result<Verdict, PluginPanic>,
         running: &mut RequestState,
         call: &Call<'_>,
     ) -> Option<Decision> {
@@ -262,7 +262,7 @@ impl Chain {
             }
             Ok(Verdict::Body(_)) => Some(MISPLACED),
             Ok(Verdict::Failed(fault)) => Some(fault),
-            Err(Panicked) => None,
+            Err(PluginPanic) => None,
         };
         self.fail(at, fault.as_ref(), running, call).map(Decision::Failed)
     }
@@ -275,7 +275,7 @@ impl Chain {
         fault: Option<&Fault>,
         running: &mut RequestState,
         call: &Call<'_>,
-    ) -> Option<Broken> {
+    ) -> Option<PluginFailure> {
         call.failed();
         running.skip(at);
         self.entries[at].failed(fault)
@@ -283,8 +283,11 @@ impl Chain {
 }
 
 /// Awaits the plugin's verdict.
-pub(super) async fn await_verdict(flow: Option<Flow<'_>>, call: &mut Call<'_>) -> Result<Verdict, Panicked> {
-    Ok(match flow.ok_or(Panicked)? {
+pub(super) async fn await_verdict(
+    flow: Option<Flow<'_>>,
+    call: &mut Call<'_>,
+) -> Result<Verdict, PluginPanic> {
+    Ok(match flow.ok_or(PluginPanic)? {
         Flow::Continue => Verdict::Continue,
         Flow::Respond(reply) => Verdict::Respond(reply),
         Flow::Body(limit) => Verdict::Body(limit),
@@ -293,7 +296,7 @@ pub(super) async fn await_verdict(flow: Option<Flow<'_>>, call: &mut Call<'_>) -
             let begun = Instant::now();
             let verdict = Guarded::new(future).await;
             call.waited(begun.elapsed());
-            verdict.ok_or(Panicked)?
+            verdict.ok_or(PluginPanic)?
         }
     })
 }

@@ -171,7 +171,7 @@ fn a_panic_costs_one_request_and_no_more() {
         let chain = chain(&[("a", "go"), ("b", then)]);
         for _ in 0..2 {
             let (decision, ..) = run(&chain);
-            assert!(matches!(decision, Decision::Failed(Broken { plugin }) if &*plugin == "walker"));
+            assert!(matches!(decision, Decision::Failed(PluginFailure { plugin }) if &*plugin == "walker"));
         }
     }
     let (_, request, response) = run(&chain(&[("b", "panic"), ("c", "go")]));

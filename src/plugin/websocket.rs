@@ -5,7 +5,7 @@
 //! a plugin with `on_error: open` for the life of a WebSocket.
 
 use super::panic_guard::guard;
-use super::phases::{MISPLACED, Panicked, await_verdict};
+use super::phases::{MISPLACED, PluginPanic, await_verdict};
 use super::{Chain, Entry};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
@@ -76,9 +76,9 @@ impl Chain {
             // A dispensable plugin that fails must leave no partial change.
             let original = entry.is_dispensable().then(|| message.clone());
             let mut call = entry.metrics().call(Phase::Message);
-            let fate = guard(|| entry.plugin().message(exchange, message));
+            let verdict = guard(|| entry.plugin().message(exchange, message));
             call.returned();
-            let fault = match fate {
+            let fault = match verdict {
                 Some(MessageVerdict::Forward) => continue,
                 Some(MessageVerdict::Drop) => return ChainVerdict::Drop,
                 Some(MessageVerdict::Close { code, reason }) if may_be_sent(code) => {
@@ -133,7 +133,7 @@ impl Chain {
             Ok(Verdict::Respond(reply)) => return RecheckVerdict::Refused(reply.status),
             Ok(Verdict::Body(_)) => Some(MISPLACED),
             Ok(Verdict::Failed(fault)) => Some(fault),
-            Err(Panicked) => None,
+            Err(PluginPanic) => None,
         };
         if entry.ends(fault.as_ref(), &call) { RecheckVerdict::Failed } else { RecheckVerdict::Granted }
     }

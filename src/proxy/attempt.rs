@@ -40,7 +40,7 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
     if let Some(cluster) = &ctx.cluster {
         cluster.await_first_probe().await;
     }
-    ctx.asked = Instant::now();
+    ctx.attempt_started = Instant::now();
     // A route without an upstream: the plugin that always responds did not.
     let Some(cluster) = &ctx.cluster else { return Err(Failure::NoEndpoint) };
     match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried, route.policy.drain) {
@@ -73,14 +73,14 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
     };
     let is_call = is_call(ctx);
     let versions = if is_call { Versions::Http2 } else { Versions::Either };
-    let mut peer = cluster.reach().peer(lease.endpoint(), ends(session, ctx), versions)?;
+    let mut peer = cluster.connector().peer(lease.endpoint(), ends(session, ctx), versions)?;
     let options = &mut peer.options;
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.idle_timeout = Some(cluster.spec().keepalive_timeout.0);
     // The client's session limits the backend's idle time: it distinguishes headers from bodies.
     options.read_timeout = None;
-    if cluster.reach().protocol() != UpstreamProtocol::Http1 && !is_call {
+    if cluster.connector().protocol() != UpstreamProtocol::Http1 && !is_call {
         // After a failed upload to an HTTP/2 backend, Pingora no longer polls the session, and this limits
         // the wait. Pingora counts it from the start of the request, so it must exceed the duration of an
         // upload or a stream.
@@ -100,19 +100,19 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
 
 /// Returns whether the request is a gRPC call to an HTTP/2 backend.
 fn is_call(ctx: &Context) -> bool {
-    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
+    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.connector().protocol() != UpstreamProtocol::Http1;
     ctx.received.is_grpc && ctx.cluster.as_ref().is_some_and(speaks_h2)
 }
 
 /// The addresses for the PROXY header, if the upstream sends one.
 pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
     ctx.cluster.as_ref()?.spec().proxy_protocol?;
-    let arrival = session_lookup::conn_info(session.as_downstream())?;
-    let local = arrival.local.or_else(|| connection(session)?.local_addr());
+    let conn_info = session_lookup::conn_info(session.as_downstream())?;
+    let local = conn_info.local.or_else(|| connection(session)?.local_addr());
     // A client without a known address is sent as unknown.
     let client = ctx.received.client.address().ip()?;
-    if client == arrival.peer.ip().to_canonical() {
-        return Some((arrival.peer, local?));
+    if client == conn_info.peer.ip().to_canonical() {
+        return Some((conn_info.peer, local?));
     }
     // The port of a client behind a trusted proxy is unknown.
     let client = SocketAddr::new(client, 0);
@@ -145,7 +145,7 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
     // An HTTP/1.0 client may omit Host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
     if !fields.map().contains_key(header::HOST) {
         let host = match (&ctx.cluster, &ctx.lease) {
-            (Some(cluster), Some(lease)) => cluster.reach().authority(lease.endpoint()),
+            (Some(cluster), Some(lease)) => cluster.connector().authority(lease.endpoint()),
             _ => "localhost".to_owned(),
         };
         fields.set(&header::HOST, hop_by_hop::value(host)?);
@@ -193,7 +193,11 @@ pub(super) async fn dispatch(
 ///
 /// # Errors
 /// When it is an unrequested 101, or its body length is ambiguous.
-pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+pub(super) fn response_started(
+    session: &mut Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Context,
+) -> Result<()> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS || !hop_by_hop::frame_is_clear(head)? {
         ctx.failure = Some(Failure::BadResponse);
         return Err(Error::new_up(OURS));
@@ -201,7 +205,7 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
     ctx.failure = None;
     if !head.status.is_informational() {
         if let Some(lease) = &ctx.lease {
-            lease.record_latency(ctx.asked.elapsed());
+            lease.record_latency(ctx.attempt_started.elapsed());
         }
         if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
             ctx.upload.is_cut_off = true;
@@ -235,7 +239,7 @@ pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
 /// Adjusts the limits once the backend's response starts. With HTTP/2 on both sides they may exchange
 /// messages from now on, and a silent client listens: only the stream's idle limit applies.
 pub(super) fn reset_session(session: &mut Session, ctx: &Context) {
-    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
+    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.connector().protocol() != UpstreamProtocol::Http1;
     if ctx.received.is_http2() && ctx.cluster.as_ref().is_some_and(speaks_h2) {
         session.as_downstream_mut().set_read_timeout(None);
     }

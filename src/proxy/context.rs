@@ -7,7 +7,7 @@ use super::replacement_response::ReplacementResponse;
 use super::request::request_facts::{Received, RequestLine, split_target};
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
-use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
+use crate::upstream::{Cluster, Endpoint, Lease, RequestView, TriedEndpoints};
 use http::{HeaderMap, Method};
 use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
 use pingora::http::RequestHeader;
@@ -32,13 +32,13 @@ pub struct Context {
     /// The request body, if plugins read it.
     pub(super) upload: Upload,
     /// The chunks of the response body pass plugins.
-    pub(super) shows_answer: bool,
+    pub(super) plugins_see_body: bool,
     /// The response that replaces the current one, which is aborted.
     pub(super) instead: Option<ReplacementResponse>,
     /// The client has its whole response, and further bytes of the backend are discarded.
     pub(super) replaced: bool,
     /// The original fields of a handshake, if plugins recheck the WebSocket.
-    pub(super) came: Option<Box<HeaderMap>>,
+    pub(super) original_fields: Option<Box<HeaderMap>>,
     /// Why the request is rejected, regardless of later checks: its header is invalid or ambiguous, or the
     /// start of its body is.
     pub(super) refused: Option<Failure>,
@@ -47,13 +47,13 @@ pub struct Context {
     /// The cluster.
     pub(super) cluster: Option<Arc<Cluster>>,
     /// When the current attempt began.
-    pub(super) asked: Instant,
+    pub(super) attempt_started: Instant,
     /// The lease of the current endpoint.
     pub(super) lease: Option<Lease>,
     /// The last endpoint, for the log.
     pub(super) last_endpoint: Option<Arc<Endpoint>>,
     /// The endpoints tried.
-    pub(super) tried: Tried,
+    pub(super) tried: TriedEndpoints,
     /// The number of attempts.
     pub(super) attempts: u8,
     /// Why the last attempt failed, or why the gateway responds itself.
@@ -70,23 +70,23 @@ impl Context {
         let now = Instant::now();
         Self {
             started: now,
-            asked: now,
+            attempt_started: now,
             snapshot: None,
             received: Received::default(),
             route: None,
             services,
             running: RequestState::default(),
             upload: Upload::default(),
-            shows_answer: false,
+            plugins_see_body: false,
             instead: None,
             replaced: false,
-            came: None,
+            original_fields: None,
             refused: None,
             head_size: 0,
             cluster: None,
             lease: None,
             last_endpoint: None,
-            tried: Tried::default(),
+            tried: TriedEndpoints::default(),
             attempts: 0,
             failure: None,
             cause: None,

@@ -106,7 +106,7 @@ pub struct StreamLimits {
 }
 
 /// A connection whose client was sent GOAWAY; the shutdown waits until it is dropped.
-pub struct Leaving(#[expect(dead_code, reason = "it counts while it lives")] Busy);
+pub struct GoingAway(#[expect(dead_code, reason = "it counts while it lives")] Busy);
 
 /// The gateway as the Pingora proxy of one worker.
 #[derive(Clone)]
@@ -127,13 +127,13 @@ impl Gateway {
     /// `None` for plain HTTP/1.
     pub fn connection_settings(&self, listener: u16) -> (RequestLimits, Option<Arc<ListenerProtocols>>) {
         let snapshot = self.shared.live.look();
-        let terms = &snapshot.globals;
+        let globals = &snapshot.globals;
         let limits = RequestLimits {
-            time: terms.header_timeout,
-            size: terms.max_header_size,
-            idle: terms.keepalive_timeout,
-            body_rate: terms.body_rate,
-            send_rate: terms.send_rate,
+            time: globals.header_timeout,
+            size: globals.max_header_size,
+            idle: globals.keepalive_timeout,
+            body_rate: globals.body_rate,
+            send_rate: globals.send_rate,
         };
         let listener = snapshot.listeners.get(usize::from(listener));
         (limits, listener.and_then(|listener| listener.protocols.clone()))
@@ -150,12 +150,12 @@ impl Gateway {
 
     /// What the current generation allows a connection that speaks HTTP/2.
     pub fn streams(&self) -> StreamLimits {
-        let terms = &self.shared.live.look().globals;
+        let globals = &self.shared.live.look().globals;
         StreamLimits {
-            head: terms.max_header_size,
-            idle: terms.keepalive_timeout,
-            send: terms.send_timeout,
-            rates: StreamRates { body: terms.body_rate, send: terms.send_rate },
+            head: globals.max_header_size,
+            idle: globals.keepalive_timeout,
+            send: globals.send_timeout,
+            rates: StreamRates { body: globals.body_rate, send: globals.send_rate },
         }
     }
 
@@ -166,8 +166,8 @@ impl Gateway {
     }
 
     /// Counts a connection whose client was sent GOAWAY.
-    pub fn leaving(&self) -> Leaving {
-        Leaving(Busy::new(&self.shared.leaving))
+    pub fn leaving(&self) -> GoingAway {
+        GoingAway(Busy::new(&self.shared.leaving))
     }
 
     /// How long an idle connection is kept, in Pingora's unit of whole seconds.
@@ -238,7 +238,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        attempt::answered(session, head, ctx)
+        attempt::response_started(session, head, ctx)
     }
 
     async fn response_filter(
@@ -261,7 +261,7 @@ impl ProxyHttp for Gateway {
         if let Some(control) = session_lookup::control(session) {
             control.hear();
         }
-        if ctx.replaced || ctx.shows_answer {
+        if ctx.replaced || ctx.plugins_see_body {
             response_body::pass(session, body, end, ctx)?;
         }
         if end && ctx.upload.is_cut_off {

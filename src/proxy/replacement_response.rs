@@ -16,14 +16,14 @@ pub(super) enum ReplacementResponse {
 impl ReplacementResponse {
     /// What a decision about the request puts in place of its answer, if anything.
     pub(super) fn of(decision: Decision) -> Option<Self> {
-        Self::to_answer(decision).map(|instead| match instead {
+        Self::to_response(decision).map(|instead| match instead {
             Self::Reply(_, reply) => Self::Reply(None, reply),
             failure @ Self::Failure(_) => failure,
         })
     }
 
     /// What a decision about an answer puts in its place, if anything.
-    pub(super) fn to_answer(decision: Decision) -> Option<Self> {
+    pub(super) fn to_response(decision: Decision) -> Option<Self> {
         match decision {
             Decision::Continue => None,
             Decision::Respond { at, by, reply } if reply.status.is_informational() => {

@@ -63,8 +63,8 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
             let _ = session.req_header_mut().append_header(name, value);
         }
     }
-    let arrival = session_lookup::conn_info(session.as_downstream());
-    ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.globals);
+    let conn_info = session_lookup::conn_info(session.as_downstream());
+    ctx.received = Received::new(session.req_header(), form, conn_info, &snapshot.globals);
     (ctx.received.sent_target, ctx.received.has_no_method) = (sent_target, has_no_method);
     configure_session(session.as_downstream_mut(), &snapshot.globals);
     // Pingora would keep an idle connection forever from its second request on.
@@ -136,12 +136,12 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
 
 /// Validates the header and interprets the target.
 fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
-    let terms = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.globals;
+    let globals = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.globals;
     if let Some(refused) = ctx.refused {
         session.set_keepalive(None);
         return Err(refused);
     }
-    if ctx.head_size > terms.max_header_size {
+    if ctx.head_size > globals.max_header_size {
         return Err(Failure::HeadTooLarge);
     }
     if ctx.received.way.is_loop() {

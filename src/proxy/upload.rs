@@ -18,7 +18,7 @@ pub(super) struct Upload {
     /// Its pieces pass plugins.
     pub(super) shown: bool,
     /// What came out of the plugins so far.
-    pub(super) passed: Passed,
+    pub(super) passed: BodyProgress,
     /// The next piece is all that came before this attempt: the plugins have seen it.
     pub(super) again: bool,
     /// All of it is on its way to the backend of this attempt.
@@ -33,7 +33,7 @@ pub(super) struct Upload {
 
 /// What came out of the plugins, for another attempt.
 #[derive(Debug, Default)]
-pub(super) enum Passed {
+pub(super) enum BodyProgress {
     /// Nothing was shown to them yet.
     #[default]
     Nothing,
@@ -51,7 +51,7 @@ impl Upload {
 
     /// Whether another attempt would send the same.
     pub(super) fn is_repeatable(&self) -> bool {
-        !matches!(self.passed, Passed::Lost)
+        !matches!(self.passed, BodyProgress::Lost)
     }
 
     /// Bytes that came from the client. A session behind one that was read whole has read a byte that never came.
@@ -60,7 +60,7 @@ impl Upload {
     }
 }
 
-impl Passed {
+impl BodyProgress {
     /// With one more piece.
     pub(super) fn and(self, piece: &Bytes) -> Self {
         let mut pieces = match self {

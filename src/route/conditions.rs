@@ -20,7 +20,7 @@ pub(super) struct Conditions {
 }
 
 /// The first failed condition.
-pub(super) enum Unmet<'a> {
+pub(super) enum UnmetCondition<'a> {
     Method(&'a [Method]),
     Listener(&'a [String]),
     Header(&'a HeaderName, &'a ValuePattern),
@@ -40,28 +40,28 @@ impl Conditions {
     }
 
     /// The first failed condition, tested in order of cost.
-    pub(super) fn unmet(&self, head: &RequestMatch<'_>) -> Option<Unmet<'_>> {
+    pub(super) fn unmet(&self, head: &RequestMatch<'_>) -> Option<UnmetCondition<'_>> {
         if !self.methods.is_empty() && !self.methods.contains(head.request.method) {
-            return Some(Unmet::Method(&self.methods));
+            return Some(UnmetCondition::Method(&self.methods));
         }
         if !self.listeners.is_empty() && !self.listeners.iter().any(|name| name == head.request.listener) {
-            return Some(Unmet::Listener(&self.listeners));
+            return Some(UnmetCondition::Listener(&self.listeners));
         }
         for (name, pattern) in &self.headers {
             if !head.headers.get_all(name).iter().any(|value| pattern.matches(value.as_bytes())) {
-                return Some(Unmet::Header(name, pattern));
+                return Some(UnmetCondition::Header(name, pattern));
             }
         }
         for (name, pattern) in &self.query {
             if !query::matches(head.request.query, name, pattern) {
-                return Some(Unmet::Query(name, pattern));
+                return Some(UnmetCondition::Query(name, pattern));
             }
         }
         let when = self.when.as_ref()?;
         match when.holds(&head.facts(self.path_parameters)) {
             Ok(true) => None,
-            Ok(false) => Some(Unmet::When(when, None)),
-            Err(fault) => Some(Unmet::When(when, Some(fault))),
+            Ok(false) => Some(UnmetCondition::When(when, None)),
+            Err(fault) => Some(UnmetCondition::When(when, Some(fault))),
         }
     }
 }
@@ -82,7 +82,7 @@ impl fmt::Display for Conditions {
     }
 }
 
-impl fmt::Display for Unmet<'_> {
+impl fmt::Display for UnmetCondition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Method(wanted) => write!(f, "the method is not {}", list(wanted)),

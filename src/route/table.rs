@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 /// Rules compiled for lookups. Immutable: a reload builds another table.
 #[derive(Debug)]
 pub struct Table<R> {
-    pub(super) rules: Vec<Stored<R>>,
+    pub(super) rules: Vec<StoredRoute<R>>,
     exact: HashMap<Box<str>, Paths, RandomState>,
     /// By suffix, with its leading dot.
     under: HashMap<Box<str>, Paths, RandomState>,
@@ -26,7 +26,7 @@ pub struct Table<R> {
 
 /// A rule without the parts that the structure of the table implies.
 #[derive(Debug)]
-pub(super) struct Stored<R> {
+pub(super) struct StoredRoute<R> {
     pub(super) name: String,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) paths: Vec<PathPattern>,
@@ -214,7 +214,7 @@ impl<R> Table<R> {
         if rule.hosts.is_empty() {
             self.any.add(&rule.paths, index, &mut self.tree);
         }
-        self.rules.push(Stored {
+        self.rules.push(StoredRoute {
             name: rule.name,
             hosts: rule.hosts,
             paths: rule.paths,

@@ -17,25 +17,25 @@ use tokio::sync::oneshot;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Files named by a configuration. Reloads are serialized, so a second thread is needed only if one hangs.
-pub static RELOAD: BlockingPool = BlockingPool::new("reload", 4);
+pub(crate) static RELOAD: BlockingPool = BlockingPool::new("reload", 4);
 
 /// Refreshes of certificate files, one at a time.
-pub static ROTATION: BlockingPool = BlockingPool::new("rotation", 1);
+pub(crate) static ROTATION: BlockingPool = BlockingPool::new("rotation", 1);
 
 /// Reopening log files.
-pub static LOGS: BlockingPool = BlockingPool::new("logs", 1);
+pub(crate) static LOGS: BlockingPool = BlockingPool::new("logs", 1);
 
 /// Files of ACME certificates. One issuance runs at a time, and every certificate has files.
-pub static ACME: BlockingPool = BlockingPool::new("acme", 4);
+pub(crate) static ACME: BlockingPool = BlockingPool::new("acme", 4);
 
 /// Work at the end of the process: the access log's last lines, and the files of Unix sockets.
-pub static LAST_LINES: BlockingPool = BlockingPool::new("last-lines", 2);
+pub(crate) static LAST_LINES: BlockingPool = BlockingPool::new("last-lines", 2);
 
 /// Other files: the system's root certificates, `/etc/resolv.conf`, `/etc/hosts`.
-pub static SYSTEM_FILES: BlockingPool = BlockingPool::new("files", 4);
+pub(crate) static SYSTEM_FILES: BlockingPool = BlockingPool::new("files", 4);
 
 /// `getaddrinfo`, for `resolver: system`.
-pub static GETADDRINFO: BlockingPool = BlockingPool::new("getaddrinfo", 8);
+pub(crate) static GETADDRINFO: BlockingPool = BlockingPool::new("getaddrinfo", 8);
 
 /// The queue length at which abandoned work is removed.
 const PRUNE_FROM: usize = 64;
@@ -92,7 +92,7 @@ impl From<WorkError> for io::Error {
 }
 
 /// A bounded number of detached threads with a queue.
-pub struct BlockingPool {
+pub(crate) struct BlockingPool {
     name: &'static str,
     limit: usize,
     state: Mutex<PoolState>,
@@ -109,7 +109,7 @@ struct PoolState {
 
 impl BlockingPool {
     /// A pool without threads yet.
-    pub const fn new(name: &'static str, limit: usize) -> Self {
+    pub(crate) const fn new(name: &'static str, limit: usize) -> Self {
         let state = PoolState { queue: VecDeque::new(), prune_at: PRUNE_FROM, threads: 0, idle: 0 };
         Self { name, limit, state: Mutex::new(state), queued: Condvar::new() }
     }
@@ -119,7 +119,7 @@ impl BlockingPool {
     ///
     /// # Errors
     /// The work panicked, or no thread could be started.
-    pub async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, WorkError> {
@@ -132,7 +132,7 @@ impl BlockingPool {
     ///
     /// # Errors
     /// As for `run`, and a timeout. The thread may hang further.
-    pub async fn run_within<T: Send + 'static>(
+    pub(crate) async fn run_within<T: Send + 'static>(
         &'static self,
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,

@@ -25,13 +25,13 @@ struct CachedNow {
 /// Starts a new poll, after the thread's runtime has slept; for
 /// [`on_thread_unpark`](tokio::runtime::Builder::on_thread_unpark). From the first call on, readings of this
 /// thread are shared.
-pub fn turn_begins() {
+pub(crate) fn turn_begins() {
     TURN.set(CachedNow { at: None, left: 0, kept: true });
 }
 
 /// The time of this poll's start or a little later; never before an earlier reading of this thread.
 #[inline]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     let turn = TURN.get();
     match turn.at {
         Some(at) if turn.left > 0 => {

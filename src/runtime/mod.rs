@@ -1,5 +1,5 @@
 //! Threads, tasks and time: pools for blocking calls, supervision of long-lived tasks, and a coarse clock.
 
-pub mod blocking_pool;
-pub mod clock;
-pub mod supervision;
+pub(crate) mod blocking_pool;
+pub(crate) mod clock;
+pub(crate) mod supervision;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 /// The pauses before a restart; each is twice the previous one.
 #[derive(Clone, Copy, Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     /// The first pause, also after a run longer than `longest`.
     pub first: Duration,
     /// The longest pause.
@@ -19,11 +19,11 @@ pub struct Backoff {
 
 impl Backoff {
     /// For tasks whose restart is cheap.
-    pub const SOON: Self = Self { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+    pub(crate) const SOON: Self = Self { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 }
 
 /// Starts a supervised task of this kind for `object`. It ends on return or abort.
-pub fn spawn<W: Future<Output = ()> + Send + 'static>(
+pub(crate) fn spawn<W: Future<Output = ()> + Send + 'static>(
     task: &'static str,
     object: impl Into<String>,
     work: impl FnMut() -> W + Send + 'static,
@@ -32,7 +32,7 @@ pub fn spawn<W: Future<Output = ()> + Send + 'static>(
 }
 
 /// Runs the work until it returns, and restarts it after a panic. Dropping the future ends it.
-pub async fn keep<W: Future<Output = ()>>(
+pub(crate) async fn keep<W: Future<Output = ()>>(
     task: &'static str,
     object: String,
     backoff: Backoff,
@@ -128,15 +128,15 @@ mod tests {
     #[tokio::test]
     async fn an_aborted_task_ends() {
         let dropped = Arc::new(Notify::new());
-        struct Tell(Arc<Notify>);
-        impl Drop for Tell {
+        struct NotifyOnDrop(Arc<Notify>);
+        impl Drop for NotifyOnDrop {
             fn drop(&mut self) {
                 self.0.notify_one();
             }
         }
         let tell = Arc::clone(&dropped);
         let task = spawn("testing", "w", move || {
-            let tell = Tell(Arc::clone(&tell));
+            let tell = NotifyOnDrop(Arc::clone(&tell));
             async move {
                 let _tell = tell;
                 std::future::pending::<()>().await;

@@ -18,8 +18,8 @@ use crate::telemetry::metrics;
 use crate::upstream::Order;
 use access_control::{Access, AccessError};
 use async_trait::async_trait;
-use connection_limit::{Scope, Trust};
-use drain_path::{EndpointPath, Verb};
+use connection_limit::{ClientTrust, Scope};
+use drain_path::{DrainCommand, EndpointPath};
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -121,8 +121,8 @@ impl Admin {
     }
 
     /// The trust of a connection before its first request.
-    fn initial_trust(&self) -> Trust {
-        if self.access.wants_token() { Trust::Unauthenticated } else { Trust::NoTokenConfigured }
+    fn initial_trust(&self) -> ClientTrust {
+        if self.access.wants_token() { ClientTrust::Unauthenticated } else { ClientTrust::NoTokenConfigured }
     }
 
     /// Returns whether a request has the token; without one, whether it passes the other checks.
@@ -181,8 +181,8 @@ impl Admin {
             },
             Page::Endpoint(EndpointPath { upstream, address, verb }) => {
                 let order = match verb {
-                    Verb::Drain if *method == Method::POST => Order::Drain,
-                    Verb::Drain | Verb::Undrain => Order::Undrain,
+                    DrainCommand::Drain if *method == Method::POST => Order::Drain,
+                    DrainCommand::Drain | DrainCommand::Undrain => Order::Undrain,
                 };
                 match self.state.order(&upstream, &address, order) {
                     Some(()) => Response::json(StatusCode::OK, &json!({ "ok": true })),

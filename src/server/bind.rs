@@ -13,14 +13,14 @@ const BACKLOG: i32 = 65_535;
 
 /// A bound socket.
 #[derive(Debug)]
-pub(super) enum Bound {
+pub(super) enum BoundListener {
     /// TCP.
     Tcp(std::net::TcpListener),
     /// A Unix socket; its file is removed when the process ends.
     Unix(std::os::unix::net::UnixListener, PathBuf),
 }
 
-impl Bound {
+impl BoundListener {
     /// Binds and listens.
     ///
     /// # Errors
@@ -112,20 +112,20 @@ fn allow(path: &Path, Access { mode, owner, group }: Access) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     // Tests fail by panicking.
-    #![allow(clippy::unwrap_used, clippy::panic)]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
     use super::*;
 
     #[test]
     fn port_0_gets_a_real_port_that_every_handle_shares() {
-        let bound = Bound::bind(&Address::parse("127.0.0.1:0").unwrap()).unwrap();
+        let bound = BoundListener::bind(&Address::parse("127.0.0.1:0").unwrap()).unwrap();
         assert!(!bound.local().ends_with(":0"));
         assert_eq!(bound.local(), bound.share().unwrap().local());
     }
 
     #[test]
     fn an_address_in_use_is_an_error_and_not_a_panic() {
-        let first = Bound::bind(&Address::parse("127.0.0.1:0").unwrap()).unwrap();
-        let error = Bound::bind(&Address::parse(&first.local()).unwrap()).unwrap_err();
+        let first = BoundListener::bind(&Address::parse("127.0.0.1:0").unwrap()).unwrap();
+        let error = BoundListener::bind(&Address::parse(&first.local()).unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
@@ -133,9 +133,9 @@ mod tests {
     fn a_socket_file_left_by_a_dead_process_is_replaced_and_a_living_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let address = Address::Unix { path: folder.path().join("gate.sock"), access: Access::default() };
-        let first = Bound::bind(&address).unwrap();
-        assert_eq!(Bound::bind(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let first = BoundListener::bind(&address).unwrap();
+        assert_eq!(BoundListener::bind(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        Bound::bind(&address).unwrap();
+        BoundListener::bind(&address).unwrap();
     }
 }

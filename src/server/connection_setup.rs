@@ -1,7 +1,7 @@
 //! Start of a connection before its first request: PROXY protocol, TLS, and the choice of HTTP version.
 
 use super::connection_context::ConnectionContext;
-use super::h2c_detect::Speaks;
+use super::h2c_detect::DetectedProtocol;
 use super::{h2c_detect, http1, http2, proxy_header, tls_handshake};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
@@ -15,36 +15,37 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Accepts a connection and serves it to its end.
 pub(super) async fn serve_connection(
     socket: Socket,
-    mut arrival: ConnInfo,
-    greeting: Arc<ListenerProtocols>,
+    mut conn_info: ConnInfo,
+    protocols: Arc<ListenerProtocols>,
     context: ConnectionContext,
     permit: Option<OwnedSemaphorePermit>,
 ) {
     let mut context = context;
     let mut socket = socket;
-    if let Some(balancers) = &greeting.proxy_protocol_sources
-        && !proxy_header::read_header(balancers, &mut socket, &mut arrival, context.limits.time).await
+    if let Some(balancers) = &protocols.proxy_protocol_sources
+        && !proxy_header::read_header(balancers, &mut socket, &mut conn_info, context.limits.time).await
     {
         return;
     }
     let mut early = BytesMut::new();
     // HTTP/2 streams have no access to their connection's socket.
-    arrival.local = socket.local_addr();
-    let mut h2 = greeting.h2c;
-    if let Some(tls) = &greeting.tls {
-        let secured = tls_handshake::handshake(socket, tls, arrival.peer, context.limits.time).await;
+    conn_info.local = socket.local_addr();
+    let mut h2 = protocols.h2c;
+    if let Some(tls) = &protocols.tls {
+        let secured = tls_handshake::handshake(socket, tls, conn_info.peer, context.limits.time).await;
         let Some(secured) = secured else { return };
         socket = secured.socket;
-        arrival.tls = Some(secured.facts);
+        conn_info.tls = Some(secured.facts);
         h2 = secured.h2;
-    } else if greeting.h2c {
+    } else if protocols.h2c {
         let Ok((speaks, read)) = h2c_detect::read(&mut socket, context.limits.time).await else { return };
         early = read;
-        h2 = speaks == Speaks::Http2;
-        if !greeting.http1 && !h2 {
-            return http2::refuse_preface(socket, arrival, context, speaks == Speaks::Undecided).await;
+        h2 = speaks == DetectedProtocol::Http2;
+        if !protocols.http1 && !h2 {
+            return http2::refuse_preface(socket, conn_info, context, speaks == DetectedProtocol::Undecided)
+                .await;
         }
-        if speaks == Speaks::Undecided {
+        if speaks == DetectedProtocol::Undecided {
             if early.is_empty() {
                 return;
             }
@@ -53,10 +54,10 @@ pub(super) async fn serve_connection(
         }
     }
     if h2 {
-        http2::serve(socket, early, arrival, context).await;
+        http2::serve(socket, early, conn_info, context).await;
         drop(permit);
     } else {
-        let connection = Connection::new(socket, early, arrival, context.limits, permit);
+        let connection = Connection::new(socket, early, conn_info, context.limits, permit);
         http1::serve(Box::new(connection), context).await;
     }
 }

@@ -13,7 +13,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The protocol of a client's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Speaks {
+pub(super) enum DetectedProtocol {
     /// HTTP/1.
     Http1,
     /// HTTP/2.
@@ -26,18 +26,21 @@ pub(super) enum Speaks {
 ///
 /// # Errors
 /// When the client disconnected.
-pub(super) async fn read(socket: &mut Socket, time: Duration) -> io::Result<(Speaks, BytesMut)> {
+pub(super) async fn read(socket: &mut Socket, time: Duration) -> io::Result<(DetectedProtocol, BytesMut)> {
     read_from(socket, time).await
 }
 
-async fn read_from(socket: &mut (impl AsyncRead + Unpin), time: Duration) -> io::Result<(Speaks, BytesMut)> {
+async fn read_from(
+    socket: &mut (impl AsyncRead + Unpin),
+    time: Duration,
+) -> io::Result<(DetectedProtocol, BytesMut)> {
     let deadline = Instant::now() + time;
     let mut early = BytesMut::with_capacity(PREFACE.len());
     loop {
         let left = PREFACE.len() - early.len();
         let mut more = [0; PREFACE.len()];
         let Ok(read) = timeout_at(deadline, socket.read(&mut more[..left])).await else {
-            return Ok((Speaks::Undecided, early));
+            return Ok((DetectedProtocol::Undecided, early));
         };
         let read = read?;
         if read == 0 {
@@ -45,10 +48,10 @@ async fn read_from(socket: &mut (impl AsyncRead + Unpin), time: Duration) -> io:
         }
         early.extend_from_slice(&more[..read]);
         if !PREFACE.starts_with(&early) {
-            return Ok((Speaks::Http1, early));
+            return Ok((DetectedProtocol::Http1, early));
         }
         if early.len() == PREFACE.len() {
-            return Ok((Speaks::Http2, early));
+            return Ok((DetectedProtocol::Http2, early));
         }
     }
 }
@@ -61,7 +64,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(10);
 
-    async fn speaks(pieces: &[&[u8]]) -> (Speaks, Vec<u8>) {
+    async fn speaks(pieces: &[&[u8]]) -> (DetectedProtocol, Vec<u8>) {
         let (mut client, mut server) = tokio::io::duplex(64);
         let reading = tokio::spawn(async move { read_from(&mut server, LONG).await.unwrap() });
         for piece in pieces {
@@ -75,22 +78,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_byte_that_differs_decides() {
         for first in ["G", "PO", "PRO", "PRI /", "PRI * HTTP/1"] {
-            assert_eq!(speaks(&[first.as_bytes()]).await, (Speaks::Http1, first.as_bytes().to_vec()));
+            assert_eq!(
+                speaks(&[first.as_bytes()]).await,
+                (DetectedProtocol::Http1, first.as_bytes().to_vec())
+            );
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_preface_is_known_however_it_is_cut_and_no_byte_behind_it_is_read() {
         let whole = [PREFACE, b"\0\0\0"].concat();
-        assert_eq!(speaks(&[&whole]).await, (Speaks::Http2, PREFACE.to_vec()));
+        assert_eq!(speaks(&[&whole]).await, (DetectedProtocol::Http2, PREFACE.to_vec()));
         let bytes: Vec<_> = PREFACE.chunks(1).collect();
-        assert_eq!(speaks(&bytes).await, (Speaks::Http2, PREFACE.to_vec()));
+        assert_eq!(speaks(&bytes).await, (DetectedProtocol::Http2, PREFACE.to_vec()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_undecided_and_keeps_what_came() {
-        assert_eq!(speaks(&[]).await, (Speaks::Undecided, Vec::new()));
-        assert_eq!(speaks(&[b"PRI"]).await, (Speaks::Undecided, b"PRI".to_vec()));
+        assert_eq!(speaks(&[]).await, (DetectedProtocol::Undecided, Vec::new()));
+        assert_eq!(speaks(&[b"PRI"]).await, (DetectedProtocol::Undecided, b"PRI".to_vec()));
     }
 
     #[tokio::test(start_paused = true)]

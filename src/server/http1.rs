@@ -13,8 +13,8 @@ pub(super) async fn serve(connection: Box<Connection>, context: ConnectionContex
     let ConnectionContext { proxy, shutdown, limits, .. } = context;
     // The first byte of a new connection must arrive within the header timeout. The connection enforces that
     // limit once a header has begun, slightly earlier than this.
-    let patience = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs() + 1));
-    let mut next = process(connection, patience, &proxy, &shutdown).await;
+    let timeouts = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs() + 1));
+    let mut next = process(connection, timeouts, &proxy, &shutdown).await;
     while let Some((stream, settings)) = next.map(ReusedHttpStream::consume) {
         let Ok(mut connection) = stream.into_any().downcast::<Connection>() else { return };
         // RFC 9112 §9.3.2: pipelined requests are answered in order. The connection returns them one by one,

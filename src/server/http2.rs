@@ -14,15 +14,15 @@ use super::connection_context::ConnectionContext;
 use super::lingering_close;
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
-use crate::proxy::{self, Failure, Leaving, ReceivedStream, StreamLimits};
-use crate::telemetry::metrics::{self, Ended};
+use crate::proxy::{self, Failure, GoingAway, ReceivedStream, StreamLimits};
+use crate::telemetry::metrics::{self, StreamEnd};
 use bucket::Bucket;
 use bytes::{Bytes, BytesMut};
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use log::debug;
-use metered_io::{Alarm, FrameTimeouts, Meter};
+use metered_io::{FrameTimeouts, Meter, WakeHandle};
 use pending_heads::Heads;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::Digest;
@@ -59,13 +59,13 @@ const REFUSED: usize = 200;
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves a connection until its client leaves, or must leave. `early` was read from the socket before.
-pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: ConnInfo, context: ConnectionContext) {
-    let Ok(digest) = proxy::digest(arrival) else { return };
+pub(super) async fn serve(socket: Socket, early: BytesMut, conn_info: ConnInfo, context: ConnectionContext) {
+    let Ok(digest) = proxy::digest(conn_info) else { return };
     let limits = context.gateway.streams();
-    let patience = FrameTimeouts { head: context.limits.time, send: limits.send };
+    let timeouts = FrameTimeouts { head: context.limits.time, send: limits.send };
     let (gateway, arrived) = (context.gateway.clone(), Arc::clone(&digest));
     let heads = Arc::new(Heads::new(move |failure| gateway.refused_stream(&arrived, failure)));
-    let (meter, alarm) = Meter::new(socket, early, patience, Arc::clone(&heads));
+    let (meter, alarm) = Meter::new(socket, early, timeouts, Arc::clone(&heads));
     let counted = metrics::global().http2().opened();
     let began = timeout(context.limits.time, options(&limits).handshake(meter)).await;
     let ended = match began {
@@ -74,7 +74,7 @@ pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: ConnInfo, co
             let active = Arc::default();
             let malformed = Bucket::full(MALFORMED, MALFORMED_EACH);
             let heads = Arc::clone(&heads);
-            let served = Served {
+            let served = ServedConnection {
                 connection,
                 digest,
                 context,
@@ -87,11 +87,11 @@ pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: ConnInfo, co
             };
             Box::pin(served.run()).await
         }
-        Ok(Err(_)) => Ended::Error,
-        Err(_) => Ended::Slow,
+        Ok(Err(_)) => StreamEnd::Error,
+        Err(_) => StreamEnd::Slow,
     };
     heads.end(match ended {
-        Ended::Flood | Ended::Malformed => Failure::MALFORMED,
+        StreamEnd::Flood | StreamEnd::Malformed => Failure::MALFORMED,
         _ => Failure::ClientGone,
     });
     counted.ended(ended);
@@ -104,19 +104,19 @@ const INVALID_PREFACE: [u8; 26] =
 /// Ends a connection that does not begin with the preface of HTTP/2 (RFC 9113 §3.4).
 pub(super) async fn refuse_preface(
     socket: Socket,
-    arrival: ConnInfo,
-    house: ConnectionContext,
+    conn_info: ConnInfo,
+    context: ConnectionContext,
     is_slow: bool,
 ) {
     let counted = metrics::global().http2().opened();
     if is_slow {
-        return counted.ended(Ended::Slow);
+        return counted.ended(StreamEnd::Slow);
     }
-    if let Ok(digest) = proxy::digest(arrival) {
-        house.gateway.refused_stream(&digest, Failure::NOT_HTTP2);
+    if let Ok(digest) = proxy::digest(conn_info) {
+        context.gateway.refused_stream(&digest, Failure::NOT_HTTP2);
     }
     lingering_close::close(socket, &INVALID_PREFACE).await;
-    counted.ended(Ended::Malformed);
+    counted.ended(StreamEnd::Malformed);
 }
 
 fn options(limits: &StreamLimits) -> Builder {
@@ -137,22 +137,22 @@ fn options(limits: &StreamLimits) -> Builder {
 }
 
 /// An open connection.
-struct Served {
+struct ServedConnection {
     connection: Connection<Meter, Bytes>,
     digest: Arc<Digest>,
     context: Arc<ConnectionContext>,
     limits: StreamLimits,
-    alarm: Arc<Alarm>,
+    alarm: Arc<WakeHandle>,
     heads: Arc<Heads>,
-    active: Arc<Active>,
+    active: Arc<OpenStreams>,
     /// The remaining allowance of malformed requests.
     malformed: Bucket,
     /// Set once GOAWAY was sent; the shutdown waits for the connection.
-    leaving: Option<Leaving>,
+    leaving: Option<GoingAway>,
 }
 
 /// A request parsed by h2; `None` at the end of the connection.
-type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
+type AcceptedStream = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
 /// An event of a connection.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack; a box would be one a request")]
@@ -166,48 +166,48 @@ enum Event {
     /// No stream was open for the keep-alive timeout.
     Idle,
     /// A request, or the end.
-    Accepted(Accepted),
+    Accepted(AcceptedStream),
 }
 
-impl Served {
-    async fn run(mut self) -> Ended {
+impl ServedConnection {
+    async fn run(mut self) -> StreamEnd {
         let mut shutdown = self.context.shutdown.clone();
         if *shutdown.borrow() {
             self.ask_to_leave();
         }
         loop {
             let asked = self.leaving.is_some();
-            let patience = if asked { GOAWAY_TIMEOUT } else { self.limits.idle };
+            let timeouts = if asked { GOAWAY_TIMEOUT } else { self.limits.idle };
             let event = tokio::select! {
                 biased;
                 _ = shutdown.changed(), if !asked => Event::Shutdown,
                 malformed = self.alarm.raised() => if malformed { Event::Malformed } else { Event::Flood },
-                () = self.active.idle(patience) => Event::Idle,
+                () = self.active.idle(timeouts) => Event::Idle,
                 accepted = accept(&mut self.connection, &self.heads) => Event::Accepted(accepted),
             };
             match event {
                 Event::Shutdown => self.ask_to_leave(),
-                Event::Flood => return self.end(Reason::ENHANCE_YOUR_CALM, Ended::Flood).await,
-                Event::Malformed => return self.end(Reason::PROTOCOL_ERROR, Ended::Malformed).await,
-                Event::Idle if asked => return self.end(Reason::NO_ERROR, Ended::Idle).await,
+                Event::Flood => return self.end(Reason::ENHANCE_YOUR_CALM, StreamEnd::Flood).await,
+                Event::Malformed => return self.end(Reason::PROTOCOL_ERROR, StreamEnd::Malformed).await,
+                Event::Idle if asked => return self.end(Reason::NO_ERROR, StreamEnd::Idle).await,
                 Event::Idle => self.ask_to_leave(),
                 Event::Accepted(Some(Ok((request, respond)))) => {
                     let stream = u32::from(respond.stream_id());
                     let request = ReceivedStream::new(request, respond);
                     if request.is_malformed() && self.malformed.take(1).is_err() {
-                        return self.end(Reason::ENHANCE_YOUR_CALM, Ended::Malformed).await;
+                        return self.end(Reason::ENHANCE_YOUR_CALM, StreamEnd::Malformed).await;
                     }
                     self.heads.serve(stream);
                     self.begin(request);
                 }
-                Event::Accepted(None) if asked => return Ended::Idle,
-                Event::Accepted(None) => return Ended::Client,
+                Event::Accepted(None) if asked => return StreamEnd::Idle,
+                Event::Accepted(None) => return StreamEnd::Client,
                 Event::Accepted(Some(Err(error))) => {
                     debug!(error:%; "HTTP/2 connection closed");
                     if error.is_go_away() && error.is_library() {
                         self.heads.end(Failure::MALFORMED);
                     }
-                    return Ended::Error;
+                    return StreamEnd::Error;
                 }
             }
         }
@@ -233,7 +233,7 @@ impl Served {
     }
 
     /// Ends the connection with GOAWAY.
-    async fn end(mut self, reason: Reason, ended: Ended) -> Ended {
+    async fn end(mut self, reason: Reason, ended: StreamEnd) -> StreamEnd {
         self.connection.abrupt_shutdown(reason);
         // A client that has disconnected, or does not read, gets no GOAWAY.
         let _ = timeout(GOAWAY_TIMEOUT, poll_fn(|cx| self.connection.poll_closed(cx))).await;
@@ -242,7 +242,7 @@ impl Served {
 }
 
 /// The next request. It drives all streams of the connection, and is cancel-safe.
-async fn accept(connection: &mut Connection<Meter, Bytes>, heads: &Heads) -> Accepted {
+async fn accept(connection: &mut Connection<Meter, Bytes>, heads: &Heads) -> AcceptedStream {
     poll_fn(|cx| {
         let accepted = connection.poll_accept(cx);
         if accepted.is_pending() {
@@ -255,15 +255,15 @@ async fn accept(connection: &mut Connection<Meter, Bytes>, heads: &Heads) -> Acc
 
 /// The number of open streams of a connection.
 #[derive(Debug, Default)]
-struct Active {
+struct OpenStreams {
     count: AtomicUsize,
     none: Notify,
 }
 
 /// An open stream, counted until dropped.
-struct Open(Arc<Active>);
+struct Open(Arc<OpenStreams>);
 
-impl Active {
+impl OpenStreams {
     fn begin(self: &Arc<Self>) -> Open {
         self.count.fetch_add(1, Ordering::Relaxed);
         Open(Arc::clone(self))

@@ -1,6 +1,6 @@
 //! Process lifecycle from the first bind to the exit code: the order of startup and shutdown.
 
-use super::bind::Bound;
+use super::bind::BoundListener;
 use super::shutdown_watchdog::Deadline;
 use super::signal_request::{Ask, again};
 use super::signals::SignalReceiver;
@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 /// Why a gateway failed to start.
 #[derive(Debug)]
-pub enum Failed {
+pub enum StartError {
     /// The configuration was rejected; contains the rendered report.
     Config(String),
     /// A process error: for example an address in use.
@@ -48,7 +48,7 @@ const JOIN_LOOK: Duration = Duration::from_millis(2);
 /// Serves until a signal: SIGINT ends at once, SIGTERM after a graceful shutdown.
 ///
 /// # Errors
-/// [`Failed`], before anything was served.
+/// [`StartError`], before anything was served.
 ///
 /// `color` applies to the report of a rejected configuration. `ready` is called with the names and actual
 /// addresses of the listeners once they serve.
@@ -58,8 +58,8 @@ pub fn run(
     signals: SignalReceiver,
     color: Color,
     ready: impl FnOnce(&[(String, String)]),
-) -> Result<(), Failed> {
-    let live = Live::start(path, kinds, color).map_err(|refusal| Failed::Config(refusal.report))?;
+) -> Result<(), StartError> {
+    let live = Live::start(path, kinds, color).map_err(|refusal| StartError::Config(refusal.report))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         // Blocking work has threads of its own.
@@ -67,11 +67,11 @@ pub fn run(
         .thread_name("control")
         .enable_all()
         .build()
-        .map_err(|error| Failed::Process(format!("cannot start the runtime: {error}")))?;
+        .map_err(|error| StartError::Process(format!("cannot start the runtime: {error}")))?;
     let ended = runtime.block_on(serve(Arc::new(live), signals, ready));
     // Probes and admin connections can be aborted.
     runtime.shutdown_background();
-    ended.map_err(Failed::Process)
+    ended.map_err(StartError::Process)
 }
 
 async fn serve(
@@ -127,17 +127,17 @@ async fn serve(
     Ok(())
 }
 
-fn bind(address: &Address) -> Result<Bound, String> {
-    Bound::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+fn bind(address: &Address) -> Result<BoundListener, String> {
+    BoundListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
-fn bind_all(snapshot: &Snapshot) -> Result<Vec<Bound>, String> {
+fn bind_all(snapshot: &Snapshot) -> Result<Vec<BoundListener>, String> {
     snapshot.listeners.iter().map(|listener| bind(&listener.address)).collect()
 }
 
 fn start_workers(
     snapshot: &Snapshot,
-    listeners: &[Bound],
+    listeners: &[BoundListener],
     shared: &Arc<Shared>,
     stage: &watch::Receiver<ProcessState>,
 ) -> Result<Workers, String> {
@@ -296,7 +296,7 @@ async fn last_lines(shared: &Shared) {
 
 /// The sockets of the listeners. An accept queue is closed with its last handle, and the file of a Unix
 /// socket is removed with it.
-struct Listeners(Vec<Bound>);
+struct Listeners(Vec<BoundListener>);
 
 impl Listeners {
     /// Closes them and removes the files, within a time limit.
@@ -309,7 +309,7 @@ impl Listeners {
 impl Drop for Listeners {
     fn drop(&mut self) {
         for listener in &self.0 {
-            if let Bound::Unix(_, path) = listener {
+            if let BoundListener::Unix(_, path) = listener {
                 // It may have been removed already.
                 let _ = std::fs::remove_file(path);
             }

@@ -19,5 +19,5 @@ mod signals;
 mod tls_handshake;
 mod worker;
 
-pub use lifecycle::{Failed, run};
+pub use lifecycle::{StartError, run};
 pub use signals::SignalReceiver;

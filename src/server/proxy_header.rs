@@ -15,22 +15,22 @@ use tokio::time::timeout;
 const FIRST_LOOK: usize = 256;
 
 /// Why there is no header.
-enum Lack {
+enum ReadError {
     /// The connection ended before its first byte, as in a TCP health check.
     Nothing,
     /// The header is rejected.
     Refused(Preamble),
 }
 
-/// Reads the PROXY header if the peer is a configured source, and replaces the client address in `arrival`.
+/// Reads the PROXY header if the peer is a configured source, and replaces the client address in `conn_info`.
 /// Other connections are unchanged. Returns whether the connection may continue.
 pub(super) async fn read_header(
     balancers: &ProxyProtocolSources,
     socket: &mut Socket,
-    arrival: &mut ConnInfo,
+    conn_info: &mut ConnInfo,
     limit: Duration,
 ) -> bool {
-    let peer = (!matches!(socket, Socket::Unix(_))).then(|| arrival.peer.ip());
+    let peer = (!matches!(socket, Socket::Unix(_))).then(|| conn_info.peer.ip());
     if !balancers.include(peer) {
         return true;
     }
@@ -38,31 +38,31 @@ pub(super) async fn read_header(
     let why = match Box::pin(timeout(limit, read(socket))).await {
         Ok(Ok(preamble)) => {
             if let Some((source, _)) = preamble.ends {
-                arrival.peer = source;
+                conn_info.peer = source;
             }
-            arrival.tls = preamble.tls.map(Into::into);
+            conn_info.tls = preamble.tls.map(Into::into);
             return true;
         }
-        Ok(Err(Lack::Nothing)) => return false,
-        Ok(Err(Lack::Refused(why))) => why,
+        Ok(Err(ReadError::Nothing)) => return false,
+        Ok(Err(ReadError::Refused(why))) => why,
         Err(_) => Preamble::Timeout,
     };
     let metrics = &balancers.metrics;
     metrics.refused(why);
-    debug!(listener = metrics.listener(), peer:% = arrival.peer, reason = why.label(); "PROXY header rejected");
+    debug!(listener = metrics.listener(), peer:% = conn_info.peer, reason = why.label(); "PROXY header rejected");
     false
 }
 
 /// Peeks to find the header's end, then reads that much. Peeked bytes that belong to the header are read too,
 /// so that the next peek waits for new ones.
-async fn read(socket: &mut Socket) -> Result<ProxyHeader, Lack> {
+async fn read(socket: &mut Socket) -> Result<ProxyHeader, ReadError> {
     let mut header = Vec::new();
     loop {
         let have = header.len();
         header.resize(if have == 0 { FIRST_LOOK } else { LONGEST }, 0);
         let seen = have + socket.peek(&mut header[have..]).await?;
         if seen == have {
-            return Err(if have == 0 { Lack::Nothing } else { Lack::Refused(Preamble::Closed) });
+            return Err(if have == 0 { ReadError::Nothing } else { ReadError::Refused(Preamble::Closed) });
         }
         let end = extent(&header[..seen])?;
         let own = if let HeaderLength::At(end) = end { end.min(seen) } else { seen };
@@ -74,7 +74,7 @@ async fn read(socket: &mut Socket) -> Result<ProxyHeader, Lack> {
     }
 }
 
-impl From<HeaderError> for Lack {
+impl From<HeaderError> for ReadError {
     fn from(error: HeaderError) -> Self {
         Self::Refused(match error {
             HeaderError::Missing => Preamble::Missing,
@@ -85,7 +85,7 @@ impl From<HeaderError> for Lack {
     }
 }
 
-impl From<io::Error> for Lack {
+impl From<io::Error> for ReadError {
     fn from(_: io::Error) -> Self {
         Self::Refused(Preamble::Closed)
     }

@@ -42,7 +42,7 @@ const ALERT: u8 = 21;
 const TO_VERSION: usize = 5 + 4 + 2;
 
 /// A completed handshake.
-pub(super) struct Secured {
+pub(super) struct TlsClient {
     /// TLS over the accepted socket.
     pub(super) socket: Socket,
     /// The facts about the TLS connection.
@@ -52,7 +52,7 @@ pub(super) struct Secured {
 }
 
 /// A failed handshake, and the bytes to send before the connection is closed.
-struct Refused {
+struct RefusedHandshake {
     cut: HandshakeFailure,
     /// The cause, for the log.
     error: Option<String>,
@@ -65,14 +65,14 @@ pub(super) async fn handshake(
     tls: &Acceptor,
     client: SocketAddr,
     limit: Duration,
-) -> Option<Secured> {
+) -> Option<TlsClient> {
     let deadline = Instant::now() + limit;
     let refused = match timeout_at(deadline, secure(socket, tls)).await {
         Ok(Ok(secured)) => return secured,
         Ok(Err(refused)) => refused,
-        Err(_) => Refused { cut: HandshakeFailure::SLOW, error: None, word: None },
+        Err(_) => RefusedHandshake { cut: HandshakeFailure::SLOW, error: None, word: None },
     };
-    let Refused { cut: HandshakeFailure(reason), error, word } = refused;
+    let RefusedHandshake { cut: HandshakeFailure(reason), error, word } = refused;
     tls.metrics.failed(reason);
     debug!(listener = &*tls.listener, client:%, reason, error = quoted(error.as_deref().unwrap_or_default());
         "TLS handshake failed");
@@ -82,12 +82,13 @@ pub(super) async fn handshake(
     None
 }
 
-async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, Refused> {
+async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<TlsClient>, RefusedHandshake> {
     let accepted = match hello(&mut socket).await {
         Ok(accepted) => accepted,
-        Err((cut, error, word)) => return Err(Refused { cut, error, word: Some((socket, word)) }),
+        Err((cut, error, word)) => return Err(RefusedHandshake { cut, error, word: Some((socket, word)) }),
     };
-    let refuse = |cut, word: &[u8], socket| Refused { cut, error: None, word: Some((socket, word.to_vec())) };
+    let refuse =
+        |cut, word: &[u8], socket| RefusedHandshake { cut, error: None, word: Some((socket, word.to_vec())) };
     let config = match tls.select_config(&accepted.client_hello()) {
         TlsSelection::Served(config) => config,
         TlsSelection::Proven(proof) => {
@@ -99,24 +100,27 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, R
                 Some(name) => format!("no certificate for {name}"),
                 None => "no server name (SNI)".to_owned(),
             });
-            return Err(Refused { error, ..refuse(HandshakeFailure::UNKNOWN_NAME, UNKNOWN_NAME, socket) });
+            return Err(RefusedHandshake {
+                error,
+                ..refuse(HandshakeFailure::UNKNOWN_NAME, UNKNOWN_NAME, socket)
+            });
         }
         TlsSelection::NoProtocol => return Err(refuse(HandshakeFailure::NO_PROTOCOL, NO_PROTOCOL, socket)),
     };
     // Boxed, so that the connection's task does not reserve its size for the rest of its life.
     let rest = Box::pin(StartHandshake::from_parts(accepted, socket).into_stream(config).into_fallible());
-    let stream = rest.await.map_err(|(error, socket)| Refused {
+    let stream = rest.await.map_err(|(error, socket)| RefusedHandshake {
         cut: HandshakeFailure::of_io(&error),
         error: Some(error.to_string()),
         // The alert was sent with the error.
         word: Some((socket, Vec::new())),
     })?;
     let session = stream.get_ref().1;
-    let facts = Acceptor::facts(session).map_err(|cut| Refused { cut, error: None, word: None })?;
+    let facts = Acceptor::facts(session).map_err(|cut| RefusedHandshake { cut, error: None, word: None })?;
     let h2 = session.alpn_protocol() == Some(b"h2") || !tls.speaks_http1();
     tls.metrics
         .record_handshake(facts.version, session.handshake_kind() == Some(rustls::HandshakeKind::Resumed));
-    Ok(Some(Secured { socket: Socket::Tls(Box::new(stream)), facts: Arc::new(facts), h2 }))
+    Ok(Some(TlsClient { socket: Socket::Tls(Box::new(stream)), facts: Arc::new(facts), h2 }))
 }
 
 /// Performs the handshake of a tls-alpn-01 validation, and nothing else.

@@ -3,7 +3,7 @@
 //! On the request path, workers share only the snapshot and the counters: none waits for another, and no task
 //! moves between cores.
 
-use super::bind::Bound;
+use super::bind::BoundListener;
 use super::connection_context::ConnectionContext;
 use super::{connection_setup, http1};
 use crate::net::conn_info::ConnInfo;
@@ -34,7 +34,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// A listener as a worker sees it.
 pub(super) struct WorkerListener {
     /// The socket.
-    pub(super) bound: Bound,
+    pub(super) bound: BoundListener,
     /// Its index in the configuration.
     pub(super) index: u16,
     /// The connection limit, shared by all workers.
@@ -155,22 +155,22 @@ async fn accept(
         };
         match listener.accept().await {
             Ok((socket, peer)) => {
-                let (limits, greeting) = gateway.connection_settings(index);
+                let (limits, protocols) = gateway.connection_settings(index);
                 let context = ConnectionContext {
                     proxy: Arc::clone(&proxy),
                     shutdown: shutdown.clone(),
                     limits,
                     gateway: Arc::clone(&gateway),
                 };
-                let arrival = ConnInfo::plain(peer, index);
-                match greeting {
+                let conn_info = ConnInfo::plain(peer, index);
+                match protocols {
                     None => {
-                        let connection = Connection::new(socket, BytesMut::new(), arrival, limits, permit);
+                        let connection = Connection::new(socket, BytesMut::new(), conn_info, limits, permit);
                         tokio::spawn(http1::serve(Box::new(connection), context));
                     }
-                    Some(greeting) => {
+                    Some(protocols) => {
                         tokio::spawn(connection_setup::serve_connection(
-                            socket, arrival, greeting, context, permit,
+                            socket, conn_info, protocols, context, permit,
                         ));
                     }
                 }
@@ -192,10 +192,10 @@ enum Listener {
 }
 
 impl Listener {
-    fn new(bound: Bound) -> io::Result<Self> {
+    fn new(bound: BoundListener) -> io::Result<Self> {
         match bound {
-            Bound::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
-            Bound::Unix(listener, _) => UnixListener::from_std(listener).map(Self::Unix),
+            BoundListener::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
+            BoundListener::Unix(listener, _) => UnixListener::from_std(listener).map(Self::Unix),
         }
     }
 

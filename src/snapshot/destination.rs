@@ -135,7 +135,7 @@ impl Compiler<'_> {
             return;
         }
         for cluster in destination.clusters() {
-            if cluster.reach().protocol() == UpstreamProtocol::H2c {
+            if cluster.connector().protocol() == UpstreamProtocol::H2c {
                 let name = cluster.name();
                 let problem = Problem::warning(format!(
                     "upstream `{name}` has `protocol: h2c`: WebSockets of this route get 502"

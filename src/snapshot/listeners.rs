@@ -77,11 +77,11 @@ pub(super) fn compile(
             prior.and_then(|prior| prior.handshakes.as_ref()),
         );
         let before = prior.and_then(|prior| prior.protocols.as_deref());
-        let greeting =
+        let protocols =
             ListenerProtocols::compile(listener, &name.value, &address, before, certificates, problems);
-        let greeting = problems.keep(greeting).flatten();
+        let protocols = problems.keep(protocols).flatten();
         let name = name.value.as_str().into();
-        listeners.push(Listener { name, address, max_connections, protocols: greeting, handshakes });
+        listeners.push(Listener { name, address, max_connections, protocols, handshakes });
     }
     warn_of_ipv6_alone(written, &listeners, problems);
     warn_of_unseen_proofs(written, problems);

@@ -14,13 +14,13 @@ const UNIX: &str = "unix";
 /// The sources whose connections begin with a PROXY header.
 #[derive(Debug)]
 pub struct ProxyProtocolSources {
-    known: Known,
+    known: SourceSet,
     /// Counts the connections closed because of their header.
     pub metrics: LazyHandle<Arc<ProxyHeaderMetrics>>,
 }
 
 #[derive(Debug)]
-enum Known {
+enum SourceSet {
     /// Peers with these addresses.
     At(CidrSet),
     /// All peers: the permissions of the socket file restrict them.
@@ -47,16 +47,16 @@ impl ProxyProtocolSources {
                 .push(problem.help("list the load balancers, or omit `proxy_protocol`").at(&written.place));
         }
         let known = match address {
-            Address::Tcp { .. } => Known::At(addresses(from, &mut problems)),
+            Address::Tcp { .. } => SourceSet::At(addresses(from, &mut problems)),
             Address::Unix { .. } => {
                 for entry in from.iter().filter(|entry| entry.value != UNIX) {
                     let problem = Problem::new("peers of a Unix socket have no address");
                     problems.push(problem.help("write `from: [unix]`").at(&entry.place));
                 }
-                Known::OnSocket
+                SourceSet::OnSocket
             }
         };
-        if matches!(&known, Known::At(peers) if peers.are_all()) {
+        if matches!(&known, SourceSet::At(peers) if peers.are_all()) {
             let problem =
                 Problem::warning("every client is trusted as a load balancer: it can forge its address");
             warnings.push(
@@ -71,8 +71,8 @@ impl ProxyProtocolSources {
     /// Returns whether a connection from this peer begins with a header; `None` is a peer of a Unix socket.
     pub fn include(&self, peer: Option<IpAddr>) -> bool {
         match &self.known {
-            Known::At(peers) => peer.is_some_and(|peer| peers.contain(peer)),
-            Known::OnSocket => peer.is_none(),
+            SourceSet::At(peers) => peer.is_some_and(|peer| peers.contain(peer)),
+            SourceSet::OnSocket => peer.is_none(),
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct Route {
     clusters: Vec<Arc<Cluster>>,
     /// The policy of its WebSockets, which keep nothing else of the route.
     pub policy: Arc<Policy>,
-    edition: Arc<RouteVersion>,
+    route_version: Arc<RouteVersion>,
 }
 
 impl Route {
@@ -59,7 +59,8 @@ impl Route {
         let plugins: Vec<_> = plugins.cloned().collect();
         let policy = Policy::new(&written.websocket, prior.map(|prior| &*prior.policy))
             .map_err(|problems| problems.at(&written.place))?;
-        let edition = RouteVersion::of(&destination, &written.websocket, prior.map(|prior| &prior.edition));
+        let route_version =
+            RouteVersion::of(&destination, &written.websocket, prior.map(|prior| &prior.route_version));
         let clusters: Vec<_> = destination.clusters().cloned().collect();
         Ok(Self {
             name: name.into(),
@@ -76,7 +77,7 @@ impl Route {
             metrics: CompiledRouteMetrics::lazy(name, &clusters),
             clusters,
             policy: Arc::new(policy),
-            edition,
+            route_version,
         })
     }
 
@@ -88,8 +89,8 @@ impl Route {
 
     /// Its version: constant over reloads while its destination and WebSocket policy are unchanged, and never
     /// 0.
-    pub fn edition(&self) -> u64 {
-        self.edition.number()
+    pub fn route_version(&self) -> u64 {
+        self.route_version.number()
     }
 
     /// The response counters for this cluster; a route has one cluster or a handful.

@@ -17,7 +17,7 @@ impl CompiledRouteMetrics {
     /// A handle to the metrics of the route `name`, whose upstreams are `clusters`.
     pub(super) fn lazy(name: &str, clusters: &[Arc<Cluster>]) -> LazyHandle<Self> {
         let name = name.to_owned();
-        let upstreams: Vec<String> = clusters.iter().map(|cluster| cluster.name().to_owned()).collect();
+        let upstreams: Vec<Arc<str>> = clusters.iter().map(|cluster| Arc::clone(cluster.name())).collect();
         LazyHandle::new(move || {
             let route = RouteMetrics::of(&name);
             let by_upstream = upstreams.iter().map(|name| route.responses(name)).collect();

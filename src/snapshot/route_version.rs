@@ -34,8 +34,8 @@ impl RouteVersion {
             handshake_rate: None,
             handshake_timeout: None,
             drain_window: config::WebSocket::default().drain_window,
-            on_unhealthy: config::Stay::default(),
-            on_reload: config::Stay::default(),
+            on_unhealthy: config::ExistingTunnels::default(),
+            on_reload: config::ExistingTunnels::default(),
             ..written.clone()
         };
         let same = |prior: &&Arc<Self>| prior.destination == destination && prior.policy == policy;

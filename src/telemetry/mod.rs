@@ -2,10 +2,10 @@
 //!
 //! A layer below all others: each may count, without knowing how counts are exposed.
 
-pub mod access_log;
-pub mod metrics;
-pub mod process_log;
+pub(crate) mod access_log;
+pub(crate) mod metrics;
+pub(crate) mod process_log;
 mod quote;
 
-pub use access_log::AccessLog;
-pub use quote::quoted;
+pub(crate) use access_log::AccessLog;
+pub(crate) use quote::quoted;

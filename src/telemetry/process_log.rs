@@ -23,7 +23,7 @@ static LOG: OnceLock<ProcessLog> = OnceLock::new();
 
 /// Level and format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     /// The level, unless `RUST_LOG` is set.
     pub level: LevelFilter,
     /// The format of a line.
@@ -38,7 +38,7 @@ impl Default for LogSettings {
 
 /// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLineFormat {
+pub(crate) enum LogLineFormat {
     /// Time, level and target in brackets, the message, and fields as `key=value`.
     Text,
     /// One JSON object.
@@ -47,7 +47,7 @@ pub enum LogLineFormat {
 
 /// Whether lines of text have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogColor {
+pub(crate) enum LogColor {
     /// As on a terminal.
     Always,
     /// As in a file.
@@ -64,7 +64,7 @@ struct ProcessLog {
 
 /// Installs the logger with the default settings; once a process. Lines are written directly if the queue cannot be
 /// opened.
-pub fn install(color: LogColor) {
+pub(crate) fn install(color: LogColor) {
     let lines = Lines::open("stderr", CAPACITY).ok().map(Arc::new);
     let settings = LogSettings::default();
     let logger = Arc::new(build(settings, lines.as_ref(), color));
@@ -77,7 +77,7 @@ pub fn install(color: LogColor) {
 }
 
 /// Applies level and format from the next line on. Without [`install`] it does nothing.
-pub fn configure(settings: LogSettings) {
+pub(crate) fn configure(settings: LogSettings) {
     let Some(log) = LOG.get() else { return };
     let mut current = log.current.write();
     // Building reads `RUST_LOG` again and reports a wrong one again.
@@ -89,7 +89,7 @@ pub fn configure(settings: LogSettings) {
 }
 
 /// Waits until all lines before are written, at most this long.
-pub fn flush(within: Duration) {
+pub(crate) fn flush(within: Duration) {
     if let Some(lines) = LOG.get().and_then(|log| log.lines.as_ref()) {
         lines.flush(within);
     }

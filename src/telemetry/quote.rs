@@ -4,7 +4,7 @@
 const LONGEST: usize = 400;
 
 /// The text in quotes, cut to 400 bytes, with line feeds and controls escaped.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let shown = text.floor_char_boundary(LONGEST);
     let rest = if shown < text.len() { "…" } else { "" };
     format!("{:?}{rest}", &text[..shown])

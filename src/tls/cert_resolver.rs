@@ -1,6 +1,6 @@
 //! Certificate resolver: selects a listener's certificate by SNI and signature schemes.
 
-use super::certificate::Ready;
+use super::certificate::LoadedCertificate;
 use super::dynamic_certs::Slot;
 use foldhash::fast::RandomState;
 use rustls::SignatureScheme;
@@ -35,24 +35,24 @@ impl Offer {
 impl CertResolver {
     /// Of certificates for one name, ECDSA comes before RSA; of the same type, the first one in the
     /// configuration.
-    pub(super) fn new(certificates: &[Ready], later: Option<Arc<Slot>>) -> Self {
-        let mut shelf = Self { later, ..Self::default() };
+    pub(super) fn new(certificates: &[LoadedCertificate], later: Option<Arc<Slot>>) -> Self {
+        let mut resolver = Self { later, ..Self::default() };
         let (modern, old): (Vec<_>, Vec<_>) = certificates.iter().partition(|ready| ready.is_modern());
         let default = certificates.first().map(|first| &first.about.names);
         for ready in modern.into_iter().chain(old) {
             for name in &ready.about.names {
                 let name = name.to_ascii_lowercase();
                 let offer = match name.strip_prefix("*.") {
-                    Some(rest) => shelf.wildcard.entry(rest.into()).or_default(),
-                    None => shelf.exact.entry(name.into()).or_default(),
+                    Some(rest) => resolver.wildcard.entry(rest.into()).or_default(),
+                    None => resolver.exact.entry(name.into()).or_default(),
                 };
                 offer.0.push(Arc::clone(&ready.key));
             }
             if Some(&ready.about.names) == default {
-                shelf.default.0.push(Arc::clone(&ready.key));
+                resolver.default.0.push(Arc::clone(&ready.key));
             }
         }
-        shelf
+        resolver
     }
 
     /// Whether there is a certificate for the name. rustls passes names in lower case.

@@ -37,12 +37,12 @@ pub struct About {
 
 /// A certificate, ready for handshakes.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct LoadedCertificate {
     pub(super) about: About,
     pub(super) key: Arc<CertifiedKey>,
 }
 
-impl Ready {
+impl LoadedCertificate {
     /// Whether the key has a type that older clients cannot verify and newer ones prefer.
     pub(super) fn is_modern(&self) -> bool {
         self.about.key != "rsa"
@@ -62,9 +62,9 @@ impl Ready {
 pub(super) fn load(
     written: &Placed<Certificate>,
     files: &Files,
-    serving: &[Ready],
+    serving: &[LoadedCertificate],
     warnings: &mut Problems,
-) -> Result<Ready, Problems> {
+) -> Result<LoadedCertificate, Problems> {
     let mut problems = Problems::default();
     let at = |place: &Place| {
         let place = place.clone();
@@ -92,7 +92,7 @@ pub(super) fn load(
                 SignatureAlgorithm::ED25519 => "ed25519",
                 _ => "ecdsa",
             };
-            Ok(Ready { about: About { key: kind, ..about }, key })
+            Ok(LoadedCertificate { about: About { key: kind, ..about }, key })
         }
         _ => Err(problems),
     }
@@ -132,7 +132,7 @@ pub(super) fn certify(
 fn describe(
     written: &Certificate,
     chain: &[CertificateDer<'_>],
-    serving: &[Ready],
+    serving: &[LoadedCertificate],
     warnings: &mut Problems,
 ) -> Result<About, Problem> {
     let unreadable = || Problem::new("the certificate is not valid X.509");

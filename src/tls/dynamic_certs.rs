@@ -56,7 +56,7 @@ pub struct Challenges {
 /// A guard: the challenge is answered until it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Shown {
+pub struct StapledCertificate {
     challenges: Arc<Challenges>,
     proof: Proof,
 }
@@ -93,26 +93,26 @@ impl Challenges {
         self: &Arc<Self>,
         name: &str,
         key: Arc<CertifiedKey>,
-    ) -> Result<Shown, rustls::Error> {
+    ) -> Result<StapledCertificate, rustls::Error> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(rustls::ALL_VERSIONS)?;
         // RFC 8737 §3: the CA has no client certificate, even if the listener requires one.
-        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::new(Single(key)));
+        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::new(SingleCertificate(key)));
         config.alpn_protocols = vec![ACME_TLS.to_vec()];
         config.send_tls13_tickets = 0;
         let name: Box<str> = name.to_ascii_lowercase().into();
         self.handshakes.write().insert(name.clone(), Arc::new(config));
-        Ok(Shown { challenges: Arc::clone(self), proof: Proof::Handshake(name) })
+        Ok(StapledCertificate { challenges: Arc::clone(self), proof: Proof::Handshake(name) })
     }
 
     /// Responds to requests for `token`.
-    pub fn show_answer(self: &Arc<Self>, token: &str, answer: &str) -> Shown {
+    pub fn show_answer(self: &Arc<Self>, token: &str, answer: &str) -> StapledCertificate {
         self.responses.write().insert(token.into(), answer.into());
-        Shown { challenges: Arc::clone(self), proof: Proof::Response(token.into()) }
+        StapledCertificate { challenges: Arc::clone(self), proof: Proof::Response(token.into()) }
     }
 }
 
-impl Drop for Shown {
+impl Drop for StapledCertificate {
     fn drop(&mut self) {
         match &self.proof {
             Proof::Handshake(name) => drop(self.challenges.handshakes.write().remove(name)),
@@ -123,9 +123,9 @@ impl Drop for Shown {
 
 /// A resolver with one certificate for all clients.
 #[derive(Debug)]
-struct Single(Arc<CertifiedKey>);
+struct SingleCertificate(Arc<CertifiedKey>);
 
-impl ResolvesServerCert for Single {
+impl ResolvesServerCert for SingleCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0))
     }

@@ -1,7 +1,7 @@
 //! TLS for clients: a listener's settings as rustls configurations, and the refresh of their files.
 
 use super::cert_resolver::CertResolver;
-use super::certificate::{self, About, Ready};
+use super::certificate::{self, About, LoadedCertificate};
 use super::dynamic_certs::{Challenges, Slot};
 use super::session_tickets::{EphemeralTicketKeys, Key, Keys, Tickets};
 use super::{HandshakeFailure, certificate_names, client_trust};
@@ -71,9 +71,9 @@ pub enum TlsSelection {
 #[derive(Debug)]
 struct Material {
     config: Arc<ServerConfig>,
-    shelf: Arc<CertResolver>,
+    resolver: Arc<CertResolver>,
     keys: Keys,
-    certificates: Vec<Ready>,
+    certificates: Vec<LoadedCertificate>,
     files: Files,
 }
 
@@ -128,7 +128,7 @@ impl Acceptor {
             return TlsSelection::Proven(proof);
         }
         let current = self.current.load();
-        if self.written.unknown_sni == UnknownSni::Reject && !current.shelf.knows(hello.server_name()) {
+        if self.written.unknown_sni == UnknownSni::Reject && !current.resolver.knows(hello.server_name()) {
             return TlsSelection::UnknownName;
         }
         // If the client offers protocols, rustls decides.
@@ -240,13 +240,13 @@ impl Material {
             Some((verifier, mark)) => (config.with_client_cert_verifier(verifier), mark),
             None => (config.with_no_client_auth(), client_trust::NO_CLIENT_CERTIFICATES),
         };
-        let shelf = Arc::new(CertResolver::new(&certificates, later.cloned()));
-        let mut config = config.with_cert_resolver(Arc::clone(&shelf) as _);
+        let resolver = Arc::new(CertResolver::new(&certificates, later.cloned()));
+        let mut config = config.with_cert_resolver(Arc::clone(&resolver) as _);
         config.alpn_protocols = alpn.names();
         config.ticketer = Arc::new(Tickets::new(keys.clone(), mark));
         // Sessions are in tickets. A session store would be memory that clients can fill.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), shelf, keys, certificates, files })
+        Ok(Self { config: Arc::new(config), resolver, keys, certificates, files })
     }
 }
 

@@ -15,11 +15,10 @@ mod session_tickets;
 mod unix_time;
 mod upstream_config;
 
-pub use certificate::About;
-pub use dynamic_certs::{Challenges, Shown, Slot};
-pub use handshake_error::HandshakeFailure;
-pub use listener_config::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};
-pub use upstream_config::{Client, Identity};
+pub(crate) use dynamic_certs::{Challenges, Slot, StapledCertificate};
+pub(crate) use handshake_error::HandshakeFailure;
+pub(crate) use listener_config::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};
+pub(crate) use upstream_config::{Client, Identity};
 
 #[cfg(test)]
 mod tests;

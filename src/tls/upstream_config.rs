@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 /// An upstream's TLS configuration with its session cache. It is kept over reloads unless the settings or
 /// their files change.
-pub struct Client {
+pub(crate) struct Client {
     number: u64,
     written: UpstreamTls,
     files: Files,
@@ -26,7 +26,7 @@ pub struct Client {
 
 /// The certificate chain that is presented to backends, and its key.
 #[derive(Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The chain, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its private key.
@@ -44,7 +44,10 @@ impl Client {
     ///
     /// # Errors
     /// Every problem of the settings and their files, with places.
-    pub fn compile(written: &Placed<UpstreamTls>, prior: Option<&Arc<Self>>) -> Result<Arc<Self>, Problems> {
+    pub(crate) fn compile(
+        written: &Placed<UpstreamTls>,
+        prior: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, Problems> {
         if let Some(prior) = prior.filter(|prior| prior.written == written.value && prior.is_current()) {
             return Ok(Arc::clone(prior));
         }
@@ -78,42 +81,42 @@ impl Client {
     }
 
     /// Whether the files are unchanged since they were read.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         self.files.unchanged()
     }
 
     /// A number that is unique in the process: connections of different configurations are not shared.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
     /// Warnings about the settings.
-    pub fn advice(&self) -> &[Problem] {
+    pub(crate) fn advice(&self) -> &[Problem] {
         &self.advice
     }
 
     /// The configuration with `http/1.1` in ALPN, after `h2` if that is used.
-    pub fn config(&self, h2: bool) -> &Arc<ClientConfig> {
+    pub(crate) fn config(&self, h2: bool) -> &Arc<ClientConfig> {
         if h2 { &self.h2 } else { &self.http1 }
     }
 
     /// The configured server name.
-    pub fn sni(&self) -> Option<&str> {
+    pub(crate) fn sni(&self) -> Option<&str> {
         self.written.sni.as_deref().map(String::as_str)
     }
 
     /// Whether backends' certificates are verified.
-    pub fn verifies(&self) -> bool {
+    pub(crate) fn verifies(&self) -> bool {
         self.written.verify
     }
 
     /// The issuers that are trusted instead of those of the system.
-    pub fn issuers(&self) -> Option<&[CertificateDer<'static>]> {
+    pub(crate) fn issuers(&self) -> Option<&[CertificateDer<'static>]> {
         self.issuers.as_deref()
     }
 
     /// The client certificate for backends.
-    pub fn identity(&self) -> Option<&Identity> {
+    pub(crate) fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
 }
@@ -236,7 +239,7 @@ fn configure(
         let verifier = verifier.map_err(|error| wrong(Error::General(error.to_string())))?;
         builder.with_webpki_verifier(verifier)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
     };
     match identity {
         Some(Identity { chain, key }) => {
@@ -257,9 +260,9 @@ fn speaking(config: &ClientConfig, protocols: &[&[u8]]) -> Arc<ClientConfig> {
 
 /// Accepts every certificate; the handshake still proves possession of its key.
 #[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Unverified {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -39,12 +39,12 @@ pub(super) struct Admission {
     origins: Option<Vec<Origin>>,
     connections: u32,
     per_client: Option<(u32, KeySource)>,
-    present: Arc<Present>,
+    present: Arc<OpenConnection>,
 }
 
 /// The current counts.
 #[derive(Debug, Default)]
-struct Present {
+struct OpenConnection {
     all: AtomicU32,
     // Keyed by a keyed hash of the client: an entry is 12 bytes, and no client can choose a collision.
     clients: Mutex<HashMap<u64, u32>>,
@@ -54,7 +54,7 @@ struct Present {
 /// Counts a WebSocket until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    present: Arc<Present>,
+    present: Arc<OpenConnection>,
     client: Option<u64>,
 }
 

@@ -57,7 +57,7 @@ struct Member {
     endpoint: AtomicU64,
     route: Arc<str>,
     route_version: u64,
-    arrival: u64,
+    join_number: u64,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
     drain_part: Option<u32>,
     /// A [`Cause`], 0 or [`ENDED`].
@@ -77,19 +77,19 @@ pub struct Membership {
 impl Registry {
     /// Adds a tunnel.
     #[must_use]
-    pub fn join(self: &Arc<Self>, seat: TunnelKey) -> Membership {
-        let arrival = self.next.fetch_add(1, Relaxed);
+    pub fn join(self: &Arc<Self>, tunnel_key: TunnelKey) -> Membership {
+        let join_number = self.next.fetch_add(1, Relaxed);
         let member = Arc::new(Member {
-            endpoint: AtomicU64::new(seat.endpoint),
-            route: seat.route,
-            route_version: seat.edition,
-            arrival,
-            drain_part: seat.drain_part,
+            endpoint: AtomicU64::new(tunnel_key.endpoint),
+            route: tunnel_key.route,
+            route_version: tunnel_key.route_version,
+            join_number,
+            drain_part: tunnel_key.drain_part,
             order: AtomicU8::new(0),
             waker: Mutex::new(None),
         });
         self.living.fetch_add(1, Relaxed);
-        let shard = arrival as usize % SHARDS;
+        let shard = join_number as usize % SHARDS;
         let slot = self.shards[shard].lock().add(member.clone());
         Membership { registry: self.clone(), member, shard: shard as u32, slot }
     }
@@ -278,8 +278,13 @@ impl Member {
     }
 
     fn seen(&self) -> TunnelView<'_> {
-        let Self { route, route_version: edition, arrival, .. } = self;
-        TunnelView { endpoint: self.endpoint.load(Relaxed), route, edition: *edition, arrival: *arrival }
+        let Self { route, route_version, join_number, .. } = self;
+        TunnelView {
+            endpoint: self.endpoint.load(Relaxed),
+            route,
+            route_version: *route_version,
+            join_number: *join_number,
+        }
     }
 
     fn is_unasked(&self) -> bool {

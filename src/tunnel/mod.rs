@@ -23,7 +23,7 @@ pub use admission::{ClientKey, Denial, Permit};
 pub use counters::{Counters, KINDS};
 pub use drain::{Filter, Membership, Registry, TunnelKey, TunnelView};
 pub use handshake_rate_limiter::{HandshakeLimiter, QueueFull};
-pub use messages::{Asking, Inspector, Recheck};
+pub use messages::{Inspector, Recheck, RecheckFuture};
 pub use outcome::{ABNORMAL, Cause, Initiator, Outcome, Reason, Side};
 pub use policy::{HandshakeTimeout, Policy};
 pub use redial::{Found, Loss, Redial, Search};

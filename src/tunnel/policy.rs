@@ -6,7 +6,7 @@
 use super::admission::{Admission, ClientKey, Denial, Permit};
 use super::client_rate::Rates;
 use super::handshake_rate_limiter::HandshakeLimiter;
-use crate::config::{self, InvalidFrames, OnEndpointLoss, Stay};
+use crate::config::{self, ExistingTunnels, InvalidFrames, OnEndpointLoss};
 use crate::upstream::KeySource;
 use crate::websocket::frame::Rules;
 use crate::websocket::handshake::Extensions;
@@ -62,9 +62,9 @@ pub struct Policy {
     /// The window over which a drain is spread.
     pub drain: Duration,
     /// What happens to tunnels of an endpoint that became unhealthy.
-    pub on_unhealthy: Stay,
+    pub on_unhealthy: ExistingTunnels,
     /// What happens to tunnels of a removed or changed route.
-    pub on_reload: Stay,
+    pub on_reload: ExistingTunnels,
     /// The time limit for the peer's Close frame.
     pub close_timeout: Duration,
     /// The maximum time without progress in writing to a side.

@@ -25,13 +25,13 @@ pub fn launch(tunnel: Tunnel, switching: Vec<u8>, ended: impl FnOnce(&Outcome) +
     let sent = if switching.is_empty() { Ok(0) } else { tunnel.client.try_send(&switching) };
     match sent {
         Ok(sent) if sent == switching.len() => {
-            tokio::spawn(Life { relay: Some(relay::run(tunnel)), ended: Some(ended) });
+            tokio::spawn(TunnelEnd { relay: Some(relay::run(tunnel)), ended: Some(ended) });
         }
         Ok(sent) => greet_slowly(tunnel, switching, sent, ended),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             greet_slowly(tunnel, switching, 0, ended);
         }
-        Err(_) => drop(Unopened::new(tunnel, ended)),
+        Err(_) => drop(PendingTunnel::new(tunnel, ended)),
     }
 }
 
@@ -42,7 +42,7 @@ fn greet_slowly(
     sent: usize,
     ended: impl FnOnce(&Outcome) + Send + Unpin + 'static,
 ) {
-    let mut unopened = Unopened::new(tunnel, ended);
+    let mut unopened = PendingTunnel::new(tunnel, ended);
     unopened.reason = Reason::Aborted;
     tokio::spawn(async move {
         // Moved as a whole, not field by field: its drop reports the end.
@@ -54,7 +54,7 @@ fn greet_slowly(
             Ok(Ok(())) => {
                 drop(switching);
                 if let (Some(tunnel), ended @ Some(_)) = (unopened.tunnel.take(), unopened.ended.take()) {
-                    tokio::spawn(Life { relay: Some(relay::run(tunnel)), ended });
+                    tokio::spawn(TunnelEnd { relay: Some(relay::run(tunnel)), ended });
                 }
                 return;
             }
@@ -65,7 +65,7 @@ fn greet_slowly(
 }
 
 /// A tunnel whose 101 has not been sent. Dropping it ends the tunnel.
-struct Unopened<E: FnOnce(&Outcome)> {
+struct PendingTunnel<E: FnOnce(&Outcome)> {
     tunnel: Option<Tunnel>,
     ended: Option<E>,
     /// The reason if it is dropped now.
@@ -73,13 +73,13 @@ struct Unopened<E: FnOnce(&Outcome)> {
     began: Instant,
 }
 
-impl<E: FnOnce(&Outcome)> Unopened<E> {
+impl<E: FnOnce(&Outcome)> PendingTunnel<E> {
     fn new(tunnel: Tunnel, ended: E) -> Self {
         Self { tunnel: Some(tunnel), ended: Some(ended), reason: Reason::Reset, began: Instant::now() }
     }
 }
 
-impl<E: FnOnce(&Outcome)> Drop for Unopened<E> {
+impl<E: FnOnce(&Outcome)> Drop for PendingTunnel<E> {
     fn drop(&mut self) {
         let (Some(mut tunnel), Some(ended)) = (self.tunnel.take(), self.ended.take()) else { return };
         let by =
@@ -109,12 +109,12 @@ async fn greet(client: &mut TunnelIo, switching: &[u8]) -> io::Result<()> {
 
 /// A relay and the receiver of its outcome. Written by hand, because an `async` block would hold the relay
 /// twice: as captured and as awaited.
-struct Life<E: FnOnce(&Outcome)> {
+struct TunnelEnd<E: FnOnce(&Outcome)> {
     relay: Option<Relay>,
     ended: Option<E>,
 }
 
-impl<E: FnOnce(&Outcome)> Life<E> {
+impl<E: FnOnce(&Outcome)> TunnelEnd<E> {
     /// The tunnel's resources are released before its end is reported.
     fn end(&mut self, outcome: &Outcome) {
         self.relay = None;
@@ -124,7 +124,7 @@ impl<E: FnOnce(&Outcome)> Life<E> {
     }
 }
 
-impl<E: FnOnce(&Outcome)> Drop for Life<E> {
+impl<E: FnOnce(&Outcome)> Drop for TunnelEnd<E> {
     fn drop(&mut self) {
         // The process ends, or the relay panicked.
         let Some(relay) = &mut self.relay else { return };
@@ -133,7 +133,7 @@ impl<E: FnOnce(&Outcome)> Drop for Life<E> {
     }
 }
 
-impl<E: FnOnce(&Outcome) + Unpin> Future for Life<E> {
+impl<E: FnOnce(&Outcome) + Unpin> Future for TunnelEnd<E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_tunnel_s_task_fits_the_allocator_s_block_of_896_bytes() {
         // Includes the boxed `Arc` of a tunnel's log entry, as the proxy launches it.
-        let size = size_of::<Life<Box<dyn FnOnce(&Outcome)>>>() - size_of::<usize>();
+        let size = size_of::<TunnelEnd<Box<dyn FnOnce(&Outcome)>>>() - size_of::<usize>();
         assert!(size + TASK <= 896, "{size}");
     }
 }

@@ -99,7 +99,7 @@ impl Connector {
 
     /// Returns whether both connectors connect in the same way.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        let number = |reach: &Self| reach.tls.as_ref().map(|tls| tls.number());
+        let number = |connector: &Self| connector.tls.as_ref().map(|tls| tls.number());
         (self.protocol, self.proxy, number(self)) == (other.protocol, other.proxy, number(other))
     }
 

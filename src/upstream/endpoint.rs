@@ -71,7 +71,7 @@ impl Load {
 pub struct Endpoint {
     upstream: Arc<str>,
     address: Address,
-    name: Box<str>,
+    name: Arc<str>,
     /// The host name that currently resolves to this address, if any.
     host: RwLock<Option<Arc<str>>>,
     metrics: Arc<LazyHandle<Arc<EndpointMetrics>>>,

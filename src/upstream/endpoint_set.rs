@@ -6,11 +6,11 @@
 
 use super::address::Address;
 use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
-use super::discovery::{DrainMark, Named};
+use super::discovery::{DrainMark, HostName};
 use super::endpoint::{Endpoint, Load, Token};
 use super::hash_key::KeySource;
 use super::health_score::Health;
-use super::lease::Tried;
+use super::lease::TriedEndpoints;
 use super::monotonic_millis;
 use super::slow_start::SlowStart;
 use crate::config::WhenAllUnhealthy;
@@ -30,7 +30,7 @@ pub(super) struct Plan {
     pub(super) balance: Box<dyn Balance>,
     pub(super) panic: WhenAllUnhealthy,
     /// The health of an endpoint before its first probe.
-    pub(super) newcomer: Health,
+    pub(super) initial_health: Health,
     /// The duration of the slow start in milliseconds.
     pub(super) slow_start: Option<u64>,
 }
@@ -91,7 +91,7 @@ impl Members {
 
     /// Selects for a retry. pingora-load-balancing's iterator does not know the tried endpoints, so retries
     /// do not use it.
-    pub(super) fn choose_again(&self, key: &[u8], tried: &Tried) -> Option<&Arc<Endpoint>> {
+    pub(super) fn choose_again(&self, key: &[u8], tried: &TriedEndpoints) -> Option<&Arc<Endpoint>> {
         let mut open = self.open();
         for (index, member) in self.members.iter().enumerate() {
             if tried.contains(member.endpoint()) {
@@ -107,7 +107,7 @@ impl Members {
     pub(super) fn draining_owner(
         &self,
         key: &[u8],
-        tried: &Tried,
+        tried: &TriedEndpoints,
         window: Duration,
     ) -> Option<&Arc<Endpoint>> {
         if !self.ties_sessions || window.is_zero() {
@@ -163,11 +163,11 @@ impl Members {
 #[derive(Default)]
 pub(super) struct CarriedState {
     /// The members with their weights, reused when their addresses appear again.
-    pub(super) heirs: Vec<Member>,
+    pub(super) members: Vec<Member>,
     /// Loads of removed endpoints that are still in use.
     pub(super) departed: HashMap<Address, Weak<Load>>,
     /// Whether startup was complete.
-    pub(super) settled: bool,
+    pub(super) is_started: bool,
 }
 
 /// A removed endpoint that still has requests or WebSockets.
@@ -201,9 +201,9 @@ pub(super) struct EndpointSet {
     /// Loads of removed endpoints that are still in use.
     departed: Mutex<HashMap<Address, Weak<Load>>>,
     /// Whether startup is complete: endpoints that join from then on are new.
-    settled: AtomicBool,
+    is_started: AtomicBool,
     /// A probe has ended, or the members have changed.
-    news: Notify,
+    changed: Notify,
 }
 
 impl Default for EndpointSet {
@@ -215,7 +215,7 @@ impl Default for EndpointSet {
             upstream: "".into(),
             balance,
             panic: WhenAllUnhealthy::Fail,
-            newcomer: Health::Healthy,
+            initial_health: Health::Healthy,
             slow_start: None,
         };
         Self::new(plan, None)
@@ -225,32 +225,32 @@ impl Default for EndpointSet {
 impl EndpointSet {
     /// Creates an endpoint set with the state carried over from the prior one.
     pub(super) fn new(plan: Plan, carried: Option<CarriedState>) -> Self {
-        let CarriedState { heirs, departed, settled } = carried.unwrap_or_default();
-        let settled = AtomicBool::new(settled);
-        let current = RwLock::new(Members::new(&plan, heirs, Vec::new()));
-        Self { plan, current, departed: Mutex::new(departed), settled, news: Notify::new() }
+        let CarriedState { members, departed, is_started } = carried.unwrap_or_default();
+        let is_started = AtomicBool::new(is_started);
+        let current = RwLock::new(Members::new(&plan, members, Vec::new()));
+        Self { plan, current, departed: Mutex::new(departed), is_started, changed: Notify::new() }
     }
 
     /// Completes startup: endpoints that join from now on are new.
-    pub(super) fn rearrange(&self) {
-        self.settled.store(true, Relaxed);
+    pub(super) fn complete_startup(&self) {
+        self.is_started.store(true, Relaxed);
     }
 
     /// Wakes those who wait in [`EndpointSet::first_probe`].
     pub(super) fn announce_probe(&self) {
-        self.news.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     /// Waits while no member is healthy and one is not probed yet.
     pub(super) async fn first_probe(&self) {
         loop {
-            let mut news = pin!(self.news.notified());
+            let mut changed = pin!(self.changed.notified());
             // Before the look, or news between the look and the wait would be missed.
-            news.as_mut().enable();
+            changed.as_mut().enable();
             if !self.current().awaits_first_probe() {
                 return;
             }
-            news.await;
+            changed.await;
         }
     }
 
@@ -293,7 +293,7 @@ impl EndpointSet {
             let is_marked = backend.ext.get::<DrainMark>().is_some();
             let marked_before = known.get(&address).and_then(|member| member.marked_since());
             let marked = is_marked.then(|| marked_before.unwrap_or_else(monotonic_millis::now));
-            let host = backend.ext.get::<Named>().map(|Named(host)| Arc::clone(host));
+            let host = backend.ext.get::<HostName>().map(|HostName(host)| Arc::clone(host));
             let endpoint = match known.remove(&address) {
                 // A generation that may still be rejected must not change an endpoint of the serving one.
                 Some(member) if member.endpoint().host() != host => member.endpoint().renamed(host),
@@ -307,7 +307,8 @@ impl EndpointSet {
                 }
                 None => {
                     let load = departed.remove(&address).and_then(|load| load.upgrade());
-                    let endpoint = Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer);
+                    let endpoint =
+                        Endpoint::new(&self.plan.upstream, address, load, self.plan.initial_health);
                     endpoint.set_host(host);
                     self.adopt(endpoint)
                 }
@@ -321,13 +322,13 @@ impl EndpointSet {
         let members = Members::new(&self.plan, members, member_backends);
         *self.current.write() = Arc::clone(&members);
         drop(before);
-        self.news.notify_waiters();
+        self.changed.notify_waiters();
         departed.retain(|_, load| load.strong_count() > 0);
         members
     }
 
     fn adopt(&self, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
-        match (self.settled.load(Relaxed), self.plan.newcomer) {
+        match (self.is_started.load(Relaxed), self.plan.initial_health) {
             (false, _) => {}
             (true, Health::Unknown) => endpoint.join_time().expect(),
             (true, _) => endpoint.join_time().begin(monotonic_millis::now()),

@@ -27,14 +27,14 @@ pub enum NoEndpoint {
 
 /// The endpoints that a request was already sent to.
 #[derive(Clone, Debug, Default)]
-pub struct Tried {
+pub struct TriedEndpoints {
     few: [Option<Token>; FEW],
     more: Vec<Token>,
     /// An endpoint was selected and may be selected again.
     is_repeated: bool,
 }
 
-impl Tried {
+impl TriedEndpoints {
     /// Creates an empty set.
     pub const fn new() -> Self {
         Self { few: [None; FEW], more: Vec::new(), is_repeated: false }
@@ -143,13 +143,13 @@ mod tests {
     fn a_lease_may_live_in_any_task() {
         fn living<T: Send + Sync + 'static>() {}
         living::<Lease>();
-        living::<Tried>();
+        living::<TriedEndpoints>();
     }
 
     #[test]
     fn tried_holds_more_than_fit_inline() {
         let endpoints: Vec<_> = (1..=9).map(endpoint).collect();
-        let mut tried = Tried::new();
+        let mut tried = TriedEndpoints::new();
         assert!(tried.is_empty());
         for (n, each) in endpoints.iter().enumerate() {
             assert!(!tried.contains(each));

@@ -49,7 +49,7 @@ pub use hash_key::{KeySource, RequestView};
 pub use health::{PROBES, Probe};
 pub use health_score::Health;
 pub use http_peer::Versions;
-pub use lease::{Lease, Tried};
+pub use lease::{Lease, TriedEndpoints};
 pub use passive_health::Reason;
 pub use proxy_header::ProxyAddrs;
 pub use session_drain::DrainMoment;

@@ -74,9 +74,9 @@ pub(super) fn main(command: &Command, kinds: Kinds) -> ExitCode {
     match command {
         Command::New { name, wasm, luau } => {
             let sort = match (wasm, luau) {
-                (true, _) => scaffold::Sort::Wasm,
-                (_, true) => scaffold::Sort::Luau,
-                _ => scaffold::Sort::Native,
+                (true, _) => scaffold::PluginLanguage::Wasm,
+                (_, true) => scaffold::PluginLanguage::Luau,
+                _ => scaffold::PluginLanguage::Native,
             };
             match scaffold::write(name, sort) {
                 Ok(text) => print_out(&text),

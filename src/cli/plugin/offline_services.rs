@@ -5,9 +5,9 @@ use moongate_sdk::{Call, CallError, CallFuture, CallTarget, Services};
 use std::future::Future;
 use std::pin::Pin;
 
-pub(super) struct Offline(pub(super) LogCapture);
+pub(super) struct OfflineServices(pub(super) LogCapture);
 
-impl Services for Offline {
+impl Services for OfflineServices {
     fn call(&self, call: Call) -> CallFuture {
         let line = match &call.to {
             CallTarget::Upstream(name) => {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// The language of a plugin.
 #[derive(Clone, Copy)]
-pub(super) enum Sort {
+pub(super) enum PluginLanguage {
     Native,
     Wasm,
     Luau,
@@ -37,7 +37,7 @@ const LUAU: &[(&str, &str)] = &[
     ("moongate.yaml", include_str!("scaffold/luau/moongate.yaml.txt")),
 ];
 
-impl Sort {
+impl PluginLanguage {
     fn files(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Native => NATIVE,
@@ -71,7 +71,7 @@ impl Sort {
 ///
 /// # Errors
 /// An invalid name, an existing directory, and I/O errors.
-pub(super) fn write(name: &str, sort: Sort) -> Result<String, String> {
+pub(super) fn write(name: &str, sort: PluginLanguage) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.bytes().all(fits) || name.len() > 64 {
         return Err(format!(

@@ -2,7 +2,7 @@
 
 use super::TestArguments;
 use super::log_capture::LogCapture;
-use super::offline_services::Offline;
+use super::offline_services::OfflineServices;
 use crate::snapshot::Kinds;
 use crate::websocket::handshake;
 use bytes::Bytes;
@@ -74,7 +74,7 @@ impl TestInput {
         }
         visit.request = fields(&arguments.headers)?;
         visit.response = fields(&arguments.response_headers)?;
-        visit.services = Arc::new(Offline(capture.clone()));
+        visit.services = Arc::new(OfflineServices(capture.clone()));
         match visit.request.get(header::HOST).and_then(|host| host.to_str().ok()) {
             Some(host) => visit.host = host.split(':').next().unwrap_or_default().to_owned(),
             None => drop(visit.request.insert(header::HOST, literal(&visit.host)?)),

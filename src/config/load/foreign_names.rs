@@ -10,31 +10,36 @@ struct Scope {
 }
 
 /// A mistake with its own message, and the help for it.
-struct Confusion {
+struct MistakenKey {
     message: &'static str,
     scope: Scope,
     help: &'static str,
 }
 
-const CONFUSIONS: [Confusion; 7] = [
-    Confusion::new("unknown value `request`", "listeners[", ".client_auth.mode", "did you mean `optional`?"),
-    Confusion::new("unknown value `http2`", "listeners[", "]", "HTTP/2 is `h2`, or `h2c` without TLS"),
-    Confusion::new(
+const CONFUSIONS: [MistakenKey; 7] = [
+    MistakenKey::new(
+        "unknown value `request`",
+        "listeners[",
+        ".client_auth.mode",
+        "did you mean `optional`?",
+    ),
+    MistakenKey::new("unknown value `http2`", "listeners[", "]", "HTTP/2 is `h2`, or `h2c` without TLS"),
+    MistakenKey::new(
         "unknown value `http2`",
         "upstreams.",
         ".protocol",
         "HTTP/2 is `h2`, or `h2c` without `tls`",
     ),
-    Confusion::new("unknown key `cert`", "listeners[", ".tls.cert", CERTIFICATES),
-    Confusion::new("unknown key `key`", "listeners[", ".tls.key", CERTIFICATES),
-    Confusion::new("missing key `from`", "listeners[", ".proxy_protocol", SENDERS),
-    Confusion::new("expected a mapping, found `true`", "listeners[", ".proxy_protocol", SENDERS),
+    MistakenKey::new("unknown key `cert`", "listeners[", ".tls.cert", CERTIFICATES),
+    MistakenKey::new("unknown key `key`", "listeners[", ".tls.key", CERTIFICATES),
+    MistakenKey::new("missing key `from`", "listeners[", ".proxy_protocol", SENDERS),
+    MistakenKey::new("expected a mapping, found `true`", "listeners[", ".proxy_protocol", SENDERS),
 ];
 
 const CERTIFICATES: &str = "certificates are a list: `certificates: [{ cert: …, key: … }]`";
 const SENDERS: &str = "list the load balancers, as in `from: [10.0.0.5]`";
 
-impl Confusion {
+impl MistakenKey {
     const fn new(message: &'static str, begin: &'static str, end: &'static str, help: &'static str) -> Self {
         Self { message, scope: Scope { begin, end }, help }
     }
@@ -257,21 +262,21 @@ const FOREIGN: &[Foreign] = &[
 ];
 
 /// A name that means something else within a part of the configuration.
-struct Scoped {
+struct ScopedKey {
     name: &'static str,
     within: &'static str,
     help: &'static str,
 }
 
-const fn scoped(name: &'static str, within: &'static str, help: &'static str) -> Scoped {
-    Scoped { name, within, help }
+const fn scoped(name: &'static str, within: &'static str, help: &'static str) -> ScopedKey {
+    ScopedKey { name, within, help }
 }
 
 const NO_ENDPOINT_LIMIT: &str =
     "no limit holds for one endpoint; `max_connections` is of a listener, or of a route's `websocket`";
 const ADMIN_ADDRESS: &str = "it is `address` of `admin`";
 
-const SCOPED: &[Scoped] = &[
+const SCOPED: &[ScopedKey] = &[
     scoped("server", "upstreams.", ENDPOINTS),
     scoped("maxconn", ".endpoints[", NO_ENDPOINT_LIMIT),
     scoped("max_conns", ".endpoints[", NO_ENDPOINT_LIMIT),
@@ -286,17 +291,17 @@ const SCOPED: &[Scoped] = &[
 ];
 
 /// A former name of a setting, its place, and the present name.
-struct Renamed {
+struct RenamedKey {
     old: &'static str,
     scope: Scope,
     new: &'static str,
 }
 
-const fn renamed(old: &'static str, begin: &'static str, end: &'static str, new: &'static str) -> Renamed {
-    Renamed { old, scope: Scope { begin, end }, new }
+const fn renamed(old: &'static str, begin: &'static str, end: &'static str, new: &'static str) -> RenamedKey {
+    RenamedKey { old, scope: Scope { begin, end }, new }
 }
 
-const RENAMED: &[Renamed] = &[
+const RENAMED: &[RenamedKey] = &[
     renamed("drain", "routes[", ".websocket.drain", "drain_window"),
     renamed("handshakes", "", ".handshakes", "handshake_rate"),
     renamed("connections", "routes[", ".websocket.connections", "max_connections"),

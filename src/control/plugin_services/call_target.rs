@@ -1,8 +1,8 @@
 //! The target of a plugin's call: an endpoint of an upstream, or an address of a URL's host.
 
-use super::http_exchange::{self, Failed};
+use super::http_exchange::{self, ExchangeError};
 use crate::net::resolver;
-use crate::upstream::{Cluster, Lease, Reason, RequestView, Tried, Versions};
+use crate::upstream::{Cluster, Lease, Reason, RequestView, TriedEndpoints, Versions};
 use http::Uri;
 use http::header::USER_AGENT;
 use http::uri::Scheme;
@@ -24,7 +24,7 @@ pub(super) async fn upstream(
     call: &Call,
     cluster: &Cluster,
 ) -> Result<CallResponse, CallError> {
-    let mut tried = Tried::new();
+    let mut tried = TriedEndpoints::new();
     let mut stale = 0;
     let mut last = None;
     loop {
@@ -44,11 +44,11 @@ pub(super) async fn upstream(
         };
         match &failed {
             // The endpoint is not at fault; it may have closed many of the pooled connections.
-            Failed::Stale if stale < 2 => {
+            ExchangeError::Stale if stale < 2 => {
                 stale += 1;
                 tried.repeat();
             }
-            Failed::NotConnected(_) if tried.len() < usize::from(cluster.spec().retries) => {
+            ExchangeError::NotConnected(_) if tried.len() < usize::from(cluster.spec().retries) => {
                 tried.add(lease.endpoint());
             }
             _ => return Err(failed.into()),
@@ -62,26 +62,25 @@ enum Problem {
     /// The call itself is invalid.
     Call(CallError),
     /// This attempt failed.
-    Try(Failed),
+    Try(ExchangeError),
 }
 
 async fn at_endpoint(
-    connector: &Connector,
+    http: &Connector,
     call: &Call,
     cluster: &Cluster,
     lease: &Lease,
 ) -> Result<CallResponse, Problem> {
     let bad = |_| Problem::Call(CallError::Unreachable);
-    let reach = cluster.reach();
-    let mut peer = reach.peer(lease.endpoint(), None, Versions::Http1).map_err(bad)?;
-    let host = reach.authority(lease.endpoint());
+    let connector = cluster.connector();
+    let mut peer = connector.peer(lease.endpoint(), None, Versions::Http1).map_err(bad)?;
+    let host = connector.authority(lease.endpoint());
     let connect = cluster.spec().connect_timeout.0;
     peer.options.connection_timeout = Some(connect);
     peer.options.total_connection_timeout = Some(connect);
     let head = http_exchange::head(call, &call.target, &host).map_err(Problem::Call)?;
     let asked = Instant::now();
-    let called =
-        http_exchange::exchange(connector, &peer, &head, call, cluster.spec().keepalive_timeout.0).await;
+    let called = http_exchange::exchange(http, &peer, &head, call, cluster.spec().keepalive_timeout.0).await;
     match &called {
         Ok(_) => lease.record_latency(asked.elapsed()),
         Err(failed) => {
@@ -95,21 +94,23 @@ async fn at_endpoint(
 }
 
 /// The reason to count against the endpoint, if it is at fault.
-fn blame(failed: &Failed) -> Option<Reason> {
+fn blame(failed: &ExchangeError) -> Option<Reason> {
     match failed {
-        Failed::NotConnected(ErrorType::ConnectTimedout) => Some(Reason::ConnectTimeout),
+        ExchangeError::NotConnected(ErrorType::ConnectTimedout) => Some(Reason::ConnectTimeout),
         // This machine ran out of descriptors or ports.
-        Failed::NotConnected(ErrorType::SocketError | ErrorType::BindError) => None,
-        Failed::NotConnected(ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) => Some(Reason::Tls),
-        Failed::NotConnected(_) => Some(Reason::Refused),
-        Failed::NoAnswer => Some(Reason::Closed),
-        Failed::Stale | Failed::BadAnswer | Failed::Cut(_) => None,
+        ExchangeError::NotConnected(ErrorType::SocketError | ErrorType::BindError) => None,
+        ExchangeError::NotConnected(ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) => {
+            Some(Reason::Tls)
+        }
+        ExchangeError::NotConnected(_) => Some(Reason::Refused),
+        ExchangeError::NoAnswer => Some(Reason::Closed),
+        ExchangeError::Stale | ExchangeError::BadAnswer | ExchangeError::Cut(_) => None,
     }
 }
 
 /// Calls a URL: tries the addresses of its name until one connects.
 pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result<CallResponse, CallError> {
-    let place = Place::read(url).ok_or(CallError::Unknown)?;
+    let place = PoolSlot::read(url).ok_or(CallError::Unknown)?;
     let mut head = http_exchange::head(call, &place.target, &place.authority)?;
     if !call.headers.contains_key(USER_AGENT) {
         // Some services reject requests without it; probes send the same value.
@@ -124,8 +125,8 @@ pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result
         loop {
             match http_exchange::exchange(connector, &peer, &head, call, IDLE).await {
                 Ok(called) => return Ok(called),
-                Err(Failed::Stale) if stale < 2 => stale += 1,
-                Err(failed @ Failed::NotConnected(_)) => {
+                Err(ExchangeError::Stale) if stale < 2 => stale += 1,
+                Err(failed @ ExchangeError::NotConnected(_)) => {
                     last = failed.into();
                     break;
                 }
@@ -138,7 +139,7 @@ pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result
 
 /// The parts of a URL.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct PoolSlot {
     tls: bool,
     /// Without the brackets of an IPv6 address.
     host: String,
@@ -149,7 +150,7 @@ struct Place {
     target: String,
 }
 
-impl Place {
+impl PoolSlot {
     fn read(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let tls = match uri.scheme()? {

@@ -31,7 +31,7 @@ const NOT_SENT: [HeaderName; 9] = [
 
 /// Why an attempt failed.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum ExchangeError {
     /// No connection was established.
     NotConnected(ErrorType),
     /// A pooled connection had been closed before the response.
@@ -44,13 +44,13 @@ pub(super) enum Failed {
     Cut(StatusCode),
 }
 
-impl From<Failed> for CallError {
-    fn from(failed: Failed) -> Self {
+impl From<ExchangeError> for CallError {
+    fn from(failed: ExchangeError) -> Self {
         match failed {
-            Failed::NotConnected(ErrorType::ConnectTimedout) => Self::TimedOut,
-            Failed::NotConnected(_) => Self::Unreachable,
-            Failed::Stale | Failed::NoAnswer | Failed::BadAnswer => Self::Bad,
-            Failed::Cut(status) => Self::Cut(status),
+            ExchangeError::NotConnected(ErrorType::ConnectTimedout) => Self::TimedOut,
+            ExchangeError::NotConnected(_) => Self::Unreachable,
+            ExchangeError::Stale | ExchangeError::NoAnswer | ExchangeError::BadAnswer => Self::Bad,
+            ExchangeError::Cut(status) => Self::Cut(status),
         }
     }
 }
@@ -91,19 +91,21 @@ pub(super) async fn exchange(
     head: &RequestHeader,
     call: &Call,
     idle: Duration,
-) -> Result<CallResponse, Failed> {
-    let (mut session, reused) =
-        connector.get_http_session(peer).await.map_err(|error| Failed::NotConnected(error.etype.clone()))?;
+) -> Result<CallResponse, ExchangeError> {
+    let (mut session, reused) = connector
+        .get_http_session(peer)
+        .await
+        .map_err(|error| ExchangeError::NotConnected(error.etype.clone()))?;
     let (status, headers) = ask(&mut session, head, call).await.map_err(|failed| match failed {
         // Only idempotent calls are retried: the server may have processed the first one (RFC 9110 §9.2.2).
-        AttemptError::Closed if reused && call.method.is_idempotent() => Failed::Stale,
-        AttemptError::Closed | AttemptError::Broken => Failed::NoAnswer,
-        AttemptError::Interim => Failed::BadAnswer,
+        AttemptError::Closed if reused && call.method.is_idempotent() => ExchangeError::Stale,
+        AttemptError::Closed | AttemptError::Broken => ExchangeError::NoAnswer,
+        AttemptError::Interim => ExchangeError::BadAnswer,
     })?;
     let mut body = BytesMut::new();
-    while let Some(piece) = session.read_body_ref().await.map_err(|_| Failed::Cut(status))? {
+    while let Some(piece) = session.read_body_ref().await.map_err(|_| ExchangeError::Cut(status))? {
         if piece.len() > call.limit - body.len() {
-            return Err(Failed::Cut(status));
+            return Err(ExchangeError::Cut(status));
         }
         body.extend_from_slice(piece);
     }

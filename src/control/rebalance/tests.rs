@@ -133,7 +133,8 @@ async fn little_is_left_alone() {
 fn shares_follow_weights() {
     let holders = |held: [usize; 3]| -> Vec<_> {
         let each = [(1, 1), (2, 2), (3, 1)].into_iter().zip(held);
-        each.map(|((endpoint, weight), websockets)| Holder { endpoint, weight, websockets }).collect()
+        each.map(|((endpoint, weight), websockets)| OverloadedEndpoint { endpoint, weight, websockets })
+            .collect()
     };
     assert_eq!(overloaded(&holders([100, 200, 100]), 1.3), []);
     assert_eq!(overloaded(&holders([129, 200, 71]), 1.3), []);

@@ -36,7 +36,7 @@ const CIPHERS: &[(&str, &str)] = &[
 
 /// The relevant elements.
 #[derive(Default)]
-pub(super) struct Found<'a> {
+pub(super) struct Element<'a> {
     authority: Option<&'a str>,
     ssl: Option<Ssl<'a>>,
 }
@@ -48,7 +48,7 @@ struct Ssl<'a> {
     cipher: &'a [u8],
 }
 
-impl Found<'_> {
+impl Element<'_> {
     /// The client's TLS.
     pub(super) fn tls(&self) -> Option<Tls> {
         let ssl = self.ssl.as_ref()?;
@@ -64,8 +64,8 @@ impl Found<'_> {
 }
 
 /// Parses `block`, the last bytes of `header`.
-pub(super) fn read<'a>(header: &[u8], block: &'a [u8]) -> Result<Found<'a>, HeaderError> {
-    let mut found = Found::default();
+pub(super) fn read<'a>(header: &[u8], block: &'a [u8]) -> Result<Element<'a>, HeaderError> {
+    let mut found = Element::default();
     let mut summed = false;
     each(block, |kind, value, rest_length| {
         match kind {

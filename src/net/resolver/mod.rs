@@ -146,19 +146,19 @@ struct Key {
     kind: ResolverKind,
 }
 
-type Flight = watch::Receiver<bool>;
+type LookupInFlight = watch::Receiver<bool>;
 
 /// The cache entry of a name.
 #[derive(Default)]
 struct Entry {
-    found: Option<Found>,
+    found: Option<CachedLookup>,
     failure: Option<(LookupError, Instant)>,
     /// The lookup in progress; true when it has ended.
-    flight: Option<Flight>,
+    flight: Option<LookupInFlight>,
 }
 
 #[derive(Clone)]
-struct Found {
+struct CachedLookup {
     addresses: Arc<[IpAddr]>,
     at: Instant,
     /// `None` for a response without a TTL: from a file or the system.
@@ -219,7 +219,7 @@ impl Entry {
                 self.failure = Some((error, at));
             }
         }
-        self.found = Some(Found { addresses: addresses.into(), at, ttl });
+        self.found = Some(CachedLookup { addresses: addresses.into(), at, ttl });
     }
 }
 
@@ -276,8 +276,8 @@ impl Resolver {
     ) -> Result<Resolution, LookupError> {
         let kind = self.kind(kind);
         match self.begin(host, kind, max_age) {
-            Begun::Known(known) => known,
-            Begun::Flight(flight) => self.await_lookup(host, kind, flight, max_age).await,
+            LookupStart::Known(known) => known,
+            LookupStart::Flight(flight) => self.await_lookup(host, kind, flight, max_age).await,
         }
     }
 
@@ -288,8 +288,8 @@ impl Resolver {
     pub async fn lookup_soon(self: &Arc<Self>, host: &str) -> Result<Resolution, LookupError> {
         let kind = self.kind(None);
         match self.begin(host, kind, MAX_AGE) {
-            Begun::Known(known) => known,
-            Begun::Flight(flight) => {
+            LookupStart::Known(known) => known,
+            LookupStart::Flight(flight) => {
                 let mut pending = std::pin::pin!(self.await_lookup(host, kind, flight, MAX_AGE));
                 if let Ok(outcome) = timeout(PATIENCE, pending.as_mut()).await {
                     return outcome;
@@ -316,7 +316,7 @@ impl Resolver {
         tokio::net::TcpStream::connect(&*addresses).await
     }
 
-    fn begin(self: &Arc<Self>, host: &str, kind: ResolverKind, max_age: Duration) -> Begun {
+    fn begin(self: &Arc<Self>, host: &str, kind: ResolverKind, max_age: Duration) -> LookupStart {
         let key = Key::new(host, kind);
         let mut names = self.names.lock();
         if names.len() >= MOST_NAMES && !names.contains_key(&key) {
@@ -324,16 +324,16 @@ impl Resolver {
         }
         let entry = names.entry(key.clone()).or_default();
         if let Some(known) = entry.current(max_age) {
-            return Begun::Known(known);
+            return LookupStart::Known(known);
         }
         if let Some(flight) = &entry.flight {
-            return Begun::Flight(flight.clone());
+            return LookupStart::Flight(flight.clone());
         }
         let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => {
                 entry.learn(Err(error.clone()));
-                return Begun::Known(entry.last_good().ok_or(error));
+                return LookupStart::Known(entry.last_good().ok_or(error));
             }
         };
         let (finished, flight) = watch::channel(false);
@@ -343,14 +343,14 @@ impl Resolver {
         let guard =
             LookupGuard { resolver: Arc::clone(self), key, outcome: None, finished, flight: flight.clone() };
         runtime.spawn(run_lookup(guard));
-        Begun::Flight(flight)
+        LookupStart::Flight(flight)
     }
 
     async fn await_lookup(
         &self,
         host: &str,
         kind: ResolverKind,
-        mut flight: Flight,
+        mut flight: LookupInFlight,
         max_age: Duration,
     ) -> Result<Resolution, LookupError> {
         // An error means that the lookup has ended too.
@@ -408,9 +408,9 @@ impl Key {
     }
 }
 
-enum Begun {
+enum LookupStart {
     Known(Result<Resolution, LookupError>),
-    Flight(Flight),
+    Flight(LookupInFlight),
 }
 
 /// Ends a lookup in any case: after a panic, the name must not stay locked.
@@ -419,7 +419,7 @@ struct LookupGuard {
     key: Key,
     outcome: Option<Result<Records, LookupError>>,
     finished: watch::Sender<bool>,
-    flight: Flight,
+    flight: LookupInFlight,
 }
 
 impl Drop for LookupGuard {

@@ -89,7 +89,7 @@ fn piece(text: &'static str, last: bool) -> Piece {
 }
 
 /// Passes chunks in both directions; returns what each became.
-fn pass(chain: &Chain, pieces: &[(&'static str, bool)]) -> (Vec<String>, Vec<Result<String, Broken>>) {
+fn pass(chain: &Chain, pieces: &[(&'static str, bool)]) -> (Vec<String>, Vec<Result<String, PluginFailure>>) {
     let mut visit = TestExchange::new("/");
     let text = |piece: Piece| String::from_utf8(piece.bytes.to_vec()).unwrap();
     visit.with_exchange(|exchange| {

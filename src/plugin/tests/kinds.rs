@@ -182,12 +182,12 @@ impl Plugin for Wrapped {
             Direction::ToClient => At::ToClient,
         };
         self.panics(at, Moment::Before);
-        let fate = self.inner.message(exchange, message);
+        let verdict = self.inner.message(exchange, message);
         if self.spoils(at) {
             message.payload.clear();
         }
         self.panics(at, Moment::Behind);
-        fate
+        verdict
     }
 
     fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {

@@ -11,7 +11,7 @@ use crate::proxy::failure::{Failure, OURS};
 use crate::proxy::message_fields::RequestFields;
 use crate::proxy::replacement_response::ReplacementResponse;
 use crate::proxy::request::request_facts::RequestLine;
-use crate::proxy::upload::Passed;
+use crate::proxy::upload::BodyProgress;
 use crate::snapshot::Route;
 use bytes::{Bytes, BytesMut};
 use http::{Method, header};
@@ -23,7 +23,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The argument of a plugin phase.
-enum Show<'p> {
+enum PluginArgument<'p> {
     /// The header, from a position on.
     Head(usize),
     /// A chunk of the body, for these positions.
@@ -40,11 +40,11 @@ pub(in crate::proxy) async fn ask_plugins(
     let route = ctx.route.clone().filter(|route| !route.chain.skips_request_headers())?;
     let head = session.req_header();
     if ctx.received.is_websocket() && route.chain.rechecks().next().is_some() {
-        ctx.came = Some(Box::new(head.headers.clone()));
+        ctx.original_fields = Some(Box::new(head.headers.clone()));
     }
     let mut from = 0;
     loop {
-        match show(session, ctx, &route, Show::Head(from)).await {
+        match show(session, ctx, &route, PluginArgument::Head(from)).await {
             Err(gone) => return Some(gone.into()),
             Ok(Decision::Continue) => break,
             Ok(Decision::Body { at, limit }) => {
@@ -83,7 +83,7 @@ async fn hold(
     }
     let mut piece = Piece { bytes, last: true };
     if let Some(instead) =
-        ReplacementResponse::of(show(session, ctx, route, Show::Whole(at, &mut piece)).await?)
+        ReplacementResponse::of(show(session, ctx, route, PluginArgument::Whole(at, &mut piece)).await?)
     {
         return Err(instead);
     }
@@ -112,7 +112,7 @@ async fn read(
         last = next.last;
         let mut piece = next;
         if filtered {
-            let decision = show(session, ctx, route, Show::Piece(0..at, &mut piece)).await?;
+            let decision = show(session, ctx, route, PluginArgument::Piece(0..at, &mut piece)).await?;
             if let Some(instead) = ReplacementResponse::of(decision) {
                 return Err(instead);
             }
@@ -135,7 +135,7 @@ async fn pass_whole(
     bytes: Bytes,
 ) -> std::result::Result<Bytes, ReplacementResponse> {
     let mut piece = Piece { bytes, last: true };
-    let decision = show(session, ctx, route, Show::Piece(positions, &mut piece)).await?;
+    let decision = show(session, ctx, route, PluginArgument::Piece(positions, &mut piece)).await?;
     ReplacementResponse::of(decision).map_or(Ok(piece.bytes), Err)
 }
 
@@ -145,7 +145,7 @@ async fn show(
     session: &mut Session,
     ctx: &mut Context,
     route: &Arc<Route>,
-    what: Show<'_>,
+    what: PluginArgument<'_>,
 ) -> std::result::Result<Decision, Failure> {
     // The client may disconnect while a plugin waits.
     let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
@@ -157,9 +157,11 @@ async fn show(
     let mut exchange = ctx.exchange(route, line, &mut fields);
     let decision = async {
         match what {
-            Show::Head(from) => route.chain.request_headers_from(from, &mut exchange).await,
-            Show::Piece(positions, piece) => route.chain.request_body(positions, &mut exchange, piece).await,
-            Show::Whole(at, piece) => route.chain.whole_body(at, &mut exchange, piece).await,
+            PluginArgument::Head(from) => route.chain.request_headers_from(from, &mut exchange).await,
+            PluginArgument::Piece(positions, piece) => {
+                route.chain.request_body(positions, &mut exchange, piece).await
+            }
+            PluginArgument::Whole(at, piece) => route.chain.whole_body(at, &mut exchange, piece).await,
         }
     };
     client_disconnect::until_disconnect(watch, decision).await
@@ -185,7 +187,7 @@ pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Re
             // Pingora uses chunked coding without a length.
             head.remove_header(&header::CONTENT_LENGTH);
         }
-        ctx.upload.again = !matches!(ctx.upload.passed, Passed::Nothing);
+        ctx.upload.again = !matches!(ctx.upload.passed, BodyProgress::Nothing);
     }
     Ok(())
 }
@@ -210,9 +212,9 @@ pub(in crate::proxy) async fn pass(
         ctx.upload.passed.all()
     } else {
         // If this future is dropped before the end, the chunk was processed in part.
-        let passed = std::mem::replace(&mut ctx.upload.passed, Passed::Lost);
+        let passed = std::mem::replace(&mut ctx.upload.passed, BodyProgress::Lost);
         let mut piece = Piece { bytes: body.take().unwrap_or_default(), last: end };
-        let decision = show(session, ctx, &route, Show::Piece(0..usize::MAX, &mut piece)).await;
+        let decision = show(session, ctx, &route, PluginArgument::Piece(0..usize::MAX, &mut piece)).await;
         if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::of) {
             ctx.instead = Some(instead);
             // For an error of another side, Pingora would continue to wait for an HTTP/2 backend.

@@ -1,6 +1,6 @@
 //! Response bodies: plugin phases, and the framing of a body that plugins or a changed status replace.
 
-use crate::plugin::Broken;
+use crate::plugin::PluginFailure;
 use crate::proxy::context::Context;
 use crate::proxy::failure::{Failure, OURS};
 use crate::proxy::request::request_facts::RequestLine;
@@ -42,7 +42,7 @@ pub(in crate::proxy) fn frame(
     let (method, version) = (&session.req_header().method, session.req_header().version);
     let goes = has_body(method, head.status);
     let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_response_body(&ctx.running));
-    ctx.shows_answer = wanted && comes && goes;
+    ctx.plugins_see_body = wanted && comes && goes;
     if head.status == StatusCode::NO_CONTENT {
         head.remove_header(&header::CONTENT_LENGTH);
         head.remove_header(&header::TRANSFER_ENCODING);
@@ -98,7 +98,7 @@ pub(in crate::proxy) fn pass_whole(
     session: &Session,
     ctx: &mut Context,
     bytes: Bytes,
-) -> std::result::Result<Bytes, Broken> {
+) -> std::result::Result<Bytes, PluginFailure> {
     let wanted = ctx.route.clone().filter(|route| route.chain.wants_response_body(&ctx.running));
     let Some(route) = wanted.filter(|_| !bytes.is_empty()) else { return Ok(bytes) };
     let mut piece = Piece { bytes, last: true };
@@ -111,7 +111,7 @@ fn show(
     ctx: &mut Context,
     route: &Arc<Route>,
     piece: &mut Piece,
-) -> std::result::Result<(), Broken> {
+) -> std::result::Result<(), PluginFailure> {
     let head = session.req_header();
     let mut seen = ReadOnlyHeaders(&head.headers);
     let mut exchange = ctx.exchange(route, RequestLine::of(head), &mut seen);

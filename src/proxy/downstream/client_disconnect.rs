@@ -4,7 +4,7 @@
 
 use super::client_stream::Connection;
 use super::session_lookup::connection;
-use super::socket_watch::{Gone, SocketWatch};
+use super::socket_watch::{DisconnectFuture, SocketWatch};
 use crate::proxy::failure::Failure;
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
@@ -27,7 +27,7 @@ pub(in crate::proxy) async fn until_disconnect<T>(
 ) -> Result<T, Failure> {
     let Some(mut watch) = watch.map(Some) else { return Ok(work.await) };
     let mut work = pin!(work);
-    let mut gone: Option<Gone> = None;
+    let mut gone: Option<DisconnectFuture> = None;
     poll_fn(|cx| {
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));

@@ -11,7 +11,7 @@
 use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
 use super::session_limits::{EndedBy, SessionControl};
-use super::socket_watch::{Gone, SocketWatch};
+use super::socket_watch::{DisconnectFuture, SocketWatch};
 use super::upload_gate::Gate;
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
@@ -85,7 +85,7 @@ pub struct Connection {
     /// Limits the backend's idle time.
     silence: LazyTimer,
     /// Detects the disconnect of a client that is no longer read.
-    gone: Option<Gone>,
+    gone: Option<DisconnectFuture>,
     /// The client's half-close was read after the current request.
     is_half_closed: bool,
     /// The rates of the request body and of the response, created at the first wait for the client.
@@ -103,13 +103,13 @@ impl Connection {
     pub fn new(
         socket: Socket,
         early: BytesMut,
-        arrival: ConnInfo,
+        conn_info: ConnInfo,
         limits: RequestLimits,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
             socket,
-            conn_info: arrival,
+            conn_info,
             limits,
             boundary: Boundary::default(),
             control: SessionControl::default(),
@@ -134,7 +134,7 @@ impl Connection {
     }
 
     /// The connection's addresses and protocols.
-    pub fn arrival(&self) -> &ConnInfo {
+    pub fn conn_info(&self) -> &ConnInfo {
         &self.conn_info
     }
 

@@ -75,7 +75,7 @@ impl ReceivedStream {
             digest,
             rates,
             read_timeout: None,
-            patience: None,
+            timeouts: None,
             drain_timeout: None,
             proxied: false,
             taken: 0,
@@ -91,10 +91,10 @@ impl ReceivedStream {
 
 /// Receives the stream of a CONNECT when its session ends: Pingora's type has no access to the session inside
 /// it.
-pub(in crate::proxy) struct Handover(Mutex<Option<Halves>>);
+pub(in crate::proxy) struct Handover(Mutex<Option<StreamHalves>>);
 
 /// Both directions of a stream whose response has begun.
-pub(in crate::proxy) struct Halves {
+pub(in crate::proxy) struct StreamHalves {
     pub(in crate::proxy) from_client: RecvStream,
     pub(in crate::proxy) to_client: SendStream<Bytes>,
     /// The guard by which its connection counts the stream.
@@ -103,7 +103,7 @@ pub(in crate::proxy) struct Halves {
 }
 
 /// Ends the session of a CONNECT. Returns its stream, if its response has begun and not ended.
-pub(in crate::proxy) fn take_stream(session: ServerSession) -> Option<Halves> {
+pub(in crate::proxy) fn take_stream(session: ServerSession) -> Option<StreamHalves> {
     let handover = session.req_header().extensions.get::<Arc<Handover>>().map(Arc::clone)?;
     drop(session);
     handover.0.lock().take()
@@ -129,7 +129,7 @@ struct Stream {
     read_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
     /// The last read timeout that was set.
-    patience: Option<Duration>,
+    timeouts: Option<Duration>,
     /// Pingora has begun to keep read bytes for a retry.
     proxied: bool,
     /// The bytes read for a plugin that buffers the body; the buffer is sent to the backend.
@@ -148,7 +148,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let Some(handover) = &self.handover else { return };
         if let Some((from_client, to_client)) = self.io.take() {
-            *handover.0.lock() = Some(Halves { from_client, to_client, open: Arc::clone(&self.open) });
+            *handover.0.lock() = Some(StreamHalves { from_client, to_client, open: Arc::clone(&self.open) });
         }
     }
 }
@@ -171,7 +171,7 @@ impl Stream {
         }
         // A client may be silent while it listens. After the response its timeout applies again; otherwise an
         // endless body would hold its endpoint forever.
-        let last = self.patience.filter(|_| self.control.is_answered());
+        let last = self.timeouts.filter(|_| self.control.is_answered());
         let Some(time) = self.read_timeout.or(last) else { return self.read_beside_response().await };
         let rate = self.rates.body.filter(|_| self.control.is_paced());
         let (io, pace, control) = (&mut self.io, &mut self.body_pace, &self.control);
@@ -312,7 +312,7 @@ impl Session for Stream {
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.patience = timeout.or(self.patience);
+        self.timeouts = timeout.or(self.timeouts);
         self.read_timeout = timeout;
     }
 

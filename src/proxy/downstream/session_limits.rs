@@ -33,7 +33,7 @@ pub(in crate::proxy) struct SessionControl {
     /// No minimum rate applies: an event stream or a gRPC call.
     unpaced: AtomicBool,
     /// The whole response was sent to the client.
-    answered: AtomicBool,
+    response_started: AtomicBool,
     ended_by: AtomicU8,
     /// Why an HTTP/2 request is rejected, regardless of later checks.
     refused: Option<Failure>,
@@ -68,7 +68,7 @@ impl SessionControl {
         self.finishes.store(false, Relaxed);
         self.streams.store(false, Relaxed);
         self.unpaced.store(false, Relaxed);
-        self.answered.store(false, Relaxed);
+        self.response_started.store(false, Relaxed);
         self.silence.store(0, Relaxed);
         self.ended_by.store(0, Relaxed);
     }
@@ -125,11 +125,11 @@ impl SessionControl {
 
     /// The client has the whole response.
     pub(in crate::proxy) fn set_answered(&self) {
-        self.answered.store(true, Relaxed);
+        self.response_started.store(true, Relaxed);
     }
 
     pub(in crate::proxy) fn is_answered(&self) -> bool {
-        self.answered.load(Relaxed)
+        self.response_started.load(Relaxed)
     }
 
     /// A limit ended the request.

@@ -28,7 +28,7 @@ pub(in crate::proxy) fn control(session: &Session) -> Option<&SessionControl> {
 pub(in crate::proxy) fn conn_info(session: &ServerSession) -> Option<&ConnInfo> {
     match session {
         ServerSession::H1(session) => {
-            session.stream().as_any().downcast_ref::<Connection>().map(Connection::arrival)
+            session.stream().as_any().downcast_ref::<Connection>().map(Connection::conn_info)
         }
         streams => stream_conn_info(streams.digest()?),
     }
@@ -38,8 +38,9 @@ pub(in crate::proxy) fn conn_info(session: &ServerSession) -> Option<&ConnInfo> 
 ///
 /// # Errors
 /// None: the answer that Pingora wants beside it is a plain 200.
-pub fn digest(arrival: ConnInfo) -> pingora::Result<Arc<Digest>> {
-    let told = ProxyDigest::new(Box::new(ResponseHeader::build_no_case(200, None)?), Some(Box::new(arrival)));
+pub fn digest(conn_info: ConnInfo) -> pingora::Result<Arc<Digest>> {
+    let told =
+        ProxyDigest::new(Box::new(ResponseHeader::build_no_case(200, None)?), Some(Box::new(conn_info)));
     Ok(Arc::new(Digest { proxy_digest: Some(Arc::new(told)), ..Digest::default() }))
 }
 

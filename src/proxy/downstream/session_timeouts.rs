@@ -5,11 +5,11 @@ use http::Version;
 use pingora::protocols::http::ServerSession;
 
 /// How patient the session is, and what its client understands.
-pub(in crate::proxy) fn configure_session(session: &mut ServerSession, terms: &GlobalSettings) {
+pub(in crate::proxy) fn configure_session(session: &mut ServerSession, globals: &GlobalSettings) {
     // Whether a client that ends its direction has left, its connection knows.
     session.set_abort_on_close(false);
-    session.set_read_timeout(Some(terms.body_timeout));
-    session.set_write_timeout(Some(terms.send_timeout));
+    session.set_read_timeout(Some(globals.body_timeout));
+    session.set_write_timeout(Some(globals.send_timeout));
     // RFC 9110 §15.2: HTTP/1.0 knows no interim answers.
     if session.req_header().version == Version::HTTP_10 {
         session.set_ignore_info_resp(true);

@@ -14,7 +14,7 @@ pub(in crate::proxy) struct SocketWatch {
 }
 
 /// Ready when the client has left.
-pub(in crate::proxy) type Gone = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+pub(in crate::proxy) type DisconnectFuture = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl SocketWatch {
     /// For the other handle of a client's socket; `finishes`: the end of its direction alone is no departure.
@@ -23,7 +23,7 @@ impl SocketWatch {
     }
 
     /// Ready when the client has left.
-    pub(in crate::proxy) fn gone(self) -> Gone {
+    pub(in crate::proxy) fn gone(self) -> DisconnectFuture {
         Box::pin(async move {
             // Without a watch the client is noticed when its response is written.
             if wait(self).await.is_err() {

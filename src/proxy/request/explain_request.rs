@@ -32,7 +32,7 @@ pub fn preview(
     host: Option<&str>,
     fields: &HeaderMap,
     (peer, secure): (IpAddr, bool),
-    terms: &GlobalSettings,
+    globals: &GlobalSettings,
 ) -> pingora::Result<Preview> {
     let mut head = RequestHeader::build(method.clone(), b"/", Some(fields.len() + 4))?;
     if let Some(host) = host {
@@ -41,10 +41,10 @@ pub fn preview(
     for (name, value) in fields {
         head.append_header(name.clone(), value.clone())?;
     }
-    let arrival = ConnInfo::plain(Some(SocketAddr::new(peer, 0)), 0);
-    let mut received = Received::new(&head, Form::Http1, Some(&arrival), terms);
+    let conn_info = ConnInfo::plain(Some(SocketAddr::new(peer, 0)), 0);
+    let mut received = Received::new(&head, Form::Http1, Some(&conn_info), globals);
     received.assume_tls(secure);
-    clean(&mut head, &received, terms.x_forwarded)?;
+    clean(&mut head, &received, globals.x_forwarded)?;
     Ok(Preview {
         scheme: received.scheme,
         scheme_is_certain: received.is_scheme_certain(),

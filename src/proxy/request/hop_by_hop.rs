@@ -161,8 +161,7 @@ fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
 
 #[cfg(test)]
 mod tests {
-    // Tests fail by panicking.
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
 
     #[test]

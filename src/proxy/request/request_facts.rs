@@ -5,7 +5,7 @@
 use super::forwarded::{self, Client};
 use super::{grpc, x_forwarded};
 use crate::net::conn_info::ConnInfo;
-use crate::net::loop_detection::Way;
+use crate::net::loop_detection::HopCount;
 use crate::route::{Target, merge_slashes};
 use crate::snapshot::GlobalSettings;
 use crate::websocket::handshake::{self, Handshake, HandshakeError};
@@ -71,7 +71,7 @@ pub(in crate::proxy) struct Received {
     /// The length of the host in it, without port and final dot.
     host_length: usize,
     /// The hops of the request, by its fields.
-    pub(in crate::proxy) way: Way,
+    pub(in crate::proxy) way: HopCount,
     /// X-Forwarded-Host from a trusted proxy.
     forwarded_host: Option<Box<str>>,
 }
@@ -118,7 +118,7 @@ impl Default for Received {
             has_escaped_slash: false,
             authority: String::new(),
             host_length: 0,
-            way: Way::default(),
+            way: HopCount::default(),
             forwarded_host: None,
         }
     }
@@ -130,15 +130,15 @@ impl Received {
     pub(in crate::proxy) fn new(
         head: &RequestHeader,
         form: Form,
-        arrival: Option<&ConnInfo>,
-        terms: &GlobalSettings,
+        conn_info: Option<&ConnInfo>,
+        globals: &GlobalSettings,
     ) -> Self {
         let headers = &head.headers;
         let mut received = Self {
             version: head.version,
             is_extended_connect: form == Form::ExtendedConnect,
             is_grpc: grpc::is_call(head),
-            way: Way::of(headers),
+            way: HopCount::of(headers),
             handshake: match form {
                 Form::ExtendedConnect => handshake::check_stream(headers),
                 _ => handshake::check(&head.method, head.version, headers),
@@ -158,24 +158,24 @@ impl Received {
         received.expects_continue = received.version == Version::HTTP_11
             && received.body != BodyLength::Empty
             && has_token(headers, &header::EXPECT, "100-continue");
-        if let Some(arrival) = arrival {
-            received.peer = arrival.peer.ip().to_canonical();
-            received.listener = arrival.listener;
-            received.tls = arrival.tls.clone();
+        if let Some(conn_info) = conn_info {
+            received.peer = conn_info.peer.ip().to_canonical();
+            received.listener = conn_info.listener;
+            received.tls = conn_info.tls.clone();
         }
         received.client = Client::Ip(received.peer);
         received.scheme = if received.tls.is_some() { "https" } else { "http" };
         received.scheme_is_certain = received.tls.is_some();
-        received.is_trusted = terms.trusts(received.peer);
+        received.is_trusted = globals.trusts(received.peer);
         if received.is_trusted {
-            let (client, hops) = forwarded::client(headers, received.peer, |hop| terms.trusts(hop));
+            let (client, hops) = forwarded::client(headers, received.peer, |hop| globals.trusts(hop));
             received.client = client;
             let scheme = x_forwarded::scheme(headers, hops);
             received.scheme_is_certain |= scheme.is_some();
             received.scheme = scheme.unwrap_or(received.scheme);
             received.forwarded_host = x_forwarded::host(headers).map(|host| host.into_owned().into());
         }
-        received.client_prefix = terms.client_prefix;
+        received.client_prefix = globals.client_prefix;
         received
     }
 

@@ -163,8 +163,7 @@ pub(in crate::proxy) fn ends_here(head: &RequestHeader) -> bool {
 
 #[cfg(test)]
 mod tests {
-    // Tests fail by panicking.
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
 
     fn head(fields: &[(&'static str, &'static str)]) -> RequestHeader {

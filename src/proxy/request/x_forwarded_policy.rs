@@ -88,8 +88,8 @@ fn add(head: &mut RequestHeader, received: &Received) -> Result<()> {
     // The port belongs to it: links that a backend makes for its clients need it.
     let told =
         if received.is_trusted { host(&head.headers).map(|host| host.as_bytes().to_vec()) } else { None };
-    let asked = || head.headers.get(header::HOST).map(|host| host.as_bytes().to_vec());
-    if let Some(host) = told.or_else(asked) {
+    let attempt_started = || head.headers.get(header::HOST).map(|host| host.as_bytes().to_vec());
+    if let Some(host) = told.or_else(attempt_started) {
         head.insert_header(HOST, field_value(host)?)?;
     }
     Ok(())

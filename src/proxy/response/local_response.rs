@@ -57,7 +57,7 @@ pub(in crate::proxy) async fn instead(
 }
 
 /// A response made by the gateway.
-struct Made {
+struct LocalBody {
     head: ResponseHeader,
     body: Bytes,
 }
@@ -68,7 +68,7 @@ fn make(
     ctx: &mut Context,
     instead: ReplacementResponse,
     passed: &mut Vec<usize>,
-) -> Result<Made> {
+) -> Result<LocalBody> {
     match instead {
         ReplacementResponse::Failure(failure) => refusal(session, ctx, failure),
         ReplacementResponse::Reply(at, reply) => {
@@ -79,7 +79,7 @@ fn make(
 }
 
 /// The response for a failure.
-fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<Made> {
+fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<LocalBody> {
     ctx.failure = Some(failure);
     let status = failure.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if ctx.received.is_grpc {
@@ -100,25 +100,25 @@ fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result
         Failure::NoEndpoint | Failure::NoResources | Failure::TooManyConnections | Failure::Draining => {
             head.insert_header(header::RETRY_AFTER, RETRY_AFTER)?;
         }
-        Failure::TooManyHandshakes(crowded) => {
-            head.insert_header(header::RETRY_AFTER, HeaderValue::from(crowded.retry_after()))?;
+        Failure::TooManyHandshakes(queue_full) => {
+            head.insert_header(header::RETRY_AFTER, HeaderValue::from(queue_full.retry_after()))?;
         }
         _ => {}
     }
     if !failure.keeps_connection() {
         session.set_keepalive(None);
     }
-    Ok(Made { head, body: body.into() })
+    Ok(LocalBody { head, body: body.into() })
 }
 
 /// The response for a gRPC client, which reads only gRPC's status: Trailers-Only.
-fn refused_call(ctx: &mut Context, failure: Failure, status: StatusCode) -> Result<Made> {
+fn refused_call(ctx: &mut Context, failure: Failure, status: StatusCode) -> Result<LocalBody> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(5))?;
     head.insert_header(header::CONTENT_TYPE, grpc::MEDIA)?;
     head.insert_header(grpc::STATUS, grpc::status(status))?;
     head.insert_header(grpc::MESSAGE, HeaderValue::from_static(failure.token()))?;
     head.insert_header("x-request-id", ctx.running.request_id().clone())?;
-    Ok(Made { head, body: Bytes::new() })
+    Ok(LocalBody { head, body: Bytes::new() })
 }
 
 /// The client's Accept selects the format: JSON, or a line of text.
@@ -141,7 +141,7 @@ fn body(session: &Session, ctx: &mut Context, failure: Failure, status: StatusCo
 }
 
 /// A plugin's response, without connection and framing fields.
-fn replied(reply: Reply) -> Result<Made> {
+fn replied(reply: Reply) -> Result<LocalBody> {
     let Reply { status, headers, body } = reply;
     let mut head = ResponseHeader::build(status, Some(headers.len() + 1))?;
     for (name, value) in &headers {
@@ -149,7 +149,7 @@ fn replied(reply: Reply) -> Result<Made> {
             head.append_header(name.clone(), value.clone())?;
         }
     }
-    Ok(Made { head, body })
+    Ok(LocalBody { head, body })
 }
 
 /// Sends a header and its whole body; the gateway sets `Content-Length`.
@@ -162,13 +162,18 @@ pub(in crate::proxy) async fn send(
     head: ResponseHeader,
     body: impl Into<Bytes>,
 ) -> Result<()> {
-    deliver(session, ctx, Made { head, body: body.into() }, Vec::new()).await
+    deliver(session, ctx, LocalBody { head, body: body.into() }, Vec::new()).await
 }
 
 /// Passes a response through the plugins and sends it, or a replacement. The loop ends: a plugin that
 /// replaced a response is skipped from then on, and so is one that failed.
-async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passed: Vec<usize>) -> Result<()> {
-    let Made { mut head, mut body } = made;
+async fn deliver(
+    session: &mut Session,
+    ctx: &mut Context,
+    made: LocalBody,
+    mut passed: Vec<usize>,
+) -> Result<()> {
+    let LocalBody { mut head, mut body } = made;
     loop {
         // Plugins see the length as for a backend's response; they may change it.
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
@@ -181,7 +186,7 @@ async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passe
             }
         }
         let Some(instead) = other else { break };
-        Made { head, body } = make(session, ctx, instead, &mut passed)?;
+        LocalBody { head, body } = make(session, ctx, instead, &mut passed)?;
     }
     // RFC 9110 §8.6: neither 1xx nor 204 has a length, and that of a 304 would describe another response.
     let lengthless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

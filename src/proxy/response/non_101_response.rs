@@ -12,11 +12,11 @@ use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The backend's connection for Pingora, with the bytes that were already read prepended.
-pub(in crate::proxy) fn replay(leg: TunnelIo, read: &[u8]) -> Option<Stream> {
-    let mut transport = match leg {
+pub(in crate::proxy) fn replay(tunnel_io: TunnelIo, read: &[u8]) -> Option<Stream> {
+    let mut transport = match tunnel_io {
         TunnelIo::Tcp(socket) => Transport::from(socket),
         TunnelIo::Unix(socket) => Transport::from(socket),
-        TunnelIo::Boxed(stream) => VirtualSocketStream::new(Box::new(Borne(Mutex::new(stream)))).into(),
+        TunnelIo::Boxed(stream) => VirtualSocketStream::new(Box::new(SyncIo(Mutex::new(stream)))).into(),
         TunnelIo::Gone => return None,
     };
     transport.rewind(read);
@@ -25,27 +25,27 @@ pub(in crate::proxy) fn replay(leg: TunnelIo, read: &[u8]) -> Option<Stream> {
 
 /// A stream as Pingora's type. The mutex is never locked: exclusive access needs no lock, and the type only
 /// provides `Sync`.
-struct Borne(Mutex<Box<dyn Io>>);
+struct SyncIo(Mutex<Box<dyn Io>>);
 
-impl fmt::Debug for Borne {
+impl fmt::Debug for SyncIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Borne")
     }
 }
 
-impl VirtualSocket for Borne {
+impl VirtualSocket for SyncIo {
     fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
         Ok(())
     }
 }
 
-impl AsyncRead for Borne {
+impl AsyncRead for SyncIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(self.get_mut().0.get_mut()).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Borne {
+impl AsyncWrite for SyncIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self.get_mut().0.get_mut()).poll_write(cx, bytes)
     }

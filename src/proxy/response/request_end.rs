@@ -48,13 +48,13 @@ pub(in crate::proxy) fn request(session: &mut Session, ctx: &mut Context) {
 }
 
 /// Counts and logs a request whose HTTP/2 stream was reset before its header was known.
-pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, arrival: Option<&ConnInfo>, failure: Failure) {
+pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, conn_info: Option<&ConnInfo>, failure: Failure) {
     metrics::global().request_failed(failure.token());
-    let Some((log, arrival)) = snapshot.log.as_ref().zip(arrival) else { return };
+    let Some((log, conn_info)) = snapshot.log.as_ref().zip(conn_info) else { return };
     log.write(&Entry {
-        client: Some(arrival.peer.ip().to_canonical().into()),
+        client: Some(conn_info.peer.ip().to_canonical().into()),
         protocol: protocol(Version::HTTP_2),
-        tls: arrival.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
+        tls: conn_info.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
         // What h2 resets gets no status.
         status: match failure {
             Failure::ClientGone => CLIENT_GONE,
@@ -128,7 +128,7 @@ fn log_failure(session: &Session, ctx: &Context, status: u16) {
 fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
     let cause = ctx.cause.as_deref().filter(|_| failure.is_tls())?;
     let (cluster, endpoint) = (ctx.cluster.as_ref()?, endpoint(ctx)?);
-    Some((cluster.reach().server_name(endpoint), quoted(cause)))
+    Some((cluster.connector().server_name(endpoint), quoted(cause)))
 }
 
 fn plugins(session: &mut Session, ctx: &mut Context, status: Option<StatusCode>) {

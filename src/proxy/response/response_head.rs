@@ -49,7 +49,7 @@ pub(in crate::proxy) async fn finish_head(
     if status != head.status && !status.is_informational() {
         head.set_status(status)?;
     }
-    Ok(decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer))
+    Ok(decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_response))
 }
 
 /// The same for the fields of a 101, whose status stays. Returns when in a drain the WebSocket's session leaves.
@@ -63,7 +63,7 @@ pub(in crate::proxy) async fn finish_upgrade(
 ) -> std::result::Result<Option<DrainMoment>, ReplacementResponse> {
     let mut status = StatusCode::SWITCHING_PROTOCOLS;
     let decision = dress(session, &mut status, headers, ctx, &[], GivenBy::Backend).await;
-    if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer) {
+    if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_response) {
         return Err(instead);
     }
     let Some((cookie, moment)) = sticky(session, ctx) else {

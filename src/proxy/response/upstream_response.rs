@@ -58,10 +58,10 @@ pub(in crate::proxy) async fn from_backend(
 pub(in crate::proxy) async fn pass_on(
     session: &mut Session,
     ctx: &mut Context,
-    leg: TunnelIo,
+    tunnel_io: TunnelIo,
     read: &[u8],
 ) -> Result<()> {
-    let Some(stream) = replay(leg, read) else {
+    let Some(stream) = replay(tunnel_io, read) else {
         return local_response::failure(session, ctx, Failure::BadResponse).await;
     };
     let mut upstream = Upstream::new(stream);
@@ -117,7 +117,7 @@ async fn write_piece(
     mut bytes: Option<Bytes>,
     end: bool,
 ) -> Result<()> {
-    if ctx.shows_answer {
+    if ctx.plugins_see_body {
         response_body::pass(session, &mut bytes, end, ctx)?;
     }
     session.write_response_body(bytes, end).await

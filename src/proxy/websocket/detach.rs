@@ -35,10 +35,10 @@ pub(in crate::proxy) async fn take(
     let (stream, _) = session.reuse().await.ok()??.into_parts();
     let connection = stream.into_any().downcast::<Connection>().ok()?;
     let (socket, behind, permit) = connection.into_parts();
-    let leg = match socket {
+    let tunnel_io = match socket {
         Socket::Tcp(socket) => TunnelIo::from(socket),
         Socket::Unix(socket) => TunnelIo::from(socket),
         Socket::Tls(stream) => TunnelIo::Boxed(stream),
     };
-    Some((leg, behind, permit))
+    Some((tunnel_io, behind, permit))
 }

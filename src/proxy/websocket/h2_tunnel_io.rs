@@ -5,7 +5,7 @@
 //! connection as far as the client's window and the connection's buffer allow. END_STREAM ends a direction,
 //! at the latest on drop: as with TCP, previously written bytes arrive.
 
-use crate::proxy::downstream::h2_session::Halves;
+use crate::proxy::downstream::h2_session::StreamHalves;
 use crate::tunnel::Io;
 use bytes::{Buf, Bytes};
 use std::io;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose request was answered with 200.
 pub(in crate::proxy) struct Duplex {
-    stream: Halves,
+    stream: StreamHalves,
     /// The rest of a DATA frame.
     rest: Bytes,
     /// END_STREAM was sent.
@@ -23,7 +23,7 @@ pub(in crate::proxy) struct Duplex {
 }
 
 impl Duplex {
-    pub(in crate::proxy) fn new(stream: Halves) -> Self {
+    pub(in crate::proxy) fn new(stream: StreamHalves) -> Self {
         Self { stream, rest: Bytes::new(), ended: false }
     }
 

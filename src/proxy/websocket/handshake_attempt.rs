@@ -17,13 +17,13 @@ pub(in crate::proxy) async fn attempt(
     request: &Request,
     limit: Duration,
 ) -> std::result::Result<(TunnelIo, HandshakeResponse), TlsAttemptError> {
-    let reach = cluster.reach();
-    if reach.protocol() == UpstreamProtocol::H2c {
+    let connector = cluster.connector();
+    if connector.protocol() == UpstreamProtocol::H2c {
         return Err(Failure::WebSocketOverH2c.into());
     }
     let began = Instant::now();
     let connect_limit = cluster.spec().connect_timeout.0.min(limit);
-    let mut leg = TunnelIo::from(reach.connect(endpoint, ends, false, connect_limit).await?);
-    let answer = handshake::exchange(&mut leg, request, limit.saturating_sub(began.elapsed())).await?;
-    Ok((leg, answer))
+    let mut tunnel_io = TunnelIo::from(connector.connect(endpoint, ends, false, connect_limit).await?);
+    let answer = handshake::exchange(&mut tunnel_io, request, limit.saturating_sub(began.elapsed())).await?;
+    Ok((tunnel_io, answer))
 }

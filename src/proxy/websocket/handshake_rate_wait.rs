@@ -26,12 +26,12 @@ pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure>
     let at_route = route.map_or(Ok(Duration::ZERO), |pacer| pacer.take(now));
     let at_route = at_route.map_err(Failure::TooManyHandshakes)?;
     let at_listener = listener.map_or(Ok(Duration::ZERO), |pacer| pacer.take(now));
-    let at_listener = at_listener.map_err(|crowded| {
+    let at_listener = at_listener.map_err(|queue_full| {
         // Returned, so that clients of other listeners do not wait for a rejected handshake.
         if let Some(route) = route {
             route.give_back();
         }
-        Failure::TooManyHandshakes(crowded)
+        Failure::TooManyHandshakes(queue_full)
     })?;
     Ok(Some(at_route.max(at_listener)).filter(|wait| !wait.is_zero()))
 }

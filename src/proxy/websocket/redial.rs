@@ -11,7 +11,7 @@ use crate::proxy::{Context, Gateway, Shared};
 use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
 use crate::tunnel::{Counters, Found, HandshakeTimeout, Loss, Redial, Search, TunnelIo};
-use crate::upstream::{Cluster, Endpoint, Lease, ProxyAddrs, RequestView, Tried};
+use crate::upstream::{Cluster, Endpoint, Lease, ProxyAddrs, RequestView, TriedEndpoints};
 use crate::websocket::handshake::{self, Agreement, HandshakeResponse, Request};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -67,16 +67,16 @@ pub(in crate::proxy) struct Redialer {
 
 /// The result of a round with as many attempts as a request has.
 enum Round {
-    Agreed(Box<Agreed>),
+    Agreed(Box<NegotiatedHandshake>),
     NoEndpoint,
     /// No reservation in time.
     NoTurn,
 }
 
 /// An endpoint that agreed.
-struct Agreed {
+struct NegotiatedHandshake {
     lease: Lease,
-    leg: TunnelIo,
+    tunnel_io: TunnelIo,
     early: Bytes,
 }
 
@@ -107,12 +107,12 @@ impl Redialer {
     }
 
     /// Searches until an endpoint is found. `None` if no attempt can start in time.
-    async fn search(&mut self, until: Instant, attempts: &mut u32) -> Option<Agreed> {
+    async fn search(&mut self, until: Instant, attempts: &mut u32) -> Option<NegotiatedHandshake> {
         let mut pause = match self.found {
             Some((at, before)) if at.elapsed() < SHORT_LIFE => longer(before),
             _ => Duration::ZERO,
         };
-        let mut tried = Tried::default();
+        let mut tried = TriedEndpoints::default();
         // The lost endpoint is tried again if no other one is available: it may have restarted.
         tried.add(&self.origin.endpoint());
         loop {
@@ -128,13 +128,13 @@ impl Redialer {
                 Round::NoTurn => return None,
                 Round::NoEndpoint => {}
             }
-            tried = Tried::default();
+            tried = TriedEndpoints::default();
             pause = longer(pause);
         }
     }
 
     /// Tries endpoints until one agrees or the attempts of a request are used up.
-    async fn round(&self, mut tried: Tried, until: Instant, attempts: &mut u32) -> Round {
+    async fn round(&self, mut tried: TriedEndpoints, until: Instant, attempts: &mut u32) -> Round {
         let snapshot = self.shared.live.pin();
         let Some(cluster) = snapshot.cluster(self.origin.endpoint().upstream()).map(Arc::clone) else {
             return Round::NoEndpoint;
@@ -182,7 +182,7 @@ impl Redialer {
         }
     }
 
-    fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
+    fn pick(&self, cluster: &Cluster, tried: &TriedEndpoints) -> Option<Lease> {
         let (target, headers) = self.request.read()?;
         let client = self.origin.client.address();
         let client_network = self.shared.live.look().globals.client_prefix.identity(client);
@@ -204,10 +204,10 @@ impl Redialer {
         cluster: &Cluster,
         lease: Lease,
         limit: Duration,
-        tried: &mut Tried,
+        tried: &mut TriedEndpoints,
         turn: QueueTurn,
-    ) -> Option<Agreed> {
-        let asked = Instant::now();
+    ) -> Option<NegotiatedHandshake> {
+        let attempt_started = Instant::now();
         let answer = attempt(cluster, lease.endpoint(), self.ends, &self.request, limit).await;
         tried.add(lease.endpoint());
         let is_sent =
@@ -217,11 +217,11 @@ impl Redialer {
             turn.used();
         }
         match answer {
-            Ok((leg, HandshakeResponse::Upgraded { headers, early })) => {
+            Ok((tunnel_io, HandshakeResponse::Upgraded { headers, early })) => {
                 lease.connected();
-                lease.record_latency(asked.elapsed());
+                lease.record_latency(attempt_started.elapsed());
                 if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
-                    return Some(Agreed { lease, leg, early });
+                    return Some(NegotiatedHandshake { lease, tunnel_io, early });
                 }
                 lease.endpoint().metrics().failed("other_agreement");
             }
@@ -234,11 +234,11 @@ impl Redialer {
         None
     }
 
-    fn found(&self, agreed: Agreed) -> Found {
+    fn found(&self, agreed: NegotiatedHandshake) -> Found {
         let endpoint = agreed.lease.endpoint();
         let metrics = TunnelMetrics::open(&self.route, endpoint.metrics());
         Found {
-            backend: agreed.leg,
+            backend: agreed.tunnel_io,
             early: agreed.early,
             endpoint: endpoint.token().get(),
             counters: Counters::new(metrics),

@@ -116,7 +116,7 @@ impl Origin {
     }
 
     /// Logs the end, with what plugins said until then.
-    pub(super) fn end(&self, outcome: &Outcome, said: &[Said]) {
+    pub(super) fn end(&self, outcome: &Outcome, said: &[CloseLogFields]) {
         let flow = |side: Side| Flow {
             messages: outcome.messages[side as usize],
             bytes: outcome.bytes[side as usize],
@@ -138,15 +138,15 @@ impl Origin {
             bytes_sent: from_backend,
             bytes_received: from_client,
             attempts: self.attempts(),
-            notes: &Said::notes(said),
+            notes: &CloseLogFields::notes(said),
             ..Entry::default()
         });
     }
 
     /// Logs the beginning, with what plugins have to say about it.
-    pub(super) fn begin(&self, handshake: Duration, said: &[Said]) {
+    pub(super) fn begin(&self, handshake: Duration, said: &[CloseLogFields]) {
         let attempts = self.attempts();
-        let (event, duration, notes) = (Event::Open, handshake, &*Said::notes(said));
+        let (event, duration, notes) = (Event::Open, handshake, &*CloseLogFields::notes(said));
         self.write(Entry { event, duration, attempts, notes, ..Entry::default() });
     }
 
@@ -179,13 +179,13 @@ impl Origin {
 }
 
 /// Something that a plugin put on a line of the tunnel.
-pub(in crate::proxy) struct Said {
+pub(in crate::proxy) struct CloseLogFields {
     plugin: String,
     key: String,
     value: String,
 }
 
-impl Said {
+impl CloseLogFields {
     /// All of it.
     pub(in crate::proxy) fn all(notes: &[Note<'_>]) -> Vec<Self> {
         let said = |note: &Note<'_>| Self {

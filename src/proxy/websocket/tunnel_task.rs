@@ -2,7 +2,7 @@
 //! thousand reloads may happen during one WebSocket.
 
 use super::redial::Redialer;
-use super::tunnel_log::{Origin, Said};
+use super::tunnel_log::{CloseLogFields, Origin};
 use super::tunnel_permits::TunnelPermits;
 use super::websocket_plugins::TunnelPlugins;
 use crate::proxy::Gateway;
@@ -25,7 +25,7 @@ struct TunnelGuards {
 /// Both sides after the handshake, and the tunnel's other parts.
 pub(in crate::proxy) struct Beginning {
     pub(in crate::proxy) origin: Arc<Origin>,
-    pub(in crate::proxy) said: Vec<Said>,
+    pub(in crate::proxy) said: Vec<CloseLogFields>,
     pub(in crate::proxy) route: Arc<Route>,
     pub(in crate::proxy) lease: Lease,
     pub(in crate::proxy) place: TunnelPermits,
@@ -45,25 +45,25 @@ pub(in crate::proxy) struct Beginning {
     /// When its session leaves in a drain.
     pub(in crate::proxy) drain_moment: Option<DrainMoment>,
     /// The plugins of the open WebSocket.
-    pub(in crate::proxy) living: TunnelPlugins,
+    pub(in crate::proxy) plugins: TunnelPlugins,
 }
 
 /// Starts the tunnel.
-pub(in crate::proxy) fn spawn(gateway: &Gateway, beginning: Beginning) {
-    let Beginning { origin, route, lease, place, client, switching, .. } = beginning;
+pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: Beginning) {
+    let Beginning { origin, route, lease, place, client, switching, .. } = tunnel_start;
     let member = gateway.shared.tunnels.join(TunnelKey {
         endpoint: lease.endpoint().token().get(),
         route: Arc::clone(&route.name),
-        edition: route.edition(),
-        drain_part: beginning.drain_moment.map(DrainMoment::part),
+        route_version: route.route_version(),
+        drain_part: tunnel_start.drain_moment.map(DrainMoment::part),
     });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics.route, lease.endpoint().metrics()));
-    origin.begin(beginning.handshake, &beginning.said);
+    origin.begin(tunnel_start.handshake, &tunnel_start.said);
     let policy = Arc::clone(&route.policy);
-    let (place, redial) = match beginning.again {
+    let (place, redial) = match tunnel_start.again {
         None => (Some(place), None),
         Some(again) => {
-            let redialer = Redialer::new(gateway, &origin, &route, place, again, beginning.listener);
+            let redialer = Redialer::new(gateway, &origin, &route, place, again, tunnel_start.listener);
             (None, Some(Box::new(redialer) as Box<dyn Redial>))
         }
     };
@@ -71,20 +71,20 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, beginning: Beginning) {
     drop(route);
     let tunnel = Tunnel {
         client,
-        backend: beginning.backend,
-        client_early: beginning.client_early,
-        backend_early: beginning.backend_early,
-        extensions: beginning.extensions,
+        backend: tunnel_start.backend,
+        client_early: tunnel_start.client_early,
+        backend_early: tunnel_start.backend_early,
+        extensions: tunnel_start.extensions,
         policy,
         counters,
         member: Some(member),
         guard: Box::new(TunnelGuards { _lease: lease, _place: place }),
         redial,
-        inspector: beginning.living.inspector,
-        recheck: beginning.living.recheck,
+        inspector: tunnel_start.plugins.inspector,
+        recheck: tunnel_start.plugins.recheck,
     };
     // Two kinds of tasks, so that the common one is not enlarged by the other.
-    match beginning.living.last_words {
+    match tunnel_start.plugins.final_log_fields {
         None => tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &[])),
         Some(said) => {
             tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &said.lock()));

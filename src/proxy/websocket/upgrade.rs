@@ -2,7 +2,7 @@
 //! tunnel. Up to the 101 it is HTTP, and all settings of the route apply.
 
 use super::handshake_attempt::attempt;
-use super::tunnel_log::{Origin, Said};
+use super::tunnel_log::{CloseLogFields, Origin};
 use super::tunnel_permits::TunnelPermits;
 use super::tunnel_task::{self, Beginning};
 use super::websocket_plugins::TunnelPlugins;
@@ -33,9 +33,9 @@ pub(in crate::proxy) async fn serve(
     handshake: Handshake,
 ) -> Result<()> {
     match attempt_all(gateway, session, ctx, &handshake).await {
-        Ok((permit, request, leg, HandshakeResponse::Upgraded { headers, early })) => {
+        Ok((permit, request, tunnel_io, HandshakeResponse::Upgraded { headers, early })) => {
             let ends = attempt::ends(session, ctx);
-            open(gateway, session, ctx, headers, Backend { permit, leg, early, request, ends }).await
+            open(gateway, session, ctx, headers, Backend { permit, tunnel_io, early, request, ends }).await
         }
         // It would open a WebSocket to an HTTP/2 client.
         Ok((_, _, _, HandshakeResponse::Other { status: 200..300, .. }))
@@ -43,8 +43,8 @@ pub(in crate::proxy) async fn serve(
         {
             local_response::failure(session, ctx, Failure::BadHandshake).await
         }
-        Ok((_, _, leg, HandshakeResponse::Other { read, .. })) => {
-            upstream_response::pass_on(session, ctx, leg, &read).await
+        Ok((_, _, tunnel_io, HandshakeResponse::Other { read, .. })) => {
+            upstream_response::pass_on(session, ctx, tunnel_io, &read).await
         }
         Err(failure) => local_response::failure(session, ctx, failure).await,
     }
@@ -64,8 +64,8 @@ async fn attempt_all(
         permit = acquire_permit(session, ctx)?;
     }
     let request = request(session, ctx, handshake)?;
-    let (leg, answer) = ask(session, ctx, &request).await?;
-    Ok((permit, request, leg, answer))
+    let (tunnel_io, answer) = ask(session, ctx, &request).await?;
+    Ok((permit, request, tunnel_io, answer))
 }
 
 /// Returns a permit if the route accepts one more WebSocket, of this client and this origin.
@@ -89,7 +89,7 @@ fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permi
 /// The backend's side of an accepted handshake.
 struct Backend {
     permit: Permit,
-    leg: TunnelIo,
+    tunnel_io: TunnelIo,
     early: Bytes,
     /// The request, for a redial.
     request: Request,
@@ -147,7 +147,7 @@ async fn ask(
             Err(gone) => gone.into(),
             Ok(Ok(found)) => {
                 lease.connected();
-                lease.record_latency(ctx.asked.elapsed());
+                lease.record_latency(ctx.attempt_started.elapsed());
                 ctx.failure = None;
                 return Ok(found);
             }
@@ -193,9 +193,9 @@ async fn open(
     }
     let handshake = ctx.started.elapsed();
     request_end::upgraded(session, ctx);
-    let said = Said::all(&request_end::notes(ctx));
+    let said = CloseLogFields::all(&request_end::notes(ctx));
     let head = session.req_header();
-    let living = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
+    let plugins = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
     let Some((client, client_early, room)) = detach::take(session).await else { return Ok(()) };
     let Some(lease) = ctx.lease.take() else { return Ok(()) };
     tunnel_task::spawn(
@@ -208,7 +208,7 @@ async fn open(
             place: TunnelPermits { _permit: backend.permit, _room: room },
             client,
             client_early,
-            backend: backend.leg,
+            backend: backend.tunnel_io,
             backend_early: backend.early,
             extensions,
             listener: ctx.received.listener,
@@ -216,7 +216,7 @@ async fn open(
             switching,
             handshake,
             drain_moment,
-            living,
+            plugins,
         },
     );
     Ok(())

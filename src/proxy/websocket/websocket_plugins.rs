@@ -1,13 +1,13 @@
 //! Plugins of an open WebSocket: messages, end, and rechecks. Only the parts of the request that these
 //! plugins may read are kept.
 
-use super::tunnel_log::Said;
+use super::tunnel_log::CloseLogFields;
 use crate::plugin::{Chain, ChainVerdict, RecheckVerdict};
 use crate::proxy::context::Context;
 use crate::proxy::request::request_facts::{Received, RequestLine};
 use crate::proxy::response::request_end;
 use crate::snapshot::Route;
-use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
+use crate::tunnel::{Inspector, Outcome, Recheck, RecheckFuture, Side};
 use http::{HeaderMap, Method, Uri};
 use moongate_sdk::{
     Direction, Ended, Exchange, Fields, Headers, Message, ReadOnlyHeaders, RequestState, Services,
@@ -22,11 +22,11 @@ pub(in crate::proxy) struct TunnelPlugins {
     pub(in crate::proxy) inspector: Option<Box<dyn Inspector>>,
     pub(in crate::proxy) recheck: Option<Arc<dyn Recheck>>,
     /// The plugins' log fields when the tunnel has ended.
-    pub(in crate::proxy) last_words: Option<FinalLogFields>,
+    pub(in crate::proxy) final_log_fields: Option<FinalLogFields>,
 }
 
 /// Set when the tunnel ends.
-pub(in crate::proxy) type FinalLogFields = Arc<Mutex<Vec<Said>>>;
+pub(in crate::proxy) type FinalLogFields = Arc<Mutex<Vec<CloseLogFields>>>;
 
 impl TunnelPlugins {
     /// Takes the plugins' state of the request; its handshake phases are complete.
@@ -44,16 +44,18 @@ impl TunnelPlugins {
         }
         let kept = Arc::new(PluginExchange::of(ctx, route, line));
         let recheck = (!questions.is_empty()).then(|| {
-            let headers = ctx.came.take().map_or_else(HeaderMap::new, |came| *came);
+            let headers =
+                ctx.original_fields.take().map_or_else(HeaderMap::new, |original_fields| *original_fields);
             let running = Mutex::new(apart(ctx, chain, &questions));
             Arc::new(Doubts { kept: Arc::clone(&kept), questions, headers, running }) as Arc<dyn Recheck>
         });
-        let last_words = inspects.then(FinalLogFields::default);
-        let inspector = last_words.clone().map(|last_words| {
+        let final_log_fields = inspects.then(FinalLogFields::default);
+        let inspector = final_log_fields.clone().map(|final_log_fields| {
             let running = std::mem::take(&mut ctx.running);
-            Box::new(Watch { kept, headers: headers.clone(), running, last_words }) as Box<dyn Inspector>
+            Box::new(Watch { kept, headers: headers.clone(), running, final_log_fields })
+                as Box<dyn Inspector>
         });
-        Self { inspector, recheck, last_words }
+        Self { inspector, recheck, final_log_fields }
     }
 }
 
@@ -114,7 +116,7 @@ struct Watch {
     /// The fields after the plugins' changes.
     headers: HeaderMap,
     running: RequestState,
-    last_words: FinalLogFields,
+    final_log_fields: FinalLogFields,
 }
 
 impl Watch {
@@ -145,7 +147,8 @@ impl Inspector for Watch {
             bytes: outcome.bytes,
         };
         self.see(|chain, exchange| chain.closed(exchange, &ended));
-        *self.last_words.lock() = Said::all(&request_end::notes_of(&self.kept.chain, &self.running));
+        *self.final_log_fields.lock() =
+            CloseLogFields::all(&request_end::notes_of(&self.kept.chain, &self.running));
     }
 }
 
@@ -165,7 +168,7 @@ impl Recheck for Doubts {
         self.questions.iter().map(|(_, every)| *every).collect()
     }
 
-    fn ask(self: Arc<Self>, question: usize) -> Asking {
+    fn ask(self: Arc<Self>, question: usize) -> RecheckFuture {
         Box::pin(async move {
             let Some((at, _)) = self.questions.get(question) else { return RecheckVerdict::Granted };
             let mut headers = self.headers.clone();

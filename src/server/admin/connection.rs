@@ -3,7 +3,7 @@
 //! Pingora parses; [`Connection`] finds the end of each request and limits its header. Nothing that a client
 //! does is logged above DEBUG.
 
-use super::connection_limit::{Activity, Place, Scope};
+use super::connection_limit::{Activity, ConnectionSlot, Scope};
 use super::{Admin, ClientLimits, Response};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
@@ -37,7 +37,7 @@ const MAX_BODY: usize = 64 << 10;
 const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it is closed, or evicted for another one.
-pub(super) async fn serve(socket: TcpStream, peer: SocketAddr, place: Place, admin: Arc<Admin>) {
+pub(super) async fn serve(socket: TcpStream, peer: SocketAddr, place: ConnectionSlot, admin: Arc<Admin>) {
     tokio::select! {
         biased;
         () = place.evicted() => debug!(peer:%; "admin connection evicted"),
@@ -45,7 +45,7 @@ pub(super) async fn serve(socket: TcpStream, peer: SocketAddr, place: Place, adm
     }
 }
 
-async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) {
+async fn run(socket: TcpStream, peer: SocketAddr, place: &ConnectionSlot, admin: &Admin) {
     let mut limits = admin.limits();
     if place.scope() == Scope::Probes {
         limits.header_timeout = limits.header_timeout.min(PROBE_TIME);
@@ -56,9 +56,9 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) 
     let head =
         RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None, idle: KEEPALIVE };
     // Listener indices do not apply here.
-    let arrival = ConnInfo::plain(Some(peer), u16::MAX);
+    let conn_info = ConnInfo::plain(Some(peer), u16::MAX);
     let socket = Socket::Tcp(socket);
-    let mut connection = Box::new(Connection::new(socket, BytesMut::new(), arrival, head, None));
+    let mut connection = Box::new(Connection::new(socket, BytesMut::new(), conn_info, head, None));
     loop {
         connection.expect_head();
         let mut session = HttpSession::new(connection);
@@ -77,7 +77,12 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) 
 }
 
 /// One request and its response. Returns whether the connection may be kept.
-async fn exchange(session: &mut HttpSession, place: &Place, admin: &Admin, limits: ClientLimits) -> bool {
+async fn exchange(
+    session: &mut HttpSession,
+    place: &ConnectionSlot,
+    admin: &Admin,
+    limits: ClientLimits,
+) -> bool {
     // The connection enforces the limit of the whole header; Pingora's limit is per read.
     session.set_read_timeout(None);
     let mut head_only = false;
@@ -114,7 +119,7 @@ async fn exchange(session: &mut HttpSession, place: &Place, admin: &Admin, limit
 }
 
 /// The response to a request with a complete header of `size` bytes.
-async fn respond(session: &mut HttpSession, size: usize, place: &Place, admin: &Admin) -> Response {
+async fn respond(session: &mut HttpSession, size: usize, place: &ConnectionSlot, admin: &Admin) -> Response {
     if place.scope() == Scope::Probes {
         session.set_server_keepalive(None);
     }

@@ -32,7 +32,7 @@ pub(super) enum Scope {
 
 /// The authentication of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(super) enum ClientTrust {
     /// No token is configured.
     NoTokenConfigured,
     /// A token is configured, and the connection has not sent it.
@@ -55,7 +55,7 @@ pub(super) enum Activity {
 /// The open connections.
 #[derive(Debug)]
 pub(super) struct ConnectionLimit {
-    trust: Trust,
+    trust: ClientTrust,
     table: Mutex<Table>,
 }
 
@@ -70,14 +70,14 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     client: IpAddr,
-    trust: Trust,
+    trust: ClientTrust,
     activity: Activity,
     evicted: Arc<Notify>,
 }
 
 /// The entry of one connection, removed on drop.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     limit: Arc<ConnectionLimit>,
     id: u64,
     scope: Scope,
@@ -87,13 +87,13 @@ pub(super) struct Place {
 /// A new connection's entry, and the client whose connection was closed for it.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    pub(super) place: Place,
+    pub(super) place: ConnectionSlot,
     pub(super) evicted: Option<IpAddr>,
 }
 
 impl ConnectionLimit {
     /// Creates an empty set. Every connection begins with `trust`.
-    pub(super) fn new(trust: Trust) -> Arc<Self> {
+    pub(super) fn new(trust: ClientTrust) -> Arc<Self> {
         Arc::new(Self { trust, table: Mutex::default() })
     }
 
@@ -111,7 +111,7 @@ impl ConnectionLimit {
         let notify = Arc::new(Notify::new());
         let (trust, activity) = (self.trust, Activity::Receiving);
         entries.insert(id, Entry { client, trust, activity, evicted: Arc::clone(&notify) });
-        let place = Place { limit: Arc::clone(self), id, scope, evicted: notify };
+        let place = ConnectionSlot { limit: Arc::clone(self), id, scope, evicted: notify };
         Admitted { place, evicted }
     }
 }
@@ -153,17 +153,18 @@ impl Entry {
     /// The priority of keeping the connection; `None` if it must not be closed.
     fn worth(&self) -> Option<u8> {
         match (self.trust, self.activity) {
-            (Trust::Unauthenticated, _) | (Trust::NoTokenConfigured, Activity::Receiving) => Some(0),
-            (Trust::NoTokenConfigured, Activity::Sending) | (Trust::Authenticated, Activity::Receiving) => {
-                Some(1)
+            (ClientTrust::Unauthenticated, _) | (ClientTrust::NoTokenConfigured, Activity::Receiving) => {
+                Some(0)
             }
-            (Trust::NoTokenConfigured, Activity::Processing)
-            | (Trust::Authenticated, Activity::Processing | Activity::Sending) => None,
+            (ClientTrust::NoTokenConfigured, Activity::Sending)
+            | (ClientTrust::Authenticated, Activity::Receiving) => Some(1),
+            (ClientTrust::NoTokenConfigured, Activity::Processing)
+            | (ClientTrust::Authenticated, Activity::Processing | Activity::Sending) => None,
         }
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// The scope of the connection.
     pub(super) fn scope(&self) -> Scope {
         self.scope
@@ -172,8 +173,8 @@ impl Place {
     /// The connection has sent a valid token. A probe connection remains evictable.
     pub(super) fn authenticate(&self) {
         self.change(|entry| {
-            if entry.trust == Trust::Unauthenticated {
-                entry.trust = Trust::Authenticated;
+            if entry.trust == ClientTrust::Unauthenticated {
+                entry.trust = ClientTrust::Authenticated;
             }
         });
     }
@@ -198,7 +199,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         // An evicted connection has no entry.
         self.limit.table.lock().entries(self.scope).remove(&self.id);

@@ -11,19 +11,19 @@ use std::borrow::Cow;
 pub(super) struct EndpointPath {
     pub(super) upstream: String,
     pub(super) address: String,
-    pub(super) verb: Verb,
+    pub(super) verb: DrainCommand,
 }
 
 /// The last segment of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
+pub(super) enum DrainCommand {
     /// POST drains, DELETE undrains.
     Drain,
     /// POST undrains.
     Undrain,
 }
 
-impl Verb {
+impl DrainCommand {
     /// The allowed methods.
     pub(super) fn allow(self) -> &'static str {
         match self {
@@ -39,8 +39,8 @@ impl EndpointPath {
         let (upstream, rest) = path.strip_prefix("/api/v1/upstreams/")?.split_once("/endpoints/")?;
         let (address, verb) = rest.rsplit_once('/')?;
         let verb = match verb {
-            "drain" => Verb::Drain,
-            "undrain" => Verb::Undrain,
+            "drain" => DrainCommand::Drain,
+            "undrain" => DrainCommand::Undrain,
             _ => return None,
         };
         let (upstream, address) = (decode(upstream)?, decode(address)?);
@@ -61,7 +61,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
 
-    fn parsed(path: &str) -> Option<(String, String, Verb)> {
+    fn parsed(path: &str) -> Option<(String, String, DrainCommand)> {
         let path = EndpointPath::parse(&format!("/api/v1/upstreams/{path}"))?;
         Some((path.upstream, path.address, path.verb))
     }
@@ -76,9 +76,13 @@ mod tests {
             ("a%2fb/endpoints/unix:%2Frun%2Fapp.sock/drain", "a/b", "unix:/run/app.sock"),
             ("a/endpoints/unix:/run/app.sock/drain", "a", "unix:/run/app.sock"),
         ] {
-            assert_eq!(parsed(path), Some((upstream.to_owned(), address.to_owned(), Verb::Drain)), "{path}");
+            assert_eq!(
+                parsed(path),
+                Some((upstream.to_owned(), address.to_owned(), DrainCommand::Drain)),
+                "{path}"
+            );
         }
-        assert_eq!(parsed("a/endpoints/b/undrain").unwrap().2, Verb::Undrain);
+        assert_eq!(parsed("a/endpoints/b/undrain").unwrap().2, DrainCommand::Undrain);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::connection_limit::{Admitted, ConnectionLimit};
 use super::{Admin, AdminState, connection};
 use crate::runtime::supervision::{self, Backoff};
-use crate::server::bind::Bound;
+use crate::server::bind::BoundListener;
 use crate::telemetry::metrics;
 use log::warn;
 use std::io;
@@ -25,11 +25,11 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the socket cannot be registered, or no thread can be started.
 pub(in crate::server) fn start(
-    bound: Bound,
+    bound: BoundListener,
     token: Option<&str>,
     state: Arc<dyn AdminState>,
 ) -> io::Result<()> {
-    let Bound::Tcp(listener) = bound else {
+    let BoundListener::Tcp(listener) = bound else {
         return Err(io::Error::other("the admin address is ip:port"));
     };
     let admin = Arc::new(Admin::new(state, token));

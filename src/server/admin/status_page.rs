@@ -25,7 +25,7 @@ const FOOT: &str = r#"<p><a href="/api/v1/status">/api/v1/status</a> · <a href=
 "#;
 
 /// Text escaped for HTML.
-struct Escaped<'a>(&'a str);
+struct HtmlEscaped<'a>(&'a str);
 
 /// The page for `status`, in the form of `/api/v1/status`. Missing values are left empty.
 pub(super) fn render(status: &Value, ready: bool) -> String {
@@ -59,7 +59,7 @@ fn write(page: &mut String, status: &Value, ready: bool) -> fmt::Result {
     }
     page.push_str("</table>\n");
     if let Some(report) = reload["report"].as_str() {
-        writeln!(page, "<pre>{}</pre>", Escaped(report))?;
+        writeln!(page, "<pre>{}</pre>", HtmlEscaped(report))?;
     }
     for (name, upstream) in status["upstreams"].as_object().into_iter().flatten() {
         endpoints(page, name, upstream)?;
@@ -68,14 +68,14 @@ fn write(page: &mut String, status: &Value, ready: bool) -> fmt::Result {
 }
 
 fn endpoints(page: &mut String, name: &str, upstream: &Value) -> fmt::Result {
-    writeln!(page, "<h2>{}</h2>", Escaped(name))?;
+    writeln!(page, "<h2>{}</h2>", HtmlEscaped(name))?;
     page.push_str("<table><tr><th>Endpoint<th>Weight<th>Health<th>Active<th>Draining\n");
     for endpoint in items(&upstream["endpoints"]) {
         let [address, weight, health, active, draining] =
             ["address", "weight", "health", "active", "draining"].map(|key| text(&endpoint[key]));
-        let class = Escaped(&health);
+        let class = HtmlEscaped(&health);
         let [address, weight, active, draining] =
-            [&address, &weight, &active, &draining].map(|text| Escaped(text));
+            [&address, &weight, &active, &draining].map(|text| HtmlEscaped(text));
         writeln!(
             page,
             "<tr><td>{address}<td>{weight}<td class=\"{class}\">{class}<td>{active}<td>{draining}"
@@ -86,7 +86,7 @@ fn endpoints(page: &mut String, name: &str, upstream: &Value) -> fmt::Result {
 }
 
 fn row(page: &mut String, name: &str, value: &str) -> fmt::Result {
-    writeln!(page, "<tr><th>{name}<td>{}", Escaped(value))
+    writeln!(page, "<tr><th>{name}<td>{}", HtmlEscaped(value))
 }
 
 fn items(value: &Value) -> &[Value] {
@@ -111,7 +111,7 @@ fn uptime(seconds: u64) -> String {
     }
 }
 
-impl fmt::Display for Escaped<'_> {
+impl fmt::Display for HtmlEscaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
             match c {

@@ -21,7 +21,7 @@ const MAX_OPEN: usize = 256;
 
 /// The field sections of one connection.
 #[derive(Default)]
-pub(super) struct Sections {
+pub(super) struct FieldSections {
     /// The last stream that the client has opened.
     newest: u32,
     /// The streams that are open in the client's direction: HEADERS on other ones are no trailers, and h2
@@ -44,7 +44,7 @@ pub(super) struct Sections {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PseudoTrailer;
 
-impl Sections {
+impl FieldSections {
     /// Creates the state of a connection whose requests are in `heads` until they are served.
     pub(super) fn new(heads: Arc<Heads>) -> Self {
         Self { heads, ..Self::default() }

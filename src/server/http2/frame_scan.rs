@@ -47,12 +47,12 @@ pub(super) struct Piece {
     /// The length.
     pub(super) length: usize,
     /// The kind.
-    pub(super) what: What,
+    pub(super) what: FrameKind,
 }
 
 /// The kind of bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum What {
+pub(super) enum FrameKind {
     /// The end of a frame header, which is complete now.
     Head(Frame),
     /// Payload of HEADERS or CONTINUATION.
@@ -87,7 +87,7 @@ impl Frames {
     pub(super) fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
         while !bytes.is_empty() {
             let piece = self.next(bytes);
-            if let What::Head(frame) = piece.what {
+            if let FrameKind::Head(frame) = piece.what {
                 each(frame);
             }
             bytes = &bytes[piece.length..];
@@ -100,17 +100,17 @@ impl Frames {
             let length = self.skip.min(bytes.len());
             self.skip -= length;
             let section = matches!(self.head[3], HEADERS | CONTINUATION);
-            return Piece { length, what: if section { What::Section } else { What::Other } };
+            return Piece { length, what: if section { FrameKind::Section } else { FrameKind::Other } };
         }
         let size = if self.have < HEAD { HEAD } else { HEAD + CODE };
         let length = (size - self.have).min(bytes.len());
         self.head[self.have..self.have + length].copy_from_slice(&bytes[..length]);
         self.have += length;
         if self.have < size || size == HEAD && self.has_code() {
-            return Piece { length, what: What::Other };
+            return Piece { length, what: FrameKind::Other };
         }
         self.have = 0;
-        Piece { length, what: What::Head(self.begin()) }
+        Piece { length, what: FrameKind::Head(self.begin()) }
     }
 
     /// Returns whether the current header is that of RST_STREAM; h2 rejects another length.

@@ -2,9 +2,9 @@
 //! headers, and clients that do not read. Malformed messages that h2 accepts are changed so that it rejects
 //! them: see `field_sections`.
 
-use super::field_sections::Sections;
+use super::field_sections::FieldSections;
 use super::flood_limit::Budget;
-use super::frame_scan::{CONTINUATION, Frames, HEADERS, What};
+use super::frame_scan::{CONTINUATION, FrameKind, Frames, HEADERS};
 use super::pending_heads::Heads;
 use crate::net::downstream_io::Socket;
 use bytes::{Buf, BytesMut};
@@ -32,12 +32,12 @@ pub(super) struct FrameTimeouts {
 
 /// Signals that the connection must end; it is no longer read.
 #[derive(Debug, Default)]
-pub(super) struct Alarm {
+pub(super) struct WakeHandle {
     raised: Notify,
     malformed: AtomicBool,
 }
 
-impl Alarm {
+impl WakeHandle {
     /// Waits for the signal. Returns whether the client sent something malformed; otherwise it floods the
     /// connection.
     pub(super) async fn raised(&self) -> bool {
@@ -63,10 +63,10 @@ pub(super) struct Meter {
     received: Frames,
     sent: Frames,
     budget: Budget,
-    sections: Sections,
+    sections: FieldSections,
     ended: bool,
-    alarm: Arc<Alarm>,
-    patience: FrameTimeouts,
+    alarm: Arc<WakeHandle>,
+    timeouts: FrameTimeouts,
     // Armed only while a header is incomplete or a write is pending: an ordinary connection uses neither.
     head: Option<Pin<Box<Sleep>>>,
     send: Option<Pin<Box<Sleep>>>,
@@ -77,20 +77,20 @@ impl Meter {
     pub(super) fn new(
         socket: Socket,
         early: BytesMut,
-        patience: FrameTimeouts,
+        timeouts: FrameTimeouts,
         heads: Arc<Heads>,
-    ) -> (Self, Arc<Alarm>) {
-        let alarm = Arc::<Alarm>::default();
+    ) -> (Self, Arc<WakeHandle>) {
+        let alarm = Arc::<WakeHandle>::default();
         let meter = Self {
             socket,
             early,
             received: Frames::behind(PREFACE),
             sent: Frames::behind(0),
             budget: Budget::full(),
-            sections: Sections::new(heads),
+            sections: FieldSections::new(heads),
             ended: false,
             alarm: Arc::clone(&alarm),
-            patience,
+            timeouts,
             head: None,
             send: None,
         };
@@ -119,7 +119,7 @@ impl Meter {
             let piece = self.received.next(&bytes[at..]);
             let end = at + piece.length;
             match piece.what {
-                What::Head(frame) => {
+                FrameKind::Head(frame) => {
                     self.budget.on_frame_received(frame).map_err(|_| ClientFault::Flood)?;
                     if frame.ends_section() {
                         self.head = None;
@@ -132,7 +132,7 @@ impl Meter {
                         flags = end.checked_sub(FLAGS);
                     }
                 }
-                What::Section => {
+                FrameKind::Section => {
                     if self.sections.read(&mut bytes[at..end]).is_err() {
                         // h2 rejects trailers without END_STREAM with a stream error. If h2 already has the
                         // frame header, a connection error is used (RFC 9113 §5.4.2 allows it).
@@ -141,7 +141,7 @@ impl Meter {
                         *flags &= !END_STREAM;
                     }
                 }
-                What::Other => {}
+                FrameKind::Other => {}
             }
             at = end;
         }
@@ -154,7 +154,7 @@ impl Meter {
             self.head = None;
             return Poll::Pending;
         }
-        ready!(expired(&mut self.head, self.patience.head, cx));
+        ready!(expired(&mut self.head, self.timeouts.head, cx));
         self.sections.expire();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request header took too long")))
     }
@@ -183,7 +183,7 @@ impl Meter {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                ready!(expired(&mut self.send, self.patience.send, cx));
+                ready!(expired(&mut self.send, self.timeouts.send, cx));
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
             }
         }

@@ -2,11 +2,11 @@
 
 use super::entry::{Entry, Event};
 use super::escape;
-use super::timestamp::Stamp;
+use super::timestamp::Timestamp;
 use moongate_sdk::ClientAddress;
 
 /// Appends the entry and a line feed; nothing for the events `open` and `reconnect`.
-pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
+pub(super) fn write(line: &mut Vec<u8>, stamp: &Timestamp, entry: &Entry<'_>) {
     let sent = match entry.event {
         Event::Request => entry.bytes_sent,
         Event::Open | Event::Reconnect(_) => return,

@@ -22,7 +22,7 @@ pub(super) fn decimal(line: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends an address. For IPv4, the standard library takes ten times as long.
-pub fn address(line: &mut Vec<u8>, address: IpAddr) {
+pub(crate) fn address(line: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {
             for (index, octet) in address.octets().into_iter().enumerate() {

@@ -2,12 +2,12 @@
 
 use super::entry::{Closed, Entry, Event, Flow, Note};
 use super::escape;
-use super::timestamp::Stamp;
+use super::timestamp::Timestamp;
 use moongate_sdk::ClientAddress;
 use std::time::Duration;
 
 /// Appends the entry and a line feed.
-pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
+pub(super) fn write(line: &mut Vec<u8>, stamp: &Timestamp, entry: &Entry<'_>) {
     line.extend_from_slice(b"{\"time\":\"");
     line.extend_from_slice(stamp.rfc3339());
     line.push(b'"');

@@ -1,7 +1,7 @@
 //! A line of the process log as one JSON object: time, level, target, message, and the fields of the record as keys.
 
 use super::escape;
-use super::timestamp::Stamp;
+use super::timestamp::Timestamp;
 use log::kv::{self, Key, Value, VisitSource, VisitValue};
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ const OWN: [&str; 4] = ["time", "level", "target", "message"];
 
 /// Appends the record and a line feed.
 pub(in crate::telemetry) fn write(line: &mut Vec<u8>, now: SystemTime, record: &log::Record<'_>) {
-    let mut stamp = Stamp::new();
+    let mut stamp = Timestamp::new();
     stamp.update(now);
     line.extend_from_slice(b"{\"time\":\"");
     line.extend_from_slice(stamp.rfc3339());

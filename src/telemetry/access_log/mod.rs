@@ -18,8 +18,8 @@ mod tests;
 mod timestamp;
 mod writer;
 
-pub use entry::{Closed, Entry, Event, FailoverRecord, Flow, Note};
-pub use escape::address;
+pub(crate) use entry::{Closed, Entry, Event, FailoverRecord, Flow, Note};
+pub(crate) use escape::address;
 
 use queue::Queue;
 use sink::{Sink, Target};
@@ -28,7 +28,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use timestamp::Stamp;
+use timestamp::Timestamp;
 
 /// The capacity of a thread's line buffer; a longer line's memory is released.
 const LINE_KEPT: usize = 16 << 10;
@@ -56,28 +56,28 @@ pub struct AccessLog {
 
 /// A formatted line, with its line feed.
 #[derive(Clone, Copy, Debug)]
-pub struct FormattedLine<'a>(pub &'a [u8]);
+pub(crate) struct FormattedLine<'a>(pub &'a [u8]);
 
 /// A queue and writer for lines that are formatted elsewhere.
 #[derive(Debug)]
-pub struct Lines(Arc<Queue>);
+pub(crate) struct Lines(Arc<Queue>);
 
 impl Lines {
     /// As [`AccessLog::open`].
     ///
     /// # Errors
     /// As there.
-    pub fn open(path: &str, buffer: u64) -> io::Result<Self> {
+    pub(crate) fn open(path: &str, buffer: u64) -> io::Result<Self> {
         start(&Target::new(path), buffer).map(Self)
     }
 
     /// Queues a line, or drops and counts it. Never blocks.
-    pub fn push(&self, line: FormattedLine<'_>) {
+    pub(crate) fn push(&self, line: FormattedLine<'_>) {
         self.0.push(line.0);
     }
 
     /// Waits until every earlier line is written or counted as lost; returns false after the time limit.
-    pub fn flush(&self, within: Duration) -> bool {
+    pub(crate) fn flush(&self, within: Duration) -> bool {
         self.0.flush(within)
     }
 }
@@ -98,13 +98,13 @@ fn start(target: &Target, buffer: u64) -> io::Result<Arc<Queue>> {
 }
 
 /// The thread-local buffers for formatting a line.
-struct Pen {
+struct LineBuffer {
     line: Vec<u8>,
-    stamp: Stamp,
+    stamp: Timestamp,
 }
 
 thread_local! {
-    static PEN: RefCell<Pen> = const { RefCell::new(Pen { line: Vec::new(), stamp: Stamp::new() }) };
+    static PEN: RefCell<LineBuffer> = const { RefCell::new(LineBuffer { line: Vec::new(), stamp: Timestamp::new() }) };
 }
 
 impl AccessLog {
@@ -179,7 +179,7 @@ impl AccessLog {
         // During thread teardown, or within formatting, the line is skipped instead of panicking.
         let _ = PEN.try_with(|pen| {
             let Ok(mut pen) = pen.try_borrow_mut() else { return };
-            let Pen { line, stamp } = &mut *pen;
+            let LineBuffer { line, stamp } = &mut *pen;
             line.clear();
             stamp.update(now);
             match self.format {

@@ -31,7 +31,7 @@ pub(super) struct Sink {
 
 /// A failed write, and the number of lost lines.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct WriteFailure {
     pub(super) lines: u64,
     pub(super) error: io::Error,
 }
@@ -120,7 +120,7 @@ impl Sink {
 
     /// Writes complete lines. Lines that cannot be written are dropped, so that a full disk never fills the
     /// memory.
-    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Failed> {
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), WriteFailure> {
         if self.torn {
             // The file ends within a line; a line feed separates it from the next line.
             put(&mut self.file, b"\n").map_err(|(_, error)| failed(lines, error))?;
@@ -134,8 +134,8 @@ impl Sink {
     }
 }
 
-fn failed(lost: &[u8], error: io::Error) -> Failed {
-    Failed { lines: lost.iter().filter(|byte| **byte == b'\n').count() as u64, error }
+fn failed(lost: &[u8], error: io::Error) -> WriteFailure {
+    WriteFailure { lines: lost.iter().filter(|byte| **byte == b'\n').count() as u64, error }
 }
 
 /// `write_all` that returns the number of bytes written, and that retries a full pipe.

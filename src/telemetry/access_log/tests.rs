@@ -47,7 +47,7 @@ fn closed<'a>() -> Entry<'a> {
 }
 
 fn line(format: Format, entry: &Entry<'_>) -> String {
-    let mut stamp = Stamp::new();
+    let mut stamp = Timestamp::new();
     stamp.update(UNIX_EPOCH + Duration::from_millis(1_760_000_000_250));
     let mut line = Vec::new();
     match format {

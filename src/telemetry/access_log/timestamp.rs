@@ -10,7 +10,7 @@ const LAST: u64 = 253_402_300_799;
 
 /// A formatted moment, kept by a thread from line to line.
 #[derive(Debug)]
-pub(super) struct Stamp {
+pub(super) struct Timestamp {
     second: u64,
     /// `2026-10-18T09:00:00.000Z`
     rfc3339: [u8; 24],
@@ -18,7 +18,7 @@ pub(super) struct Stamp {
     common: [u8; 26],
 }
 
-impl Stamp {
+impl Timestamp {
     /// The epoch.
     pub(super) const fn new() -> Self {
         Self { second: 0, rfc3339: *b"1970-01-01T00:00:00.000Z", common: *b"01/Jan/1970:00:00:00 +0000" }
@@ -84,7 +84,7 @@ mod tests {
     use std::time::Duration;
 
     fn spelled(seconds: u64, millis: u64) -> (String, String) {
-        let mut stamp = Stamp::new();
+        let mut stamp = Timestamp::new();
         stamp.update(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (text(stamp.rfc3339()), text(stamp.common()))
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn clocks_out_of_range_are_clamped() {
         assert_eq!(spelled(1 << 40, 0).0, "9999-12-31T23:59:59.000Z");
-        let mut stamp = Stamp::new();
+        let mut stamp = Timestamp::new();
         stamp.update(UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!(stamp.rfc3339(), b"1970-01-01T00:00:00.000Z");
     }

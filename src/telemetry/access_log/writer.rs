@@ -16,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// Rate-limited reports of lost lines.
 #[derive(Debug, Default)]
-struct Complaints {
+struct WriteFailureLog {
     last: Option<Instant>,
     /// Lost lines that were already reported.
     reported: u64,
@@ -39,7 +39,7 @@ pub(super) fn start(queue: Arc<Queue>) -> io::Result<Writer> {
     let (sender, receiver) = sync_channel::<Sink>(1);
     thread::Builder::new().name("access-log".to_owned()).spawn(move || {
         let Ok(mut sink) = receiver.recv() else { return };
-        let mut complaints = Complaints::default();
+        let mut complaints = WriteFailureLog::default();
         // A panic loses the lines of one batch.
         while call_caught(|| run(&queue, &mut sink, &mut batch, &mut complaints)).is_none() {
             metrics::global().tasks().restarted("access_log");
@@ -50,7 +50,7 @@ pub(super) fn start(queue: Arc<Queue>) -> io::Result<Writer> {
     Ok(Writer(sender))
 }
 
-fn run(queue: &Queue, sink: &mut Sink, batch: &mut Vec<u8>, complaints: &mut Complaints) {
+fn run(queue: &Queue, sink: &mut Sink, batch: &mut Vec<u8>, complaints: &mut WriteFailureLog) {
     loop {
         let work = queue.work(batch);
         if let Some(file) = work.exchange {
@@ -70,7 +70,7 @@ fn run(queue: &Queue, sink: &mut Sink, batch: &mut Vec<u8>, complaints: &mut Com
     }
 }
 
-impl Complaints {
+impl WriteFailureLog {
     fn consider(&mut self, sink: &Sink, lost: u64, error: Option<io::Error>) {
         let quiet = self.last.is_some_and(|last| last.elapsed() < QUIET);
         if quiet || (lost == self.reported && error.is_none()) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LookupResult {
+pub(crate) enum LookupResult {
     /// The name has addresses.
     Resolved,
     /// The name has no addresses.
@@ -28,21 +28,21 @@ impl LookupResult {
 
 /// All lookups of the process.
 #[derive(Debug, Default)]
-pub struct Lookups {
+pub(crate) struct Lookups {
     ended: [AtomicU64; LookupResult::ALL.len()],
     slow: AtomicU64,
 }
 
 impl Lookups {
     /// Counts a finished lookup.
-    pub fn done(&self, result: LookupResult) {
+    pub(crate) fn done(&self, result: LookupResult) {
         if let Some(count) = self.ended.get(result as usize) {
             count.fetch_add(1, Relaxed);
         }
     }
 
     /// Counts a lookup that took longer than 1 s.
-    pub fn slow(&self) {
+    pub(crate) fn slow(&self) {
         self.slow.fetch_add(1, Relaxed);
     }
 

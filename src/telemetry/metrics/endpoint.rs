@@ -18,7 +18,7 @@ pub struct EndpointMetrics {
 
 /// The series of one upstream, as long as the upstream holds the handle.
 #[derive(Debug)]
-pub struct UpstreamMetrics {
+pub(crate) struct UpstreamMetrics {
     name: Box<str>,
     panics: AtomicU64,
     resolve_failures: AtomicU64,
@@ -56,7 +56,7 @@ impl EndpointMetrics {
 
 impl UpstreamMetrics {
     /// The existing or new series of `upstream`.
-    pub fn of(upstream: &str) -> Arc<Self> {
+    pub(crate) fn of(upstream: &str) -> Arc<Self> {
         super::global().upstream(upstream)
     }
 
@@ -65,12 +65,12 @@ impl UpstreamMetrics {
     }
 
     /// Counts a selection while every endpoint was unhealthy.
-    pub fn panicked(&self) {
+    pub(crate) fn panicked(&self) {
         self.panics.fetch_add(1, Relaxed);
     }
 
     /// Counts a failed lookup of a host name.
-    pub fn resolve_failed(&self) {
+    pub(crate) fn resolve_failed(&self) {
         self.resolve_failures.fetch_add(1, Relaxed);
     }
 

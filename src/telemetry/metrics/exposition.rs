@@ -1,6 +1,6 @@
 //! One scrape: metric families, encoded in the text format by the `prometheus` crate.
 
-use super::histogram::{Histogram, Observed};
+use super::histogram::{Histogram, ObservedValue};
 use super::names::{Family, Shape};
 use prometheus::TextEncoder;
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
@@ -8,26 +8,26 @@ use std::collections::BTreeMap;
 
 /// The families of a scrape.
 #[derive(Debug, Default)]
-pub struct Exposition {
+pub(crate) struct Exposition {
     families: BTreeMap<&'static str, MetricFamily>,
 }
 
 /// An owner of numbers that are read at a scrape, such as the health of endpoints.
-pub trait MetricSource: Send + Sync {
+pub(crate) trait MetricSource: Send + Sync {
     /// Adds the source's series to `scrape`. Runs on the scrape's thread and must not block.
     fn collect(&self, scrape: &mut Exposition);
 }
 
 impl Exposition {
     /// Adds a counter with its label values in the order of `family.labels`.
-    pub fn counter(&mut self, family: &'static Family, labels: &[&str], value: f64) {
+    pub(crate) fn counter(&mut self, family: &'static Family, labels: &[&str], value: f64) {
         let mut counter = proto::Counter::default();
         counter.set_value(value);
         self.add(family, labels).set_counter(counter);
     }
 
     /// Adds a gauge with its label values in the order of `family.labels`.
-    pub fn gauge(&mut self, family: &'static Family, labels: &[&str], value: f64) {
+    pub(crate) fn gauge(&mut self, family: &'static Family, labels: &[&str], value: f64) {
         let mut gauge = proto::Gauge::default();
         gauge.set_value(value);
         self.add(family, labels).set_gauge(gauge);
@@ -42,7 +42,7 @@ impl Exposition {
     }
 
     /// Adds a histogram that was counted elsewhere.
-    pub fn observed(&mut self, family: &'static Family, labels: &[&str], observed: Observed) {
+    pub(crate) fn observed(&mut self, family: &'static Family, labels: &[&str], observed: ObservedValue) {
         let mut shown = proto::Histogram::default();
         shown.set_sample_count(observed.count);
         shown.set_sample_sum(observed.sum);

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counts by reason; a reason appears with its first request.
 #[derive(Debug, Default)]
-pub(super) struct Failed(RwLock<BTreeMap<&'static str, AtomicU64>>);
+pub(super) struct FailedRequests(RwLock<BTreeMap<&'static str, AtomicU64>>);
 
-impl Failed {
+impl FailedRequests {
     pub(super) fn add(&self, reason: &'static str) {
         if let Some(count) = self.0.read().get(reason) {
             count.fetch_add(1, Relaxed);

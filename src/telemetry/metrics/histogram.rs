@@ -20,7 +20,7 @@ pub(super) struct Histogram {
 
 /// A histogram's state at one moment.
 #[derive(Debug, PartialEq)]
-pub struct Observed {
+pub(crate) struct ObservedValue {
     /// Upper bounds, and the number of observations up to each.
     pub buckets: Vec<(f64, u64)>,
     /// The number of observations.
@@ -51,7 +51,7 @@ impl Histogram {
         self.sum.fetch_add((value * SCALE) as u64, Relaxed);
     }
 
-    pub(super) fn observed(&self) -> Observed {
+    pub(super) fn observed(&self) -> ObservedValue {
         let mut count = 0;
         let mut buckets = Vec::with_capacity(self.bounds.len());
         for (position, bucket) in self.counts.iter().enumerate() {
@@ -60,7 +60,7 @@ impl Histogram {
                 buckets.push((*bound, count));
             }
         }
-        Observed { buckets, count, sum: self.sum.load(Relaxed) as f64 / SCALE }
+        ObservedValue { buckets, count, sum: self.sum.load(Relaxed) as f64 / SCALE }
     }
 }
 

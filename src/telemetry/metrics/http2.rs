@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The reason for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum StreamEnd {
     /// The client closed it.
     Client,
     /// The connection was idle, or the process ended.
@@ -22,7 +22,7 @@ pub enum Ended {
     Malformed,
 }
 
-impl Ended {
+impl StreamEnd {
     const ALL: [(Self, &'static str); 6] = [
         (Self::Client, "client"),
         (Self::Idle, "idle"),
@@ -35,25 +35,25 @@ impl Ended {
 
 /// The HTTP/2 connections of all clients.
 #[derive(Debug, Default)]
-pub struct Http2Connections {
+pub(crate) struct Http2Connections {
     active: AtomicU64,
-    ended: [AtomicU64; Ended::ALL.len()],
+    ended: [AtomicU64; StreamEnd::ALL.len()],
 }
 
 /// One connection, active until dropped.
 #[derive(Debug)]
-pub struct Http2Connection(Arc<Http2Connections>);
+pub(crate) struct Http2Connection(Arc<Http2Connections>);
 
 impl Http2Connections {
     /// Counts a new connection.
-    pub fn opened(self: &Arc<Self>) -> Http2Connection {
+    pub(crate) fn opened(self: &Arc<Self>) -> Http2Connection {
         self.active.fetch_add(1, Relaxed);
         Http2Connection(Arc::clone(self))
     }
 
     pub(super) fn collect(&self, scrape: &mut Exposition) {
         scrape.gauge(&names::HTTP2_CONNECTIONS, &[], self.active.load(Relaxed) as f64);
-        for ((_, reason), count) in Ended::ALL.iter().zip(&self.ended) {
+        for ((_, reason), count) in StreamEnd::ALL.iter().zip(&self.ended) {
             let count = count.load(Relaxed);
             if count > 0 {
                 scrape.counter(&names::HTTP2_CLOSED, &[reason], count as f64);
@@ -64,7 +64,7 @@ impl Http2Connections {
 
 impl Http2Connection {
     /// Counts the end of the connection.
-    pub fn ended(self, why: Ended) {
+    pub(crate) fn ended(self, why: StreamEnd) {
         self.0.ended[why as usize].fetch_add(1, Relaxed);
     }
 }

@@ -12,7 +12,7 @@ mod failed_requests;
 mod histogram;
 mod http2;
 mod lazy_handle;
-pub mod names;
+pub(crate) mod names;
 mod plugin;
 mod process;
 mod proxy_header;
@@ -27,22 +27,22 @@ mod weak_registry;
 mod websocket_labels;
 mod websockets;
 
-pub use dns_lookups::{LookupResult, Lookups};
-pub use endpoint::{EndpointMetrics, UpstreamMetrics};
-pub use exposition::{Exposition, MetricSource};
-pub use histogram::Observed;
-pub use http2::{Ended, Http2Connection, Http2Connections};
-pub use lazy_handle::LazyHandle;
-pub use names::NONE;
-pub use plugin::{Call, Phase, PluginMetrics};
-pub use proxy_header::{Preamble, ProxyHeaderMetrics};
-pub use route::{ClientAbort, ResponseMetrics, RouteMetrics};
-pub use tasks::Tasks;
-pub use tls::TlsMetrics;
-pub use tunnel::TunnelMetrics;
-pub use websocket_labels::{By, Direction, Opcode, Reconnected, Side};
+pub(crate) use dns_lookups::{LookupResult, Lookups};
+pub(crate) use endpoint::{EndpointMetrics, UpstreamMetrics};
+pub(crate) use exposition::{Exposition, MetricSource};
+pub(crate) use histogram::ObservedValue;
+pub(crate) use http2::{Http2Connections, StreamEnd};
+pub(crate) use lazy_handle::LazyHandle;
+pub(crate) use names::NONE;
+pub(crate) use plugin::{Call, Phase, PluginMetrics};
+pub(crate) use proxy_header::{Preamble, ProxyHeaderMetrics};
+pub(crate) use route::{ClientAbort, ResponseMetrics, RouteMetrics};
+pub(crate) use tasks::Tasks;
+pub(crate) use tls::TlsMetrics;
+pub(crate) use tunnel::TunnelMetrics;
+pub(crate) use websocket_labels::{By, Direction, Opcode, Reconnected, Side};
 
-use failed_requests::Failed;
+use failed_requests::FailedRequests;
 use moongate_expr::Expression;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -53,21 +53,21 @@ use weak_registry::WeakRegistry;
 static PROCESS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
 
 /// The metrics of this process.
-pub fn global() -> &'static Metrics {
+pub(crate) fn global() -> &'static Metrics {
     &PROCESS
 }
 
 /// All metrics in the text exposition format, with the media type [`CONTENT_TYPE`].
-pub fn render() -> String {
+pub(crate) fn render() -> String {
     PROCESS.render()
 }
 
 /// The media type of [`render`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A set of series. The process has one ([`global`]); tests create their own.
 #[derive(Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     routes: WeakRegistry<Box<str>, RouteMetrics>,
     upstreams: WeakRegistry<Box<str>, UpstreamMetrics>,
     endpoints: WeakRegistry<(Box<str>, Box<str>), EndpointMetrics>,
@@ -77,7 +77,7 @@ pub struct Metrics {
     sources: Mutex<Vec<Weak<dyn MetricSource>>>,
     config: Config,
     http2: Arc<Http2Connections>,
-    failed: Failed,
+    failed: FailedRequests,
     lookups: Lookups,
     tasks: Tasks,
     log_dropped: AtomicU64,
@@ -94,86 +94,86 @@ struct Config {
 
 impl Metrics {
     /// See [`RouteMetrics::of`].
-    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+    pub(crate) fn route(&self, name: &str) -> Arc<RouteMetrics> {
         self.routes.get(name.into(), || RouteMetrics::new(name))
     }
 
     /// See [`UpstreamMetrics::of`].
-    pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
+    pub(crate) fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
         self.upstreams.get(name.into(), || UpstreamMetrics::new(name))
     }
 
     /// See [`EndpointMetrics::of`].
-    pub fn endpoint(&self, upstream: &str, endpoint: &str) -> Arc<EndpointMetrics> {
+    pub(crate) fn endpoint(&self, upstream: &str, endpoint: &str) -> Arc<EndpointMetrics> {
         let key = (upstream.into(), endpoint.into());
         self.endpoints.get(key, || EndpointMetrics::new(upstream, endpoint))
     }
 
     /// See [`PluginMetrics::of`].
-    pub fn plugin(&self, name: &str, kind: &str) -> Arc<PluginMetrics> {
+    pub(crate) fn plugin(&self, name: &str, kind: &str) -> Arc<PluginMetrics> {
         self.plugins.get((name.into(), kind.into()), || PluginMetrics::new(name, kind))
     }
 
     /// See [`TlsMetrics::of`].
-    pub fn tls(&self, listener: &str) -> Arc<TlsMetrics> {
+    pub(crate) fn tls(&self, listener: &str) -> Arc<TlsMetrics> {
         self.tls.get(listener.into(), || TlsMetrics::new(listener))
     }
 
     /// See [`ProxyHeaderMetrics::of`].
-    pub fn preamble(&self, listener: &str) -> Arc<ProxyHeaderMetrics> {
+    pub(crate) fn preamble(&self, listener: &str) -> Arc<ProxyHeaderMetrics> {
         self.preambles.get(listener.into(), || ProxyHeaderMetrics::new(listener))
     }
 
     /// Reads `source` at every scrape, until its owner drops it.
-    pub fn register(&self, source: Weak<dyn MetricSource>) {
+    pub(crate) fn register(&self, source: Weak<dyn MetricSource>) {
         let mut sources = self.sources.lock();
         sources.retain(|source| source.strong_count() > 0);
         sources.push(source);
     }
 
     /// Records that configuration number `generation` is in use, the first one included.
-    pub fn config_taken(&self, generation: u64) {
+    pub(crate) fn config_taken(&self, generation: u64) {
         self.config.generation.store(generation, Relaxed);
         self.config.note(true);
     }
 
     /// Records that a configuration was refused, and the previous one stays in use.
-    pub fn config_refused(&self) {
+    pub(crate) fn config_refused(&self) {
         self.config.note(false);
     }
 
     /// Counts lost lines of the access log.
-    pub fn access_log_dropped(&self, lines: u64) {
+    pub(crate) fn access_log_dropped(&self, lines: u64) {
         self.log_dropped.fetch_add(lines, Relaxed);
     }
 
     /// Counts a connection of the admin address that was closed to make room for a new one.
-    pub fn admin_connection_evicted(&self) {
+    pub(crate) fn admin_connection_evicted(&self) {
         self.admin_evicted.fetch_add(1, Relaxed);
     }
 
     /// Counts a request that failed or was refused, by the reason's name.
-    pub fn request_failed(&self, reason: &'static str) {
+    pub(crate) fn request_failed(&self, reason: &'static str) {
         self.failed.add(reason);
     }
 
     /// The HTTP/2 connections of clients.
-    pub fn http2(&self) -> &Arc<Http2Connections> {
+    pub(crate) fn http2(&self) -> &Arc<Http2Connections> {
         &self.http2
     }
 
     /// Lookups of host names.
-    pub fn lookups(&self) -> &Lookups {
+    pub(crate) fn lookups(&self) -> &Lookups {
         &self.lookups
     }
 
     /// The long-lived tasks of the process.
-    pub fn tasks(&self) -> &Tasks {
+    pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
     }
 
     /// The text exposition format.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut scrape = Exposition::default();
         self.routes.instances().iter().for_each(|route| route.collect(&mut scrape));
         self.upstreams.instances().iter().for_each(|upstream| upstream.collect(&mut scrape));

@@ -2,7 +2,7 @@
 
 /// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// Only grows, for the lifetime of its owner.
     Counter,
     /// Goes up and down.
@@ -13,7 +13,7 @@ pub enum Shape {
 
 /// A metric name with its labels.
 #[derive(Debug, PartialEq)]
-pub struct Family {
+pub(crate) struct Family {
     /// The name in Prometheus.
     pub name: &'static str,
     /// Label names, in the order of their values.
@@ -25,7 +25,7 @@ pub struct Family {
 }
 
 /// The label value of a request without a route or upstream.
-pub const NONE: &str = "-";
+pub(crate) const NONE: &str = "-";
 
 const REQUEST_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -39,9 +39,10 @@ const MESSAGES: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
 
 macro_rules! families {
     ($($name:ident = $shape:expr, $text:literal $labels:tt, $help:literal;)+) => {
-        $(#[doc = $help] pub static $name: Family = Family { name: $text, labels: &$labels, help: $help, shape: $shape };)+
+        $(#[doc = $help] pub(crate) static $name: Family = Family { name: $text, labels: &$labels, help: $help, shape: $shape };)+
         /// Every family, in the order of the documentation.
-        pub static ALL: &[&Family] = &[$(&$name),+];
+        #[cfg(test)]
+        pub(crate) static ALL: &[&Family] = &[$(&$name),+];
     };
 }
 

@@ -6,11 +6,11 @@ use parking_lot::Mutex;
 
 /// Restarts after a panic, by kind of task.
 #[derive(Debug, Default)]
-pub struct Tasks(Mutex<Vec<(&'static str, u64)>>);
+pub(crate) struct Tasks(Mutex<Vec<(&'static str, u64)>>);
 
 impl Tasks {
     /// Counts a restart of this kind of task.
-    pub fn restarted(&self, task: &'static str) {
+    pub(crate) fn restarted(&self, task: &'static str) {
         let mut tasks = self.0.lock();
         match tasks.iter_mut().find(|(known, _)| *known == task) {
             Some((_, count)) => *count += 1,

@@ -18,7 +18,7 @@ impl MetricSource for Cluster {
         scrape.counter(&names::ACME_ISSUED, &["a.example", "https://a/dir"], 1.0);
         scrape.counter(&names::ACME_FAILURES, &["a.example", "https://a/dir", "challenge"], 1.0);
         scrape.gauge(&names::WASM_GAUGE, &["p", "open"], 1.0);
-        let observed = Observed { buckets: vec![(1.0, 1)], count: 1, sum: 1.0 };
+        let observed = ObservedValue { buckets: vec![(1.0, 1)], count: 1, sum: 1.0 };
         scrape.observed(&names::WASM_HISTOGRAM, &["p", "sizes"], observed);
     }
 }
@@ -72,7 +72,7 @@ fn a_scrape_has_exactly_the_names_of_the_table() {
     let tls = metrics.tls("l");
     tls.record_handshake("TLSv1.3", false);
     tls.failed("timeout");
-    metrics.http2().opened().ended(Ended::Client);
+    metrics.http2().opened().ended(StreamEnd::Client);
     metrics.request_failed("bad_request");
     metrics.tasks().restarted("reload");
     let cluster: Arc<dyn MetricSource> = Arc::new(Cluster);

@@ -25,7 +25,7 @@ pub struct TunnelKey {
     /// The route's name.
     pub route: Arc<str>,
     /// The route's version when the tunnel was opened.
-    pub edition: u64,
+    pub route_version: u64,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves; `None` without a
     /// session.
     pub drain_part: Option<u32>,
@@ -39,9 +39,9 @@ pub struct TunnelView<'a> {
     /// The route's name.
     pub route: &'a Arc<str>,
     /// The route's version when the tunnel was opened.
-    pub edition: u64,
+    pub route_version: u64,
     /// The number in the order in which tunnels joined.
-    pub arrival: u64,
+    pub join_number: u64,
 }
 
 impl Filter {
@@ -52,7 +52,7 @@ impl Filter {
             Self::Endpoint(endpoint) => seen.endpoint == *endpoint,
             Self::Route(route) => seen.route == route,
             Self::RouteAt(route, endpoint) => seen.endpoint == *endpoint && seen.route == route,
-            Self::Outdated(route, current) => seen.edition != *current && seen.route == route,
+            Self::Outdated(route, current) => seen.route_version != *current && seen.route == route,
         }
     }
 }

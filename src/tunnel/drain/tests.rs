@@ -19,12 +19,12 @@ impl Wake for Clock {
     }
 }
 
-fn seat(endpoint: u64, route: &str, edition: u64) -> TunnelKey {
-    TunnelKey { endpoint, route: route.into(), edition, drain_part: None }
+fn tunnel_key(endpoint: u64, route: &str, route_version: u64) -> TunnelKey {
+    TunnelKey { endpoint, route: route.into(), route_version, drain_part: None }
 }
 
 fn join(registry: &Arc<Registry>, endpoint: u64, route: &str) -> (Membership, Arc<Clock>) {
-    let membership = registry.join(seat(endpoint, route, 1));
+    let membership = registry.join(tunnel_key(endpoint, route, 1));
     let clock = Arc::new(Clock { began: Instant::now(), woken: StdMutex::new(None) });
     membership.listen(&Waker::from(clock.clone()));
     (membership, clock)
@@ -72,8 +72,8 @@ async fn the_policy_of_one_route_spares_another_at_the_same_endpoint() {
 #[tokio::test(start_paused = true)]
 async fn the_current_edition_of_a_route_is_spared() {
     let registry = Arc::<Registry>::default();
-    let [old, new] = [1, 2].map(|edition| registry.join(seat(1, "a", edition)));
-    let other = registry.join(seat(1, "b", 1));
+    let [old, new] = [1, 2].map(|route_version| registry.join(tunnel_key(1, "a", route_version)));
+    let other = registry.join(tunnel_key(1, "b", 1));
     assert_eq!(registry.drain(Filter::Outdated("a".into(), 2), WINDOW, Cause::Route, None).await, 1);
     assert_eq!([old.order(), new.order(), other.order()], [Some(Cause::Route), None, None]);
 }
@@ -100,7 +100,7 @@ async fn thinning_asks_as_many_as_it_should_at_an_even_pace() {
 #[tokio::test(start_paused = true)]
 async fn one_that_ended_before_was_not_drained() {
     let registry = Arc::<Registry>::default();
-    let members: Vec<_> = (0..10).map(|_| registry.join(seat(1, "a", 1))).collect();
+    let members: Vec<_> = (0..10).map(|_| registry.join(tunnel_key(1, "a", 1))).collect();
     let asked = Arc::<AtomicUsize>::default();
     let thinning = registry.drain_some(Filter::All, 10, WINDOW, Cause::Rebalance, asked.clone());
     drop(members);
@@ -111,7 +111,7 @@ async fn one_that_ended_before_was_not_drained() {
 #[tokio::test(start_paused = true)]
 async fn one_that_moved_to_another_endpoint_is_not_drained_for_the_first_one() {
     let registry = Arc::<Registry>::default();
-    let members: Vec<_> = (0..10).map(|_| registry.join(seat(1, "a", 1))).collect();
+    let members: Vec<_> = (0..10).map(|_| registry.join(tunnel_key(1, "a", 1))).collect();
     let drain = tokio::spawn(registry.drain(Filter::RouteAt("a".into(), 1), WINDOW, Cause::Endpoint, None));
     tokio::task::yield_now().await;
     members.iter().for_each(|member| member.moved(2));
@@ -122,10 +122,10 @@ async fn one_that_moved_to_another_endpoint_is_not_drained_for_the_first_one() {
 #[test]
 fn open_tunnels_are_counted_by_key() {
     let registry = Arc::<Registry>::default();
-    let _early = [registry.join(seat(1, "a", 1)), registry.join(seat(2, "a", 1))];
+    let _early = [registry.join(tunnel_key(1, "a", 1)), registry.join(tunnel_key(2, "a", 1))];
     let mark = registry.arrivals();
-    let _late = registry.join(seat(2, "b", 1));
-    let tally = registry.tally(|seen| Some((seen.endpoint, seen.arrival >= mark)));
+    let _late = registry.join(tunnel_key(2, "b", 1));
+    let tally = registry.tally(|seen| Some((seen.endpoint, seen.join_number >= mark)));
     assert_eq!(tally, [((1, false), 1), ((2, false), 1), ((2, true), 1)].into());
     assert_eq!(registry.tally(|seen| (**seen.route == *"b").then_some(())), [((), 1)].into());
 }
@@ -145,7 +145,7 @@ async fn one_that_joins_during_the_window_is_drained_at_its_end() {
 async fn the_tunnels_of_a_session_leave_together_and_sessions_one_after_the_other() {
     let registry = Arc::<Registry>::default();
     let tied = |part: u32| {
-        let member = registry.join(TunnelKey { drain_part: Some(part), ..seat(1, "a", 1) });
+        let member = registry.join(TunnelKey { drain_part: Some(part), ..tunnel_key(1, "a", 1) });
         let clock = Arc::new(Clock { began: Instant::now(), woken: StdMutex::new(None) });
         member.listen(&Waker::from(clock.clone()));
         (member, clock)
@@ -174,7 +174,7 @@ async fn the_tunnels_of_a_session_leave_together_and_sessions_one_after_the_othe
 async fn at_a_shutdown_sessions_are_spread_as_all_are() {
     let registry = Arc::<Registry>::default();
     let members: Vec<_> =
-        (0..100).map(|_| registry.join(TunnelKey { drain_part: Some(0), ..seat(1, "a", 1) })).collect();
+        (0..100).map(|_| registry.join(TunnelKey { drain_part: Some(0), ..tunnel_key(1, "a", 1) })).collect();
     let drain = tokio::spawn(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None));
     tokio::time::sleep(WINDOW / 2).await;
     let asked = members.iter().filter(|member| member.order().is_some()).count();
@@ -186,7 +186,7 @@ async fn at_a_shutdown_sessions_are_spread_as_all_are() {
 async fn the_last_to_leave_is_noticed() {
     let registry = Arc::<Registry>::default();
     registry.wait_empty().await;
-    let members: Vec<_> = (0..100).map(|_| registry.join(seat(1, "a", 1))).collect();
+    let members: Vec<_> = (0..100).map(|_| registry.join(tunnel_key(1, "a", 1))).collect();
     assert_eq!(registry.len(), 100);
     let waiting = tokio::spawn({
         let registry = registry.clone();
@@ -203,7 +203,7 @@ async fn the_last_to_leave_is_noticed() {
 fn a_place_is_used_again() {
     let registry = Arc::<Registry>::default();
     for _ in 0..1_000 {
-        drop(registry.join(seat(1, "a", 1)));
+        drop(registry.join(tunnel_key(1, "a", 1)));
     }
     assert!(registry.shards.iter().all(|shard| shard.lock().members.len() <= 1));
 }

@@ -68,8 +68,8 @@ fn a_turn_given_back_goes_to_somebody_else() {
 
 #[test]
 fn retry_after_is_spread_and_not_before_there_is_capacity() {
-    let drawn = |crowded: QueueFull| {
-        let mut all: Vec<_> = (0..200).map(|_| crowded.retry_after()).collect();
+    let drawn = |queue_full: QueueFull| {
+        let mut all: Vec<_> = (0..200).map(|_| queue_full.retry_after()).collect();
         all.sort_unstable();
         all.dedup();
         all

@@ -80,11 +80,11 @@ pub trait Recheck: Send + Sync {
     fn intervals(&self) -> Vec<Duration>;
 
     /// Starts the recheck with this index. Dropping the future cancels it.
-    fn ask(self: Arc<Self>, question: usize) -> Asking;
+    fn ask(self: Arc<Self>, question: usize) -> RecheckFuture;
 }
 
 /// A recheck in progress.
-pub type Asking = Pin<Box<dyn Future<Output = RecheckVerdict> + Send>>;
+pub type RecheckFuture = Pin<Box<dyn Future<Output = RecheckVerdict> + Send>>;
 
 /// Why a reassembler stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -224,8 +224,8 @@ impl Feed<'_> {
         write_message(self.out, opcode, &message.payload, mask);
     }
 
-    fn dismiss(&mut self, dismissal: PluginClose) {
-        self.partial.stop = Some(Stop::Dismissed(dismissal));
+    fn dismiss(&mut self, plugin_close: PluginClose) {
+        self.partial.stop = Some(Stop::Dismissed(plugin_close));
     }
 
     fn violate(&mut self) {

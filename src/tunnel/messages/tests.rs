@@ -209,7 +209,7 @@ proptest! {
         // feed.
         let code = |stop: Option<Stop>| stop.map(|stop| match stop {
             Stop::Violation(violation) => (violation.code, Some(violation.what)),
-            Stop::Dismissed(dismissal) => (dismissal.code, None),
+            Stop::Dismissed(plugin_close) => (plugin_close.code, None),
         });
         prop_assert_eq!((one.0.len(), code(one.1)), (many.0.len(), code(many.1)));
     }

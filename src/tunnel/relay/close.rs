@@ -6,7 +6,7 @@
 
 use super::direction::{PendingClose, Text};
 use super::keepalive::Due;
-use super::{Next, Relay};
+use super::{NextStep, Relay};
 use crate::tunnel::messages::PluginClose;
 use crate::tunnel::{ABNORMAL, Cause, Initiator, Reason, Side, TunnelIo};
 use crate::websocket::frame::{FrameError, Violation};
@@ -103,17 +103,17 @@ impl Relay {
     }
 
     /// The inspector ends the tunnel for a message from `side`.
-    pub(super) fn dismissed(&mut self, side: Side) {
-        if let Some(dismissal) = self.directions[side as usize].take_dismissal() {
-            self.dismiss(&dismissal);
+    pub(super) fn closed_by_plugin(&mut self, side: Side) {
+        if let Some(plugin_close) = self.directions[side as usize].take_dismissal() {
+            self.dismiss(&plugin_close);
         }
     }
 
     /// Ends the tunnel with this Close to both sides.
-    pub(super) fn dismiss(&mut self, dismissal: &PluginClose) {
-        self.begin_end(Initiator::Gateway, dismissal.reason, dismissal.code);
-        for lane in &mut self.directions {
-            lane.close_with(dismissal.code, &dismissal.text);
+    pub(super) fn dismiss(&mut self, plugin_close: &PluginClose) {
+        self.begin_end(Initiator::Gateway, plugin_close.reason, plugin_close.code);
+        for direction in &mut self.directions {
+            direction.close_with(plugin_close.code, &plugin_close.text);
         }
     }
 
@@ -177,34 +177,34 @@ impl Relay {
     }
 
     /// Drives a closing tunnel.
-    pub(super) fn drive_close(&mut self, now: Instant, cx: &mut Context<'_>) -> Next {
+    pub(super) fn drive_close(&mut self, now: Instant, cx: &mut Context<'_>) -> NextStep {
         let limit = self.policy.close_timeout;
-        let Some(ending) = &mut self.closing else { return Next::Wait };
+        let Some(ending) = &mut self.closing else { return NextStep::Wait };
         let verdict = ending.verdict;
         let deadline = *ending.deadline.get_or_insert(now + limit);
         if self.is_over() {
-            return Next::Finish(verdict);
+            return NextStep::Finish(verdict);
         }
         if self.end_streams() {
-            return Next::Again;
+            return NextStep::Again;
         }
         if now < deadline {
             self.timer.wake_by(deadline, now, cx);
-            return Next::Wait;
+            return NextStep::Wait;
         }
-        if self.tell_the_rest() { self.extend(now, verdict) } else { Next::Finish(verdict) }
+        if self.tell_the_rest() { self.extend(now, verdict) } else { NextStep::Finish(verdict) }
     }
 
     /// Extends the time limit for a side that got its Close frame only now.
-    fn extend(&mut self, now: Instant, verdict: Verdict) -> Next {
+    fn extend(&mut self, now: Instant, verdict: Verdict) -> NextStep {
         let limit = self.policy.close_timeout;
         match &mut self.closing {
             Some(ending) if !ending.extended => {
                 ending.extended = true;
                 ending.deadline = Some(now + limit);
-                Next::Again
+                NextStep::Again
             }
-            _ => Next::Finish(verdict),
+            _ => NextStep::Finish(verdict),
         }
     }
 

@@ -223,13 +223,13 @@ impl Direction {
     }
 
     /// The inspector ends the tunnel.
-    pub(super) fn note_dismissal(&mut self, dismissal: PluginClose) {
-        self.inspect_state.get_or_insert_default().dismissal = Some(dismissal);
+    pub(super) fn note_dismissal(&mut self, plugin_close: PluginClose) {
+        self.inspect_state.get_or_insert_default().plugin_close = Some(plugin_close);
     }
 
     /// Why the inspector ends the tunnel; told once.
     pub(super) fn take_dismissal(&mut self) -> Option<PluginClose> {
-        self.inspect_state.as_mut()?.dismissal.take()
+        self.inspect_state.as_mut()?.plugin_close.take()
     }
 
     /// Pings the sink. Whether the ping is on its way; otherwise it goes at the next boundary.

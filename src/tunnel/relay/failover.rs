@@ -131,14 +131,14 @@ impl Relay {
 
     /// Responds to the Close frame of a backend that leaves, without waiting.
     fn part(&mut self, code: u16) {
-        let lane = &self.directions[Side::Client as usize];
-        let close = lane.close_frame(pending_close(code, &""));
-        let at_boundary = !lane.out.waits() && lane.follower.may_inject();
+        let direction = &self.directions[Side::Client as usize];
+        let close = direction.close_frame(pending_close(code, &""));
+        let at_boundary = !direction.out.waits() && direction.follower.may_inject();
         // The caller drops the connection next, so that no wake-up is needed.
         let mut cx = Context::from_waker(Waker::noop());
-        let mut leg = Pin::new(&mut self.transports[Side::Backend as usize]);
-        if at_boundary && leg.as_mut().poll_write(&mut cx, close.as_bytes()).is_ready() {
-            let _ = leg.poll_shutdown(&mut cx);
+        let mut tunnel_io = Pin::new(&mut self.transports[Side::Backend as usize]);
+        if at_boundary && tunnel_io.as_mut().poll_write(&mut cx, close.as_bytes()).is_ready() {
+            let _ = tunnel_io.poll_shutdown(&mut cx);
         }
     }
 
@@ -172,14 +172,14 @@ impl Relay {
     }
 
     /// Polls the search, if any.
-    pub(super) fn seek(&mut self, cx: &mut Context<'_>, news: &mut Activity) {
+    pub(super) fn seek(&mut self, cx: &mut Context<'_>, activity: &mut Activity) {
         let Some(failover) = &mut self.failover else { return };
         let FailoverState::Away { search, reason, code } = &mut failover.state else { return };
         let (reason, code) = (*reason, *code);
         let Poll::Ready((redial, found)) = search.as_mut().poll(cx) else { return };
         failover.state = FailoverState::Ready(redial);
         match found {
-            Some(found) => self.arrive(found, news),
+            Some(found) => self.arrive(found, activity),
             None => {
                 self.counters.reconnected(Reconnected::Failed);
                 self.fail_search(reason, code, &"no backend available");
@@ -188,7 +188,7 @@ impl Relay {
     }
 
     /// Continues with another backend.
-    fn arrive(&mut self, found: Found, news: &mut Activity) {
+    fn arrive(&mut self, found: Found, activity: &mut Activity) {
         self.transports[Side::Backend as usize] = found.backend;
         self.guard = found.guard;
         self.counters = found.counters;
@@ -198,9 +198,9 @@ impl Relay {
         }
         self.directions[Side::Client as usize].out.attach();
         self.clocks.renew(Side::Backend, Instant::now());
-        let lane = &mut self.directions[Side::Backend as usize];
-        lane.replaceable = self.closing.is_none();
-        self.early(Side::Backend, &found.early, news);
+        let direction = &mut self.directions[Side::Backend as usize];
+        direction.replaceable = self.closing.is_none();
+        self.early(Side::Backend, &found.early, activity);
     }
 
     /// No other backend was found: the client is closed with 1012, or its Close frame is answered.

@@ -7,7 +7,7 @@ use crate::tunnel::messages::{PluginClose, Reassembler};
 pub(super) struct InspectState {
     pub(super) stage: Option<Reassembler>,
     /// Why the inspector ends the tunnel, until that is done.
-    pub(super) dismissal: Option<PluginClose>,
+    pub(super) plugin_close: Option<PluginClose>,
     /// What a Close of the gateway's own says.
     pub(super) given: Box<str>,
 }

@@ -123,15 +123,15 @@ impl Clocks {
 
     /// Records signs of life.
     #[inline]
-    pub(super) fn hear(&mut self, news: &Activity, now: Instant) {
-        if news.data {
+    pub(super) fn hear(&mut self, activity: &Activity, now: Instant) {
+        if activity.data {
             self.data = now;
         }
         for side in Side::BOTH {
             let side_clock = &mut self.sides[side as usize];
             // Bytes that the kernel accepted at once, such as the ping, are no sign of the peer's life.
-            let took = news.drained[side as usize] && side_clock.stuck.is_some();
-            if news.heard[side as usize] || took {
+            let took = activity.drained[side as usize] && side_clock.stuck.is_some();
+            if activity.heard[side as usize] || took {
                 side_clock.heard = now;
                 if side_clock.pinged.is_some() {
                     // After the ping, whatever the lag of `now`.
@@ -144,14 +144,14 @@ impl Clocks {
     }
 
     /// Records sent pings and received pongs; returns the round-trip times.
-    pub(super) fn note_pings(&mut self, news: &Activity, now: Instant) -> [Option<Duration>; 2] {
+    pub(super) fn note_pings(&mut self, activity: &Activity, now: Instant) -> [Option<Duration>; 2] {
         Side::BOTH.map(|side| {
             let side_clock = &mut self.sides[side as usize];
-            if news.pinged(side).is_some() {
+            if activity.pinged(side).is_some() {
                 self.quiet_until = now;
                 side_clock.ping_left(now);
             }
-            if !news.ponged[side as usize] {
+            if !activity.ponged[side as usize] {
                 return None;
             }
             let round_trip = now - side_clock.pinged.take()?;
@@ -167,13 +167,13 @@ impl Clocks {
     }
 
     /// Records whether bytes wait for `side`, and whether some were sent.
-    pub(super) fn waits(&mut self, side: Side, waits: bool, news: &Activity, now: Instant) {
+    pub(super) fn waits(&mut self, side: Side, waits: bool, activity: &Activity, now: Instant) {
         let stuck = &mut self.sides[side as usize].stuck;
         if !waits {
             if stuck.take().is_some() {
                 self.quiet_until = now;
             }
-        } else if stuck.is_none() || news.drained[side as usize] {
+        } else if stuck.is_none() || activity.drained[side as usize] {
             if stuck.is_none() {
                 self.quiet_until = now;
             }
@@ -206,7 +206,7 @@ impl Clocks {
 
     /// The expired deadline, or the time of the next one.
     pub(super) fn due(&self, policy: &Policy, now: Instant) -> Result<Due, Option<Instant>> {
-        let mut next = Earliest { now, at: None };
+        let mut next = EarliestDeadline { now, at: None };
         for side in Side::BOTH {
             let side_clock = &self.sides[side as usize];
             if let (Some(since), Some(limit)) = (side_clock.stuck, policy.write_timeout)
@@ -234,7 +234,7 @@ impl SideClock {
         self.pinged = Some(now);
     }
 
-    fn due(&self, side: Side, policy: &Policy, next: &mut Earliest) -> Option<Due> {
+    fn due(&self, side: Side, policy: &Policy, next: &mut EarliestDeadline) -> Option<Due> {
         let interval = policy.ping_interval?;
         // Any frame since the ping is a sign of life: the pong may follow a long upload.
         if let Some(sent) = self.pinged.filter(|sent| self.heard <= *sent) {
@@ -249,12 +249,12 @@ impl SideClock {
 }
 
 /// The earliest of the future deadlines.
-struct Earliest {
+struct EarliestDeadline {
     now: Instant,
     at: Option<Instant>,
 }
 
-impl Earliest {
+impl EarliestDeadline {
     fn has_come(&mut self, moment: Instant) -> bool {
         if moment > self.now {
             self.at = Some(self.at.map_or(moment, |at| at.min(moment)));

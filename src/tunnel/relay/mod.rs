@@ -8,7 +8,6 @@ mod close;
 mod direction;
 mod failover;
 mod frame_stats;
-mod housekeeping;
 mod inspect_state;
 mod keepalive;
 mod pump;
@@ -115,9 +114,9 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
         client.out.keep(ReplayBuffer::new(terms.buffer));
         backend.replaceable = true;
     }
-    let mut news = Activity::default();
-    relay.early(Side::Client, &tunnel.client_early, &mut news);
-    relay.early(Side::Backend, &tunnel.backend_early, &mut news);
+    let mut activity = Activity::default();
+    relay.early(Side::Client, &tunnel.client_early, &mut activity);
+    relay.early(Side::Backend, &tunnel.backend_early, &mut activity);
     relay
 }
 
@@ -148,7 +147,7 @@ pub(super) struct Relay {
 }
 
 /// The relay's next step after checking the clocks.
-enum Next {
+enum NextStep {
     /// Bytes were added to a write buffer: send them.
     Again,
     /// Wait for a connection, the timer or a drain.
@@ -184,24 +183,24 @@ impl Relay {
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.listen(cx);
         loop {
-            let mut news = Activity::default();
-            self.seek(cx, &mut news);
-            self.recheck(cx, &mut news);
+            let mut activity = Activity::default();
+            self.seek(cx, &mut activity);
+            self.recheck(cx, &mut activity);
             // A backend that may be lost is read first: nothing more is written to one that has ended.
             let order = if self.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
             read_buffer::lend(|scratch| {
                 for side in order {
                     if !self.rests(side) {
-                        self.pump_direction(side, cx, scratch, &mut news);
+                        self.pump_direction(side, cx, scratch, &mut activity);
                     }
                 }
             });
             // The clock is read after the bytes were relayed, so that they do not wait for it.
             let now = clock::now();
-            match self.next(now, &news, cx) {
-                Next::Again => {}
-                Next::Wait => return Poll::Pending,
-                Next::Finish(verdict) => {
+            match self.next(now, &activity, cx) {
+                NextStep::Again => {}
+                NextStep::Wait => return Poll::Pending,
+                NextStep::Finish(verdict) => {
                     return Poll::Ready(self.ended(verdict));
                 }
             }
@@ -215,7 +214,7 @@ impl Relay {
         }
         self.waker = Some(cx.waker().clone());
         self.timer.disarm();
-        self.directions.iter_mut().for_each(|lane| lane.listening = false);
+        self.directions.iter_mut().for_each(|direction| direction.listening = false);
         self.alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         if let Some(member) = &self.member {
             member.listen(cx.waker());
@@ -234,7 +233,13 @@ impl Relay {
     }
 
     /// Relays available bytes from `side` to the other side.
-    fn pump_direction(&mut self, side: Side, cx: &mut Context<'_>, scratch: &mut [u8], news: &mut Activity) {
+    fn pump_direction(
+        &mut self,
+        side: Side,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        activity: &mut Activity,
+    ) {
         let mut window = match &mut self.throttle {
             Some(throttle) if side == Side::Client && self.closing.is_none() => {
                 // A rate limit's window applies to one read; the next read has another one.
@@ -252,20 +257,20 @@ impl Relay {
             inspector: self.inspector.as_mut(),
         };
         let [client, backend] = &mut self.transports;
-        let legs = match side {
+        let tunnel_ios = match side {
             Side::Client => (client, backend),
             Side::Backend => (backend, client),
         };
         let mut seen = FrameSummary::default();
-        let turn = self.directions[side as usize].pump(legs, cx, scratch, &mut terms, &mut seen);
+        let turn = self.directions[side as usize].pump(tunnel_ios, cx, scratch, &mut terms, &mut seen);
         if turn == ReadOutcome::Yield {
             cx.waker().wake_by_ref();
         }
-        self.process_read(side, turn, &seen, news);
+        self.process_read(side, turn, &seen, activity);
     }
 
     /// Takes the bytes that came before the relay began. They go out with the first poll.
-    fn early(&mut self, side: Side, bytes: &[u8], news: &mut Activity) {
+    fn early(&mut self, side: Side, bytes: &[u8], activity: &mut Activity) {
         if bytes.is_empty() {
             return;
         }
@@ -273,30 +278,30 @@ impl Relay {
         let rules = self.policy.rules(self.extensions);
         let mut terms = ReadLimits { rules, reads: 0, window: 0, inspector: self.inspector.as_mut() };
         let turn = self.directions[side as usize].early(bytes, &mut terms, &mut seen);
-        self.process_read(side, turn, &seen, news);
+        self.process_read(side, turn, &seen, activity);
     }
 
     /// Counts what a turn saw and draws the consequences.
-    fn process_read(&mut self, side: Side, turn: ReadOutcome, seen: &FrameSummary, news: &mut Activity) {
+    fn process_read(&mut self, side: Side, turn: ReadOutcome, seen: &FrameSummary, activity: &mut Activity) {
         if seen.bytes > 0 {
             self.counters.add(side, &seen.messages, seen.bytes);
             self.messages[side as usize] += seen.data_messages();
             self.bytes[side as usize] += seen.bytes;
-            news.note(side, seen, self.directions[side as usize].out.take_drained());
+            activity.note(side, seen, self.directions[side as usize].out.take_drained());
             if side == Side::Client {
-                news.consequences |= self.pace(seen);
+                activity.consequences |= self.pace(seen);
             }
             if let Some(code) = seen.closed {
                 self.begin_end(Initiator::Side(side), Reason::Closed, code);
             }
         } else if self.directions[side as usize].out.take_drained() {
-            news.drained(side.other());
+            activity.drained(side.other());
         }
         // What is told in consequence is delivered before the task sleeps.
-        news.consequences |= !matches!(turn, ReadOutcome::Waiting | ReadOutcome::Yield);
+        activity.consequences |= !matches!(turn, ReadOutcome::Waiting | ReadOutcome::Yield);
         match turn {
             ReadOutcome::Waiting if side == Side::Backend && self.failover.is_some() => {
-                news.consequences |= self.finish_reading_backend();
+                activity.consequences |= self.finish_reading_backend();
             }
             ReadOutcome::Waiting | ReadOutcome::Yield => {}
             ReadOutcome::Ended => self.source_ended(side, Reason::Eof),
@@ -305,7 +310,7 @@ impl Relay {
             ReadOutcome::SinkFailed => self.sink_failed(side.other()),
             ReadOutcome::Leaves(code) => self.backend_leaves(code),
             ReadOutcome::Violation(violation) => self.violated(side, violation),
-            ReadOutcome::Dismissed => self.dismissed(side),
+            ReadOutcome::Dismissed => self.closed_by_plugin(side),
         }
     }
 
@@ -318,6 +323,90 @@ impl Relay {
             self.rate_exceeded();
         }
         end
+    }
+
+    /// Checks the clocks. `now` may lag a little, as `clock::now` does.
+    fn next(&mut self, now: Instant, activity: &Activity, cx: &mut Context<'_>) -> NextStep {
+        self.note(now, activity);
+        if activity.consequences {
+            return NextStep::Again;
+        }
+        if self.closing.is_none()
+            && let Some(cause) = self.member.as_ref().and_then(|member| member.order())
+        {
+            self.drain(cause);
+            return NextStep::Again;
+        }
+        if self.closing.is_some() {
+            return self.drive_close(clock::read(), cx);
+        }
+        let paused = self.throttle.as_ref().and_then(|throttle| throttle.until());
+        if self.timer.is_running() && now < self.clocks.quiet_until && paused.is_none() {
+            return NextStep::Wait;
+        }
+        let now = clock::read();
+        match self.clocks.due(&self.policy, now) {
+            Ok(due) => {
+                self.act(due, now);
+                NextStep::Again
+            }
+            Err(next) => {
+                let asked = self.rechecks.as_ref().and_then(|rechecks| rechecks.next());
+                if let Some(next) = next.into_iter().chain(paused).chain(asked).min() {
+                    self.clocks.quiet_until = next;
+                    self.timer.wake_by(next, now, cx);
+                }
+                NextStep::Wait
+            }
+        }
+    }
+
+    fn note(&mut self, now: Instant, activity: &Activity) {
+        self.clocks.hear(activity, now);
+        if activity.is_timed() {
+            self.note_pings(clock::read(), activity);
+        }
+        let blocked = Side::BOTH.map(|side| self.directions[side.other() as usize].out.is_blocked());
+        if blocked != [false; 2] || self.clocks.are_stuck() {
+            self.note_blocked(blocked, now, activity);
+        }
+        if self.throttle.is_some() || self.failover.is_some() {
+            self.pause_idle_clocks(now);
+        }
+    }
+
+    #[cold]
+    fn note_pings(&mut self, now: Instant, activity: &Activity) {
+        let round_trips = self.clocks.note_pings(activity, now);
+        for side in Side::BOTH {
+            if let Some(round_trip) = round_trips[side as usize] {
+                self.counters.round_trip(side, round_trip);
+            }
+            if let Some(payload) = activity.pinged(side) {
+                self.directions[side as usize].await_pong(payload);
+            }
+        }
+    }
+
+    fn note_blocked(&mut self, blocked: [bool; 2], now: Instant, activity: &Activity) {
+        for side in Side::BOTH {
+            let waits = blocked[side as usize];
+            self.clocks.waits(side, waits, activity, now);
+            if waits {
+                self.clocks.pause_idle_clock(side.other(), now);
+            }
+        }
+    }
+
+    /// A side that is paused by the gateway, or absent during a failover, does not count as silent.
+    fn pause_idle_clocks(&mut self, now: Instant) {
+        let paused = self.throttle.as_ref().is_some_and(|throttle| throttle.until().is_some());
+        if paused || self.directions[Side::Client as usize].out.room() == Some(0) {
+            self.clocks.pause_idle_clock(Side::Client, now);
+        }
+        if self.is_away() {
+            self.clocks.pause_idle_clock(Side::Backend, now);
+        }
     }
 
     /// Ends it here and now, by no doing of either side.

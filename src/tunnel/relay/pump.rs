@@ -100,8 +100,8 @@ impl Direction {
     ) -> ReadOutcome {
         seen.bytes += bytes.len() as u64;
         if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
-            return self.inspect(bytes, &mut ***inspector, seen, |lane, bytes, rules, seen| {
-                lane.take_in(bytes, rules, seen)
+            return self.inspect(bytes, &mut ***inspector, seen, |direction, bytes, rules, seen| {
+                direction.take_in(bytes, rules, seen)
             });
         }
         self.take_in(bytes, &terms.rules, seen)
@@ -128,13 +128,13 @@ impl Direction {
     /// Reads after the space for withheld bytes.
     fn read(
         &self,
-        leg: &mut TunnelIo,
+        tunnel_io: &mut TunnelIo,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
         window: usize,
     ) -> Poll<io::Result<usize>> {
         let room = scratch[MAX_WITHHELD..].len().min(window);
-        leg.poll_receive(cx, &mut scratch[MAX_WITHHELD..][..room])
+        tunnel_io.poll_receive(cx, &mut scratch[MAX_WITHHELD..][..room])
     }
 
     /// The read bytes with withheld ones prepended: every header and control frame then lies within one
@@ -168,8 +168,8 @@ impl Direction {
             return ReadOutcome::Waiting;
         }
         if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
-            return self.inspect(chunk, &mut ***inspector, seen, |lane, chunk, rules, seen| {
-                lane.forward(chunk, sink, cx, rules, seen)
+            return self.inspect(chunk, &mut ***inspector, seen, |direction, chunk, rules, seen| {
+                direction.forward(chunk, sink, cx, rules, seen)
             });
         }
         self.forward(chunk, sink, cx, &terms.rules, seen)
@@ -199,8 +199,8 @@ impl Direction {
                     self.source = SourceState::Lost;
                     ReadOutcome::Violation(violation)
                 }
-                Some(Stop::Dismissed(dismissal)) => {
-                    self.note_dismissal(dismissal);
+                Some(Stop::Dismissed(plugin_close)) => {
+                    self.note_dismissal(plugin_close);
                     ReadOutcome::Dismissed
                 }
             }

@@ -3,7 +3,7 @@
 
 use super::Relay;
 use super::keepalive::Activity;
-use crate::tunnel::messages::{Asking, PluginClose, Recheck};
+use crate::tunnel::messages::{PluginClose, Recheck, RecheckFuture};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,16 +16,16 @@ const JITTER: f64 = 0.1;
 /// The rechecks of a tunnel.
 pub(super) struct Rechecks {
     rechecker: Arc<dyn Recheck>,
-    questions: Box<[Question]>,
-    under_way: Option<(usize, Asking)>,
+    questions: Box<[PendingRecheck]>,
+    under_way: Option<(usize, RecheckFuture)>,
 }
 
-struct Question {
+struct PendingRecheck {
     every: Duration,
     next: Instant,
 }
 
-impl Question {
+impl PendingRecheck {
     fn after(every: Duration, now: Instant) -> Self {
         Self { every, next: now + every.mul_f64(1.0 - JITTER * fastrand::f64()) }
     }
@@ -35,7 +35,7 @@ impl Rechecks {
     /// `None` without rechecks.
     pub(super) fn new(rechecker: Arc<dyn Recheck>, now: Instant) -> Option<Box<Self>> {
         let questions: Box<[_]> =
-            rechecker.intervals().into_iter().map(|every| Question::after(every, now)).collect();
+            rechecker.intervals().into_iter().map(|every| PendingRecheck::after(every, now)).collect();
         (!questions.is_empty()).then(|| Box::new(Self { rechecker, questions, under_way: None }))
     }
 
@@ -55,7 +55,7 @@ impl Rechecks {
 
 impl Relay {
     /// Starts the due recheck and handles a verdict.
-    pub(super) fn recheck(&mut self, cx: &mut Context<'_>, news: &mut Activity) {
+    pub(super) fn recheck(&mut self, cx: &mut Context<'_>, activity: &mut Activity) {
         let Some(rechecks) = &mut self.rechecks else { return };
         if self.closing.is_some() {
             self.rechecks = None;
@@ -66,13 +66,13 @@ impl Relay {
         let Poll::Ready(answer) = asking.as_mut().poll(cx) else { return };
         let now = Instant::now();
         let asked = &mut rechecks.questions[*question];
-        *asked = Question::after(asked.every, now);
+        *asked = PendingRecheck::after(asked.every, now);
         rechecks.under_way = None;
         // The next deadline may be earlier, and the clock of this poll may lag a little.
         self.clocks.quiet_until = self.clocks.began();
-        if let Some(dismissal) = PluginClose::of(&answer) {
-            self.dismiss(&dismissal);
-            news.consequences = true;
+        if let Some(plugin_close) = PluginClose::of(&answer) {
+            self.dismiss(&plugin_close);
+            activity.consequences = true;
         }
     }
 }

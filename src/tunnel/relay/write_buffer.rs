@@ -143,11 +143,11 @@ impl WriteBuffer {
 
     /// Ends the stream after the waiting bytes. Returns whether this changed anything.
     pub(super) fn end(&mut self) -> bool {
-        let news = self.state == WriteState::Open;
-        if news {
+        let activity = self.state == WriteState::Open;
+        if activity {
             self.state = WriteState::Ending;
         }
-        news
+        activity
     }
 
     /// The side is gone: waiting and further bytes are discarded.
@@ -160,18 +160,23 @@ impl WriteBuffer {
     }
 
     /// Writes `bytes` at once as far as possible and keeps the rest. Call it only if no bytes wait.
-    pub(super) fn send(&mut self, leg: &mut TunnelIo, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn send(
+        &mut self,
+        tunnel_io: &mut TunnelIo,
+        bytes: &[u8],
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
         if self.state != WriteState::Open || bytes.is_empty() {
             return Ok(());
         }
         if self.replay.is_some() {
-            return self.send_kept(leg, bytes, cx);
+            return self.send_kept(tunnel_io, bytes, cx);
         }
-        let taken = match leg.try_send(bytes) {
+        let taken = match tunnel_io.try_send(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.unflushed = leg.buffers();
+                self.unflushed = tunnel_io.buffers();
                 // Registers the waker for writability.
-                match Pin::new(leg).poll_write(cx, bytes) {
+                match Pin::new(tunnel_io).poll_write(cx, bytes) {
                     Poll::Pending => 0,
                     Poll::Ready(result) => result?,
                 }
@@ -186,14 +191,14 @@ impl WriteBuffer {
 
     /// As [`WriteBuffer::send`], keeping the bytes for a replay.
     #[cold]
-    fn send_kept(&mut self, leg: &mut TunnelIo, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+    fn send_kept(&mut self, tunnel_io: &mut TunnelIo, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
         let free = !self.waits() && self.room().is_none();
         let Some(kept) = &mut self.replay else { return Ok(()) };
         let mut result = Ok(());
         let mut taken = 0;
         if free {
-            self.unflushed = leg.buffers();
-            match Pin::new(leg).poll_write(cx, bytes) {
+            self.unflushed = tunnel_io.buffers();
+            match Pin::new(tunnel_io).poll_write(cx, bytes) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(count)) => taken = count,
                 Poll::Ready(Err(error)) => result = Err(error),
@@ -210,23 +215,23 @@ impl WriteBuffer {
 
     /// Writes the waiting bytes and then the end. Ready if no bytes wait.
     #[inline]
-    pub(super) fn deliver(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn deliver(&mut self, tunnel_io: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The common case.
         if self.backlog.is_empty() && self.state == WriteState::Open && self.replay.is_none() {
             return Poll::Ready(Ok(()));
         }
-        self.deliver_backlog(leg, cx)
+        self.deliver_backlog(tunnel_io, cx)
     }
 
-    fn deliver_backlog(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn deliver_backlog(&mut self, tunnel_io: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.room() {
             None => {}
             Some(0) => return Poll::Pending,
             Some(_) => return Poll::Ready(Ok(())),
         }
         while self.written < self.backlog.len() {
-            self.unflushed = leg.buffers();
-            let taken = ready!(Pin::new(&mut *leg).poll_write(cx, &self.backlog[self.written..]))?;
+            self.unflushed = tunnel_io.buffers();
+            let taken = ready!(Pin::new(&mut *tunnel_io).poll_write(cx, &self.backlog[self.written..]))?;
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -243,7 +248,7 @@ impl WriteBuffer {
             Some(kept) => kept.trim(&mut self.backlog, &mut self.written),
         }
         if self.state == WriteState::Ending {
-            ready!(Pin::new(leg).poll_shutdown(cx))?;
+            ready!(Pin::new(tunnel_io).poll_shutdown(cx))?;
             self.state = WriteState::Done;
             self.unflushed = false;
         }
@@ -251,9 +256,9 @@ impl WriteBuffer {
     }
 
     /// Flushes the connection's own buffer, after the last available bytes.
-    pub(super) fn drop_written(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn drop_written(&mut self, tunnel_io: &mut TunnelIo, cx: &mut Context<'_>) -> io::Result<()> {
         if self.unflushed
-            && let Poll::Ready(result) = Pin::new(leg).poll_flush(cx)
+            && let Poll::Ready(result) = Pin::new(tunnel_io).poll_flush(cx)
         {
             result?;
             self.unflushed = false;

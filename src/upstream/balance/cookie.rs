@@ -36,9 +36,9 @@ const TAG: usize = 43;
 
 /// A tag, compared in constant time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tag([u8; TAG]);
+pub(super) struct CookieTag([u8; TAG]);
 
-impl Tag {
+impl CookieTag {
     /// Reads what may be a tag; `None` when its length is another.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         text.try_into().ok().map(Self)
@@ -49,15 +49,15 @@ impl Tag {
     }
 }
 
-impl PartialEq for Tag {
+impl PartialEq for CookieTag {
     fn eq(&self, other: &Self) -> bool {
         self.0[..].ct_eq(&other.0[..]).into()
     }
 }
 
-impl Eq for Tag {}
+impl Eq for CookieTag {}
 
-impl Hash for Tag {
+impl Hash for CookieTag {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash(state);
     }
@@ -123,7 +123,7 @@ impl CookieShape {
     }
 
     /// The `Set-Cookie` line with a name and a value, RFC 6265 section 4.1.
-    pub(super) fn line(&self, name: &str, tag: &Tag, session: Session) -> Option<HeaderValue> {
+    pub(super) fn line(&self, name: &str, tag: &CookieTag, session: Session) -> Option<HeaderValue> {
         let value = [tag.as_bytes(), &session].map(String::from_utf8_lossy);
         let mut line = format!("{name}={}{SEPARATOR}{}; Path={}", value[0], value[1], self.path);
         if let Some(age) = self.max_age {
@@ -201,7 +201,7 @@ impl Secret {
     }
 
     /// The cookie's value for an endpoint.
-    pub(super) fn tag(&self, upstream: &str, address: &str) -> Tag {
+    pub(super) fn tag(&self, upstream: &str, address: &str) -> CookieTag {
         let mut mac = self.0.clone();
         mac.update(upstream.as_bytes());
         // A separator that neither part can contain; otherwise ("a", "b:80") and ("ab", ":80") would be
@@ -212,6 +212,6 @@ impl Secret {
         // 32 bytes are always 43 characters: the slice cannot be short.
         let written = URL_SAFE_NO_PAD.encode_slice(mac.finalize().into_bytes(), &mut tag);
         debug_assert_eq!(written.ok(), Some(TAG));
-        Tag(tag)
+        CookieTag(tag)
     }
 }

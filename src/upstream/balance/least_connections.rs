@@ -1,6 +1,6 @@
 //! Least connections: the fewest active requests and WebSockets for the weight. Suited to long connections.
 
-use super::{Balance, Candidates, Group, Member, Nothing};
+use super::{Balance, Candidates, Group, Member, NoSettings};
 use crate::upstream::slow_start::WHOLE;
 use moongate_config::Kind;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "least_connections",
     about: "Fewest active requests and WebSockets for the weight",
-    schema: |generator| generator.subschema_for::<Nothing>(),
+    schema: |generator| generator.subschema_for::<NoSettings>(),
     build: |settings| {
-        settings.read::<Nothing>()?;
+        settings.read::<NoSettings>()?;
         Ok(Box::new(LeastConnections::default()))
     },
 };

@@ -103,4 +103,4 @@ pub trait Balance: Send + Sync {
 /// The settings of a kind without settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct NoSettings {}

@@ -3,15 +3,15 @@
 //! Comparing two is nearly as good as comparing all. Gateways that see the same fastest backend do not all
 //! send to it.
 
-use super::{Balance, Candidates, Group, Member, Nothing};
+use super::{Balance, Candidates, Group, Member, NoSettings};
 use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "p2c",
     about: "The better of two random endpoints, by response time and load",
-    schema: |generator| generator.subschema_for::<Nothing>(),
+    schema: |generator| generator.subschema_for::<NoSettings>(),
     build: |settings| {
-        settings.read::<Nothing>()?;
+        settings.read::<NoSettings>()?;
         Ok(Box::new(P2c))
     },
 };

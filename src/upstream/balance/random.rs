@@ -1,14 +1,14 @@
 //! Weighted random. Stateless, so that many gateways before one cluster do not synchronise.
 
-use super::{Balance, Candidates, Group, Nothing};
+use super::{Balance, Candidates, Group, NoSettings};
 use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "random",
     about: "Weighted random",
-    schema: |generator| generator.subschema_for::<Nothing>(),
+    schema: |generator| generator.subschema_for::<NoSettings>(),
     build: |settings| {
-        settings.read::<Nothing>()?;
+        settings.read::<NoSettings>()?;
         Ok(Box::new(Random))
     },
 };

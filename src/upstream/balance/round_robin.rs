@@ -1,6 +1,6 @@
 //! Smooth weighted round robin: 3:1 yields a, a, b, a instead of a, a, a, b.
 
-use super::{Balance, Candidates, Group, Nothing};
+use super::{Balance, Candidates, Group, NoSettings};
 use moongate_config::Kind;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "round_robin",
     about: "Each endpoint in turn, by weight",
-    schema: |generator| generator.subschema_for::<Nothing>(),
+    schema: |generator| generator.subschema_for::<NoSettings>(),
     build: |settings| {
-        settings.read::<Nothing>()?;
+        settings.read::<NoSettings>()?;
         Ok(Box::new(RoundRobin::default()))
     },
 };

@@ -3,7 +3,7 @@
 //! Without a cookie, with a forged one, or with one of an unavailable endpoint, the fallback selects and the
 //! response sets a new cookie. Of several cookies with the name, one that names an endpoint is used.
 
-use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret, Tag};
+use super::cookie::{self, CookieScope, CookieShape, CookieTag, SameSite, Secret};
 use super::{BALANCE, Balance, Candidates, Group};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::session_drain::DrainMoment;
@@ -134,8 +134,8 @@ struct Sticky {
     /// The cookie's name.
     name: Box<str>,
     /// The tag of each member.
-    tags: Vec<Tag>,
-    indices: HashMap<Tag, usize>,
+    tags: Vec<CookieTag>,
+    indices: HashMap<CookieTag, usize>,
 }
 
 impl Balance for Sticky {
@@ -185,12 +185,12 @@ impl Balance for Sticky {
     }
 
     fn member_of(&self, value: &[u8]) -> Option<usize> {
-        self.indices.get(&Tag::read(cookie::split(value).0)?).copied()
+        self.indices.get(&CookieTag::read(cookie::split(value).0)?).copied()
     }
 
     fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
         let tag = self.tags.get(index)?;
-        if Tag::read(cookie::split(presented).0).is_some_and(|presented| presented == *tag) {
+        if CookieTag::read(cookie::split(presented).0).is_some_and(|presented| presented == *tag) {
             return None;
         }
         let session = cookie::new_session();

@@ -32,7 +32,7 @@ impl Cluster {
         let beginning = async {
             resolved.notified().await;
             self.await_probes().await;
-            self.endpoint_set.rearrange();
+            self.endpoint_set.complete_startup();
             self.first_round.send_replace(true);
         };
         tokio::join!(self.keep_resolving(&resolved), self.keep_probing(), beginning);
@@ -57,7 +57,7 @@ impl Cluster {
             self.probed.send_replace(Some(members));
             tokio::select! {
                 () = sleep_until(next) => {}
-                () = self.newcomers.notified() => {}
+                () = self.new_endpoints.notified() => {}
             }
         }
     }
@@ -116,6 +116,6 @@ impl Cluster {
         }
         log::info!(upstream = &*self.name, endpoints = self.endpoint_set.current().as_slice().len(); "membership changed");
         self.members.fetch_add(1, Relaxed);
-        self.newcomers.notify_one();
+        self.new_endpoints.notify_one();
     }
 }

@@ -45,7 +45,7 @@ impl Cluster {
         removed: Option<&RemovedUpstream>,
     ) -> Result<Arc<Self>, Problems> {
         let prior = prior.filter(|prior| *prior.name == *name);
-        if let Some(prior) = prior.filter(|prior| prior.spec == *spec && prior.reach.is_current()) {
+        if let Some(prior) = prior.filter(|prior| prior.spec == *spec && prior.connector.is_current()) {
             return Ok(Arc::clone(prior));
         }
         let mut problems = Problems::default();
@@ -53,16 +53,24 @@ impl Cluster {
         check_periods(spec, place, &mut problems);
         let balance = problems.keep(balance(spec.balance.as_ref(), place));
         let probe = problems.keep(probe(spec));
-        let reach = problems.keep(Connector::compile(spec, place, prior.map(|prior| &*prior.reach)));
-        let (Some(balance), Some(probe), Some(reach)) = (balance, probe, reach) else { return Err(problems) };
+        let connector = problems.keep(Connector::compile(spec, place, prior.map(|prior| &*prior.connector)));
+        let (Some(balance), Some(probe), Some(connector)) = (balance, probe, connector) else {
+            return Err(problems);
+        };
         check_rebalance(spec, &*balance, &mut problems);
         if problems.refuse() {
             return Err(problems);
         }
         problems.0.extend(balance.advice());
-        problems.0.extend(reach.advice().iter().cloned());
+        problems.0.extend(connector.advice().iter().cloned());
         problems.0.extend(unprobed(spec, place));
-        Ok(assemble(name, spec, prior, removed, Parts { lines, balance, probe, reach, advice: problems.0 }))
+        Ok(assemble(
+            name,
+            spec,
+            prior,
+            removed,
+            Parts { lines, balance, probe, connector, advice: problems.0 },
+        ))
     }
 }
 
@@ -71,7 +79,7 @@ struct Parts {
     lines: Vec<EndpointSpec>,
     balance: Box<dyn Balance>,
     probe: Option<Box<dyn Probe>>,
-    reach: Arc<Connector>,
+    connector: Arc<Connector>,
     advice: Vec<Problem>,
 }
 
@@ -84,19 +92,19 @@ fn assemble(
 ) -> Arc<Cluster> {
     let name: Arc<str> = prior.map_or_else(|| name.into(), |prior| Arc::clone(&prior.name));
     let (key, cookie) = (parts.balance.key(), parts.balance.cookie(&name));
-    let newcomer = if parts.probe.is_some() { Health::Unknown } else { Health::Healthy };
+    let initial_health = if parts.probe.is_some() { Health::Unknown } else { Health::Healthy };
     let plan = Plan {
         upstream: Arc::clone(&name),
         balance: parts.balance,
         panic: spec.when_all_unhealthy,
-        newcomer,
+        initial_health,
         slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
     };
     let carried = match (prior, removed) {
         (Some(prior), _) => Some(CarriedState {
-            heirs: carried_members(prior, spec, &parts.reach),
+            members: carried_members(prior, spec, &parts.connector),
             departed: prior.endpoint_set.departed(),
-            settled: true,
+            is_started: true,
         }),
         (None, Some(removed)) => {
             Some(CarriedState { departed: removed.loads().clone(), ..CarriedState::default() })
@@ -110,10 +118,14 @@ fn assemble(
     let metrics = LazyHandle::new(move || UpstreamMetrics::of(&of));
     let busy = schedule.is_some() || source.has_names();
     Arc::new(Cluster {
-        engine: engine(&source, &endpoint_set, parts.probe.map(|probe| (probe, Arc::clone(&parts.reach)))),
+        engine: engine(
+            &source,
+            &endpoint_set,
+            parts.probe.map(|probe| (probe, Arc::clone(&parts.connector))),
+        ),
         key,
         cookie,
-        reach: parts.reach,
+        connector: parts.connector,
         policy: (&spec.passive_health).into(),
         endpoint_set,
         source,
@@ -124,7 +136,7 @@ fn assemble(
         warned: AtomicU64::new(0),
         resolve_failures: AtomicU64::new(prior.map_or(0, |prior| prior.resolve_failures())),
         first_round: watch::Sender::new(!busy),
-        newcomers: Notify::new(),
+        new_endpoints: Notify::new(),
         members: AtomicU64::new(0),
         probed: watch::Sender::default(),
         spec: spec.clone(),
@@ -142,8 +154,8 @@ fn engine(
     probe: Option<(Box<dyn Probe>, Arc<Connector>)>,
 ) -> LoadBalancer<super::Selection> {
     let mut backends = Backends::new(Box::new(Discovery(Arc::clone(source))));
-    if let Some((probe, reach)) = probe {
-        backends.set_health_check(Box::new(Check::new(probe, reach, Arc::clone(endpoint_set))));
+    if let Some((probe, connector)) = probe {
+        backends.set_health_check(Box::new(Check::new(probe, connector, Arc::clone(endpoint_set))));
     }
     // Discovery responds from memory, so that one poll completes it.
     let mut first = Context::from_waker(Waker::noop());
@@ -152,8 +164,8 @@ fn engine(
 }
 
 /// The endpoints of the prior generation, as those of the next.
-fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) -> Vec<Member> {
-    let same_check = prior.spec.health_check == spec.health_check && prior.reach.is_like(reach);
+fn carried_members(prior: &Cluster, spec: &config::Upstream, connector: &Connector) -> Vec<Member> {
+    let same_check = prior.spec.health_check == spec.health_check && prior.connector.is_like(connector);
     let successor = |member: &Member| {
         if same_check {
             return member.clone();

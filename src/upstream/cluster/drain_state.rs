@@ -93,7 +93,7 @@ impl Cluster {
     /// wrong, and the clients have no other endpoint.
     pub fn leaving(&self) -> Vec<DrainingEndpoint> {
         let members = self.endpoint_set.current();
-        let leaver = |token, endpoint, why, since| DrainingEndpoint {
+        let draining_endpoint = |token, endpoint, why, since| DrainingEndpoint {
             token,
             upstream: Arc::clone(&self.name),
             endpoint,
@@ -102,7 +102,7 @@ impl Cluster {
         };
         let removed = self.endpoint_set.removed_in_use().into_iter();
         let mut leaving: Vec<_> = removed
-            .map(|departed| leaver(departed.token, departed.address, Leaving::Removed, None))
+            .map(|departed| draining_endpoint(departed.token, departed.address, Leaving::Removed, None))
             .collect();
         let well = members.as_slice().iter().any(Self::is_well);
         for member in members.as_slice() {
@@ -110,7 +110,7 @@ impl Cluster {
             let ill = || (well && endpoint.health() == Health::Unhealthy).then_some(Leaving::Unhealthy);
             let Some(why) = Leaving::of(member).or_else(ill) else { continue };
             if endpoint.active() > 0 {
-                leaving.push(leaver(
+                leaving.push(draining_endpoint(
                     endpoint.token(),
                     endpoint.name().to_owned(),
                     why,

@@ -21,7 +21,7 @@ use super::endpoint::Endpoint;
 use super::endpoint_set::{EndpointSet, Members};
 use super::hash_key::{Key, KeySource, RequestView};
 use super::health::ProbeSchedule;
-use super::lease::{Lease, NoEndpoint, Tried};
+use super::lease::{Lease, NoEndpoint, TriedEndpoints};
 use super::monotonic_millis;
 use super::passive_health::Policy;
 use super::pingora_selection::Selection;
@@ -52,7 +52,7 @@ pub struct Cluster {
     /// The cookie that names an endpoint, if the balancer sets one.
     cookie: Option<CookieScope>,
     policy: Policy,
-    reach: Arc<Connector>,
+    connector: Arc<Connector>,
     endpoint_set: Arc<EndpointSet>,
     source: Arc<EndpointSource>,
     engine: LoadBalancer<Selection>,
@@ -66,7 +66,7 @@ pub struct Cluster {
     /// Whether the first round of probes and lookups is complete.
     first_round: watch::Sender<bool>,
     /// Notified when a new endpoint should be probed before the next round.
-    newcomers: Notify,
+    new_endpoints: Notify,
     /// How many times the membership changed.
     members: AtomicU64,
     /// The membership that was probed last.
@@ -110,8 +110,8 @@ impl Cluster {
     }
 
     /// The connector of its endpoints.
-    pub fn reach(&self) -> &Arc<Connector> {
-        &self.reach
+    pub fn connector(&self) -> &Arc<Connector> {
+        &self.connector
     }
 
     /// Warnings about valid settings.
@@ -156,7 +156,7 @@ impl Cluster {
         let members = self.endpoint_set.current();
         match members.balance().member_of(value) {
             Some(index) if members.is_usable(index) => Affinity::Endpoint,
-            Some(_) if members.draining_owner(value, &Tried::new(), drain_window).is_some() => {
+            Some(_) if members.draining_owner(value, &TriedEndpoints::new(), drain_window).is_some() => {
                 Affinity::Endpoint
             }
             Some(_) if !members.open().is_empty() => Affinity::Upstream,
@@ -179,7 +179,12 @@ impl Cluster {
     ///
     /// # Errors
     /// Why no endpoint can be selected.
-    pub fn pick(&self, key: &Key<'_>, tried: &Tried, drain_window: Duration) -> Result<Lease, NoEndpoint> {
+    pub fn pick(
+        &self,
+        key: &Key<'_>,
+        tried: &TriedEndpoints,
+        drain_window: Duration,
+    ) -> Result<Lease, NoEndpoint> {
         let members = self.endpoint_set.current();
         if let Some(endpoint) = members.draining_owner(key.as_bytes(), tried, drain_window) {
             return Ok(Lease::new(Arc::clone(endpoint), self.policy));
@@ -252,7 +257,7 @@ impl Cluster {
     }
 }
 
-fn why_nobody(members: &Members, tried: &Tried) -> NoEndpoint {
+fn why_nobody(members: &Members, tried: &TriedEndpoints) -> NoEndpoint {
     if members.is_empty() {
         NoEndpoint::Empty
     } else if tried.is_empty() || members.open().is_empty() {

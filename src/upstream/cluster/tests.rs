@@ -24,7 +24,7 @@ fn build(spec: &config::Upstream, prior: Option<&Arc<Cluster>>) -> Arc<Cluster> 
     Cluster::build("web", spec, &place(), prior, None).unwrap()
 }
 
-fn pick(cluster: &Cluster, tried: &Tried) -> Result<Lease, NoEndpoint> {
+fn pick(cluster: &Cluster, tried: &TriedEndpoints) -> Result<Lease, NoEndpoint> {
     let headers = http::HeaderMap::new();
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
     cluster.pick(&cluster.key(&request), tried, Duration::ZERO)
@@ -91,7 +91,7 @@ fn equal_settings_give_the_same_cluster() {
 #[test]
 fn living_counts_and_health_survive_a_reload() {
     let first = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82"]), None);
-    let leases: Vec<_> = (0..4).map(|_| pick(&first, &Tried::new()).unwrap()).collect();
+    let leases: Vec<_> = (0..4).map(|_| pick(&first, &TriedEndpoints::new()).unwrap()).collect();
     eject(&first, ":81");
     let mut spec = upstream(&["127.0.0.1:80", "127.0.0.1:81*5", "127.0.0.1:82"]);
     spec.balance = Some(kind("least_connections", &[]));
@@ -107,7 +107,7 @@ fn living_counts_and_health_survive_a_reload() {
 #[test]
 fn an_endpoint_that_comes_back_finds_its_living_count() {
     let first = build(&upstream(&["127.0.0.1:81"]), None);
-    let lease = pick(&first, &Tried::new()).unwrap();
+    let lease = pick(&first, &TriedEndpoints::new()).unwrap();
     let second = build(&upstream(&["127.0.0.1:82"]), Some(&first));
     let third = build(&upstream(&["127.0.0.1:83"]), Some(&second));
     let fourth = build(&upstream(&["127.0.0.1:81"]), Some(&third));
@@ -138,7 +138,7 @@ fn what_was_tried_is_not_chosen_again() {
         let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83*0", "unix:/run/a"]);
         spec.balance = Some(kind(balance, &[]));
         let cluster = build(&spec, None);
-        let (mut tried, mut seen) = (Tried::new(), Vec::new());
+        let (mut tried, mut seen) = (TriedEndpoints::new(), Vec::new());
         for _ in 0..3 {
             let lease = pick(&cluster, &tried).unwrap();
             tried.add(lease.endpoint());
@@ -156,7 +156,7 @@ fn three_refusals_put_an_endpoint_out_and_the_others_share() {
     eject(&cluster, ":82");
     let mut shares = [0; 3];
     for _ in 0..100 {
-        let lease = pick(&cluster, &Tried::new()).unwrap();
+        let lease = pick(&cluster, &TriedEndpoints::new()).unwrap();
         shares[usize::from(address(&lease).as_bytes()[11] - b'1')] += 1;
     }
     assert_eq!(shares, [50, 0, 50]);
@@ -168,16 +168,16 @@ fn when_all_are_out_panic_says_what_happens() {
     let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82*0"]);
     let any = build(&spec, None);
     eject(&any, ":81");
-    assert_eq!(address(&pick(&any, &Tried::new()).unwrap()), "127.0.0.1:81");
+    assert_eq!(address(&pick(&any, &TriedEndpoints::new()).unwrap()), "127.0.0.1:81");
     assert_eq!(any.panics(), 1);
     spec.when_all_unhealthy = WhenAllUnhealthy::Fail;
     let fail = build(&spec, Some(&any));
-    assert_eq!(pick(&fail, &Tried::new()).unwrap_err(), NoEndpoint::Unhealthy);
+    assert_eq!(pick(&fail, &TriedEndpoints::new()).unwrap_err(), NoEndpoint::Unhealthy);
     let lease = Lease::new(Arc::clone(&fail.endpoints()[0]), fail.policy);
     lease.record_latency(Duration::from_millis(1));
-    assert!(pick(&fail, &Tried::new()).is_ok(), "an answer brings it back");
+    assert!(pick(&fail, &TriedEndpoints::new()).is_ok(), "an answer brings it back");
     assert_eq!(
-        pick(&build(&upstream(&["127.0.0.1:81*0"]), None), &Tried::new()).unwrap_err(),
+        pick(&build(&upstream(&["127.0.0.1:81*0"]), None), &TriedEndpoints::new()).unwrap_err(),
         NoEndpoint::Empty
     );
 }
@@ -190,17 +190,17 @@ fn a_client_without_a_cookie_gets_one_and_comes_back() {
     let mut headers = http::HeaderMap::new();
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
     let key = cluster.key(&request);
-    let first = cluster.pick(&key, &Tried::new(), Duration::ZERO).unwrap();
+    let first = cluster.pick(&key, &TriedEndpoints::new(), Duration::ZERO).unwrap();
     let line = cluster.sticky_cookie(&first, &key).unwrap().0.to_str().unwrap().to_owned();
     headers.insert(http::header::COOKIE, line.split(';').next().unwrap().parse().unwrap());
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
     let key = cluster.key(&request);
     for _ in 0..9 {
-        let next = cluster.pick(&key, &Tried::new(), Duration::ZERO).unwrap();
+        let next = cluster.pick(&key, &TriedEndpoints::new(), Duration::ZERO).unwrap();
         assert_eq!(next.endpoint().token(), first.endpoint().token());
         assert_eq!(cluster.sticky_cookie(&next, &key), None);
     }
-    let mut tried = Tried::new();
+    let mut tried = TriedEndpoints::new();
     tried.add(first.endpoint());
     let moved = cluster.pick(&key, &tried, Duration::ZERO).unwrap();
     assert!(cluster.sticky_cookie(&moved, &key).is_some());
@@ -209,11 +209,11 @@ fn a_client_without_a_cookie_gets_one_and_comes_back() {
 #[test]
 fn a_request_takes_one_turn_however_often_it_is_sent() {
     let cluster = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]), None);
-    let first = || address(&pick(&cluster, &Tried::new()).unwrap());
+    let first = || address(&pick(&cluster, &TriedEndpoints::new()).unwrap());
     assert_eq!(first(), "127.0.0.1:81");
-    let mut closed = Tried::new();
+    let mut closed = TriedEndpoints::new();
     closed.repeat();
-    let mut failed = Tried::new();
+    let mut failed = TriedEndpoints::new();
     failed.add(pick(&cluster, &closed).unwrap().endpoint());
     pick(&cluster, &failed).unwrap();
     assert_eq!((first(), first()), ("127.0.0.1:82".to_owned(), "127.0.0.1:83".to_owned()));
@@ -226,7 +226,7 @@ fn of_several_cookies_with_one_name_a_living_one_counts() {
     let cluster = build(&spec, None);
     let none = http::HeaderMap::new();
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &none };
-    let lease = cluster.pick(&cluster.key(&request), &Tried::new(), Duration::ZERO).unwrap();
+    let lease = cluster.pick(&cluster.key(&request), &TriedEndpoints::new(), Duration::ZERO).unwrap();
     let line = cluster.sticky_cookie(&lease, &cluster.key(&request)).unwrap().0.to_str().unwrap().to_owned();
     let valid = line.split(';').next().unwrap();
     for lines in [
@@ -242,7 +242,7 @@ fn of_several_cookies_with_one_name_a_living_one_counts() {
             RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
         for _ in 0..4 {
             let key = cluster.key(&request);
-            let again = cluster.pick(&key, &Tried::new(), Duration::ZERO).unwrap();
+            let again = cluster.pick(&key, &TriedEndpoints::new(), Duration::ZERO).unwrap();
             assert_eq!(again.endpoint().token(), lease.endpoint().token(), "{lines:?}");
             assert_eq!(cluster.sticky_cookie(&again, &key), None, "{lines:?}");
         }
@@ -257,7 +257,7 @@ async fn a_draft_that_is_refused_changes_nothing_of_the_endpoints_that_serve() {
     serving.source.learn("web.test", 81, vec!["127.0.0.1:81".parse().unwrap()]);
     serving.engine.update().await.unwrap();
     let host = |cluster: &Cluster| cluster.endpoints()[0].host().map(|host| host.to_string());
-    let lease = pick(&serving, &Tried::new()).unwrap();
+    let lease = pick(&serving, &TriedEndpoints::new()).unwrap();
     for (written, expected) in [("127.0.0.1:81", None), ("other.test:81", Some("other.test"))] {
         let draft = build(&upstream(&[written]), Some(&serving));
         draft.source.learn("other.test", 81, vec!["127.0.0.1:81".parse().unwrap()]);
@@ -299,10 +299,10 @@ async fn a_new_endpoint_is_probed_before_it_gets_traffic() {
     spec.health_check = Some(kind("tcp", &[("interval", "20ms")]));
     spec.when_all_unhealthy = WhenAllUnhealthy::Fail;
     let cluster = build(&spec, None);
-    assert_eq!(pick(&cluster, &Tried::new()).unwrap_err(), NoEndpoint::Unhealthy);
+    assert_eq!(pick(&cluster, &TriedEndpoints::new()).unwrap_err(), NoEndpoint::Unhealthy);
     let _running = started(&cluster).await;
     for _ in 0..10 {
-        assert_eq!(address(&pick(&cluster, &Tried::new()).unwrap()), up);
+        assert_eq!(address(&pick(&cluster, &TriedEndpoints::new()).unwrap()), up);
     }
     let listener = TcpListener::bind(&down).await.unwrap();
     eventually(|| health(&cluster) == [Health::Healthy; 2]).await;
@@ -346,7 +346,7 @@ async fn the_wait_for_a_first_probe_ends_at_the_timeout_of_one() {
         let cluster = build(&spec, None);
         cluster.await_first_probe().await;
         assert_eq!(health(&cluster), [Health::Unknown]);
-        assert_eq!(pick(&cluster, &Tried::new()).is_ok(), found);
+        assert_eq!(pick(&cluster, &TriedEndpoints::new()).is_ok(), found);
     }
 }
 
@@ -392,9 +392,9 @@ async fn host_names_are_resolved_in_the_background() {
     let mut spec = upstream(&[&name]);
     spec.health_check = Some(kind("tcp", &[("interval", "1h")]));
     let cluster = build(&spec, None);
-    assert_eq!(pick(&cluster, &Tried::new()).unwrap_err(), NoEndpoint::Empty);
+    assert_eq!(pick(&cluster, &TriedEndpoints::new()).unwrap_err(), NoEndpoint::Empty);
     let _running = started(&cluster).await;
-    let lease = pick(&cluster, &Tried::new()).unwrap();
+    let lease = pick(&cluster, &TriedEndpoints::new()).unwrap();
     assert_eq!(lease.endpoint().health(), Health::Healthy);
     spec.retries = 7;
     let reloaded = build(&spec, Some(&cluster));
@@ -420,7 +420,7 @@ async fn a_living_count_survives_a_change_of_membership() {
         cluster.engine.update().await.unwrap();
     };
     become_of(vec![here]).await;
-    let lease = pick(&cluster, &Tried::new()).unwrap();
+    let lease = pick(&cluster, &TriedEndpoints::new()).unwrap();
     lease.endpoint().probed(true, Proof::Handshake, cluster.schedule.unwrap().thresholds);
     become_of(vec![here, there]).await;
     assert_eq!(health(&cluster), [Health::Healthy, Health::Unknown], "who stays stays as he is");

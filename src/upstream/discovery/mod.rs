@@ -30,7 +30,7 @@ pub(super) struct DrainMark;
 
 /// The host name that resolved to a backend.
 #[derive(Clone, Debug)]
-pub(super) struct Named(pub(super) Arc<str>);
+pub(super) struct HostName(pub(super) Arc<str>);
 
 /// An entry with its addresses.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl EndpointSource {
                     ext.insert(DrainMark);
                 }
                 if let Origin::Name { host, .. } = &line.origin {
-                    ext.insert(Named(Arc::from(&**host)));
+                    ext.insert(HostName(Arc::from(&**host)));
                 }
                 Some(Backend { addr: address.to_engine()?, weight: usize::from(line.weight), ext })
             })

@@ -26,7 +26,7 @@ pub(in crate::upstream) struct Lookups {
 type Name = (Box<str>, u16);
 
 /// The outcome of one lookup.
-pub(in crate::upstream) struct LookedUp {
+pub(in crate::upstream) struct LookupOutcome {
     name: Name,
     /// Whether this is the first lookup of the name.
     pub(in crate::upstream) is_first: bool,
@@ -34,11 +34,11 @@ pub(in crate::upstream) struct LookedUp {
 }
 
 /// A lookup in progress.
-type Looking = Pin<Box<dyn Future<Output = LookedUp> + Send>>;
+type LookupFuture = Pin<Box<dyn Future<Output = LookupOutcome> + Send>>;
 
 /// The effect of a lookup.
 #[derive(Debug)]
-pub(in crate::upstream) struct Learned {
+pub(in crate::upstream) struct LookupUpdate {
     name: Name,
     /// Whether the addresses of the name changed.
     pub(in crate::upstream) is_new: bool,
@@ -48,25 +48,25 @@ pub(in crate::upstream) struct Learned {
     pub(in crate::upstream) valid_for: Duration,
 }
 
-async fn look(name: Name, by: Lookups, is_first: bool) -> LookedUp {
+async fn look(name: Name, by: Lookups, is_first: bool) -> LookupOutcome {
     let answer = resolver::global().lookup(&name.0, by.kind, by.max_age).await;
-    LookedUp { name, is_first, answer }
+    LookupOutcome { name, is_first, answer }
 }
 
 impl EndpointSource {
     /// Starts lookups of all names concurrently.
-    pub(in crate::upstream) fn look_up(&self, by: Lookups) -> FuturesUnordered<Looking> {
-        let look = |name: Name| -> Looking { Box::pin(look(name, by, true)) };
+    pub(in crate::upstream) fn look_up(&self, by: Lookups) -> FuturesUnordered<LookupFuture> {
+        let look = |name: Name| -> LookupFuture { Box::pin(look(name, by, true)) };
         self.names().into_iter().map(look).collect()
     }
 
     /// Looks a name up again after a delay, or at once when the resolver settings change.
     pub(in crate::upstream) fn look_up_later(
         &self,
-        learned: Learned,
+        learned: LookupUpdate,
         by: Lookups,
         wait: Duration,
-    ) -> Looking {
+    ) -> LookupFuture {
         let mut changes = resolver::global().changes();
         Box::pin(async move {
             tokio::select! {
@@ -79,8 +79,13 @@ impl EndpointSource {
     }
 
     /// Records the result of a lookup.
-    pub(in crate::upstream) fn take(&self, upstream: &str, looked_up: LookedUp, by: Lookups) -> Learned {
-        let LookedUp { name, answer, .. } = looked_up;
+    pub(in crate::upstream) fn take(
+        &self,
+        upstream: &str,
+        looked_up: LookupOutcome,
+        by: Lookups,
+    ) -> LookupUpdate {
+        let LookupOutcome { name, answer, .. } = looked_up;
         let (host, port) = (&name.0, name.1);
         let (mut is_new, mut valid_for) = (false, RETRY.min(by.max_age));
         let failure = match answer {
@@ -102,7 +107,7 @@ impl EndpointSource {
                 log::warn!(upstream, name = &**host, reason:% = error; "{message}");
             }
         }
-        Learned { name, is_new, has_failed, valid_for }
+        LookupUpdate { name, is_new, has_failed, valid_for }
     }
 
     fn names(&self) -> Vec<Name> {

@@ -84,7 +84,8 @@ impl Probe for Grpc {
             return Err(Failure::NotServing("the backend did not select HTTP/2".to_owned()));
         }
         let host = self.host.clone().unwrap_or_else(|| target.authority());
-        let asked = h2::Asked { method: &Method::POST, scheme: target.scheme(), host: &host, path: PATH };
+        let asked =
+            h2::ProbeRequest { method: &Method::POST, scheme: target.scheme(), host: &host, path: PATH };
         let mut head = asked.head()?;
         let fields = head.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -93,7 +94,7 @@ impl Probe for Grpc {
     }
 }
 
-fn judge(response: &h2::Said) -> Result<(), Failure> {
+fn judge(response: &h2::ProbeResponse) -> Result<(), Failure> {
     if response.status != StatusCode::OK {
         return Err(Failure::Status(response.status.as_u16()));
     }
@@ -120,10 +121,10 @@ fn judge(response: &h2::Said) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn response(body: &'static [u8], status: &'static str) -> h2::Said {
+    fn response(body: &'static [u8], status: &'static str) -> h2::ProbeResponse {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static(status));
-        h2::Said {
+        h2::ProbeResponse {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: Bytes::from_static(body),

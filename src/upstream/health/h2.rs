@@ -9,14 +9,14 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 const LONGEST_BODY: usize = 16 << 10;
 
 /// The request of a probe.
-pub(super) struct Asked<'a> {
+pub(super) struct ProbeRequest<'a> {
     pub(super) method: &'a Method,
     pub(super) scheme: &'a str,
     pub(super) host: &'a str,
     pub(super) path: &'a str,
 }
 
-impl Asked<'_> {
+impl ProbeRequest<'_> {
     /// The request header.
     pub(super) fn head(&self) -> Result<Request<()>, Failure> {
         let uri = Uri::builder().scheme(self.scheme).authority(self.host).path_and_query(self.path).build();
@@ -27,7 +27,7 @@ impl Asked<'_> {
 }
 
 /// The response of a backend.
-pub(super) struct Said {
+pub(super) struct ProbeResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// Read only if the request has a body too.
@@ -40,7 +40,7 @@ pub(super) async fn ask(
     wire: UpstreamStream,
     head: Request<()>,
     body: Option<Bytes>,
-) -> Result<Said, Failure> {
+) -> Result<ProbeResponse, Failure> {
     let (sender, connection) = h2::client::handshake(wire).await?;
     tokio::select! {
         response = exchange(sender, head, body) => response,
@@ -52,13 +52,13 @@ async fn exchange(
     sender: h2::client::SendRequest<Bytes>,
     head: Request<()>,
     body: Option<Bytes>,
-) -> Result<Said, Failure> {
+) -> Result<ProbeResponse, Failure> {
     let mut sender = sender.ready().await?;
     let (answer, mut stream) = sender.send_request(head, body.is_none())?;
     let Some(body) = body else {
         let (parts, _) = answer.await?.into_parts();
         let (body, trailers) = (Bytes::new(), HeaderMap::new());
-        return Ok(Said { status: parts.status, headers: parts.headers, body, trailers });
+        return Ok(ProbeResponse { status: parts.status, headers: parts.headers, body, trailers });
     };
     stream.send_data(body, true)?;
     let (parts, mut answer) = answer.await?.into_parts();
@@ -72,5 +72,5 @@ async fn exchange(
         body.extend_from_slice(&piece);
     }
     let trailers = answer.trailers().await?.unwrap_or_default();
-    Ok(Said { status: parts.status, headers: parts.headers, body: body.freeze(), trailers })
+    Ok(ProbeResponse { status: parts.status, headers: parts.headers, body: body.freeze(), trailers })
 }

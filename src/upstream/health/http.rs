@@ -93,8 +93,12 @@ impl Probe for Http {
         let wire = target.connect(true).await?;
         let host = self.host.clone().unwrap_or_else(|| target.authority());
         let status = if target.speaks_h2(&wire) {
-            let asked =
-                h2::Asked { method: &self.method, scheme: target.scheme(), host: &host, path: &self.path };
+            let asked = h2::ProbeRequest {
+                method: &self.method,
+                scheme: target.scheme(),
+                host: &host,
+                path: &self.path,
+            };
             h2::ask(wire, asked.head()?, None).await?.status.as_u16()
         } else {
             self.ask(wire, &host).await?

@@ -17,17 +17,17 @@ use std::sync::Arc;
 /// The health check of one upstream.
 pub(in crate::upstream) struct Check {
     probe: Box<dyn Probe>,
-    reach: Arc<Connector>,
+    connector: Arc<Connector>,
     endpoint_set: Arc<EndpointSet>,
 }
 
 impl Check {
     pub(in crate::upstream) fn new(
         probe: Box<dyn Probe>,
-        reach: Arc<Connector>,
+        connector: Arc<Connector>,
         endpoint_set: Arc<EndpointSet>,
     ) -> Self {
-        Self { probe, reach, endpoint_set }
+        Self { probe, connector, endpoint_set }
     }
 }
 
@@ -40,7 +40,7 @@ impl HealthCheck for Check {
         let Some(member) = members.find(&target.addr) else { return Ok(()) };
         let endpoint = member.endpoint();
         let schedule = self.probe.schedule();
-        let target = Target::new(endpoint.address(), endpoint.host(), &self.reach);
+        let target = Target::new(endpoint.address(), endpoint.host(), &self.connector);
         let outcome = match tokio::time::timeout(schedule.timeout, self.probe.probe(&target)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut(schedule.timeout)),

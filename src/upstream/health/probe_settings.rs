@@ -23,7 +23,7 @@ pub struct ProbeSchedule {
 
 /// The shared settings as configured.
 #[derive(Default)]
-pub(super) struct Written {
+pub(super) struct ProbeSettings {
     pub(super) interval: Option<Placed<Period>>,
     pub(super) timeout: Option<Placed<Period>>,
     pub(super) jitter: Option<Period>,
@@ -31,7 +31,7 @@ pub(super) struct Written {
     pub(super) unhealthy_after: Option<NonZeroU16>,
 }
 
-impl Written {
+impl ProbeSettings {
     /// Applies the defaults; problems are added to `problems`.
     pub(super) fn schedule(&self, problems: &mut Problems) -> ProbeSchedule {
         let interval = at_least("interval", self.interval.as_ref(), 5, problems);
@@ -86,7 +86,7 @@ macro_rules! probe_settings {
         impl $name {
             fn schedule(&self, problems: &mut moongate_config::Problems) -> $crate::upstream::health::ProbeSchedule {
                 let Self { interval, timeout, jitter, healthy_after, unhealthy_after, .. } = self;
-                $crate::upstream::health::probe_settings::Written {
+                $crate::upstream::health::probe_settings::ProbeSettings {
                     interval: interval.clone(),
                     timeout: timeout.clone(),
                     jitter: *jitter,

@@ -57,16 +57,16 @@ impl From<HeadError> for Failure {
 pub struct Target<'a> {
     address: &'a Address,
     host: Option<Arc<str>>,
-    reach: &'a Connector,
+    connector: &'a Connector,
 }
 
 impl<'a> Target<'a> {
     pub(in crate::upstream) fn new(
         address: &'a Address,
         host: Option<Arc<str>>,
-        reach: &'a Connector,
+        connector: &'a Connector,
     ) -> Self {
-        Self { address, host, reach }
+        Self { address, host, connector }
     }
 
     /// Connects with the upstream's settings; with `h2`, HTTP/2 is offered if the backends support it.
@@ -74,23 +74,23 @@ impl<'a> Target<'a> {
     /// # Errors
     /// Why no connection was established.
     pub async fn connect(&self, h2: bool) -> Result<UpstreamStream, Failure> {
-        let h2 = h2 && self.reach.protocol() == UpstreamProtocol::H2;
-        Ok(self.reach.open(self.address, self.host.as_deref(), None, h2).await?)
+        let h2 = h2 && self.connector.protocol() == UpstreamProtocol::H2;
+        Ok(self.connector.open(self.address, self.host.as_deref(), None, h2).await?)
     }
 
     /// Returns whether a connection uses HTTP/2.
     pub fn speaks_h2(&self, wire: &UpstreamStream) -> bool {
-        self.reach.protocol() == UpstreamProtocol::H2c || wire.chose_h2()
+        self.connector.protocol() == UpstreamProtocol::H2c || wire.chose_h2()
     }
 
     /// `https` for an upstream with TLS, otherwise `http`.
     pub fn scheme(&self) -> &'static str {
-        if self.reach.has_tls() { "https" } else { "http" }
+        if self.connector.has_tls() { "https" } else { "http" }
     }
 
     /// The default `Host`: the endpoint's address, or the server name for an upstream with TLS.
     pub fn authority(&self) -> String {
-        self.reach.host_field(self.address, self.host.as_deref())
+        self.connector.host_field(self.address, self.host.as_deref())
     }
 }
 

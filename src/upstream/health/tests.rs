@@ -140,8 +140,8 @@ async fn interim_responses_are_skipped_over_http2_too() {
         protocol: crate::config::UpstreamProtocol::H2c,
         ..upstream(&["127.0.0.1:1"])
     };
-    let reach = Connector::compile(&spec, &place(), None).unwrap();
-    let outcome = probe("http", &[]).probe(&Target::new(&address, None, &reach)).await;
+    let connector = Connector::compile(&spec, &place(), None).unwrap();
+    let outcome = probe("http", &[]).probe(&Target::new(&address, None, &connector)).await;
     assert!(matches!(outcome, Err(Failure::Status(503))), "{outcome:?}");
 }
 

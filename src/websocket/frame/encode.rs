@@ -1,5 +1,5 @@
 //! Encoding of the gateway's own frames: control frames (§5.5) on the stack, and messages as single frames.
-//! `control_injection` finds where control frames may be inserted.
+//! `FrameParser::may_inject` finds where control frames may be inserted.
 
 use super::header::{MAX_CONTROL, Opcode};
 use super::mask::{Mask, apply_mask};

@@ -138,6 +138,29 @@ impl FrameParser {
         count
     }
 
+    /// Whether the gateway may write a control frame now, after all fed bytes except the withheld ones: between
+    /// the frames of a message, never inside one (RFC 6455 §5.4).
+    #[must_use]
+    pub fn may_inject(&self) -> bool {
+        self.left == 0 && !self.closed()
+    }
+
+    /// Text or Binary if `bytes`, the next to be fed, are exactly one valid unfragmented message: feeding
+    /// them would only report it, without a change of state. `None` means that they must be fed.
+    #[inline]
+    #[must_use]
+    pub fn whole_message(&self, bytes: &[u8], rules: &Rules) -> Option<Opcode> {
+        if self.left != 0 || self.held.is_some() || self.in_message() || self.closed() {
+            return None;
+        }
+        let head = FrameHeader::read(bytes)?;
+        let opcode = head.opcode();
+        let alone = matches!(opcode, Opcode::Text | Opcode::Binary)
+            && head.fin()
+            && head.length == (bytes.len() - head.size) as u64;
+        (alone && self.check(head, rules).is_ok()).then_some(opcode)
+    }
+
     /// Continues a header or control frame of an earlier feed. Returns the number of `bytes` that it
     /// consumed.
     #[cold]

@@ -10,10 +10,8 @@
 //! allows it, and all counts are in wire bytes.
 
 mod close;
-mod control_injection;
 mod encode;
 mod event;
-mod fast_path;
 mod frame_error;
 mod frame_parser;
 mod frame_rules;

@@ -153,10 +153,10 @@ fn pipe() -> (TunnelIo, DuplexStream) {
 
 /// The result of a backend that has sent `answer`, in pieces of `chunk` bytes, and closed.
 async fn answer_to(request: &Request, answer: &[u8]) -> Result<HandshakeResponse, ResponseError> {
-    let (mut leg, mut backend) = pipe();
+    let (mut tunnel_io, mut backend) = pipe();
     backend.write_all(answer).await.unwrap();
     backend.shutdown().await.unwrap();
-    exchange(&mut leg, request, LIMIT).await
+    exchange(&mut tunnel_io, request, LIMIT).await
 }
 
 fn switching(extra: &str) -> String {
@@ -232,7 +232,7 @@ async fn offered_values_may_be_selected() {
 
 #[tokio::test]
 async fn a_header_may_arrive_byte_by_byte() {
-    let (mut leg, mut backend) = pipe();
+    let (mut tunnel_io, mut backend) = pipe();
     let request = request(&[]);
     let slow = async {
         for byte in switching("").bytes() {
@@ -241,7 +241,7 @@ async fn a_header_may_arrive_byte_by_byte() {
         }
         backend
     };
-    let (answer, _backend) = tokio::join!(exchange(&mut leg, &request, LIMIT), slow);
+    let (answer, _backend) = tokio::join!(exchange(&mut tunnel_io, &request, LIMIT), slow);
     assert!(matches!(answer, Ok(HandshakeResponse::Upgraded { .. })));
 }
 
@@ -259,9 +259,9 @@ async fn an_endless_header_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_backend_times_out() {
-    let (mut leg, mut backend) = pipe();
+    let (mut tunnel_io, mut backend) = pipe();
     let request = request(&[]);
-    let answer = exchange(&mut leg, &request, LIMIT).await;
+    let answer = exchange(&mut tunnel_io, &request, LIMIT).await;
     assert!(matches!(answer, Err(ResponseError::TimedOut)));
     let mut sent = vec![0; request.bytes.len()];
     backend.read_exact(&mut sent).await.unwrap();

@@ -61,14 +61,14 @@ impl From<HeadError> for ResponseError {
 /// # Errors
 /// [`ResponseError`], within `limit` in every case. The connection cannot be used afterwards.
 pub async fn exchange(
-    leg: &mut TunnelIo,
+    tunnel_io: &mut TunnelIo,
     request: &Request,
     limit: Duration,
 ) -> Result<HandshakeResponse, ResponseError> {
     let work = async {
-        leg.write_all(&request.bytes).await.map_err(HeadError::from)?;
-        leg.flush().await.map_err(HeadError::from)?;
-        let head = response_head::read(leg).await?;
+        tunnel_io.write_all(&request.bytes).await.map_err(HeadError::from)?;
+        tunnel_io.flush().await.map_err(HeadError::from)?;
+        let head = response_head::read(tunnel_io).await?;
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(HandshakeResponse::Other { status: head.status.as_u16(), read: head.bytes });
         }

@@ -13,7 +13,7 @@ pub(super) const DEPTH_MAX: usize = 64;
 const NODES_MAX: usize = 2_000_000;
 
 /// The value of an anchor, for its aliases.
-struct Anchored {
+struct AnchoredNode {
     value: Value,
     nodes: usize,
     depth: usize,
@@ -53,7 +53,7 @@ pub(super) struct Builder {
     /// The shared empty path: paths are assigned to the whole tree at the end.
     no_path: Arc<str>,
     pub(super) open: Vec<Open>,
-    anchors: HashMap<usize, Anchored>,
+    anchors: HashMap<usize, AnchoredNode>,
     pub(super) root: Option<Value>,
     pub(super) documents: usize,
     pub(super) nodes: usize,
@@ -133,7 +133,7 @@ impl Builder {
     /// Keeps a value for later aliases; `0` means no anchor.
     pub(super) fn remember(&mut self, anchor: usize, value: &Value, nodes: usize, depth: usize) {
         if anchor != 0 {
-            self.anchors.insert(anchor, Anchored { value: value.clone(), nodes, depth });
+            self.anchors.insert(anchor, AnchoredNode { value: value.clone(), nodes, depth });
         }
     }
 

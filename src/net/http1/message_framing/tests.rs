@@ -1,5 +1,4 @@
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
 use http::{HeaderName, HeaderValue};
 use proptest::collection::vec;

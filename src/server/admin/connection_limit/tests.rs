@@ -8,13 +8,17 @@ fn client(number: usize) -> IpAddr {
     IpAddr::from(u32::try_from(number).unwrap().to_be_bytes())
 }
 
-fn places(limit: &Arc<ConnectionLimit>, count: usize, client: impl Fn(usize) -> IpAddr) -> Vec<Place> {
+fn places(
+    limit: &Arc<ConnectionLimit>,
+    count: usize,
+    client: impl Fn(usize) -> IpAddr,
+) -> Vec<ConnectionSlot> {
     (0..count).map(|number| limit.admit(client(number)).place).collect()
 }
 
 /// The indices of the evicted connections.
-fn evicted(places: &[Place]) -> Vec<usize> {
-    let is_evicted = |place: &Place| {
+fn evicted(places: &[ConnectionSlot]) -> Vec<usize> {
+    let is_evicted = |place: &ConnectionSlot| {
         let mut waiting = Box::pin(place.evicted());
         waiting.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
     };
@@ -23,7 +27,7 @@ fn evicted(places: &[Place]) -> Vec<usize> {
 
 #[test]
 fn a_new_connection_closes_the_oldest_that_is_unauthenticated() {
-    let limit = ConnectionLimit::new(Trust::Unauthenticated);
+    let limit = ConnectionLimit::new(ClientTrust::Unauthenticated);
     let places = places(&limit, CONNECTIONS, client);
     places[0].authenticate();
     // The activity of an unauthenticated connection makes no difference.
@@ -39,7 +43,7 @@ fn a_new_connection_closes_the_oldest_that_is_unauthenticated() {
 
 #[test]
 fn a_place_that_was_given_back_is_free() {
-    let limit = ConnectionLimit::new(Trust::Unauthenticated);
+    let limit = ConnectionLimit::new(ClientTrust::Unauthenticated);
     let mut places = places(&limit, CONNECTIONS, client);
     places.remove(7);
     assert_eq!(limit.admit(client(999)).evicted, None);
@@ -49,7 +53,7 @@ fn a_place_that_was_given_back_is_free() {
 
 #[test]
 fn a_client_with_more_than_its_share_closes_its_own_connections() {
-    let limit = ConnectionLimit::new(Trust::Unauthenticated);
+    let limit = ConnectionLimit::new(ClientTrust::Unauthenticated);
     let (scraper, attacker) = (client(1), client(2));
     let places = places(&limit, CONNECTIONS, |number| if number < 4 { scraper } else { attacker });
     let next = [limit.admit(scraper), limit.admit(attacker)];
@@ -59,7 +63,7 @@ fn a_client_with_more_than_its_share_closes_its_own_connections() {
 
 #[test]
 fn without_a_token_a_running_request_is_kept() {
-    let limit = ConnectionLimit::new(Trust::NoTokenConfigured);
+    let limit = ConnectionLimit::new(ClientTrust::NoTokenConfigured);
     let places = places(&limit, CONNECTIONS, client);
     places[0].set(Activity::Processing);
     places[1].set(Activity::Sending);
@@ -74,7 +78,7 @@ fn without_a_token_a_running_request_is_kept() {
 
 #[test]
 fn probes_have_places_while_no_other_connection_may_be_closed() {
-    let limit = ConnectionLimit::new(Trust::Unauthenticated);
+    let limit = ConnectionLimit::new(ClientTrust::Unauthenticated);
     let mut ordinary = places(&limit, CONNECTIONS, client);
     for place in &ordinary {
         place.authenticate();

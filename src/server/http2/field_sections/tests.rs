@@ -18,7 +18,7 @@ fn frame(kind: u8, flags: u8, stream: u32, length: usize) -> Frame {
 }
 
 /// Returns whether a section of this stream passes, and its resulting bytes.
-fn read(sections: &mut Sections, stream: u32, block: &[u8]) -> (bool, Vec<u8>) {
+fn read(sections: &mut FieldSections, stream: u32, block: &[u8]) -> (bool, Vec<u8>) {
     let mut bytes = block.to_vec();
     sections.begin(frame(HEADERS, 0, stream, block.len()));
     let passes = sections.read(&mut bytes).is_ok();
@@ -52,7 +52,7 @@ fn a_pseudo_field_in_trailers_is_found_however_it_is_written() {
     ];
     for field in fields {
         let ordinary = literal(0, b"x-sum", b":path");
-        let mut sections = Sections::default();
+        let mut sections = FieldSections::default();
         assert!(read(&mut sections, 1, &field).0, "a request has them");
         for block in [field.clone(), [ordinary.clone(), field.clone()].concat(), [field, ordinary].concat()] {
             assert!(!read(&mut sections, 1, &block).0, "{block:x?}");
@@ -64,13 +64,13 @@ fn a_pseudo_field_in_trailers_is_found_however_it_is_written() {
 fn fields_on_a_stream_that_has_ended_are_no_trailers() {
     let request = [0x82];
     for ends in [frame(HEADERS, 0, 1, 1), frame(DATA, 0, 1, 0), frame(RST_STREAM, 0, 1, 4)] {
-        let mut sections = Sections::default();
+        let mut sections = FieldSections::default();
         assert!(read(&mut sections, 1, &request).0);
         assert!(!read(&mut sections, 1, &request).0, "trailers");
         sections.on_frame_received(ends);
         assert!(read(&mut sections, 1, &request).0, "h2 refuses them as they are");
     }
-    let mut sections = Sections::default();
+    let mut sections = FieldSections::default();
     read(&mut sections, 1, &request);
     sections.on_frame_sent(frame(RST_STREAM, 0, 1, 4));
     assert!(read(&mut sections, 1, &request).0);
@@ -78,7 +78,7 @@ fn fields_on_a_stream_that_has_ended_are_no_trailers() {
 
 #[test]
 fn the_number_of_tracked_streams_is_bounded() {
-    let mut sections = Sections::default();
+    let mut sections = FieldSections::default();
     for stream in 0..10_000 {
         sections.begin(frame(HEADERS, 0, 2 * stream + 1, 0));
     }
@@ -95,7 +95,7 @@ fn ordinary_trailers_pass() {
         &[0x3f, 0xe1, 0x1f, 0x90, 0x0f, 0x01, 1, b'#'],
         &huffman(0x00, &PATH[1..], b"x"),
     ];
-    let mut sections = Sections::default();
+    let mut sections = FieldSections::default();
     for field in fields {
         read(&mut sections, 1, &[]);
         assert_eq!(read(&mut sections, 1, field), (true, field.to_vec()));
@@ -104,7 +104,7 @@ fn ordinary_trailers_pass() {
 
 #[test]
 fn what_the_table_holds_is_known_by_its_index() {
-    let mut sections = Sections::default();
+    let mut sections = FieldSections::default();
     let request =
         [literal(0x40, b":authority", b"a"), literal(0x40, b"x-a", b"b"), huffman(0x40, &PATH, &[0x63])];
     read(&mut sections, 1, &request.concat());
@@ -123,7 +123,7 @@ fn what_the_table_holds_is_known_by_its_index() {
 
 #[test]
 fn a_fragment_is_made_what_no_path_has() {
-    let mut sections = Sections::default();
+    let mut sections = FieldSections::default();
     for (input, output) in [
         (literal(0, b":path", b"/a#b#"), literal(0, b":path", b"/a>b>")),
         (vec![0x04, 2, b'/', b'#'], vec![0x04, 2, b'/', b'>']),
@@ -142,7 +142,7 @@ fn a_fragment_is_made_what_no_path_has() {
 
 #[test]
 fn padding_and_priority_are_no_fields() {
-    let mut sections = Sections::default();
+    let mut sections = FieldSections::default();
     sections.begin(frame(HEADERS, 0, 1, 0));
     let mut payload = [&[3_u8, 0, 0, 0, 0, 16][..], &literal(0, b"x", b"y"), &[0x84, 0x84, 0x84]].concat();
     sections.begin(frame(HEADERS, PADDED | PRIORITY, 1, payload.len()));
@@ -159,9 +159,9 @@ proptest! {
             literal(0x40, b":path", b"/a#b"), huffman(0x40, &PATH, &[0x63, 0xfe, 0xbf]), vec![0x3f, 0xe1, 0x1f],
             literal(0, b"x", b"#"), vec![0x0f, 47, 1, b'#'],
         ].concat();
-        let mut whole = Sections::default();
+        let mut whole = FieldSections::default();
         let expected = read(&mut whole, 1, &block);
-        let mut sections = Sections::default();
+        let mut sections = FieldSections::default();
         let mut bytes = block.clone();
         let (first, second) = bytes.split_at_mut(split.min(block.len()));
         for (kind, part) in [(HEADERS, first), (CONTINUATION, second)] {
@@ -176,7 +176,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(frames in proptest::collection::vec((any::<u8>(), 0_u32..4, proptest::collection::vec(any::<u8>(), 0..60), any::<bool>()), 0..8)) {
-        let mut sections = Sections::default();
+        let mut sections = FieldSections::default();
         for (flags, stream, mut payload, goes_on) in frames {
             let kind = if goes_on { CONTINUATION } else { HEADERS };
             sections.begin(Frame { kind, flags, length: u32::try_from(payload.len()).unwrap_or_default(), stream, code: 0 });

@@ -102,8 +102,12 @@ fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<O
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, backend) = tokio::io::duplex(1 << 16);
     let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
-    tunnel.member =
-        Some(registry.join(TunnelKey { endpoint: 1, route: "route".into(), edition: 1, drain_part: None }));
+    tunnel.member = Some(registry.join(TunnelKey {
+        endpoint: 1,
+        route: "route".into(),
+        route_version: 1,
+        drain_part: None,
+    }));
     (client, backend, tokio::spawn(run(tunnel)))
 }
 

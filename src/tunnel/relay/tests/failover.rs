@@ -307,8 +307,12 @@ async fn the_registry_knows_where_the_tunnel_is() {
         policy(|written| written.on_endpoint_loss = OnEndpointLoss::Reconnect),
     );
     tunnel.redial = Some(Box::new(Spares(waiting)));
-    tunnel.member =
-        Some(registry.join(TunnelKey { endpoint: 1, route: "test".into(), edition: 1, drain_part: None }));
+    tunnel.member = Some(registry.join(TunnelKey {
+        endpoint: 1,
+        route: "test".into(),
+        route_version: 1,
+        drain_part: None,
+    }));
     let _relay = tokio::spawn(run(tunnel));
     let (far, mut second) = tokio::io::duplex(1 << 16);
     spares.send(boxed(far)).unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::OnEndpointLoss;
 use crate::plugin::{ChainVerdict, RecheckVerdict};
-use crate::tunnel::messages::Asking;
+use crate::tunnel::messages::RecheckFuture;
 use crate::tunnel::redial::{Found, Loss, Search};
 use http::StatusCode;
 use moongate_config::Size;
@@ -280,7 +280,7 @@ impl Recheck for Doubt {
         vec![Duration::from_secs(300)]
     }
 
-    fn ask(self: Arc<Self>, _: usize) -> Asking {
+    fn ask(self: Arc<Self>, _: usize) -> RecheckFuture {
         self.asked.send(Instant::now()).unwrap();
         Box::pin(async move {
             if let Some(gate) = &self.gate {

@@ -49,13 +49,13 @@ async fn gateway(listener: TcpListener, backend: SocketAddr) -> Outcome {
         .collect();
     let shake = handshake::check(&Method::GET, Version::HTTP_11, &headers).unwrap();
     let request = write_request(request.path.unwrap().as_bytes(), &headers, &shake).unwrap();
-    let mut leg = TunnelIo::from(dial(&Address::Tcp(backend), LIMIT).await.unwrap());
-    let answer = handshake::exchange(&mut leg, &request, LIMIT).await.unwrap();
+    let mut tunnel_io = TunnelIo::from(dial(&Address::Tcp(backend), LIMIT).await.unwrap());
+    let answer = handshake::exchange(&mut tunnel_io, &request, LIMIT).await.unwrap();
     let HandshakeResponse::Upgraded { headers, early } = answer else { panic!("not upgraded") };
     let mut switching = Vec::new();
     write_switching(&mut switching, request.accept(), &headers);
     client.write_all(&switching).await.unwrap();
-    let mut tunnel = tunnel(client, leg, policy(|_| {}));
+    let mut tunnel = tunnel(client, tunnel_io, policy(|_| {}));
     tunnel.backend_early = early;
     run(tunnel).await
 }

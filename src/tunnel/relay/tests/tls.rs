@@ -118,8 +118,8 @@ async fn over_tls() -> (Client, TcpStream, JoinHandle<Outcome>) {
 }
 
 /// Polls once with a no-op waker.
-fn poll_once(leg: &mut impl Io, into: &mut [u8]) -> Poll<std::io::Result<usize>> {
-    leg.poll_receive(&mut Context::from_waker(Waker::noop()), into)
+fn poll_once(tunnel_io: &mut impl Io, into: &mut [u8]) -> Poll<std::io::Result<usize>> {
+    tunnel_io.poll_receive(&mut Context::from_waker(Waker::noop()), into)
 }
 
 #[tokio::test]

@@ -122,9 +122,9 @@ fn where_a_key_belongs_does_not_change_for_a_newcomer() {
     let keys: Vec<_> = (0..200).map(|n| n.to_string()).collect();
     let choices =
         |table: &Table| -> Vec<_> { keys.iter().map(|key| table.choose(&[], key.as_bytes())).collect() };
-    let settled = Table::new("consistent_hash", &[], THREE);
+    let is_started = Table::new("consistent_hash", &[], THREE);
     let growing = Table::new("consistent_hash", &[], THREE).with_newcomer(1, 0);
-    assert_eq!(choices(&settled), choices(&growing));
+    assert_eq!(choices(&is_started), choices(&growing));
 
     let sticky = Table::new("sticky", &[("secret", "s3cret")], THREE).with_newcomer(1, 0);
     let line = sticky.balance.set_cookie(1, b"").unwrap();

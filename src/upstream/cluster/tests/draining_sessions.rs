@@ -21,7 +21,7 @@ fn tied(balance: &str) -> (Arc<Cluster>, http::HeaderMap) {
     headers.insert("room", "blue".parse().unwrap());
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
     let key = cluster.key(&request);
-    let lease = cluster.pick(&key, &Tried::new(), LONG).unwrap();
+    let lease = cluster.pick(&key, &TriedEndpoints::new(), LONG).unwrap();
     if let Some((line, _)) = cluster.sticky_cookie(&lease, &key) {
         let line = line.to_str().unwrap().split(';').next().unwrap().parse().unwrap();
         headers.insert(http::header::COOKIE, line);
@@ -29,7 +29,12 @@ fn tied(balance: &str) -> (Arc<Cluster>, http::HeaderMap) {
     (cluster, headers)
 }
 
-fn pick_for(cluster: &Cluster, headers: &http::HeaderMap, tried: &Tried, window: Duration) -> String {
+fn pick_for(
+    cluster: &Cluster,
+    headers: &http::HeaderMap,
+    tried: &TriedEndpoints,
+    window: Duration,
+) -> String {
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers };
     address(&cluster.pick(&cluster.key(&request), tried, window).unwrap())
 }
@@ -38,58 +43,58 @@ fn pick_for(cluster: &Cluster, headers: &http::HeaderMap, tried: &Tried, window:
 fn a_draining_endpoint_keeps_its_sessions_until_their_moments() {
     for balance in ["sticky", "consistent_hash"] {
         let (cluster, headers) = tied(balance);
-        let home = pick_for(&cluster, &headers, &Tried::new(), LONG);
+        let home = pick_for(&cluster, &headers, &TriedEndpoints::new(), LONG);
         cluster.order(&home, Order::Drain).unwrap();
         for _ in 0..9 {
-            assert_eq!(pick_for(&cluster, &headers, &Tried::new(), LONG), home, "{balance}");
+            assert_eq!(pick_for(&cluster, &headers, &TriedEndpoints::new(), LONG), home, "{balance}");
         }
         // A closed pooled connection does not move a session; a failure does.
-        let mut tried = Tried::new();
+        let mut tried = TriedEndpoints::new();
         tried.repeat();
         assert_eq!(pick_for(&cluster, &headers, &tried, LONG), home, "{balance}");
         let endpoint = cluster.endpoints().into_iter().find(|endpoint| endpoint.name() == home).unwrap();
         tried.add(&endpoint);
         assert_ne!(pick_for(&cluster, &headers, &tried, LONG), home, "{balance}");
         // Its moment has passed.
-        assert_ne!(pick_for(&cluster, &headers, &Tried::new(), OVER), home, "{balance}");
-        assert_ne!(pick_for(&cluster, &headers, &Tried::new(), Duration::ZERO), home, "{balance}");
+        assert_ne!(pick_for(&cluster, &headers, &TriedEndpoints::new(), OVER), home, "{balance}");
+        assert_ne!(pick_for(&cluster, &headers, &TriedEndpoints::new(), Duration::ZERO), home, "{balance}");
         if balance == "sticky" {
             assert_eq!(cluster.affinity(&headers, LONG), Affinity::Endpoint);
             assert_eq!(cluster.affinity(&headers, OVER), Affinity::Upstream);
         }
         cluster.order(&home, Order::Undrain).unwrap();
-        assert_eq!(pick_for(&cluster, &headers, &Tried::new(), OVER), home, "{balance}");
+        assert_eq!(pick_for(&cluster, &headers, &TriedEndpoints::new(), OVER), home, "{balance}");
     }
 }
 
 #[test]
 fn a_draining_endpoint_gets_no_new_sessions() {
     let (cluster, headers) = tied("sticky");
-    let home = pick_for(&cluster, &headers, &Tried::new(), LONG);
+    let home = pick_for(&cluster, &headers, &TriedEndpoints::new(), LONG);
     cluster.order(&home, Order::Drain).unwrap();
     let without = http::HeaderMap::new();
     for _ in 0..9 {
-        assert_ne!(pick_for(&cluster, &without, &Tried::new(), LONG), home);
+        assert_ne!(pick_for(&cluster, &without, &TriedEndpoints::new(), LONG), home);
     }
     // A session of an unavailable endpoint does not move to the draining one by chance.
     let (other, mut foreign) = tied("sticky");
-    let away = pick_for(&other, &foreign, &Tried::new(), LONG);
+    let away = pick_for(&other, &foreign, &TriedEndpoints::new(), LONG);
     if away != home {
         eject(&cluster, &away);
         for _ in 0..9 {
-            assert_ne!(pick_for(&cluster, &foreign, &Tried::new(), LONG), home);
+            assert_ne!(pick_for(&cluster, &foreign, &TriedEndpoints::new(), LONG), home);
         }
     }
     foreign.clear();
     // An unhealthy endpoint does not keep its own sessions either.
     eject(&cluster, &home);
-    assert_ne!(pick_for(&cluster, &headers, &Tried::new(), LONG), home);
+    assert_ne!(pick_for(&cluster, &headers, &TriedEndpoints::new(), LONG), home);
 }
 
 #[test]
 fn a_drain_goes_on_over_a_reload_and_over_the_same_order_once_more() {
     let (cluster, headers) = tied("sticky");
-    let home = pick_for(&cluster, &headers, &Tried::new(), LONG);
+    let home = pick_for(&cluster, &headers, &TriedEndpoints::new(), LONG);
     let since = |cluster: &Cluster| {
         let members = cluster.endpoint_set.current();
         members.as_slice().iter().find_map(Member::draining_since).unwrap()

@@ -21,19 +21,19 @@ pub const KIND: Kind<dyn Plugin> = Kind {
 #[serde(deny_unknown_fields)]
 struct Written {
     /// Set X-Greeting to this text.
-    greeting: String,
+    protocols: String,
 }
 
 struct MyPlugin {
-    greeting: HeaderValue,
+    protocols: HeaderValue,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: Written = settings.read()?;
-    let Ok(greeting) = written.greeting.parse() else {
+    let Ok(protocols) = written.protocols.parse() else {
         return Err(Problem::new("`greeting` has a character that is invalid in a header field").into());
     };
-    Ok(Box::new(MyPlugin { greeting }))
+    Ok(Box::new(MyPlugin { protocols }))
 }
 
 impl Plugin for MyPlugin {
@@ -42,12 +42,12 @@ impl Plugin for MyPlugin {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        exchange.headers.set(&FIELD, self.greeting.clone());
+        exchange.headers.set(&FIELD, self.protocols.clone());
         Flow::Continue
     }
 
     fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, response: &'f mut Response<'_>) -> Flow<'f> {
-        response.headers.set(&FIELD, self.greeting.clone());
+        response.headers.set(&FIELD, self.protocols.clone());
         Flow::Continue
     }
 }
