@@ -35,11 +35,11 @@ impl Value {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let hunt = ErrorCollector::default();
-        while hunt.advanced()
-            && Reader::new(self, Some(&hunt)).read(PhantomData::<T>).is_err_and(|e| e.again())
+        let errors = ErrorCollector::default();
+        while errors.advanced()
+            && Reader::new(self, Some(&errors)).read(PhantomData::<T>).is_err_and(|e| e.again())
         {}
-        let found = hunt.into_problems();
+        let found = errors.into_problems();
         Err(if found.0.is_empty() { error.into_problems() } else { found })
     }
 }

@@ -30,10 +30,10 @@ impl Digest {
 
 /// The files that one instance was built from.
 #[derive(Clone, Debug, Default)]
-pub struct Files(Arc<Mutex<Vec<Noted>>>);
+pub struct Files(Arc<Mutex<Vec<FileDigest>>>);
 
 #[derive(Clone, Debug)]
-struct Noted {
+struct FileDigest {
     path: PathBuf,
     limit: u64,
     digest: Digest,
@@ -50,7 +50,7 @@ impl Files {
         let bytes = read_regular_file(&whole, limit).map_err(|error| {
             Problem::new(format!("cannot read `{}`: {error}", path.value)).at(&path.place)
         })?;
-        let noted = Noted { path: whole.clone(), limit, digest: Digest::of(&bytes) };
+        let noted = FileDigest { path: whole.clone(), limit, digest: Digest::of(&bytes) };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
         Ok(FileRecord { path: whole, bytes: bytes.into() })
     }

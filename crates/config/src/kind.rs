@@ -11,7 +11,7 @@ pub struct Kind<T: ?Sized> {
     pub about: &'static str,
     /// The JSON Schema of its settings, for editors.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
-    /// Builds it from its settings. Pure: no file, network or clock.
+    /// Builds it from its settings. Pure: reads only files that its settings name; no network, clock or task.
     pub build: fn(&Settings) -> Result<Box<T>, Problems>,
 }
 

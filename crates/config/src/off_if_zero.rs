@@ -17,7 +17,7 @@ pub trait OffIfZero: Sized {
 /// Reads a setting that `0` turns off: `None` then, as for a key without a value. For `deserialize_with`, beside `default`.
 ///
 /// # Errors
-/// What is no value of the setting.
+/// The value is invalid for the setting.
 pub fn off_if_zero<'de, T: OffIfZero, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<T::Written>::deserialize(deserializer)?.and_then(T::of))
 }
@@ -106,7 +106,7 @@ mod tests {
     use serde_json::json;
 
     #[derive(serde::Deserialize)]
-    struct Written {
+    struct TestSettings {
         #[serde(default, deserialize_with = "off_if_zero")]
         number: Option<NonZeroU32>,
         #[serde(default, deserialize_with = "off_if_zero")]
@@ -117,7 +117,7 @@ mod tests {
         rate: Option<Rate>,
     }
 
-    fn read(value: serde_json::Value) -> Written {
+    fn read(value: serde_json::Value) -> TestSettings {
         serde_json::from_value(value).unwrap()
     }
 
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_rate_without_a_unit_of_time_is_still_none() {
         for wrong in ["5", "0/s", "many"] {
-            assert!(serde_json::from_value::<Written>(json!({ "rate": wrong })).is_err(), "{wrong}");
+            assert!(serde_json::from_value::<TestSettings>(json!({ "rate": wrong })).is_err(), "{wrong}");
         }
     }
 }

@@ -16,18 +16,18 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     count: NonZeroU32,
-    per: Per,
+    per: RateUnit,
 }
 
 /// The period of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Per {
+enum RateUnit {
     Second,
     Minute,
     Hour,
 }
 
-impl Per {
+impl RateUnit {
     const ALL: [Self; 3] = [Self::Second, Self::Minute, Self::Hour];
 
     const fn unit(self) -> &'static str {
@@ -50,7 +50,7 @@ impl Per {
 impl Rate {
     /// A rate of `count` per second.
     pub const fn per_second(count: NonZeroU32) -> Self {
-        Self { count, per: Per::Second }
+        Self { count, per: RateUnit::Second }
     }
 
     /// The count per [`Rate::period`].
@@ -77,7 +77,7 @@ impl FromStr for Rate {
         if count.is_empty() || !count.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(no_count(text, count, unit));
         }
-        let per = Per::ALL.into_iter().find(|per| per.unit() == unit);
+        let per = RateUnit::ALL.into_iter().find(|per| per.unit() == unit);
         let per = per.ok_or_else(|| unknown_period(text, count, unit))?;
         let too_many = || Problem::new(format!("`{text}` is out of range")).label("at most 4294967295");
         let count = count.parse().map_err(|_| too_many())?;
@@ -107,8 +107,10 @@ fn no_period(text: &str) -> Problem {
 fn no_count(text: &str, count: &str, unit: &str) -> Problem {
     let problem = Problem::new(format!("`{text}` is not a rate"));
     // `0.5/s` is understood, but whole numbers are clearer.
-    if let (Ok(number), Some(per)) = (count.parse::<f64>(), Per::ALL.iter().find(|per| per.unit() == unit)) {
-        let meant = Per::ALL.iter().find_map(|other| {
+    if let (Ok(number), Some(per)) =
+        (count.parse::<f64>(), RateUnit::ALL.iter().find(|per| per.unit() == unit))
+    {
+        let meant = RateUnit::ALL.iter().find_map(|other| {
             let count = number * other.seconds() as f64 / per.seconds() as f64;
             let whole = count >= 1.0 && count <= f64::from(u32::MAX) && (count - count.round()).abs() < 1e-6;
             whole.then(|| format!("write `{count:.0}/{}`", other.unit()))

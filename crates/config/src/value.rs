@@ -30,7 +30,7 @@ use std::borrow::Cow;
 /// A value and where it was written.
 #[derive(Clone, Debug)]
 pub struct Value {
-    /// Where.
+    /// Its place.
     pub place: Place,
     /// What.
     pub kind: ValueKind,
@@ -54,22 +54,22 @@ pub enum ValueKind {
     Map(Vec<(Key, Value)>),
 }
 
-/// Whether a scalar stood in quotes.
+/// Whether a scalar is in quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quotes {
-    /// It did not: where nothing asks for a type, its text decides.
+    /// Not in quotes: its text decides where no type is expected.
     Absent,
     /// In quotes or in a block: it is text.
     Present,
-    /// In quotes, with a value from the environment in them: text where nothing asks for a type, but a number or a
-    /// truth where one is wanted. Within braces YAML takes `${NAME}` in no other way.
+    /// In quotes, with a value from the environment in them: text where no type is expected, but a number or a
+    /// boolean where one is expected. Within braces YAML accepts `${NAME}` in no other way.
     AroundVariable,
 }
 
 /// The key of a mapping, with its own place.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// Where.
+    /// Its place.
     pub place: Place,
     /// Its text.
     pub text: String,

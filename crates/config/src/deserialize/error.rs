@@ -21,20 +21,20 @@ pub(crate) enum ErrorContext {
 pub(crate) struct ReadError {
     problems: Problems,
     missing: Option<&'static str>,
-    stage: ErrorContext,
+    context: ErrorContext,
 }
 
 impl ReadError {
     pub(crate) fn new(problem: Problem) -> Self {
-        Self { problems: problem.into(), missing: None, stage: ErrorContext::Fresh }
+        Self { problems: problem.into(), missing: None, context: ErrorContext::Fresh }
     }
 
-    pub(crate) fn at_stage(self, stage: ErrorContext) -> Self {
-        Self { stage, ..self }
+    pub(crate) fn with_context(self, context: ErrorContext) -> Self {
+        Self { context, ..self }
     }
 
-    pub(crate) fn stage(&self) -> ErrorContext {
-        self.stage
+    pub(crate) fn context(&self) -> ErrorContext {
+        self.context
     }
 
     /// The missing key, for an error of that kind.
@@ -44,7 +44,7 @@ impl ReadError {
 
     /// Whether another pass may find more.
     pub(crate) fn again(&self) -> bool {
-        self.stage == ErrorContext::Again
+        self.context == ErrorContext::Again
     }
 
     pub(crate) fn problems_mut(&mut self) -> &mut Problems {
@@ -70,7 +70,7 @@ impl std::error::Error for ReadError {}
 impl de::Error for ReadError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         match serde_extensions::raised() {
-            Some(problems) => Self { problems, missing: None, stage: ErrorContext::Fresh },
+            Some(problems) => Self { problems, missing: None, context: ErrorContext::Fresh },
             None => Self::new(Problem::new(message.to_string())),
         }
     }

@@ -12,7 +12,7 @@ const PROBLEMS_MAX: usize = 1000;
 /// State of all passes. Nodes are identified by their address: the tree is borrowed meanwhile.
 #[derive(Default)]
 pub(crate) struct ErrorCollector {
-    judged: RefCell<HashMap<*const Value, Judged>>,
+    judged: RefCell<HashMap<*const Value, NodeState>>,
     problems: RefCell<Problems>,
     steps: Cell<usize>,
     seen: Cell<Option<usize>>,
@@ -20,7 +20,7 @@ pub(crate) struct ErrorCollector {
 
 /// State of one node.
 #[derive(Default)]
-struct Judged {
+struct NodeState {
     /// Elements of a list or an open map before this index are done.
     next: usize,
     /// Entries excluded from further passes.
@@ -80,11 +80,11 @@ impl ErrorCollector {
             self.problems.borrow_mut().extend(problems);
         }
         self.step();
-        let stage = match error.missing() {
+        let context = match error.missing() {
             Some(name) if self.miss(node, name) => ErrorContext::Again,
             _ => ErrorContext::Exhausted,
         };
-        error.at_stage(stage)
+        error.with_context(context)
     }
 
     /// Whether a missing key is new, so that a stand-in may help.
@@ -152,7 +152,7 @@ impl ErrorCollector {
             || judged.meant.iter().any(|label| **label == *Problem::meant(name))
     }
 
-    fn change(&self, node: &Value, change: impl FnOnce(&mut Judged)) {
+    fn change(&self, node: &Value, change: impl FnOnce(&mut NodeState)) {
         change(self.judged.borrow_mut().entry(ptr::from_ref(node)).or_default());
         self.step();
     }

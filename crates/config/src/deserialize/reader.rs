@@ -7,45 +7,45 @@ use crate::yaml_scalars::YamlScalar;
 use crate::{Key, Quotes, Value, ValueKind};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-/// Reads one value; `hunt` is set once the value is known to be bad.
+/// Reads one value; `errors` is present once the value is known to be bad.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
     pub(crate) node: &'a Value,
-    pub(crate) hunt: Option<&'a ErrorCollector>,
+    pub(crate) errors: Option<&'a ErrorCollector>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(node: &'a Value, hunt: Option<&'a ErrorCollector>) -> Self {
-        Self { node, hunt }
+    pub(crate) fn new(node: &'a Value, errors: Option<&'a ErrorCollector>) -> Self {
+        Self { node, errors }
     }
 
     /// Reads the value with a seed; an error without a place is attributed to this value.
     pub(crate) fn read<'de, S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, ReadError> {
         let value = seed.deserialize(self).map_err(|error| self.place_error(error))?;
-        if let Some(hunt) = self.hunt {
-            hunt.good(self.node);
+        if let Some(errors) = self.errors {
+            errors.good(self.node);
         }
         Ok(value)
     }
 
     /// Attributes a new error to this value, and records it while problems are collected.
     pub(crate) fn place_error(self, mut error: ReadError) -> ReadError {
-        match (error.stage(), self.hunt) {
-            (ErrorContext::Fresh, Some(hunt)) => hunt.note_error(self.node, error),
+        match (error.context(), self.errors) {
+            (ErrorContext::Fresh, Some(errors)) => errors.note_error(self.node, error),
             (ErrorContext::Fresh, None) => {
                 let problems = std::mem::take(error.problems_mut()).at(&self.node.place);
                 *error.problems_mut() = problems;
-                error.at_stage(ErrorContext::Exhausted)
+                error.with_context(ErrorContext::Exhausted)
             }
             _ => error,
         }
     }
 
     /// The elements of a list; null is an empty list, for a list whose lines are all commented out.
-    fn list(self, tuple: bool) -> Result<Listed<'a>, ReadError> {
+    fn list(self, tuple: bool) -> Result<ListElements<'a>, ReadError> {
         match &self.node.kind {
-            ValueKind::List(items) => Ok(Listed::new(self, items, tuple)),
-            ValueKind::Null => Ok(Listed::new(self, &[], tuple)),
+            ValueKind::List(items) => Ok(ListElements::new(self, items, tuple)),
+            ValueKind::Null => Ok(ListElements::new(self, &[], tuple)),
             ValueKind::Scalar { .. } if !tuple => Err(self.list_of_one()),
             _ => Err(self.wrong("a list")),
         }
@@ -67,12 +67,12 @@ impl<'a> Reader<'a> {
             if fields.contains(&key.text.as_str()) {
                 continue;
             }
-            let Some(hunt) = self.hunt else {
+            let Some(errors) = self.errors else {
                 let problem = unknown_key(&key.text, fields).at(&key.place);
-                return Err(ReadError::new(problem).at_stage(ErrorContext::Exhausted));
+                return Err(ReadError::new(problem).with_context(ErrorContext::Exhausted));
             };
-            if !hunt.is_left_out(self.node, index) {
-                hunt.unknown_key(self.node, index, unknown_key(&key.text, fields).at(&key.place));
+            if !errors.is_left_out(self.node, index) {
+                errors.unknown_key(self.node, index, unknown_key(&key.text, fields).at(&key.place));
             }
         }
         Ok(())
@@ -260,7 +260,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             ValueKind::Scalar { text, .. } => visitor.visit_enum(EnumContent::unit(text)),
             ValueKind::Map(entries) => match entries.as_slice() {
                 [(key, value)] => {
-                    visitor.visit_enum(EnumContent::keyed(&key.text, Self::new(value, self.hunt)))
+                    visitor.visit_enum(EnumContent::keyed(&key.text, Self::new(value, self.errors)))
                 }
                 _ => Err(self.wrong("a mapping with one key")),
             },
@@ -283,33 +283,33 @@ enum Keys {
 }
 
 /// The elements of a list.
-struct Listed<'a> {
+struct ListElements<'a> {
     parent: Reader<'a>,
     items: &'a [Value],
     index: usize,
     tuple: bool,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> ListElements<'a> {
     fn new(parent: Reader<'a>, items: &'a [Value], tuple: bool) -> Self {
-        let index = if tuple { 0 } else { parent.hunt.map_or(0, |hunt| hunt.next(parent.node)) };
+        let index = if tuple { 0 } else { parent.errors.map_or(0, |errors| errors.next(parent.node)) };
         Self { parent, items, index, tuple }
     }
 }
 
-impl<'de> SeqAccess<'de> for Listed<'_> {
+impl<'de> SeqAccess<'de> for ListElements<'_> {
     type Error = ReadError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ReadError> {
         let Some(item) = self.items.get(self.index) else { return Ok(None) };
-        let read = Reader::new(item, self.parent.hunt).read(seed);
+        let read = Reader::new(item, self.parent.errors).read(seed);
         self.index += 1;
         // A tuple needs all of its elements: when one is bad, so is the tuple.
-        let (Some(hunt), false) = (self.parent.hunt, self.tuple) else { return read.map(Some) };
+        let (Some(errors), false) = (self.parent.errors, self.tuple) else { return read.map(Some) };
         if !read.as_ref().is_err_and(ReadError::again) {
-            hunt.done_before(self.parent.node, self.index);
+            errors.done_before(self.parent.node, self.index);
         }
-        read.map(Some).map_err(|error| error.at_stage(ErrorContext::Again))
+        read.map(Some).map_err(|error| error.with_context(ErrorContext::Again))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -327,41 +327,41 @@ struct KeyedEntries<'a> {
 
 impl<'a> KeyedEntries<'a> {
     fn new(parent: Reader<'a>, entries: &'a [(Key, Value)], keys: Keys) -> Self {
-        let index = match (keys, parent.hunt) {
-            (Keys::Open, Some(hunt)) => hunt.next(parent.node),
+        let index = match (keys, parent.errors) {
+            (Keys::Open, Some(errors)) => errors.next(parent.node),
             _ => 0,
         };
         Self { parent, entries, index, keys }
     }
 
-    /// Behind the entries come the keys that are missing, when hunting.
+    /// A stand-in for a missing key: missing keys follow the entries while errors are collected.
     fn stand_in(&self) -> Option<(&'static str, Value)> {
-        let hunt = self.parent.hunt.filter(|_| self.keys == Keys::Fixed)?;
-        hunt.stand_in(self.parent.node, self.index - self.entries.len())
+        let errors = self.parent.errors.filter(|_| self.keys == Keys::Fixed)?;
+        errors.stand_in(self.parent.node, self.index - self.entries.len())
     }
 
     fn missing_value<'de, S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ReadError> {
-        let (Some((_, value)), Some(hunt)) = (self.stand_in(), self.parent.hunt) else {
+        let (Some((_, value)), Some(errors)) = (self.stand_in(), self.parent.errors) else {
             return Err(self.parent.wrong("a key before each value"));
         };
         let number = self.index - self.entries.len();
         self.index += 1;
         seed.deserialize(Reader::new(&value, None)).map_err(|error| {
-            let more = hunt.misfit(self.parent.node, number);
-            error.at_stage(if more { ErrorContext::Again } else { ErrorContext::Exhausted })
+            let more = errors.misfit(self.parent.node, number);
+            error.with_context(if more { ErrorContext::Again } else { ErrorContext::Exhausted })
         })
     }
 
     /// Leaves an entry with a bad key or a hopeless value out of the next pass.
     fn judge(&self, index: usize, error: ReadError) -> ReadError {
-        let Some(hunt) = self.parent.hunt else { return error };
+        let Some(errors) = self.parent.errors else { return error };
         if !error.again() {
             match self.keys {
-                Keys::Fixed => hunt.leave_out(self.parent.node, index),
-                Keys::Open => hunt.done_before(self.parent.node, index + 1),
+                Keys::Fixed => errors.leave_out(self.parent.node, index),
+                Keys::Open => errors.done_before(self.parent.node, index + 1),
             }
         }
-        error.at_stage(ErrorContext::Again)
+        error.with_context(ErrorContext::Again)
     }
 }
 
@@ -369,8 +369,8 @@ impl<'de> MapAccess<'de> for KeyedEntries<'_> {
     type Error = ReadError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ReadError> {
-        let hunt = self.parent.hunt;
-        while hunt.is_some_and(|hunt| hunt.is_left_out(self.parent.node, self.index)) {
+        let errors = self.parent.errors;
+        while errors.is_some_and(|errors| errors.is_left_out(self.parent.node, self.index)) {
             self.index += 1;
         }
         let Some((key, _)) = self.entries.get(self.index) else {
@@ -380,16 +380,16 @@ impl<'de> MapAccess<'de> for KeyedEntries<'_> {
         // A key reads as the scalar it is; its copy lives as long as the reading.
         let scalar = ValueKind::Scalar { text: key.text.clone(), quotes: Quotes::Absent };
         let scalar = Value { place: key.place.clone(), kind: scalar };
-        Reader::new(&scalar, hunt).read(seed).map(Some).map_err(|error| self.judge(self.index, error))
+        Reader::new(&scalar, errors).read(seed).map(Some).map_err(|error| self.judge(self.index, error))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ReadError> {
         let index = self.index;
         let Some((_, value)) = self.entries.get(index) else { return self.missing_value(seed) };
         self.index += 1;
-        let read = Reader::new(value, self.parent.hunt).read(seed);
-        if let (Ok(_), Keys::Open, Some(hunt)) = (&read, self.keys, self.parent.hunt) {
-            hunt.done_before(self.parent.node, self.index);
+        let read = Reader::new(value, self.parent.errors).read(seed);
+        if let (Ok(_), Keys::Open, Some(errors)) = (&read, self.keys, self.parent.errors) {
+            errors.done_before(self.parent.node, self.index);
         }
         read.map_err(|error| self.judge(index, error))
     }
@@ -412,7 +412,7 @@ impl<'a> EnumContent<'a> {
         Self { name, content: None, own: false }
     }
 
-    /// A variant named by a key, with the value behind it.
+    /// A variant named by a key, with the value of that key.
     fn keyed(name: &'a str, value: Reader<'a>) -> Self {
         Self { name, content: Some(value), own: true }
     }

@@ -48,10 +48,10 @@ fn messages_of<T: serde::de::DeserializeOwned>(json: &str) -> Vec<String> {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct House {
+struct TestSettings {
     name: Placed<String>,
     #[serde(default)]
-    rooms: Vec<Placed<Room>>,
+    rooms: Vec<Placed<TestItem>>,
     #[serde(default)]
     doors: BTreeMap<String, Placed<u8>>,
     #[serde(default)]
@@ -66,7 +66,7 @@ struct House {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Room {
+struct TestItem {
     size: NonZeroU16,
     #[serde(default)]
     windows: Option<u8>,
@@ -86,7 +86,7 @@ enum Guests {
     #[serde(rename = "scalar")]
     One(Placed<String>),
     #[serde(rename = "list")]
-    Rooms(Vec<Placed<Room>>),
+    Rooms(Vec<Placed<TestItem>>),
 }
 
 #[test]
@@ -103,16 +103,17 @@ fn the_type_decides_the_meaning_of_a_scalar() {
 
 #[test]
 fn places_are_kept() {
-    let house: House = tree(r#"{"name": "x", "rooms": [{"size": 3}], "guests": "y"}"#).read().unwrap();
-    assert_eq!(house.name.place.line, 3);
-    assert_eq!(house.rooms[0].place.line, 5);
-    let Some(Guests::One(name)) = house.guests else { panic!("one") };
+    let settings: TestSettings =
+        tree(r#"{"name": "x", "rooms": [{"size": 3}], "guests": "y"}"#).read().unwrap();
+    assert_eq!(settings.name.place.line, 3);
+    assert_eq!(settings.rooms[0].place.line, 5);
+    let Some(Guests::One(name)) = settings.guests else { panic!("one") };
     assert_eq!(name.place.line, 2);
 }
 
 #[test]
 fn every_problem_is_reported_at_once() {
-    let messages = messages_of::<House>(
+    let messages = messages_of::<TestSettings>(
         r#"{"nam": "x",
             "rooms": [{"size": 0, "windows": "many"}, {"size": 1}, {"windows": 300}, 7],
             "doors": {"a": 1, "b": 256, "c": [], "d": -1},
@@ -141,33 +142,33 @@ fn every_problem_is_reported_at_once() {
 fn every_missing_key_is_named() {
     #[derive(Debug, Deserialize)]
     #[allow(dead_code, reason = "only read")]
-    struct Many {
+    struct RequiredKeys {
         a: String,
         b: NonZeroU16,
         c: Placed<Period>,
         d: Vec<u8>,
         e: bool,
         f: Guests,
-        g: Room,
+        g: TestItem,
         h: Colour,
     }
     let named: Vec<_> = "abcdefg".chars().map(|key| format!("1: missing key `{key}`")).collect();
-    assert_eq!(messages_of::<Many>("{}"), named);
-    assert_eq!(messages_of::<Vec<Many>>(r#"[{}, {"a": [], "b": 1, "c": 1, "d": 1}]"#).len(), 7 + 6);
+    assert_eq!(messages_of::<RequiredKeys>("{}"), named);
+    assert_eq!(messages_of::<Vec<RequiredKeys>>(r#"[{}, {"a": [], "b": 1, "c": 1, "d": 1}]"#).len(), 7 + 6);
 }
 
 #[test]
 fn a_bad_value_is_not_also_a_missing_one() {
-    assert_eq!(messages_of::<Room>(r#"{"size": "big"}"#), ["2: expected a whole number, found `big`"]);
-    assert_eq!(messages_of::<House>(r#"{"name": []}"#), ["2: expected text, found a list"]);
+    assert_eq!(messages_of::<TestItem>(r#"{"size": "big"}"#), ["2: expected a whole number, found `big`"]);
+    assert_eq!(messages_of::<TestSettings>(r#"{"name": []}"#), ["2: expected text, found a list"]);
 }
 
 #[test]
 fn an_excluded_part_raises_no_further_problem() {
     #[derive(Debug, Deserialize)]
     #[serde(try_from = "Vec<u8>")]
-    struct Some_(#[allow(dead_code, reason = "only read")] u8);
-    impl TryFrom<Vec<u8>> for Some_ {
+    struct FirstElement(#[allow(dead_code, reason = "only read")] u8);
+    impl TryFrom<Vec<u8>> for FirstElement {
         type Error = &'static str;
         fn try_from(list: Vec<u8>) -> Result<Self, &'static str> {
             list.first().map(|first| Self(*first)).ok_or("must not be empty")
@@ -176,13 +177,13 @@ fn an_excluded_part_raises_no_further_problem() {
     #[derive(Debug, Deserialize)]
     #[allow(dead_code, reason = "only read")]
     struct Pair {
-        good: Some_,
-        bad: Some_,
+        good: FirstElement,
+        bad: FirstElement,
         worse: u8,
     }
     let messages = messages_of::<Pair>(r#"{"good": [1], "bad": [300], "worse": "x"}"#);
     assert_eq!(messages, ["3: `300` is out of range", "6: expected a whole number, found `x`"]);
-    assert_eq!(messages_of::<Some_>("[]"), ["1: must not be empty"]);
+    assert_eq!(messages_of::<FirstElement>("[]"), ["1: must not be empty"]);
 }
 
 #[test]
@@ -225,9 +226,9 @@ fn enums_with_content_are_mappings_of_one_key() {
 
 #[test]
 fn raised_problems_keep_their_text() {
-    let problems = tree(r#"{"size": 1, "windows": 1, "name": "x"}"#).read::<Room>().unwrap_err();
+    let problems = tree(r#"{"size": 1, "windows": 1, "name": "x"}"#).read::<TestItem>().unwrap_err();
     assert_eq!(problems.0[0].help, ["known keys: size, windows"]);
-    let problems = tree(r#"{"name": "x", "closes_after": 30}"#).read::<House>().unwrap_err();
+    let problems = tree(r#"{"name": "x", "closes_after": 30}"#).read::<TestSettings>().unwrap_err();
     assert_eq!(problems.0[0].label.as_deref(), Some("write `30s` for seconds"));
     let text = serde_json::from_str::<Period>("\"30\"").unwrap_err().to_string();
     assert!(text.starts_with("`30` has no unit"), "{text}");
@@ -243,6 +244,6 @@ fn quotes_matter_only_where_they_change_the_meaning() {
 #[test]
 fn ten_thousand_bad_elements_cost_no_square() {
     let rooms = vec![r#"{"size": 0, "windows": "x"}"#; 10_000].join(",");
-    let messages = messages_of::<House>(&format!(r#"{{"name": "x", "rooms": [{rooms}]}}"#));
+    let messages = messages_of::<TestSettings>(&format!(r#"{{"name": "x", "rooms": [{rooms}]}}"#));
     assert_eq!(messages.len(), 1000);
 }
