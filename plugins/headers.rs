@@ -166,7 +166,7 @@ impl Edit {
     fn value(&self, exchange: &mut Exchange<'_>, answer: Option<&Response<'_>>) -> Option<HeaderValue> {
         let (Self::Set(_, template) | Self::Add(_, template)) = self else { return None };
         match answer {
-            Some(answer) => template.fill_answer(exchange, answer),
+            Some(answer) => template.fill_with_response(exchange, answer),
             None => template.fill(exchange),
         }
     }

@@ -3,7 +3,8 @@
 use http::StatusCode;
 use moongate_config::{Kind, Problems, Settings};
 use moongate_sdk::{
-    Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Reply, Response, Verdict,
+    Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Reply, Response, Verdict,
+    WebSocketEnd,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -115,7 +116,7 @@ impl Plugin for Chaos {
         }
     }
 
-    fn closed(&self, _: &mut Exchange<'_>, _: &Ended<'_>) {
+    fn closed(&self, _: &mut Exchange<'_>, _: &WebSocketEnd<'_>) {
         self.act();
     }
 

@@ -36,7 +36,7 @@ use arc_swap::{ArcSwap, Guard};
 use log::{LevelFilter, error, info, warn};
 use moongate_config::{Problem, Problems};
 use moongate_sdk::log_throttle;
-use moongate_sdk::{Guarded, Services};
+use moongate_sdk::{CaughtFuture, Services};
 use parking_lot::Mutex;
 use plugin_background::Background;
 use std::fmt;
@@ -251,7 +251,7 @@ impl Live {
     pub async fn reload(&self) -> Outcome {
         let _turn = self.turn.lock().await;
         // A panic rejects the reload and has no other effect.
-        let outcome = Guarded::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
+        let outcome = CaughtFuture::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
             // Tasks started for the rejected generation are aborted.
             self.supervisor.lock().end_all_but(&self.pin());
             Err(halted(&"it panicked"))

@@ -1,6 +1,6 @@
 //! Background work of a plugin, and the upstreams that it calls. `control` keeps it running.
 
-use super::panic_guard::{Guarded, guard};
+use super::panic_guard::{CaughtFuture, guard};
 use super::{Entry, PluginFailure};
 use moongate_sdk::Services;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl Entry {
     pub async fn background(&self, services: &Arc<dyn Services>) -> Result<(), PluginFailure> {
         let broken = || PluginFailure { plugin: self.name().clone() };
         match guard(|| self.plugin().background(services)).ok_or_else(broken)? {
-            Some(work) => Guarded::new(work).await.ok_or_else(broken),
+            Some(work) => CaughtFuture::new(work).await.ok_or_else(broken),
             None => Ok(()),
         }
     }

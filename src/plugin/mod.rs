@@ -13,7 +13,7 @@ mod phases;
 mod websocket;
 
 pub use instance_cache::{Builder, Entry, Instances};
-pub use panic_guard::Guarded;
+pub use panic_guard::CaughtFuture;
 pub use websocket::{ChainVerdict, RecheckVerdict};
 
 use moongate_expr::ExpressionPhase;

@@ -5,7 +5,7 @@
 
 use moongate_sdk::call_caught;
 
-pub use moongate_sdk::Guarded;
+pub use moongate_sdk::CaughtFuture;
 
 /// Returns the result of `call`, or `None` if it panics.
 pub(super) fn guard<T>(call: impl FnOnce() -> T) -> Option<T> {

@@ -4,7 +4,7 @@
 //! of the request may be incomplete.
 
 use super::condition::Part;
-use super::panic_guard::{Guarded, guard};
+use super::panic_guard::{CaughtFuture, guard};
 use super::{Chain, Decision, PluginFailure};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
@@ -294,7 +294,7 @@ pub(super) async fn await_verdict(
         Flow::Failed(fault) => Verdict::Failed(fault),
         Flow::Wait(future) => {
             let begun = Instant::now();
-            let verdict = Guarded::new(future).await;
+            let verdict = CaughtFuture::new(future).await;
             call.waited(begun.elapsed());
             verdict.ok_or(PluginPanic)?
         }

@@ -9,7 +9,7 @@ use super::phases::{MISPLACED, PluginPanic, await_verdict};
 use super::{Chain, Entry};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
-use moongate_sdk::{Direction, Ended, Exchange, Fault, Message, MessageVerdict, Verdict};
+use moongate_sdk::{Direction, Exchange, Fault, Message, MessageVerdict, Verdict, WebSocketEnd};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +99,7 @@ impl Chain {
     }
 
     /// Calls the plugins after the WebSocket ended. A panic is logged, and the next plugin is called.
-    pub fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
+    pub fn closed(&self, exchange: &mut Exchange<'_>, ended: &WebSocketEnd<'_>) {
         for &at in &self.closed {
             if exchange.running.skips(at) {
                 continue;

@@ -66,7 +66,7 @@ impl<'a> RequestMatch<'a> {
     /// The facts for a rule's expression, before the route is known.
     pub(super) fn facts(&self, parameters: PathParameters) -> Facts<'a> {
         let request = Request { path: self.path_for(parameters), ..self.request };
-        Facts { request, headers: self.headers, id: None, answer: None }
+        Facts { request, headers: self.headers, id: None, response: None }
     }
 }
 

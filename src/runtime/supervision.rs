@@ -2,7 +2,7 @@
 
 use crate::telemetry::metrics;
 use log::error;
-use moongate_sdk::{Guarded, call_caught};
+use moongate_sdk::{CaughtFuture, call_caught};
 use std::future::Future;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -42,7 +42,7 @@ pub(crate) async fn keep<W: Future<Output = ()>>(
     loop {
         let begun = Instant::now();
         if let Some(work) = call_caught(|| Box::pin(work()))
-            && Guarded::new(work).await.is_some()
+            && CaughtFuture::new(work).await.is_some()
         {
             return;
         }

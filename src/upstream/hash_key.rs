@@ -19,7 +19,7 @@ pub struct RequestView<'a> {
 impl<'a> RequestView<'a> {
     /// The facts that a key's expression may read; compiling rejects other ones.
     fn facts(&self) -> Facts<'a> {
-        Facts { request: self.request, headers: self.headers, id: None, answer: None }
+        Facts { request: self.request, headers: self.headers, id: None, response: None }
     }
 }
 

@@ -13,12 +13,12 @@ pub struct Facts<'a> {
     /// The request's ID, if it has one yet.
     pub id: Option<&'a HeaderValue>,
     /// The response's status and fields.
-    pub answer: Option<(StatusCode, &'a HeaderMap)>,
+    pub response: Option<(StatusCode, &'a HeaderMap)>,
 }
 
 impl<'a> Facts<'a> {
     /// The facts of a request in the plugin chain, including the plugins' changes.
-    pub fn of(exchange: &'a Exchange<'_>, answer: Option<&'a Response<'_>>) -> Self {
+    pub fn of(exchange: &'a Exchange<'_>, response: Option<&'a Response<'_>>) -> Self {
         Self {
             request: Request {
                 method: exchange.method(),
@@ -28,7 +28,7 @@ impl<'a> Facts<'a> {
             },
             headers: &exchange.headers,
             id: exchange.running.known_request_id(),
-            answer: answer.map(|answer| (answer.status, &*answer.headers)),
+            response: response.map(|response| (response.status, &*response.headers)),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Group {
     Headers,
     Cookies,
     Params,
-    AnswerHeaders,
+    ResponseHeaders,
 }
 
 /// A group of a certain request, for names that are only known at evaluation.
@@ -36,8 +36,8 @@ impl<'a> Texts<'a> {
             Group::Headers => {
                 HeaderName::from_bytes(name.as_bytes()).ok().and_then(|name| field(self.facts.headers, &name))
             }
-            Group::AnswerHeaders => {
-                let (_, headers) = self.facts.answer?;
+            Group::ResponseHeaders => {
+                let (_, headers) = self.facts.response?;
                 HeaderName::from_bytes(name.as_bytes()).ok().and_then(|name| field(headers, &name))
             }
             Group::Cookies => cookie(self.facts.headers, name).map(String::from_utf8_lossy),

@@ -49,9 +49,9 @@ pub enum ExpressionPhase {
 
 /// A condition or a value, ready for evaluation. Clones share it.
 #[derive(Clone)]
-pub struct Expression(Arc<Compiled>);
+pub struct Expression(Arc<Program>);
 
-struct Compiled {
+struct Program {
     source: Box<str>,
     root: IdedExpr,
     slots: Box<[Slot]>,
@@ -71,16 +71,16 @@ impl Expression {
     /// A syntax error, an unknown or not yet available name, a function or an operator on the wrong type, a cost that
     /// may be too high, or a value that is not a boolean. Each problem has its line and column if the file contains the
     /// text unchanged.
-    pub fn condition(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problems> {
-        Self::compile(text, 0..text.len(), stage, lower::Wanted::Condition)
+    pub fn condition(text: &Placed<String>, phase: ExpressionPhase) -> Result<Self, Problems> {
+        Self::compile(text, 0..text.len(), phase, lower::ExpressionKind::Condition)
     }
 
     /// Compiles a value: text, a number, `true` or `false`.
     ///
     /// # Errors
     /// As [`Expression::condition`].
-    pub fn value(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problems> {
-        Self::value_in(text, 0..text.len(), stage)
+    pub fn value(text: &Placed<String>, phase: ExpressionPhase) -> Result<Self, Problems> {
+        Self::value_in(text, 0..text.len(), phase)
     }
 
     /// The same for a part of a text, in bytes; a part that does not end on characters is empty.
@@ -90,20 +90,20 @@ impl Expression {
     pub fn value_in(
         text: &Placed<String>,
         part: Range<usize>,
-        stage: ExpressionPhase,
+        phase: ExpressionPhase,
     ) -> Result<Self, Problems> {
-        Self::compile(text, part, stage, lower::Wanted::Value)
+        Self::compile(text, part, phase, lower::ExpressionKind::Value)
     }
 
     fn compile(
         text: &Placed<String>,
         part: Range<usize>,
-        stage: ExpressionPhase,
-        wanted: lower::Wanted,
+        phase: ExpressionPhase,
+        kind: lower::ExpressionKind,
     ) -> Result<Self, Problems> {
         let source = text.get(part.clone()).unwrap_or_default();
-        let lowered = parse::with(text, part, move |parsed| lower::lower(parsed, stage, wanted))?;
-        Ok(Self(Arc::new(Compiled {
+        let lowered = parse::with(text, part, move |parsed| lower::lower(parsed, phase, kind))?;
+        Ok(Self(Arc::new(Program {
             source: source.into(),
             root: lowered.root,
             slots: lowered.slots.into(),
@@ -133,11 +133,6 @@ impl Expression {
         self.holds(&self.facts(exchange, None)).unwrap_or(false)
     }
 
-    /// The same for a request and its response.
-    pub fn test_answer(&self, exchange: &mut Exchange<'_>, answer: &Response<'_>) -> bool {
-        self.holds(&self.facts(exchange, Some(answer))).unwrap_or(false)
-    }
-
     /// The value for a request; `None` if the evaluation fails.
     pub fn text(&self, exchange: &mut Exchange<'_>) -> Option<String> {
         self.render(&self.facts(exchange, None)).ok()
@@ -145,11 +140,11 @@ impl Expression {
 
     /// The inputs from a request and its response, if any. The request's ID is generated when an expression first
     /// reads it.
-    pub fn facts<'x>(&self, exchange: &'x mut Exchange<'_>, answer: Option<&'x Response<'_>>) -> Facts<'x> {
+    pub fn facts<'x>(&self, exchange: &'x mut Exchange<'_>, response: Option<&'x Response<'_>>) -> Facts<'x> {
         if self.0.asks_id {
             exchange.request_id();
         }
-        Facts::of(exchange, answer)
+        Facts::of(exchange, response)
     }
 
     /// The source text.
@@ -168,7 +163,7 @@ impl Expression {
         read: impl FnOnce(&CowVal<'_, '_>) -> Option<T>,
     ) -> Result<T, Fault> {
         let run = || {
-            let reader = Reader { slots: &self.0.slots, facts };
+            let reader = SlotResolver { slots: &self.0.slots, facts };
             let mut context = Context::with_env(Arc::clone(&environment::ENVIRONMENT));
             context.set_variable_resolver(&reader);
             let value = Value::resolve_val(&self.0.root, &context)?;
@@ -207,12 +202,12 @@ fn text_of(value: &CowVal<'_, '_>) -> Option<String> {
 }
 
 /// Resolves the evaluator's variables: the slots, by number.
-struct Reader<'a> {
+struct SlotResolver<'a> {
     slots: &'a [Slot],
     facts: &'a Facts<'a>,
 }
 
-impl VariableResolver for Reader<'_> {
+impl VariableResolver for SlotResolver<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         let slot = self.slots.get(slot::number(name)?)?;
         Some(slot.read(self.facts))

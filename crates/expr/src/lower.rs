@@ -6,8 +6,8 @@ mod call;
 mod member;
 
 use super::ExpressionPhase;
-use super::names::{ROOTS, Sort};
-use super::parse::{ParseError, Parsed, too_deep};
+use super::names::{ROOTS, ValueType};
+use super::parse::{ParseError, ParsedExpr, too_deep};
 use super::slot::{self, Slot};
 use cel::IdedExpr;
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, LiteralValue, MapExpr, SourceInfo};
@@ -18,7 +18,7 @@ const DEPTH_MAX: usize = 32;
 
 /// The purpose of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum ExpressionKind {
     Condition,
     Value,
 }
@@ -32,23 +32,23 @@ pub(super) struct CompiledExpr {
 
 /// Checks a tree and inserts slots; returns all problems.
 pub(super) fn lower(
-    parsed: Parsed,
-    stage: ExpressionPhase,
-    wanted: Wanted,
+    parsed: ParsedExpr,
+    phase: ExpressionPhase,
+    kind: ExpressionKind,
 ) -> Result<CompiledExpr, Vec<ParseError>> {
-    let Parsed { mut root, info } = parsed;
+    let ParsedExpr { mut root, info } = parsed;
     let source = info.source.chars().collect();
     let mut lowering = Lowering {
         info: &info,
         source,
-        stage,
+        phase,
         slots: Vec::new(),
         asks_id: false,
         bound: Vec::new(),
         wrong: Vec::new(),
     };
-    let sort = lowering.node(&mut root, 0);
-    lowering.judge(&root, sort, wanted);
+    let value_type = lowering.node(&mut root, 0);
+    lowering.check_kind(&root, value_type, kind);
     let Lowering { slots, asks_id, wrong, .. } = lowering;
     if wrong.is_empty() { Ok(CompiledExpr { root, slots, asks_id }) } else { Err(wrong) }
 }
@@ -56,26 +56,26 @@ pub(super) fn lower(
 struct Lowering<'s> {
     info: &'s SourceInfo,
     source: Vec<char>,
-    stage: ExpressionPhase,
+    phase: ExpressionPhase,
     slots: Vec<Slot>,
     asks_id: bool,
     /// The names that a comprehension binds; empty outside of one.
-    bound: Vec<(String, Sort)>,
+    bound: Vec<(String, ValueType)>,
     wrong: Vec<ParseError>,
 }
 
 impl Lowering<'_> {
-    fn node(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+    fn node(&mut self, node: &mut IdedExpr, depth: usize) -> ValueType {
         if depth > DEPTH_MAX {
             // Reported once: the levels above this one have nothing to add.
             if !self.wrong.iter().any(|wrong| wrong.problem == too_deep()) {
                 self.complain(node.id, 1, too_deep());
             }
-            return Sort::Any;
+            return ValueType::Any;
         }
         let id = node.id;
         match &mut node.expr {
-            Expr::Literal(literal) => sort_of(literal),
+            Expr::Literal(literal) => type_of(literal),
             Expr::Ident(name) => {
                 let name = name.clone();
                 self.ident(id, &name)
@@ -86,7 +86,7 @@ impl Lowering<'_> {
                 for element in &mut list.elements {
                     self.node(element, depth + 1);
                 }
-                Sort::List
+                ValueType::List
             }
             Expr::Map(map) => self.map(map, depth),
             Expr::Comprehension(comprehension) => self.comprehension(id, comprehension, depth),
@@ -98,9 +98,9 @@ impl Lowering<'_> {
         }
     }
 
-    fn ident(&mut self, id: u64, name: &str) -> Sort {
-        if let Some((_, sort)) = self.bound.iter().rev().find(|(bound, _)| bound == name) {
-            return *sort;
+    fn ident(&mut self, id: u64, name: &str) -> ValueType {
+        if let Some((_, value_type)) = self.bound.iter().rev().find(|(bound, _)| bound == name) {
+            return *value_type;
         }
         let problem = match name {
             "request" => Problem::new("`request` is not a value")
@@ -112,9 +112,9 @@ impl Lowering<'_> {
         self.refuse(id, name, problem)
     }
 
-    fn select(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+    fn select(&mut self, node: &mut IdedExpr, depth: usize) -> ValueType {
         let id = node.id;
-        let Expr::Select(select) = &node.expr else { return Sort::Any };
+        let Expr::Select(select) = &node.expr else { return ValueType::Any };
         let (field, test) = (select.field.clone(), select.test);
         if let Some(member) = self.member(id, select) {
             if test {
@@ -123,17 +123,19 @@ impl Lowering<'_> {
             }
             return match member {
                 Some(member) => self.put_member(node, member),
-                None => Sort::Any,
+                None => ValueType::Any,
             };
         }
         if let Some(group) = self.group(&select.operand) {
             return self.put_one(node, group, &field, test);
         }
-        let Expr::Select(select) = &mut node.expr else { return Sort::Any };
+        let Expr::Select(select) = &mut node.expr else { return ValueType::Any };
         match self.node(&mut select.operand, depth + 1) {
-            Sort::Map | Sort::Any if test => Sort::Truth,
-            Sort::Map | Sort::Any => Sort::Any,
-            sort => self.refuse(id, &field, Problem::new(format!("{sort} has no member `{field}`"))),
+            ValueType::Map | ValueType::Any if test => ValueType::Truth,
+            ValueType::Map | ValueType::Any => ValueType::Any,
+            value_type => {
+                self.refuse(id, &field, Problem::new(format!("{value_type} has no member `{field}`")))
+            }
         }
     }
 
@@ -142,26 +144,33 @@ impl Lowering<'_> {
         self.slots.push(slot);
     }
 
-    fn map(&mut self, map: &mut MapExpr, depth: usize) -> Sort {
+    fn map(&mut self, map: &mut MapExpr, depth: usize) -> ValueType {
         for entry in &mut map.entries {
             if let EntryExpr::MapEntry(entry) = &mut entry.expr {
                 let key = self.node(&mut entry.key, depth + 1);
-                if !matches!(key, Sort::Any | Sort::Text | Sort::Whole | Sort::Unsigned | Sort::Truth) {
+                if !matches!(
+                    key,
+                    ValueType::Any
+                        | ValueType::Text
+                        | ValueType::Whole
+                        | ValueType::Unsigned
+                        | ValueType::Truth
+                ) {
                     self.refuse(entry.key.id, "", Problem::new(format!("{key} cannot be a key")));
                 }
                 self.node(&mut entry.value, depth + 1);
             }
         }
-        Sort::Map
+        ValueType::Map
     }
 
-    fn comprehension(&mut self, id: u64, loops: &mut ComprehensionExpr, depth: usize) -> Sort {
+    fn comprehension(&mut self, id: u64, loops: &mut ComprehensionExpr, depth: usize) -> ValueType {
         if !self.bound.is_empty() {
             let problem = Problem::new("a loop inside a loop").help("`all`, `exists`, `exists_one`, `map` and `filter` cannot be nested: their costs would multiply");
             return self.refuse(id, "", problem);
         }
         let range = self.node(&mut loops.iter_range, depth + 1);
-        if !matches!(range, Sort::List | Sort::Map | Sort::Any) {
+        if !matches!(range, ValueType::List | ValueType::Map | ValueType::Any) {
             let problem = Problem::new(format!("{range} cannot be looped over"));
             self.refuse(
                 id,
@@ -170,24 +179,29 @@ impl Lowering<'_> {
             );
         }
         let start = self.node(&mut loops.accu_init, depth + 1);
-        self.bound = vec![(loops.accu_var.clone(), start), (loops.iter_var.clone(), Sort::Any)];
-        self.bound.extend(loops.iter_var2.clone().map(|name| (name, Sort::Any)));
+        self.bound = vec![(loops.accu_var.clone(), start), (loops.iter_var.clone(), ValueType::Any)];
+        self.bound.extend(loops.iter_var2.clone().map(|name| (name, ValueType::Any)));
         self.node(&mut loops.loop_cond, depth + 1);
         self.node(&mut loops.loop_step, depth + 1);
-        let sort = self.node(&mut loops.result, depth + 1);
+        let value_type = self.node(&mut loops.result, depth + 1);
         self.bound.clear();
-        sort
+        value_type
     }
 
     /// Whether the type of the whole fits its purpose.
-    fn judge(&mut self, root: &IdedExpr, sort: Sort, wanted: Wanted) {
-        let problem = match wanted {
-            Wanted::Condition if !sort.fits(Sort::Truth) => {
-                Problem::new(format!("a condition must be true or false, but this is {sort}"))
+    fn check_kind(&mut self, root: &IdedExpr, value_type: ValueType, kind: ExpressionKind) {
+        let problem = match kind {
+            ExpressionKind::Condition if !value_type.fits(ValueType::Truth) => {
+                Problem::new(format!("a condition must be true or false, but this is {value_type}"))
                     .help("compare it with something, as in `request.headers[\"x-team\"] == \"blue\"`")
             }
-            Wanted::Value if !(matches!(sort, Sort::Any | Sort::Text | Sort::Truth) || sort.is_number()) => {
-                Problem::new(format!("a value must be text, a number or true or false, but this is {sort}"))
+            ExpressionKind::Value
+                if !(matches!(value_type, ValueType::Any | ValueType::Text | ValueType::Truth)
+                    || value_type.is_number()) =>
+            {
+                Problem::new(format!(
+                    "a value must be text, a number or true or false, but this is {value_type}"
+                ))
             }
             _ => return,
         };
@@ -197,12 +211,12 @@ impl Lowering<'_> {
     }
 
     /// Records a problem at `word`, near the place of a node.
-    fn refuse(&mut self, id: u64, word: &str, problem: Problem) -> Sort {
+    fn refuse(&mut self, id: u64, word: &str, problem: Problem) -> ValueType {
         let width = word.chars().count();
         let near = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
         let at = self.find(word, near).unwrap_or(near);
         self.wrong.push(ParseError { at, width: width.max(1), problem });
-        Sort::Any
+        ValueType::Any
     }
 
     fn complain(&mut self, id: u64, width: usize, problem: Problem) {
@@ -223,15 +237,15 @@ impl Lowering<'_> {
     }
 }
 
-fn sort_of(literal: &LiteralValue) -> Sort {
+fn type_of(literal: &LiteralValue) -> ValueType {
     match literal {
-        LiteralValue::Boolean(_) => Sort::Truth,
-        LiteralValue::Bytes(_) => Sort::Bytes,
-        LiteralValue::Double(_) => Sort::Fraction,
-        LiteralValue::Int(_) => Sort::Whole,
-        LiteralValue::Null => Sort::Null,
-        LiteralValue::String(_) => Sort::Text,
-        LiteralValue::UInt(_) => Sort::Unsigned,
+        LiteralValue::Boolean(_) => ValueType::Truth,
+        LiteralValue::Bytes(_) => ValueType::Bytes,
+        LiteralValue::Double(_) => ValueType::Fraction,
+        LiteralValue::Int(_) => ValueType::Whole,
+        LiteralValue::Null => ValueType::Null,
+        LiteralValue::String(_) => ValueType::Text,
+        LiteralValue::UInt(_) => ValueType::Unsigned,
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// The static type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum ValueType {
     /// Known only at evaluation.
     Any,
     Truth,
@@ -24,7 +24,7 @@ pub(super) enum Sort {
     Network,
 }
 
-impl Sort {
+impl ValueType {
     /// Whether a value of this type is allowed where `wanted` is expected.
     pub(super) fn fits(self, wanted: Self) -> bool {
         self == wanted || self == Self::Any || wanted == Self::Any
@@ -35,7 +35,7 @@ impl Sort {
     }
 }
 
-impl fmt::Display for Sort {
+impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Any => "any value",
@@ -57,7 +57,7 @@ impl fmt::Display for Sort {
 /// A member of `request` or `response`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Member {
-    Fact(Fact, Sort),
+    Fact(Fact, ValueType),
     Group(Group),
 }
 
@@ -65,49 +65,51 @@ pub(super) const ROOTS: [&str; 2] = ["request", "response"];
 
 /// A name with a dot is a member of a member: `request.tls.version`.
 pub(super) const REQUEST: [(&str, Member); 24] = [
-    ("method", Member::Fact(Fact::Method, Sort::Text)),
-    ("scheme", Member::Fact(Fact::Scheme, Sort::Text)),
-    ("host", Member::Fact(Fact::Host, Sort::Text)),
-    ("path", Member::Fact(Fact::Path, Sort::Text)),
-    ("raw_path", Member::Fact(Fact::RawPath, Sort::Text)),
-    ("query", Member::Fact(Fact::Query, Sort::Text)),
+    ("method", Member::Fact(Fact::Method, ValueType::Text)),
+    ("scheme", Member::Fact(Fact::Scheme, ValueType::Text)),
+    ("host", Member::Fact(Fact::Host, ValueType::Text)),
+    ("path", Member::Fact(Fact::Path, ValueType::Text)),
+    ("raw_path", Member::Fact(Fact::RawPath, ValueType::Text)),
+    ("query", Member::Fact(Fact::Query, ValueType::Text)),
     ("headers", Member::Group(Group::Headers)),
     ("cookies", Member::Group(Group::Cookies)),
     ("params", Member::Group(Group::Params)),
-    ("client_ip", Member::Fact(Fact::ClientIp, Sort::Text)),
-    ("peer_ip", Member::Fact(Fact::PeerIp, Sort::Text)),
-    ("route", Member::Fact(Fact::Route, Sort::Text)),
-    ("listener", Member::Fact(Fact::Listener, Sort::Text)),
-    ("version", Member::Fact(Fact::Version, Sort::Text)),
-    ("id", Member::Fact(Fact::Id, Sort::Text)),
-    ("is_websocket", Member::Fact(Fact::IsWebsocket, Sort::Truth)),
-    ("tls.version", Member::Fact(Fact::Tls(TlsFact::Version), Sort::Text)),
-    ("tls.cipher", Member::Fact(Fact::Tls(TlsFact::Cipher), Sort::Text)),
-    ("tls.server_name", Member::Fact(Fact::Tls(TlsFact::ServerName), Sort::Text)),
-    ("tls.client.subject", Member::Fact(Fact::Tls(TlsFact::Subject), Sort::Text)),
-    ("tls.client.issuer", Member::Fact(Fact::Tls(TlsFact::Issuer), Sort::Text)),
-    ("tls.client.serial", Member::Fact(Fact::Tls(TlsFact::Serial), Sort::Text)),
-    ("tls.client.fingerprint", Member::Fact(Fact::Tls(TlsFact::Fingerprint), Sort::Text)),
-    ("tls.client.names", Member::Fact(Fact::Tls(TlsFact::Names), Sort::List)),
+    ("client_ip", Member::Fact(Fact::ClientIp, ValueType::Text)),
+    ("peer_ip", Member::Fact(Fact::PeerIp, ValueType::Text)),
+    ("route", Member::Fact(Fact::Route, ValueType::Text)),
+    ("listener", Member::Fact(Fact::Listener, ValueType::Text)),
+    ("version", Member::Fact(Fact::Version, ValueType::Text)),
+    ("id", Member::Fact(Fact::Id, ValueType::Text)),
+    ("is_websocket", Member::Fact(Fact::IsWebsocket, ValueType::Truth)),
+    ("tls.version", Member::Fact(Fact::Tls(TlsFact::Version), ValueType::Text)),
+    ("tls.cipher", Member::Fact(Fact::Tls(TlsFact::Cipher), ValueType::Text)),
+    ("tls.server_name", Member::Fact(Fact::Tls(TlsFact::ServerName), ValueType::Text)),
+    ("tls.client.subject", Member::Fact(Fact::Tls(TlsFact::Subject), ValueType::Text)),
+    ("tls.client.issuer", Member::Fact(Fact::Tls(TlsFact::Issuer), ValueType::Text)),
+    ("tls.client.serial", Member::Fact(Fact::Tls(TlsFact::Serial), ValueType::Text)),
+    ("tls.client.fingerprint", Member::Fact(Fact::Tls(TlsFact::Fingerprint), ValueType::Text)),
+    ("tls.client.names", Member::Fact(Fact::Tls(TlsFact::Names), ValueType::List)),
 ];
 
 /// Members without a value of their own, which only have members.
 pub(super) const BRANCHES: [&str; 2] = ["tls", "tls.client"];
 
-pub(super) const RESPONSE: [(&str, Member); 2] =
-    [("status", Member::Fact(Fact::Status, Sort::Whole)), ("headers", Member::Group(Group::AnswerHeaders))];
+pub(super) const RESPONSE: [(&str, Member); 2] = [
+    ("status", Member::Fact(Fact::Status, ValueType::Whole)),
+    ("headers", Member::Group(Group::ResponseHeaders)),
+];
 
 impl Member {
     /// The reason why it cannot be read in this phase, if it cannot.
-    pub(super) fn unknown_at(self, stage: ExpressionPhase) -> Option<&'static str> {
-        let of_answer = matches!(self, Self::Fact(Fact::Status, _) | Self::Group(Group::AnswerHeaders));
+    pub(super) fn unknown_in(self, phase: ExpressionPhase) -> Option<&'static str> {
+        let of_response = matches!(self, Self::Fact(Fact::Status, _) | Self::Group(Group::ResponseHeaders));
         let of_route = matches!(self, Self::Fact(Fact::Route | Fact::Id, _));
-        match stage {
+        match phase {
             ExpressionPhase::Route if of_route => Some("it is not known before routing"),
             ExpressionPhase::Key if !self.is_sent() => {
                 Some("a key can use only the client's request and its address")
             }
-            ExpressionPhase::Route | ExpressionPhase::Request if of_answer => {
+            ExpressionPhase::Route | ExpressionPhase::Request if of_response => {
                 Some("this is evaluated before there is a response")
             }
             _ => None,
@@ -132,20 +134,20 @@ impl Member {
 pub(super) struct Function {
     pub(super) name: &'static str,
     /// The type before the dot, for a method.
-    pub(super) on: Option<Sort>,
-    pub(super) takes: &'static [Sort],
-    pub(super) gives: Sort,
+    pub(super) on: Option<ValueType>,
+    pub(super) takes: &'static [ValueType],
+    pub(super) gives: ValueType,
 }
 
-const fn on(on: Sort, name: &'static str, takes: &'static [Sort], gives: Sort) -> Function {
+const fn on(on: ValueType, name: &'static str, takes: &'static [ValueType], gives: ValueType) -> Function {
     Function { name, on: Some(on), takes, gives }
 }
 
-const fn of(name: &'static str, takes: &'static [Sort], gives: Sort) -> Function {
+const fn of(name: &'static str, takes: &'static [ValueType], gives: ValueType) -> Function {
     Function { name, on: None, takes, gives }
 }
 
-use Sort::{Bytes, Fraction, List, Map, Network, Text, Truth, Unsigned, Whole};
+use ValueType::{Bytes, Fraction, List, Map, Network, Text, Truth, Unsigned, Whole};
 
 /// All functions. Some of CEL's library are excluded: a function whose result can be many times as large as its
 /// input is too expensive for every request.

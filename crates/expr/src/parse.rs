@@ -15,7 +15,7 @@ use std::thread;
 const STACK: usize = 64 << 20;
 
 /// A tree and the offset of each node, in characters.
-pub(super) struct Parsed {
+pub(super) struct ParsedExpr {
     pub(super) root: IdedExpr,
     pub(super) info: SourceInfo,
 }
@@ -44,7 +44,7 @@ impl ParseError {
 pub(super) fn with<T: Send + 'static>(
     text: &Placed<String>,
     part: Range<usize>,
-    work: impl FnOnce(Parsed) -> Result<T, Vec<ParseError>> + Send + 'static,
+    work: impl FnOnce(ParsedExpr) -> Result<T, Vec<ParseError>> + Send + 'static,
 ) -> Result<T, Problems> {
     let source = text.get(part.clone()).unwrap_or_default().to_owned();
     if source.len() > Expression::SOURCE_MAX {
@@ -74,9 +74,9 @@ pub(super) fn with<T: Send + 'static>(
     }
 }
 
-fn parse(source: &str) -> Result<Parsed, Vec<ParseError>> {
+fn parse(source: &str) -> Result<ParsedExpr, Vec<ParseError>> {
     match ENVIRONMENT.parser().parse_with_source_info(source) {
-        Ok((root, info)) => Ok(Parsed { root, info }),
+        Ok((root, info)) => Ok(ParsedExpr { root, info }),
         Err(errors) => Err(vec![first(source, errors)]),
     }
 }

@@ -57,7 +57,7 @@ pub(super) enum TlsFact {
 #[derive(Debug)]
 pub(super) enum Name {
     Header(HeaderName),
-    AnswerHeader(HeaderName),
+    ResponseHeader(HeaderName),
     Cookie(Box<str>),
     Param(Box<str>),
 }
@@ -90,7 +90,7 @@ impl Name {
     fn find<'a>(&self, facts: &'a Facts<'a>) -> Option<Cow<'a, str>> {
         match self {
             Self::Header(name) => field(facts.headers, name),
-            Self::AnswerHeader(name) => field(facts.answer?.1, name),
+            Self::ResponseHeader(name) => field(facts.response?.1, name),
             Self::Cookie(name) => cookie(facts.headers, name).map(String::from_utf8_lossy),
             Self::Param(name) => parameter(facts.request.query, name),
         }
@@ -116,7 +116,7 @@ impl Fact {
             Self::Tls(fact) => return fact.read(request.tls),
             Self::IsWebsocket => return truth(request.is_websocket),
             Self::Status => {
-                let status = facts.answer.map_or(0, |(status, _)| status.as_u16());
+                let status = facts.response.map_or(0, |(status, _)| status.as_u16());
                 return CowVal::owned(CelInt::from(i64::from(status)));
             }
         }))

@@ -67,7 +67,7 @@ impl Template {
     ///
     /// # Errors
     /// As [`Template::parse`].
-    pub fn parse_for(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problem> {
+    pub fn parse_for(text: &Placed<String>, phase: ExpressionPhase) -> Result<Self, Problem> {
         let Ok(whole) = HeaderValue::from_bytes(text.as_bytes()) else {
             return Err(Problem::new("a field value cannot contain a control character").at(&text.place));
         };
@@ -83,7 +83,7 @@ impl Template {
                 continue;
             }
             let start = text.len() - from.len() + 1;
-            let part = placeholder(text, start, stage).map_err(|problem| problem.at(&text.place))?;
+            let part = placeholder(text, start, phase).map_err(|problem| problem.at(&text.place))?;
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain).into()));
             }
@@ -108,11 +108,15 @@ impl Template {
     }
 
     /// The same for a request and its response.
-    pub fn fill_answer(&self, exchange: &mut Exchange<'_>, answer: &Response<'_>) -> Option<HeaderValue> {
-        self.fill_with(exchange, Some(answer))
+    pub fn fill_with_response(
+        &self,
+        exchange: &mut Exchange<'_>,
+        response: &Response<'_>,
+    ) -> Option<HeaderValue> {
+        self.fill_with(exchange, Some(response))
     }
 
-    fn fill_with(&self, exchange: &mut Exchange<'_>, answer: Option<&Response<'_>>) -> Option<HeaderValue> {
+    fn fill_with(&self, exchange: &mut Exchange<'_>, response: Option<&Response<'_>>) -> Option<HeaderValue> {
         let parts = match &self.0 {
             Parts::Fixed(value) => return Some(value.clone()),
             Parts::Mixed(parts) => parts,
@@ -126,7 +130,7 @@ impl Template {
                 Part::Text(plain) => text.extend_from_slice(plain.as_bytes()),
                 Part::Fill(placeholder) => placeholder.write(&mut text, exchange)?,
                 Part::Computed(expression) => {
-                    let value = expression.render(&expression.facts(exchange, answer)).ok()?;
+                    let value = expression.render(&expression.facts(exchange, response)).ok()?;
                     text.extend_from_slice(value.as_bytes());
                 }
             }
@@ -156,7 +160,7 @@ impl Placeholder {
 fn placeholder(
     text: &Placed<String>,
     start: usize,
-    stage: ExpressionPhase,
+    phase: ExpressionPhase,
 ) -> Result<(Part, usize), Problem> {
     let (brace, inside) = (&text[start - 1..start], &text[start..]);
     if brace == "}" {
@@ -166,7 +170,7 @@ fn placeholder(
         let end = closing(source).ok_or_else(|| Problem::new("the expression has no closing `}`"))?;
         let part = start + EXPRESSION.len()..start + EXPRESSION.len() + end;
         let next = part.end + 1;
-        let expression = Expression::value_in(text, part, stage).map_err(|problems| {
+        let expression = Expression::value_in(text, part, phase).map_err(|problems| {
             problems.0.into_iter().next().unwrap_or_else(|| Problem::new("the expression cannot be parsed"))
         })?;
         return Ok((Part::Computed(expression), next));
@@ -264,8 +268,9 @@ mod tests {
             Template::parse_for(&text("{cel: response.status + 1}"), ExpressionPhase::Response).unwrap();
         let mut fields = http::HeaderMap::new();
         let headers = moongate_sdk::Headers::response(&mut fields);
-        let answer = Response { status: http::StatusCode::OK, headers, endpoint: None };
-        let value = TestExchange::new("/").with_exchange(|exchange| template.fill_answer(exchange, &answer));
+        let response = Response { status: http::StatusCode::OK, headers, endpoint: None };
+        let value =
+            TestExchange::new("/").with_exchange(|exchange| template.fill_with_response(exchange, &response));
         assert_eq!(value.unwrap(), "201");
     }
 

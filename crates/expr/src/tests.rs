@@ -204,9 +204,12 @@ fn a_response_is_read_in_the_response_phase() {
     let mut fields = HeaderMap::new();
     fields.insert("retry-after", HeaderValue::from_static("5"));
     for (status, expected) in [(StatusCode::BAD_GATEWAY, true), (StatusCode::OK, false)] {
-        let answer = Response { status, headers: Headers::response(&mut fields), endpoint: None };
+        let response = Response { status, headers: Headers::response(&mut fields), endpoint: None };
         let mut visit = visit();
-        assert_eq!(visit.with_exchange(|exchange| expression.test_answer(exchange, &answer)), expected);
+        visit.with_exchange(|exchange| {
+            let facts = expression.facts(exchange, Some(&response));
+            assert_eq!(expression.holds(&facts).unwrap(), expected);
+        });
     }
     assert_eq!(
         refused("response.status == 200").label.as_deref(),
@@ -310,16 +313,16 @@ fn costs_are_bounded() {
 /// Every function in the table of names exists in the evaluator: none is missing at run time.
 #[test]
 fn every_function_exists() {
-    use super::names::{FUNCTIONS, Sort};
-    let sample = |sort: &Sort| match sort {
-        Sort::Text => "'1'",
-        Sort::Whole => "1",
-        Sort::Unsigned => "1u",
-        Sort::Fraction => "1.0",
-        Sort::List => "[1]",
-        Sort::Map => "{'a': 1}",
-        Sort::Bytes => "b'a'",
-        Sort::Network => "cidr('10.0.0.0/8')",
+    use super::names::{FUNCTIONS, ValueType};
+    let sample = |value_type: &ValueType| match value_type {
+        ValueType::Text => "'1'",
+        ValueType::Whole => "1",
+        ValueType::Unsigned => "1u",
+        ValueType::Fraction => "1.0",
+        ValueType::List => "[1]",
+        ValueType::Map => "{'a': 1}",
+        ValueType::Bytes => "b'a'",
+        ValueType::Network => "cidr('10.0.0.0/8')",
         _ => "true",
     };
     for function in FUNCTIONS {
@@ -417,9 +420,9 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in prop_oneof![pieces(), ".{0,60}"]) {
-        for stage in [ExpressionPhase::Route, ExpressionPhase::Key, ExpressionPhase::Request, ExpressionPhase::Response] {
-            for wanted in [lower::Wanted::Condition, lower::Wanted::Value] {
-                match Expression::compile(&placed(&text), 0..text.len(), stage, wanted) {
+        for phase in [ExpressionPhase::Route, ExpressionPhase::Key, ExpressionPhase::Request, ExpressionPhase::Response] {
+            for wanted in [lower::ExpressionKind::Condition, lower::ExpressionKind::Value] {
+                match Expression::compile(&placed(&text), 0..text.len(), phase, wanted) {
                     Ok(expression) => visit().with_exchange(|exchange| {
                         expression.test(exchange);
                         expression.text(exchange);

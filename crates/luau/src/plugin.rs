@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use moongate_config::Problem;
 use moongate_sdk::{
-    Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Response, Verdict,
+    Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Response, Verdict, WebSocketEnd,
     log_throttle,
 };
 use std::sync::Arc;
@@ -167,7 +167,7 @@ impl Plugin for Luau {
         }
     }
 
-    fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
+    fn closed(&self, exchange: &mut Exchange<'_>, ended: &WebSocketEnd<'_>) {
         let given = |lua: &mlua::Lua, turn| {
             let table = lua.create_table()?;
             table.set("code", ended.code)?;

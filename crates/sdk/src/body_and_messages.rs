@@ -54,7 +54,7 @@ pub enum MessageVerdict {
 
 /// The end of a WebSocket.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended<'a> {
+pub struct WebSocketEnd<'a> {
     /// The status code of its Close frame; 1006 without one.
     pub code: u16,
     /// The reason, as in the access log.

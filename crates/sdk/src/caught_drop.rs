@@ -61,16 +61,16 @@ pub fn call_caught<T>(call: impl FnOnce() -> T) -> Option<T> {
 
 /// A future whose polls and drop catch panics; a panic makes it ready with `None`. A client that disconnects drops
 /// a plugin's future half-way.
-pub struct Guarded<F>(CaughtDrop<F>);
+pub struct CaughtFuture<F>(CaughtDrop<F>);
 
-impl<F> Guarded<F> {
+impl<F> CaughtFuture<F> {
     /// Wraps this future.
     pub fn new(future: F) -> Self {
         Self(CaughtDrop::new(future))
     }
 }
 
-impl<F: Future + Unpin> Future for Guarded<F> {
+impl<F: Future + Unpin> Future for CaughtFuture<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

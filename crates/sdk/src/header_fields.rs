@@ -4,13 +4,13 @@ use crate::is_same_spelling;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::ops::Deref;
 
-/// Where the gateway keeps the fields of a request or an answer.
+/// Where the gateway keeps the fields of a request or a response.
 pub trait Fields: Send {
     /// All of them.
     fn map(&self) -> &HeaderMap;
     /// Replaces every field of this name.
     fn set(&mut self, name: &HeaderName, value: HeaderValue);
-    /// Adds one behind those of this name.
+    /// Adds a field after those of this name.
     fn append(&mut self, name: &HeaderName, value: HeaderValue);
     /// Removes every field of this name.
     fn remove(&mut self, name: &HeaderName);
@@ -69,7 +69,7 @@ impl<'a> Headers<'a> {
         self.fields.set(name, value);
     }
 
-    /// Replaces every field of this very spelling, and keeps the others: for an operator who writes both.
+    /// Replaces every field of exactly this spelling, and keeps the others: an operator may set both.
     pub fn set_exact(&mut self, name: &HeaderName, value: HeaderValue) {
         self.fields.set(name, value);
     }

@@ -23,9 +23,9 @@ pub mod testing;
 mod tls_info;
 mod token_bucket;
 
-pub use body_and_messages::{Direction, Ended, Fault, Message, MessageVerdict, Piece};
+pub use body_and_messages::{Direction, Fault, Message, MessageVerdict, Piece, WebSocketEnd};
 pub use body_length::BodyLength;
-pub use caught_drop::{CaughtDrop, Guarded, call_caught};
+pub use caught_drop::{CaughtDrop, CaughtFuture, call_caught};
 pub use client_address::{ClientAddress, ClientPrefix};
 pub use cookie::{cookie, cookie_in, cookies};
 pub use exchange::{BadTarget, Exchange, Request, Response};

@@ -27,14 +27,14 @@ struct Kind {
 }
 
 /// The state of repeated lines.
-pub struct Repeated {
+pub struct LogThrottle {
     shards: [Mutex<HashMap<u64, Kind, BuildHasherDefault<DefaultHasher>>>; SHARDS],
     kinds: AtomicUsize,
     counted: AtomicBool,
     hasher: RandomState,
 }
 
-static PROCESS: LazyLock<Repeated> = LazyLock::new(Repeated::new);
+static PROCESS: LazyLock<LogThrottle> = LazyLock::new(LogThrottle::new);
 
 /// Whether to write this line: it is the first with this message and object for a while. Otherwise it is counted.
 /// `object` is the subject of the line, in parts from a set that the configuration bounds: a route, an upstream, a
@@ -52,7 +52,7 @@ pub fn count() -> bool {
     })
 }
 
-impl Repeated {
+impl LogThrottle {
     fn new() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
@@ -116,18 +116,18 @@ fn named(object: &[&str]) -> Box<str> {
 mod tests {
     use super::*;
 
-    fn counts(repeated: &Repeated) -> Vec<(&'static str, String, u64)> {
+    fn counts(throttle: &LogThrottle) -> Vec<(&'static str, String, u64)> {
         let mut lines = Vec::new();
-        repeated.count(|_, message, object, count| lines.push((message, object.to_owned(), count)));
+        throttle.count(|_, message, object, count| lines.push((message, object.to_owned(), count)));
         lines.sort();
         lines
     }
 
     #[test]
     fn the_first_is_written_and_the_rest_counted_by_message_and_object() {
-        let repeated = Repeated::new();
-        assert!(counts(&repeated).is_empty());
-        let admit = |message, object| repeated.admit(Level::Warn, message, &[object, ""]);
+        let throttle = LogThrottle::new();
+        assert!(counts(&throttle).is_empty());
+        let admit = |message, object| throttle.admit(Level::Warn, message, &[object, ""]);
         assert!(admit("request failed", "a"));
         for _ in 0..1000 {
             assert!(!admit("request failed", "a"));
@@ -135,36 +135,36 @@ mod tests {
         assert!(admit("request failed", "b") && admit("plugin failed", "a"));
         assert!(!admit("plugin failed", "a"));
         let expected = [("plugin failed", "a".to_owned(), 1), ("request failed", "a".to_owned(), 1000)];
-        assert_eq!(counts(&repeated), expected);
+        assert_eq!(counts(&throttle), expected);
         assert!(!admit("request failed", "a"), "the burst continues");
         assert!(admit("request failed", "b"), "a quiet kind starts again");
     }
 
     #[test]
     fn a_burst_that_ends_is_counted_to_its_last_line() {
-        let repeated = Repeated::new();
-        counts(&repeated);
-        let admit = || repeated.admit(Level::Error, "x", &["y"]);
+        let throttle = LogThrottle::new();
+        counts(&throttle);
+        let admit = || throttle.admit(Level::Error, "x", &["y"]);
         assert!(admit() && !admit() && !admit());
-        assert_eq!(counts(&repeated), [("x", "y".to_owned(), 2)]);
-        assert!(counts(&repeated).is_empty());
-        assert_eq!(repeated.kinds.load(Relaxed), 0);
+        assert_eq!(counts(&throttle), [("x", "y".to_owned(), 2)]);
+        assert!(counts(&throttle).is_empty());
+        assert_eq!(throttle.kinds.load(Relaxed), 0);
         assert!(admit());
     }
 
     #[test]
     fn kinds_beyond_the_maximum_are_written_and_not_kept() {
-        let repeated = Repeated::new();
-        counts(&repeated);
+        let throttle = LogThrottle::new();
+        counts(&throttle);
         for number in 0..MOST * 2 {
-            assert!(repeated.admit(Level::Warn, "x", &[&number.to_string()]));
+            assert!(throttle.admit(Level::Warn, "x", &[&number.to_string()]));
         }
-        assert_eq!(repeated.kinds.load(Relaxed), MOST);
+        assert_eq!(throttle.kinds.load(Relaxed), MOST);
     }
 
     #[test]
     fn without_a_counting_task_every_line_is_written() {
-        let repeated = Repeated::new();
-        assert!(repeated.admit(Level::Warn, "x", &["y"]) && repeated.admit(Level::Warn, "x", &["y"]));
+        let throttle = LogThrottle::new();
+        assert!(throttle.admit(Level::Warn, "x", &["y"]) && throttle.admit(Level::Warn, "x", &["y"]));
     }
 }

@@ -4,7 +4,7 @@
 //! plugin without state therefore allocates nothing, and one that never waits has no future: only [`Flow::Wait`] is
 //! boxed.
 
-use crate::{Ended, Exchange, Fault, Message, MessageVerdict, Piece, Response, Services};
+use crate::{Exchange, Fault, Message, MessageVerdict, Piece, Response, Services, WebSocketEnd};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::fmt;
@@ -67,17 +67,17 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// Whether it responds to every request in [`Plugin::request_headers`], so that a route with it needs no upstream.
-    /// Asked once, when the configuration is compiled. A request that gets past it all the same, because it failed, is
-    /// answered with 503.
+    /// Queried once, when the configuration is compiled. A request that passes because the plugin failed gets
+    /// a 503.
     fn always_responds(&self) -> bool {
         false
     }
 
-    /// The request fields that this plugin fills and that no client may: who the client is, say. Asked once, when the configuration is
-    /// compiled. What a client sends in one of them, in any spelling, reaches no other plugin and no backend, also when
-    /// this plugin is left out of the request. It is withdrawn before the first plugin runs; `Authorization`, `Cookie`
-    /// and `Proxy-Authorization` right before this plugin would run. Plugins read it with [`Exchange::client_values`]
-    /// and [`Exchange::credentials`].
+    /// The request fields that only this plugin may fill, such as the client's identity. Queried once, when the
+    /// configuration is compiled. The client's values of these fields, in any spelling, reach no other plugin and no
+    /// backend, even if this plugin is skipped. They are withdrawn before the first plugin runs; `Authorization`,
+    /// `Cookie` and `Proxy-Authorization` are withdrawn right before this plugin would run. Plugins read the values
+    /// with [`Exchange::client_values`] and [`Exchange::credentials`].
     fn owned_headers(&self) -> Vec<HeaderName> {
         Vec::new()
     }
@@ -111,9 +111,9 @@ pub trait Plugin: Send + Sync + 'static {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        let _ = (exchange, answer);
+        let _ = (exchange, response);
         Flow::Continue
     }
 
@@ -135,7 +135,7 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// The WebSocket has ended.
-    fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
+    fn closed(&self, exchange: &mut Exchange<'_>, ended: &WebSocketEnd<'_>) {
         let _ = (exchange, ended);
     }
 

@@ -1,8 +1,8 @@
-//! What plugins changed of a request: its method and its target.
+//! Changes of a request by plugins: its method and its target.
 
 use http::Method;
 
-/// What plugins changed of what a request asks for.
+/// Changes of a request by plugins.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
     /// Path and query to the backend.

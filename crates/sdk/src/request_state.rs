@@ -10,21 +10,21 @@ use std::cell::Cell;
 #[derive(Default)]
 pub struct RequestState {
     id: Option<HeaderValue>,
-    turn: usize,
+    current_plugin: usize,
     /// The plugins among the first 64 whose conditions were evaluated: most chains are no longer.
     judged: u64,
     /// Whether the route matches paths with the parameters of their segments.
     keeps_path_parameters: bool,
     slots: Vec<Option<CaughtDrop<Box<dyn Any + Send + Sync>>>>,
     /// Rare state behind one pointer: most requests have no edits, notes or skipped plugins.
-    rare: Option<Box<Rare>>,
+    lazy: Option<Box<LazyState>>,
 }
 
 #[derive(Default)]
-struct Rare {
+struct LazyState {
     edits: Edits,
     notes: Vec<Note>,
-    skipped: Vec<Skipped>,
+    skipped: Vec<SkippedPhases>,
     client_fields: Vec<ClientField>,
 }
 
@@ -41,7 +41,7 @@ pub struct ClientField {
 
 /// The phases from which a plugin is excluded.
 #[derive(Clone, Copy, Default)]
-struct Skipped {
+struct SkippedPhases {
     all: bool,
     bodies: bool,
     judged: bool,
@@ -88,7 +88,7 @@ impl RequestState {
 
     /// Sets the current plugin by its position in the chain. Called by the chain.
     pub fn begin_plugin(&mut self, position: usize) {
-        self.turn = position;
+        self.current_plugin = position;
     }
 
     /// Excludes a plugin from the rest of this request: its condition is false, or it failed and is optional.
@@ -134,41 +134,41 @@ impl RequestState {
         }
     }
 
-    fn left_out(&self, position: usize, of: impl FnOnce(&Skipped) -> bool) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.skipped.get(position).is_some_and(of))
+    fn left_out(&self, position: usize, of: impl FnOnce(&SkippedPhases) -> bool) -> bool {
+        self.lazy.as_ref().is_some_and(|lazy| lazy.skipped.get(position).is_some_and(of))
     }
 
-    fn skipped(&mut self, position: usize) -> &mut Skipped {
-        let skipped = &mut self.rare().skipped;
+    fn skipped(&mut self, position: usize) -> &mut SkippedPhases {
+        let skipped = &mut self.lazy().skipped;
         if skipped.len() <= position {
-            skipped.resize(position + 1, Skipped::default());
+            skipped.resize(position + 1, SkippedPhases::default());
         }
         &mut skipped[position]
     }
 
     pub(crate) fn leave_bodies(&mut self) {
-        self.skipped(self.turn).bodies = true;
+        self.skipped(self.current_plugin).bodies = true;
     }
 
     pub(crate) fn has_left_bodies(&self) -> bool {
-        self.skips_bodies(self.turn)
+        self.skips_bodies(self.current_plugin)
     }
 
     /// Stores the client's values of fields that plugins own. Called by the chain.
     pub fn set_client_fields(&mut self, fields: Vec<ClientField>) {
-        if !fields.is_empty() || self.rare.is_some() {
-            self.rare().client_fields = fields;
+        if !fields.is_empty() || self.lazy.is_some() {
+            self.lazy().client_fields = fields;
         }
     }
 
     /// Marks a field as withdrawn. Returns the client's values that are still present, unless it was withdrawn
     /// before; removed or replaced values are forgotten. Called by the chain.
     pub fn withdraw(&mut self, name: &HeaderName, standing: &[HeaderValue]) -> Vec<HeaderValue> {
-        let Some(rare) = &mut self.rare else { return Vec::new() };
+        let Some(lazy) = &mut self.lazy else { return Vec::new() };
         let is_present = |field: &ClientField| field.name == *name && !field.is_withdrawn;
-        rare.client_fields.retain(|field| !is_present(field) || standing.contains(&field.value));
+        lazy.client_fields.retain(|field| !is_present(field) || standing.contains(&field.value));
         let mut values = Vec::new();
-        for field in rare.client_fields.iter_mut().filter(|field| is_present(field)) {
+        for field in lazy.client_fields.iter_mut().filter(|field| is_present(field)) {
             field.is_withdrawn = true;
             values.push(field.value.clone());
         }
@@ -177,34 +177,34 @@ impl RequestState {
 
     /// The client's values of fields that plugins own.
     pub fn client_fields(&self) -> &[ClientField] {
-        self.rare.as_ref().map_or(&[], |rare| &rare.client_fields)
+        self.lazy.as_ref().map_or(&[], |lazy| &lazy.client_fields)
     }
 
     /// The plugins' changes of method and target.
     pub fn edits(&self) -> Option<&Edits> {
-        self.rare.as_ref().map(|rare| &rare.edits)
+        self.lazy.as_ref().map(|lazy| &lazy.edits)
     }
 
     pub(crate) fn edit(&mut self) -> &mut Edits {
-        &mut self.rare().edits
+        &mut self.lazy().edits
     }
 
     /// The plugins' entries in the access log, in their order.
     pub fn notes(&self) -> &[Note] {
-        self.rare.as_ref().map_or(&[], |rare| &rare.notes)
+        self.lazy.as_ref().map_or(&[], |lazy| &lazy.notes)
     }
 
     pub(crate) fn note(&mut self, key: &'static str, value: String) {
-        let by = self.turn;
-        let notes = &mut self.rare().notes;
+        let by = self.current_plugin;
+        let notes = &mut self.lazy().notes;
         match notes.iter_mut().find(|note| note.by == by && note.key == key) {
             Some(note) => note.value = value,
             None => notes.push(Note { by, key, value }),
         }
     }
 
-    fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    fn lazy(&mut self) -> &mut LazyState {
+        self.lazy.get_or_insert_default()
     }
 
     /// Moves the state of the plugin at this position to another request state, where its phases continue
@@ -218,10 +218,10 @@ impl RequestState {
     }
 
     pub(crate) fn state<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
-        if self.slots.len() <= self.turn {
-            self.slots.resize_with(self.turn + 1, || None);
+        if self.slots.len() <= self.current_plugin {
+            self.slots.resize_with(self.current_plugin + 1, || None);
         }
-        let slot = &mut self.slots[self.turn];
+        let slot = &mut self.slots[self.current_plugin];
         if !slot.as_ref().is_some_and(|state| state.is::<T>()) {
             *slot = Some(CaughtDrop::new(Box::new(T::default())));
         }

@@ -110,7 +110,7 @@ impl TestExchange {
             ..
         } = self;
         let forwarded_host = forwarded_host(request, host);
-        let head = Head {
+        let head = RequestHead {
             method,
             host,
             forwarded_host: &forwarded_host,
@@ -178,7 +178,7 @@ impl TestExchange {
         } = self;
         let forwarded_host = forwarded_host(request, host);
         let mut seen = ReadOnlyHeaders(request);
-        let head = Head {
+        let head = RequestHead {
             method,
             host,
             forwarded_host: &forwarded_host,
@@ -189,9 +189,9 @@ impl TestExchange {
         };
         let mut exchange = exchange(head, &mut seen, running, services);
         let endpoint = endpoint.as_deref();
-        let mut answer = Response { status: *status, headers: Headers::response(response), endpoint };
-        let verdict = resolve_flow(plugin.response_headers(&mut exchange, &mut answer));
-        *status = answer.status;
+        let mut response_head = Response { status: *status, headers: Headers::response(response), endpoint };
+        let verdict = resolve_flow(plugin.response_headers(&mut exchange, &mut response_head));
+        *status = response_head.status;
         verdict
     }
 
@@ -202,7 +202,7 @@ impl TestExchange {
 }
 
 #[derive(Clone, Copy)]
-struct Head<'a> {
+struct RequestHead<'a> {
     method: &'a Method,
     host: &'a str,
     forwarded_host: &'a str,
@@ -218,7 +218,7 @@ fn forwarded_host(request: &HeaderMap, host: &str) -> String {
 }
 
 fn exchange<'a>(
-    head: Head<'a>,
+    head: RequestHead<'a>,
     fields: &'a mut dyn crate::Fields,
     running: &'a mut RequestState,
     services: &'a Arc<dyn Services>,
@@ -253,13 +253,13 @@ pub fn resolve_flow(flow: Flow<'_>) -> Verdict {
 
 /// Awaits a future on this thread, which parks meanwhile.
 pub fn wait<F: Future>(future: F) -> F::Output {
-    struct Parked(Thread);
-    impl Wake for Parked {
+    struct ThreadWaker(Thread);
+    impl Wake for ThreadWaker {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let waker = Waker::from(Arc::new(Parked(thread::current())));
+    let waker = Waker::from(Arc::new(ThreadWaker(thread::current())));
     let mut future = pin!(future);
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {

@@ -19,8 +19,8 @@ use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use moongate_config::Problem;
 use moongate_sdk::{
-    Background, Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Reply,
-    Response, Services, Verdict,
+    Background, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Reply, Response,
+    Services, Verdict, WebSocketEnd,
 };
 use std::sync::Arc;
 
@@ -205,7 +205,7 @@ impl Plugin for Wasm {
         messages::message(&self.invoker, exchange, message)
     }
 
-    fn closed(&self, exchange: &mut Exchange<'_>, _: &Ended<'_>) {
+    fn closed(&self, exchange: &mut Exchange<'_>, _: &WebSocketEnd<'_>) {
         messages::closed(exchange);
     }
 

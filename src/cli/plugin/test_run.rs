@@ -11,7 +11,7 @@ use crate::snapshot::Kinds;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use moongate_sdk::testing::TestExchange;
-use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Piece, Plugin, Verdict};
+use moongate_sdk::{Direction, Message, MessageVerdict, Piece, Plugin, Verdict, WebSocketEnd};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ impl PluginTest {
         if phases.closed {
             self.report.section(&format!("closed {code}"));
             let lifetime = Duration::ZERO;
-            let ended = Ended { code, reason: "client", lifetime, messages, bytes };
+            let ended = WebSocketEnd { code, reason: "client", lifetime, messages, bytes };
             self.visit.with_exchange(|exchange| plugin.closed(exchange, &ended));
             self.report_log_lines();
         }

@@ -8,7 +8,7 @@ mod http_exchange;
 mod tests;
 
 use super::Live;
-use crate::plugin::Guarded;
+use crate::plugin::CaughtFuture;
 use crate::runtime::blocking_pool::SYSTEM_FILES;
 use log::error;
 use moongate_sdk::{Call, CallError, CallFuture, CallResponse, CallTarget, Services, log_throttle, worker};
@@ -62,7 +62,7 @@ impl Services for Gateway {
             return;
         };
         runtime.spawn(async {
-            if Guarded::new(work).await.is_none() {
+            if CaughtFuture::new(work).await.is_none() {
                 const MESSAGE: &str = "plugin background task panicked";
                 if log_throttle::admit(log::Level::Error, MESSAGE, &[]) {
                     error!("{MESSAGE}");

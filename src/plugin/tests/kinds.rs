@@ -7,7 +7,9 @@ use crate::config;
 use crate::plugin::kinds::PLUGINS;
 use crate::plugin::{ChainVerdict, RecheckVerdict};
 use bytes::Bytes;
-use moongate_sdk::{Background, Direction, Ended, Fault, Message, MessageVerdict, Phases, Piece, Services};
+use moongate_sdk::{
+    Background, Direction, Fault, Message, MessageVerdict, Phases, Piece, Services, WebSocketEnd,
+};
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -190,7 +192,7 @@ impl Plugin for Wrapped {
         verdict
     }
 
-    fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
+    fn closed(&self, exchange: &mut Exchange<'_>, ended: &WebSocketEnd<'_>) {
         self.panics(At::Closed, Moment::Before);
         self.inner.closed(exchange, ended);
         self.panics(At::Closed, Moment::Behind);
@@ -256,7 +258,7 @@ impl Plugin for Witness {
         MessageVerdict::Forward
     }
 
-    fn closed(&self, exchange: &mut Exchange<'_>, _: &Ended<'_>) {
+    fn closed(&self, exchange: &mut Exchange<'_>, _: &WebSocketEnd<'_>) {
         witnessed(exchange);
     }
 
@@ -384,7 +386,7 @@ fn show(
             RecheckVerdict::Refused(_) => Outcome::Decided,
         }),
         At::Closed => {
-            let ended = Ended {
+            let ended = WebSocketEnd {
                 code: 1000,
                 reason: "close",
                 lifetime: Duration::ZERO,

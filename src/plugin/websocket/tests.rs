@@ -47,7 +47,7 @@ impl Plugin for Echo {
         }
     }
 
-    fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
+    fn closed(&self, exchange: &mut Exchange<'_>, ended: &WebSocketEnd<'_>) {
         assert!(self.0 != b'a' || ended.code != 1006, "as the test wants");
         let seen = *exchange.state::<u32>();
         exchange.note("saw", format!("{seen} {}", ended.code));
@@ -118,7 +118,7 @@ fn all_plugins_get_the_end_with_their_state() {
         let mut visit = TestExchange::new("/");
         say(&mut visit, Direction::ToClient, "x");
         let ended =
-            Ended { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
+            WebSocketEnd { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
         visit.with_exchange(|exchange| echoes().closed(exchange, &ended));
         let values: Vec<_> = visit.running.notes().iter().map(|note| note.value.as_str()).collect();
         assert_eq!(values, expected, "a panic is nobody else's");

@@ -10,7 +10,7 @@ use crate::snapshot::Route;
 use crate::tunnel::{Inspector, Outcome, Recheck, RecheckFuture, Side};
 use http::{HeaderMap, Method, Uri};
 use moongate_sdk::{
-    Direction, Ended, Exchange, Fields, Headers, Message, ReadOnlyHeaders, RequestState, Services,
+    Direction, Exchange, Fields, Headers, Message, ReadOnlyHeaders, RequestState, Services, WebSocketEnd,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -139,7 +139,7 @@ impl Inspector for Watch {
     }
 
     fn ended(&mut self, outcome: &Outcome) {
-        let ended = Ended {
+        let ended = WebSocketEnd {
             code: outcome.code,
             reason: outcome.reason.token(),
             lifetime: outcome.lifetime,

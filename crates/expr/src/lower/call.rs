@@ -2,7 +2,7 @@
 
 use super::{Lowering, literal, unknown};
 use crate::functions::{Network, Pattern};
-use crate::names::{FUNCTIONS, Function, Sort};
+use crate::names::{FUNCTIONS, Function, ValueType};
 use crate::slot::Slot;
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, operators};
@@ -12,40 +12,45 @@ use moongate_config::Problem;
 const LOOPS: [&str; 6] = ["all", "exists", "exists_one", "map", "filter", "has"];
 
 impl Lowering<'_> {
-    pub(super) fn call(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+    pub(super) fn call(&mut self, node: &mut IdedExpr, depth: usize) -> ValueType {
         let id = node.id;
-        let Expr::Call(call) = &mut node.expr else { return Sort::Any };
+        let Expr::Call(call) = &mut node.expr else { return ValueType::Any };
         let name = call.func_name.clone();
         if call.target.is_none() {
             match (name.as_str(), call.args.as_mut_slice()) {
                 (operators::INDEX, [_, _]) => return self.index(node, depth),
                 (operators::IN, [_, _]) => return self.contained(node, depth),
                 (operators::CONDITIONAL, [condition, then, otherwise]) => {
-                    self.expect(condition, depth, Sort::Truth, "the condition of `?`");
+                    self.expect(condition, depth, ValueType::Truth, "the condition of `?`");
                     let (then, otherwise) = (self.node(then, depth + 1), self.node(otherwise, depth + 1));
-                    return if then == otherwise { then } else { Sort::Any };
+                    return if then == otherwise { then } else { ValueType::Any };
                 }
                 (operators::LOGICAL_AND | operators::LOGICAL_OR, [left, right]) => {
                     let (operator, inner) = (name.trim_matches('_'), depth_of(&name, left, depth));
-                    self.expect(left, inner, Sort::Truth, &format!("the left operand of `{operator}`"));
+                    self.expect(left, inner, ValueType::Truth, &format!("the left operand of `{operator}`"));
                     let inner = depth_of(&name, right, depth);
-                    self.expect(right, inner, Sort::Truth, &format!("the right operand of `{operator}`"));
-                    return Sort::Truth;
+                    self.expect(
+                        right,
+                        inner,
+                        ValueType::Truth,
+                        &format!("the right operand of `{operator}`"),
+                    );
+                    return ValueType::Truth;
                 }
                 (operators::LOGICAL_NOT, [operand]) => {
-                    self.expect(operand, depth, Sort::Truth, "the operand of `!`");
-                    return Sort::Truth;
+                    self.expect(operand, depth, ValueType::Truth, "the operand of `!`");
+                    return ValueType::Truth;
                 }
                 (operators::NOT_STRICTLY_FALSE, [operand]) => {
                     self.node(operand, depth + 1);
-                    return Sort::Truth;
+                    return ValueType::Truth;
                 }
                 (operators::NEGATE, [operand]) => {
-                    let sort = self.node(operand, depth + 1);
-                    if !matches!(sort, Sort::Any | Sort::Whole | Sort::Fraction) {
-                        return self.refuse(id, "-", Problem::new(format!("{sort} cannot be negated")));
+                    let value_type = self.node(operand, depth + 1);
+                    if !matches!(value_type, ValueType::Any | ValueType::Whole | ValueType::Fraction) {
+                        return self.refuse(id, "-", Problem::new(format!("{value_type} cannot be negated")));
                     }
-                    return sort;
+                    return value_type;
                 }
                 (_, [left, right]) if name.starts_with('_') => {
                     let sorts = (self.node(left, depth + 1), self.node(right, depth + 1));
@@ -57,34 +62,35 @@ impl Lowering<'_> {
         self.function(node, depth)
     }
 
-    fn expect(&mut self, node: &mut IdedExpr, depth: usize, wanted: Sort, what: &str) {
-        let sort = self.node(node, depth + 1);
-        if !sort.fits(wanted) {
-            let problem = Problem::new(format!("{what} must be {wanted}, but this is {sort}"));
+    fn expect(&mut self, node: &mut IdedExpr, depth: usize, wanted: ValueType, what: &str) {
+        let value_type = self.node(node, depth + 1);
+        if !value_type.fits(wanted) {
+            let problem = Problem::new(format!("{what} must be {wanted}, but this is {value_type}"));
             self.refuse(node.id, "", problem);
         }
     }
 
     /// `a == b`, `a < b`, `a + b` and their like.
-    fn binary(&mut self, id: u64, operator: &str, (left, right): (Sort, Sort)) -> Sort {
-        let known = left != Sort::Any && right != Sort::Any;
+    fn binary(&mut self, id: u64, operator: &str, (left, right): (ValueType, ValueType)) -> ValueType {
+        let known = left != ValueType::Any && right != ValueType::Any;
         let alike = left == right;
         let numbers = left.is_number() && right.is_number();
         let (fits, gives) = match operator {
             "==" | "!=" => {
-                let compared = !matches!(left, Sort::Texts | Sort::Network);
-                let null = left == Sort::Null || right == Sort::Null;
-                (!known || (alike && compared) || numbers || null, Sort::Truth)
+                let compared = !matches!(left, ValueType::Texts | ValueType::Network);
+                let null = left == ValueType::Null || right == ValueType::Null;
+                (!known || (alike && compared) || numbers || null, ValueType::Truth)
             }
             "<" | "<=" | ">" | ">=" => {
-                let ordered = matches!(left, Sort::Text | Sort::Bytes | Sort::Truth);
-                (!known || (alike && ordered) || numbers, Sort::Truth)
+                let ordered = matches!(left, ValueType::Text | ValueType::Bytes | ValueType::Truth);
+                (!known || (alike && ordered) || numbers, ValueType::Truth)
             }
             "+" => {
-                let joined = left.is_number() || matches!(left, Sort::Text | Sort::Bytes | Sort::List);
-                (!known || (alike && joined), if known { left } else { Sort::Any })
+                let joined =
+                    left.is_number() || matches!(left, ValueType::Text | ValueType::Bytes | ValueType::List);
+                (!known || (alike && joined), if known { left } else { ValueType::Any })
             }
-            _ => (!known || (alike && left.is_number()), if known { left } else { Sort::Any }),
+            _ => (!known || (alike && left.is_number()), if known { left } else { ValueType::Any }),
         };
         if fits {
             return gives;
@@ -94,7 +100,7 @@ impl Lowering<'_> {
             id,
             operator,
             match (left, right) {
-                (Sort::Text, other) | (other, Sort::Text) if other.is_number() => {
+                (ValueType::Text, other) | (other, ValueType::Text) if other.is_number() => {
                     problem.help("`int(…)` makes a number of text, and `string(…)` text of a number")
                 }
                 _ => problem,
@@ -104,39 +110,40 @@ impl Lowering<'_> {
     }
 
     /// `group["x"]`, `list[0]`, `map["x"]`.
-    fn index(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+    fn index(&mut self, node: &mut IdedExpr, depth: usize) -> ValueType {
         let id = node.id;
-        let Expr::Call(CallExpr { args, .. }) = &mut node.expr else { return Sort::Any };
-        let [of, by] = args.as_mut_slice() else { return Sort::Any };
+        let Expr::Call(CallExpr { args, .. }) = &mut node.expr else { return ValueType::Any };
+        let [of, by] = args.as_mut_slice() else { return ValueType::Any };
         if let (Some(group), Some(name)) = (self.group(of), literal(by)) {
             let name = name.to_owned();
             return self.put_one(node, group, &name, false);
         }
         let (of, by) = (self.node(of, depth + 1), self.node(by, depth + 1));
         match (of, by) {
-            (Sort::Texts, Sort::Text | Sort::Any) => Sort::Text,
-            (Sort::List, Sort::Any) | (Sort::Map | Sort::Any, _) => Sort::Any,
-            (Sort::List, by) if by.is_number() => Sort::Any,
+            (ValueType::Texts, ValueType::Text | ValueType::Any) => ValueType::Text,
+            (ValueType::List, ValueType::Any) | (ValueType::Map | ValueType::Any, _) => ValueType::Any,
+            (ValueType::List, by) if by.is_number() => ValueType::Any,
             _ => self.refuse(id, "[", Problem::new(format!("{of} has no member by {by}"))),
         }
     }
 
     /// `"x" in group`, `x in list`.
-    fn contained(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+    fn contained(&mut self, node: &mut IdedExpr, depth: usize) -> ValueType {
         let id = node.id;
-        let Expr::Call(CallExpr { args, .. }) = &mut node.expr else { return Sort::Any };
-        let [one, all] = args.as_mut_slice() else { return Sort::Any };
+        let Expr::Call(CallExpr { args, .. }) = &mut node.expr else { return ValueType::Any };
+        let [one, all] = args.as_mut_slice() else { return ValueType::Any };
         if let (Some(name), Some(group)) = (literal(one), self.group(all)) {
             let name = name.to_owned();
             return self.put_one(node, group, &name, true);
         }
         let (one, all) = (self.node(one, depth + 1), self.node(all, depth + 1));
         match (one, all) {
-            (Sort::Text | Sort::Any, Sort::Texts) | (_, Sort::List | Sort::Map | Sort::Any) => Sort::Truth,
-            (_, Sort::Texts) => {
+            (ValueType::Text | ValueType::Any, ValueType::Texts)
+            | (_, ValueType::List | ValueType::Map | ValueType::Any) => ValueType::Truth,
+            (_, ValueType::Texts) => {
                 self.refuse(id, "in", Problem::new(format!("names must be text, but this is {one}")))
             }
-            (Sort::Text, Sort::Text) => {
+            (ValueType::Text, ValueType::Text) => {
                 let problem = Problem::new("`in` needs a list, but this is text");
                 self.refuse(id, "in", problem.help("write `text.contains(\"part\")`"))
             }
@@ -144,9 +151,9 @@ impl Lowering<'_> {
         }
     }
 
-    fn function(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+    fn function(&mut self, node: &mut IdedExpr, depth: usize) -> ValueType {
         let id = node.id;
-        let Expr::Call(call) = &mut node.expr else { return Sort::Any };
+        let Expr::Call(call) = &mut node.expr else { return ValueType::Any };
         let name = call.func_name.clone();
         let named = || FUNCTIONS.iter().filter(|function| function.name == name);
         if named().next().is_none() {
@@ -166,22 +173,22 @@ impl Lowering<'_> {
         if name == "cidr" {
             return self.network(node);
         }
-        let Expr::Call(call) = &mut node.expr else { return Sort::Any };
+        let Expr::Call(call) = &mut node.expr else { return ValueType::Any };
         let takes: Vec<_> = call.args.iter_mut().map(|arg| self.argument(arg, depth)).collect();
         let fits = |function: &&Function| {
             let target = match (function.on, on) {
                 (None, None) => true,
-                (Some(wanted), Some(sort)) => sort.fits(wanted),
+                (Some(wanted), Some(value_type)) => value_type.fits(wanted),
                 _ => false,
             };
             target
                 && function.takes.len() == takes.len()
-                && function.takes.iter().zip(&takes).all(|(wanted, sort)| sort.fits(*wanted))
+                && function.takes.iter().zip(&takes).all(|(wanted, value_type)| value_type.fits(*wanted))
         };
         let mut fitting = named().filter(fits).map(|function| function.gives);
         match (fitting.next(), named().map(usage).collect::<Vec<_>>()) {
             (Some(first), _) if fitting.all(|other| other == first) => first,
-            (Some(_), _) => Sort::Any,
+            (Some(_), _) => ValueType::Any,
             (None, mut usages) => {
                 usages.dedup();
                 let given: Vec<_> = on.iter().chain(&takes).map(ToString::to_string).collect();
@@ -195,12 +202,12 @@ impl Lowering<'_> {
     }
 
     /// An argument; the replacement of a pattern counts as text.
-    fn argument(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+    fn argument(&mut self, node: &mut IdedExpr, depth: usize) -> ValueType {
         match &node.expr {
             Expr::Ident(name)
                 if name.starts_with('@') && !self.bound.iter().any(|(bound, _)| bound == name) =>
             {
-                Sort::Text
+                ValueType::Text
             }
             _ => self.node(node, depth + 1),
         }
@@ -222,9 +229,9 @@ impl Lowering<'_> {
         }
     }
 
-    fn network(&mut self, node: &mut IdedExpr) -> Sort {
+    fn network(&mut self, node: &mut IdedExpr) -> ValueType {
         let id = node.id;
-        let Expr::Call(call) = &node.expr else { return Sort::Any };
+        let Expr::Call(call) = &node.expr else { return ValueType::Any };
         let text = match (&call.target, call.args.as_slice()) {
             (None, [arg]) => literal(arg),
             _ => None,
@@ -240,7 +247,7 @@ impl Lowering<'_> {
         match Network::parse(text) {
             Ok(network) => {
                 self.put(node, Slot::Network(network));
-                Sort::Network
+                ValueType::Network
             }
             Err(problem) => self.refuse(id, "cidr", problem),
         }

@@ -2,7 +2,7 @@
 
 use super::{Lowering, unknown};
 use crate::fields::Group;
-use crate::names::{BRANCHES, Member, REQUEST, RESPONSE, Sort};
+use crate::names::{BRANCHES, Member, REQUEST, RESPONSE, ValueType};
 use crate::slot::{Fact, Name, Slot};
 use cel::IdedExpr;
 use cel::common::ast::{Expr, SelectExpr};
@@ -18,7 +18,7 @@ impl Lowering<'_> {
             self.refuse_member(id, select);
             return Some(None);
         };
-        if let Some(reason) = member.unknown_at(self.stage) {
+        if let Some(reason) = member.unknown_in(self.phase) {
             let problem = Problem::new(format!("`{}` cannot be read here", select.field)).label(reason);
             self.refuse(id, &select.field, problem);
             return Some(None);
@@ -58,35 +58,35 @@ impl Lowering<'_> {
     pub(super) fn group(&self, node: &IdedExpr) -> Option<Group> {
         let Expr::Select(select) = &node.expr else { return None };
         match self.lookup(select)?? {
-            member @ Member::Group(group) if !select.test && member.unknown_at(self.stage).is_none() => {
+            member @ Member::Group(group) if !select.test && member.unknown_in(self.phase).is_none() => {
                 Some(group)
             }
             _ => None,
         }
     }
 
-    pub(super) fn put_member(&mut self, node: &mut IdedExpr, member: Member) -> Sort {
+    pub(super) fn put_member(&mut self, node: &mut IdedExpr, member: Member) -> ValueType {
         match member {
-            Member::Fact(fact, sort) => {
+            Member::Fact(fact, value_type) => {
                 self.asks_id |= fact == Fact::Id;
                 self.put(node, Slot::Fact(fact));
-                sort
+                value_type
             }
             Member::Group(group) => {
                 self.put(node, Slot::All(group));
-                Sort::Texts
+                ValueType::Texts
             }
         }
     }
 
     /// Replaces a node by a slot for one member of a group, or for its presence.
-    pub(super) fn put_one(&mut self, node: &mut IdedExpr, group: Group, name: &str, test: bool) -> Sort {
+    pub(super) fn put_one(&mut self, node: &mut IdedExpr, group: Group, name: &str, test: bool) -> ValueType {
         let header = HeaderName::from_bytes(name.as_bytes());
         let name = match (group, header) {
             (Group::Cookies, _) => Name::Cookie(name.into()),
             (Group::Params, _) => Name::Param(name.into()),
             (Group::Headers, Ok(header)) => Name::Header(header),
-            (Group::AnswerHeaders, Ok(header)) => Name::AnswerHeader(header),
+            (Group::ResponseHeaders, Ok(header)) => Name::ResponseHeader(header),
             (_, Err(_)) => {
                 let problem = Problem::new(format!("`{name}` is not a field name"));
                 let problem = problem.help("a name has letters, digits and `-`, as in `x-team`");
@@ -94,7 +94,7 @@ impl Lowering<'_> {
             }
         };
         self.put(node, if test { Slot::Has(name) } else { Slot::One(name) });
-        if test { Sort::Truth } else { Sort::Text }
+        if test { ValueType::Truth } else { ValueType::Text }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Piece};
+use moongate_sdk::{Direction, Message, MessageVerdict, Piece, WebSocketEnd};
 use std::time::Duration;
 
 #[test]
@@ -286,7 +286,7 @@ fn messages_are_read_rewritten_dropped_and_closed() {
     assert!(
         matches!(say("broken"), MessageVerdict::Failed(fault) if fault.to_string().contains("must be UTF-8"))
     );
-    let ended = Ended {
+    let ended = WebSocketEnd {
         code: 1000,
         reason: "client",
         lifetime: Duration::from_millis(1500),

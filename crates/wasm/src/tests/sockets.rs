@@ -3,7 +3,7 @@
 use super::plugin_with;
 use bytes::BytesMut;
 use moongate_sdk::testing::TestExchange;
-use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Phases, Plugin};
+use moongate_sdk::{Direction, Message, MessageVerdict, Phases, Plugin, WebSocketEnd};
 use serde_json::json;
 use std::time::Duration;
 
@@ -54,7 +54,8 @@ fn messages_are_seen_dropped_rewritten_and_end_the_socket() {
         let mut message = Message { direction: Direction::ToClient, binary, payload: "x".into() };
         assert_eq!(matches!(visit.message(&*plugin, &mut message), MessageVerdict::Forward), goes_on);
     }
-    let ended = Ended { code: 1000, reason: "", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
+    let ended =
+        WebSocketEnd { code: 1000, reason: "", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
     visit.with_exchange(|exchange| plugin.closed(exchange, &ended));
 }
 
