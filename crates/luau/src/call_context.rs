@@ -11,9 +11,9 @@ use moongate_sdk::{Call, Exchange, Message, Piece, Reply, Response};
 use scoped_tls_hkt::scoped_thread_local;
 
 /// One call into a script.
-pub(crate) struct Scene<'s, 'e, 'a> {
+pub(crate) struct CallContext<'s, 'e, 'a> {
     /// The number of the call; handles of other calls find nothing.
-    pub(crate) turn: u64,
+    pub(crate) number: u64,
     pub(crate) phase: Phase,
     pub(crate) exchange: &'s mut Exchange<'e>,
     pub(crate) subject: Subject<'s, 'a>,
@@ -25,11 +25,11 @@ pub(crate) struct Scene<'s, 'e, 'a> {
 /// The subject of the call besides the request.
 pub(crate) enum Subject<'s, 'a> {
     Request,
-    Answer(&'s mut Response<'a>),
+    Response(&'s mut Response<'a>),
     Piece(&'s mut Piece),
     Message(&'s mut Message),
     /// The response was sent; its status, if there was a response.
-    Gone(Option<StatusCode>),
+    Finished(Option<StatusCode>),
 }
 
 /// The script's decision.
@@ -40,51 +40,54 @@ pub(crate) struct Outcome {
     pub(crate) skip_body: bool,
     /// It wants this piece again, together with the next.
     pub(crate) held: Option<Bytes>,
-    pub(crate) fate: MessageVerdict,
+    pub(crate) verdict: ScriptMessageVerdict,
     /// The script's pending HTTP call, and the coroutine that waits for it.
     pub(crate) call: Option<Box<Call>>,
 }
 
 /// The verdict on a message.
 #[derive(Debug, Default)]
-pub(crate) enum MessageVerdict {
+pub(crate) enum ScriptMessageVerdict {
     #[default]
     Forward,
     Drop,
     Close(u16, String),
 }
 
-/// A scene without its lifetimes, for a place that can name only one lifetime.
-pub(crate) trait CallContext {
-    fn visit(&mut self, look: &mut dyn FnMut(&mut Scene<'_, '_, '_>));
+/// A context without its lifetimes, for a place that can name only one lifetime.
+pub(crate) trait ErasedCallContext {
+    fn visit(&mut self, look: &mut dyn FnMut(&mut CallContext<'_, '_, '_>));
 }
 
-impl CallContext for Scene<'_, '_, '_> {
-    fn visit(&mut self, look: &mut dyn FnMut(&mut Scene<'_, '_, '_>)) {
+impl ErasedCallContext for CallContext<'_, '_, '_> {
+    fn visit(&mut self, look: &mut dyn FnMut(&mut CallContext<'_, '_, '_>)) {
         look(self);
     }
 }
 
-scoped_thread_local!(static mut STAGE: for<'s> &'s mut (dyn CallContext + 's));
+scoped_thread_local!(static mut CALL_CONTEXT: for<'s> &'s mut (dyn ErasedCallContext + 's));
 
-/// Runs `call` with this scene in the thread-local.
-pub(crate) fn play<T>(scene: &mut Scene<'_, '_, '_>, call: impl FnOnce() -> T) -> T {
-    STAGE.set(scene, call)
+/// Runs `call` with this context in the thread-local.
+pub(crate) fn run_in<T>(context: &mut CallContext<'_, '_, '_>, call: impl FnOnce() -> T) -> T {
+    CALL_CONTEXT.set(context, call)
 }
 
-/// Passes the scene of the call `turn` to `look`.
+/// Passes the context of the call `number` to `look`.
 ///
 /// # Errors
 /// That call is over.
-pub(crate) fn look<T>(turn: u64, look: impl FnOnce(&mut Scene<'_, '_, '_>) -> Result<T>) -> Result<T> {
-    let seen = STAGE.is_set().then(|| {
+pub(crate) fn look<T>(
+    number: u64,
+    look: impl FnOnce(&mut CallContext<'_, '_, '_>) -> Result<T>,
+) -> Result<T> {
+    let seen = CALL_CONTEXT.is_set().then(|| {
         let (mut look, mut seen) = (Some(look), None);
-        STAGE.with(|stage| {
-            stage.visit(&mut |scene| {
-                if scene.turn == turn
+        CALL_CONTEXT.with(|erased| {
+            erased.visit(&mut |context| {
+                if context.number == number
                     && let Some(look) = look.take()
                 {
-                    seen = Some(look(scene));
+                    seen = Some(look(context));
                 }
             });
         });
@@ -95,12 +98,12 @@ pub(crate) fn look<T>(turn: u64, look: impl FnOnce(&mut Scene<'_, '_, '_>) -> Re
     })
 }
 
-/// Passes the scene of the running call to `look`; `None` while the script is loaded.
-pub(crate) fn current<T>(look: impl FnOnce(&mut Scene<'_, '_, '_>) -> Result<T>) -> Option<Result<T>> {
-    if !STAGE.is_set() {
+/// Passes the context of the running call to `look`; `None` while the script is loaded.
+pub(crate) fn current<T>(look: impl FnOnce(&mut CallContext<'_, '_, '_>) -> Result<T>) -> Option<Result<T>> {
+    if !CALL_CONTEXT.is_set() {
         return None;
     }
     let (mut look, mut seen) = (Some(look), None);
-    STAGE.with(|stage| stage.visit(&mut |scene| seen = look.take().map(|look| look(scene))));
+    CALL_CONTEXT.with(|erased| erased.visit(&mut |context| seen = look.take().map(|look| look(context))));
     seen
 }

@@ -8,7 +8,7 @@ mod message;
 mod request;
 mod response;
 
-use crate::call_context::{self, Scene};
+use crate::call_context::{self, CallContext};
 use crate::header_fields;
 use crate::script::Script;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use moongate_sdk::Reply;
 
 /// The kind of a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub(crate) enum HandleKind {
     Req = 1,
     Res = 2,
     Body = 3,
@@ -26,7 +26,7 @@ pub(crate) enum Sort {
     Msg = 5,
 }
 
-impl Sort {
+impl HandleKind {
     const ALL: [Self; 5] = [Self::Req, Self::Res, Self::Body, Self::Ws, Self::Msg];
 
     const fn name(self) -> &'static str {
@@ -43,25 +43,25 @@ impl Sort {
 /// A handle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handle {
-    sort: Sort,
-    turn: u64,
+    kind: HandleKind,
+    number: u64,
 }
 
 impl Handle {
-    pub(crate) const fn req(turn: u64) -> Self {
-        Self { sort: Sort::Req, turn }
+    pub(crate) const fn req(number: u64) -> Self {
+        Self { kind: HandleKind::Req, number }
     }
-    pub(crate) const fn res(turn: u64) -> Self {
-        Self { sort: Sort::Res, turn }
+    pub(crate) const fn res(number: u64) -> Self {
+        Self { kind: HandleKind::Res, number }
     }
-    pub(crate) const fn body(turn: u64) -> Self {
-        Self { sort: Sort::Body, turn }
+    pub(crate) const fn body(number: u64) -> Self {
+        Self { kind: HandleKind::Body, number }
     }
-    pub(crate) const fn ws(turn: u64) -> Self {
-        Self { sort: Sort::Ws, turn }
+    pub(crate) const fn ws(number: u64) -> Self {
+        Self { kind: HandleKind::Ws, number }
     }
-    pub(crate) const fn msg(turn: u64) -> Self {
-        Self { sort: Sort::Msg, turn }
+    pub(crate) const fn msg(number: u64) -> Self {
+        Self { kind: HandleKind::Msg, number }
     }
 }
 
@@ -72,8 +72,8 @@ const MASK: u64 = (1 << HALF) - 1;
 impl IntoLua for Handle {
     #[allow(clippy::cast_precision_loss, reason = "24 bits are exact")]
     fn into_lua(self, _: &Lua) -> Result<Value> {
-        let (low, high) = (self.turn & MASK, (self.turn >> HALF) & MASK);
-        Ok(Value::Vector(Vector::new(self.sort as u8 as f32, low as f32, high as f32)))
+        let (low, high) = (self.number & MASK, (self.number >> HALF) & MASK);
+        Ok(Value::Vector(Vector::new(self.kind as u8 as f32, low as f32, high as f32)))
     }
 }
 
@@ -81,9 +81,9 @@ impl FromLua for Handle {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "made above, of 24 bits each")]
     fn from_lua(value: Value, _: &Lua) -> Result<Self> {
         if let Value::Vector(vector) = value
-            && let Some(sort) = Sort::ALL.into_iter().find(|sort| f32::from(*sort as u8) == vector.x())
+            && let Some(kind) = HandleKind::ALL.into_iter().find(|kind| f32::from(*kind as u8) == vector.x())
         {
-            return Ok(Self { sort, turn: vector.y() as u64 | (vector.z() as u64) << HALF });
+            return Ok(Self { kind, number: vector.y() as u64 | (vector.z() as u64) << HALF });
         }
         Err(Error::runtime("a method is called with `:`, as in `req:path()`"))
     }
@@ -104,7 +104,7 @@ pub(crate) fn install(lua: &Lua, script: &Script) -> Result<()> {
     metatable.set("__index", methods.table)?;
     metatable.set("__type", "handle")?;
     metatable.set("__metatable", false)?;
-    metatable.set("__tostring", lua.create_function(|_, handle: Handle| Ok(handle.sort.name()))?)?;
+    metatable.set("__tostring", lua.create_function(|_, handle: Handle| Ok(handle.kind.name()))?)?;
     metatable.set_readonly(true);
     lua.set_type_metatable::<Vector>(Some(metatable));
     Ok(())
@@ -117,18 +117,18 @@ struct Methods<'l> {
 }
 
 impl Methods<'_> {
-    /// Adds a method for handles of these kinds; it gets the scene of the handle's call.
+    /// Adds a method for handles of these kinds; it gets the context of the handle's call.
     fn add<A: FromLuaMulti, R: IntoLuaMulti>(
         &self,
         name: &'static str,
-        sorts: &'static [Sort],
-        method: impl Fn(&Lua, &mut Scene<'_, '_, '_>, Sort, A) -> Result<R> + Send + 'static,
+        kinds: &'static [HandleKind],
+        method: impl Fn(&Lua, &mut CallContext<'_, '_, '_>, HandleKind, A) -> Result<R> + Send + 'static,
     ) -> Result<()> {
-        let function = self.lua.create_function(move |lua, (handle, given): (Handle, A)| {
-            if !sorts.contains(&handle.sort) {
-                return Err(Error::runtime(format!("`{}` has no method `{name}`", handle.sort.name())));
+        let function = self.lua.create_function(move |lua, (handle, arguments): (Handle, A)| {
+            if !kinds.contains(&handle.kind) {
+                return Err(Error::runtime(format!("`{}` has no method `{name}`", handle.kind.name())));
             }
-            call_context::look(handle.turn, |scene| method(lua, scene, handle.sort, given))
+            call_context::look(handle.number, |context| method(lua, context, handle.kind, arguments))
         })?;
         self.table.set(name, function)
     }
@@ -136,36 +136,36 @@ impl Methods<'_> {
 
 /// Methods shared by requests and responses.
 fn shared(methods: &Methods<'_>) -> Result<()> {
-    use Sort::{Req, Res, Ws};
-    const HEADS: &[Sort] = &[Req, Ws, Res];
-    const OPEN: &[Sort] = &[Req, Res];
-    methods.add("header", HEADS, |lua, scene, sort, name: BString| {
-        header_fields::get(lua, scene.fields(sort)?, &name)
+    use HandleKind::{Req, Res, Ws};
+    const HEADS: &[HandleKind] = &[Req, Ws, Res];
+    const OPEN: &[HandleKind] = &[Req, Res];
+    methods.add("header", HEADS, |lua, context, kind, name: BString| {
+        header_fields::get(lua, context.fields(kind)?, &name)
     })?;
-    methods.add("headers", HEADS, |lua, scene, sort, ()| header_fields::all(lua, scene.fields(sort)?))?;
-    methods.add("set_header", OPEN, |_, scene, sort, (name, value): (BString, BString)| {
-        scene.change(sort, |fields| header_fields::set(fields, &name, &value))
+    methods.add("headers", HEADS, |lua, context, kind, ()| header_fields::all(lua, context.fields(kind)?))?;
+    methods.add("set_header", OPEN, |_, context, kind, (name, value): (BString, BString)| {
+        context.change(kind, |fields| header_fields::set(fields, &name, &value))
     })?;
-    methods.add("add_header", OPEN, |_, scene, sort, (name, value): (BString, BString)| {
-        scene.change(sort, |fields| header_fields::add(fields, &name, &value))
+    methods.add("add_header", OPEN, |_, context, kind, (name, value): (BString, BString)| {
+        context.change(kind, |fields| header_fields::add(fields, &name, &value))
     })?;
-    methods.add("remove_header", OPEN, |_, scene, sort, name: BString| {
-        scene.change(sort, |fields| header_fields::remove(fields, &name))
+    methods.add("remove_header", OPEN, |_, context, kind, name: BString| {
+        context.change(kind, |fields| header_fields::remove(fields, &name))
     })?;
-    methods.add("respond", OPEN, |_, scene, _, given| respond(scene, given))
+    methods.add("respond", OPEN, |_, context, _, arguments| respond(context, arguments))
 }
 
 /// `respond(status, body, headers)`.
 fn respond(
-    scene: &mut Scene<'_, '_, '_>,
+    context: &mut CallContext<'_, '_, '_>,
     (status, body, headers): (u16, Option<BString>, Option<Table>),
 ) -> Result<()> {
-    if !scene.phase.may_answer() {
-        return Err(Error::runtime(format!("`respond` is not available in {}", scene.phase.name())));
+    if !context.phase.may_respond() {
+        return Err(Error::runtime(format!("`respond` is not available in {}", context.phase.name())));
     }
     let headers = headers.as_ref().map_or_else(|| Ok(HeaderMap::new()), header_fields::from_table)?;
     let body = body.map_or_else(Bytes::new, |body| Bytes::from(Vec::from(body)));
-    scene.outcome.reply = Some(Box::new(Reply { status: final_status(status)?, headers, body }));
+    context.outcome.reply = Some(Box::new(Reply { status: final_status(status)?, headers, body }));
     Ok(())
 }
 

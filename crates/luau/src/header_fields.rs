@@ -80,8 +80,8 @@ pub(crate) fn from_table(table: &Table) -> Result<HeaderMap> {
             Value::Integer(value) => append(&mut map, &name, value.to_string().as_bytes())?,
             Value::Number(value) => append(&mut map, &name, value.to_string().as_bytes())?,
             other => {
-                let sort = other.type_name();
-                return Err(Error::runtime(format!("`{name}` must be a string or a list, not a {sort}")));
+                let kind = other.type_name();
+                return Err(Error::runtime(format!("`{name}` must be a string or a list, not a {kind}")));
             }
         }
     }

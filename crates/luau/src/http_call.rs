@@ -28,14 +28,14 @@ pub(crate) fn function(lua: &Lua) -> Result<Function> {
 
 fn begin(options: &Table) -> Result<()> {
     let call = read(options)?;
-    let noted = call_context::current(|scene| {
-        if !scene.phase.may_wait() {
+    let noted = call_context::current(|context| {
+        if !context.phase.may_wait() {
             return Err(misplaced());
         }
-        if scene.outcome.call.is_some() {
+        if context.outcome.call.is_some() {
             return Err(in_a_coroutine());
         }
-        scene.outcome.call = Some(Box::new(call));
+        context.outcome.call = Some(Box::new(call));
         Ok(())
     });
     noted.unwrap_or_else(|| Err(misplaced()))
@@ -86,16 +86,16 @@ fn read(options: &Table) -> Result<Call> {
 /// The results of `call`.
 pub(crate) fn results(
     lua: &Lua,
-    called: &std::result::Result<CallResponse, CallError>,
+    result: &std::result::Result<CallResponse, CallError>,
 ) -> Result<(Value, Option<String>)> {
-    match called {
+    match result {
         Err(error) => Ok((Value::Nil, Some(error.to_string()))),
-        Ok(called) => {
-            let answer = lua.create_table()?;
-            answer.set("status", called.status.as_u16())?;
-            answer.set("headers", header_fields::all(lua, &called.headers)?)?;
-            answer.set("body", lua.create_string(&called.body)?)?;
-            Ok((Value::Table(answer), None))
+        Ok(received) => {
+            let response = lua.create_table()?;
+            response.set("status", received.status.as_u16())?;
+            response.set("headers", header_fields::all(lua, &received.headers)?)?;
+            response.set("body", lua.create_string(&received.body)?)?;
+            Ok((Value::Table(response), None))
         }
     }
 }

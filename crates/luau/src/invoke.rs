@@ -1,7 +1,7 @@
 //! One call into a script: selection of the VM, the call's context, and its outcome. The plugin selects the phase
 //! and reports to the gateway.
 
-use crate::call_context::{self, Outcome, Scene, Subject};
+use crate::call_context::{self, CallContext, Outcome, Subject};
 use crate::http_call;
 use crate::limits::Limits;
 use crate::phase::Phase;
@@ -16,68 +16,68 @@ use std::sync::Arc;
 /// The maximum number of HTTP calls of a script in one phase of a request.
 const MOST_CALLS: u32 = 32;
 
-/// How many states there are at most; workers beyond that share.
+/// The maximum number of VMs; further workers share them.
 const SLOTS: usize = 64;
 
-/// A script with its states.
+/// A script with its VMs.
 pub(crate) struct ScriptRunner {
     pub(crate) script: Arc<Script>,
     config: serde_json::Value,
     pub(crate) limits: Limits,
     /// Whether a request can find again what it left in `ctx`.
     remembers: bool,
-    /// A state for each worker, made when it is first needed.
+    /// A VM for each worker, created on first use.
     slots: Box<[Slot]>,
 }
 
-/// On a cache line of its own, for every request of a worker takes its lock.
+/// Aligned to a cache line: every request of a worker takes its lock.
 #[derive(Default)]
 #[repr(align(64))]
 struct Slot(Mutex<Option<Arc<Vm>>>);
 
-/// What is kept about a request from call to call.
+/// State of a request between calls.
 #[derive(Default)]
-pub(crate) struct Memory {
-    kept: Option<RequestState>,
+pub(crate) struct ScriptState {
+    table: Option<RequestTable>,
     /// The part of the response's body that the script holds back.
     pub(crate) held: Vec<u8>,
 }
 
 /// The request's table, and its VM.
-struct RequestState {
+struct RequestTable {
     machine: Arc<Vm>,
     ctx: Table,
 }
 
 /// The outcome of a call into the script.
-pub(crate) enum Played {
+pub(crate) enum RunProgress {
     Done(Outcome),
-    Waits(Box<Paused>),
+    Waits(Box<PausedScript>),
 }
 
 /// A script suspended in `call`.
-pub(crate) struct Paused {
+pub(crate) struct PausedScript {
     machine: Arc<Vm>,
     thread: Thread,
-    turn: u64,
+    number: u64,
     phase: Phase,
     outcome: Outcome,
     calls: u32,
 }
 
-/// The VM and the number of a call that resumes.
-struct Entrance {
+/// A call that starts or resumes.
+struct CallSetup {
     machine: Arc<Vm>,
     ctx: Option<Table>,
     /// The number of a call that resumes.
-    turn: Option<u64>,
+    number: Option<u64>,
     phase: Phase,
     outcome: Outcome,
     calls: u32,
 }
 
 impl ScriptRunner {
-    /// `machine` is a state that the script has been loaded into; this worker goes on with it.
+    /// `machine` has loaded the script; this worker uses it.
     pub(crate) fn new(
         script: Arc<Script>,
         config: serde_json::Value,
@@ -90,7 +90,7 @@ impl ScriptRunner {
         Self { script, config, limits, remembers, slots }
     }
 
-    /// This worker's state.
+    /// This worker's VM.
     fn machine(&self) -> Result<Arc<Vm>, Fault> {
         let mut slot = self.slots[worker() % SLOTS].0.lock();
         if let Some(machine) = slot.as_ref().filter(|machine| !machine.is_stale()) {
@@ -105,78 +105,83 @@ impl ScriptRunner {
         Fault::new(script_error::text(&self.script.name, error))
     }
 
-    /// Calls the script's function for `phase` with what `given` makes for this call.
+    /// Calls the script's function for `phase` with the arguments that `arguments` creates.
     pub(crate) fn run<G: IntoLuaMulti>(
         &self,
         phase: Phase,
         exchange: &mut Exchange<'_>,
         subject: Subject<'_, '_>,
-        given: impl FnOnce(&Lua, u64) -> mlua::Result<G>,
-    ) -> Result<Played, Fault> {
-        let kept = if self.remembers { exchange.state::<Memory>().kept.take() } else { None };
-        let (machine, ctx) = match kept {
-            Some(RequestState { machine, ctx }) if !machine.is_spent() => (machine, Some(ctx)),
+        arguments: impl FnOnce(&Lua, u64) -> mlua::Result<G>,
+    ) -> Result<RunProgress, Fault> {
+        let table = if self.remembers { exchange.state::<ScriptState>().table.take() } else { None };
+        let (machine, ctx) = match table {
+            Some(RequestTable { machine, ctx }) if !machine.is_spent() => (machine, Some(ctx)),
             _ => (self.machine()?, None),
         };
         let waits = self.script.waits && phase.may_wait();
-        let entrance = Entrance { machine, ctx, turn: None, phase, outcome: Outcome::default(), calls: 0 };
-        self.enter(entrance, exchange, subject, |machine, turn, number| {
-            machine.call(turn, phase, waits, given(&machine.lua, number)?)
+        let setup = CallSetup { machine, ctx, number: None, phase, outcome: Outcome::default(), calls: 0 };
+        self.enter(setup, exchange, subject, |machine, guard, number| {
+            machine.call(guard, phase, waits, arguments(&machine.lua, number)?)
         })
     }
 
-    /// Resumes a script that waited for `called`.
+    /// Resumes a script that waited for `call_result`.
     fn resume(
         &self,
-        paused: Paused,
-        called: &Result<CallResponse, CallError>,
+        paused: PausedScript,
+        call_result: &Result<CallResponse, CallError>,
         exchange: &mut Exchange<'_>,
         subject: Subject<'_, '_>,
-    ) -> Result<Played, Fault> {
-        let Paused { machine, thread, turn, phase, outcome, calls } = paused;
-        let kept = if self.remembers { exchange.state::<Memory>().kept.take() } else { None };
-        let ctx = kept.map(|kept| kept.ctx);
-        let entrance = Entrance { machine, ctx, turn: Some(turn), phase, outcome, calls };
-        self.enter(entrance, exchange, subject, |machine, turn, _| {
-            let results = http_call::results(&machine.lua, called)?;
-            machine.resume(turn, thread, results)
+    ) -> Result<RunProgress, Fault> {
+        let PausedScript { machine, thread, number, phase, outcome, calls } = paused;
+        let table = if self.remembers { exchange.state::<ScriptState>().table.take() } else { None };
+        let ctx = table.map(|table| table.ctx);
+        let setup = CallSetup { machine, ctx, number: Some(number), phase, outcome, calls };
+        self.enter(setup, exchange, subject, |machine, guard, _| {
+            let results = http_call::results(&machine.lua, call_result)?;
+            machine.resume(guard, thread, results)
         })
     }
 
     fn enter(
         &self,
-        entrance: Entrance,
+        setup: CallSetup,
         exchange: &mut Exchange<'_>,
         subject: Subject<'_, '_>,
         act: impl FnOnce(&Vm, &mut VmGuard, u64) -> mlua::Result<Step>,
-    ) -> Result<Played, Fault> {
-        let Entrance { machine, ctx, turn, phase, outcome, calls } = entrance;
-        let mut turns = machine.turn.lock();
-        let number = turn.unwrap_or_else(|| turns.next());
-        let mut scene = Scene { turn: number, phase, exchange, subject, ctx, outcome };
-        let step = call_context::play(&mut scene, || act(&machine, &mut turns, number));
-        let Scene { ctx, outcome, exchange, .. } = scene;
+    ) -> Result<RunProgress, Fault> {
+        let CallSetup { machine, ctx, number, phase, outcome, calls } = setup;
+        let mut guard = machine.guard.lock();
+        let number = number.unwrap_or_else(|| guard.next());
+        let mut context = CallContext { number, phase, exchange, subject, ctx, outcome };
+        let step = call_context::run_in(&mut context, || act(&machine, &mut guard, number));
+        let CallContext { ctx, outcome, exchange, .. } = context;
         let step = step.map_err(|error| machine.failed(&self.script, self.limits, &error));
-        drop(turns);
+        drop(guard);
         if self.remembers {
-            let kept = ctx.map(|ctx| RequestState { machine: Arc::clone(&machine), ctx });
-            exchange.state::<Memory>().kept = kept;
+            let table = ctx.map(|ctx| RequestTable { machine: Arc::clone(&machine), ctx });
+            exchange.state::<ScriptState>().table = table;
         }
         match step.map_err(Fault::new)? {
-            Step::Returned if outcome.call.is_none() => Ok(Played::Done(outcome)),
+            Step::Returned if outcome.call.is_none() => Ok(RunProgress::Done(outcome)),
             Step::Returned => Err(self.fault(&http_call::in_a_coroutine())),
-            Step::Yielded(thread) => {
-                Ok(Played::Waits(Box::new(Paused { machine, thread, turn: number, phase, outcome, calls })))
-            }
+            Step::Yielded(thread) => Ok(RunProgress::Waits(Box::new(PausedScript {
+                machine,
+                thread,
+                number,
+                phase,
+                outcome,
+                calls,
+            }))),
         }
     }
 
     /// Awaits the script's HTTP calls, one after another, until it ends.
     pub(crate) async fn wait(
         &self,
-        paused: Box<Paused>,
+        paused: Box<PausedScript>,
         exchange: &mut Exchange<'_>,
-        mut answer: Option<&mut Response<'_>>,
+        mut response: Option<&mut Response<'_>>,
     ) -> Result<Outcome, Fault> {
         let mut paused = paused;
         loop {
@@ -190,14 +195,14 @@ impl ScriptRunner {
                 return Err(Fault::new(format!("{name}: it yielded, but not in `call`")));
             };
             call.limit = self.limits.body;
-            let called = exchange.services.call(*call).await;
-            let subject = match answer.as_deref_mut() {
-                Some(answer) => Subject::Answer(answer),
+            let call_result = exchange.services.call(*call).await;
+            let subject = match response.as_deref_mut() {
+                Some(response) => Subject::Response(response),
                 None => Subject::Request,
             };
-            match self.resume(*paused, &called, exchange, subject)? {
-                Played::Done(outcome) => return Ok(outcome),
-                Played::Waits(again) => paused = again,
+            match self.resume(*paused, &call_result, exchange, subject)? {
+                RunProgress::Done(outcome) => return Ok(outcome),
+                RunProgress::Waits(again) => paused = again,
             }
         }
     }

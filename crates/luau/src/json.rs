@@ -34,8 +34,8 @@ pub(crate) fn library(lua: &Lua, clock: &std::sync::Arc<Clock>) -> Result<Table>
     let asked = clock.clone();
     let encode = move |lua: &Lua, value: Value| {
         let array = lua.named_registry_value::<Table>(ARRAY)?;
-        let written = Written { value: &value, array: &array, clock: &asked, depth: 0 };
-        serde_json::to_string(&written).map_err(|error| Error::runtime(error.to_string()))
+        let writer = JsonWriter { value: &value, array: &array, clock: &asked, depth: 0 };
+        serde_json::to_string(&writer).map_err(|error| Error::runtime(error.to_string()))
     };
     table.set("encode", lua.create_function(encode)?)?;
     Ok(table)
@@ -145,16 +145,16 @@ impl<'de> Visitor<'de> for Seed<'_> {
 }
 
 /// Writes one value.
-struct Written<'v> {
+struct JsonWriter<'v> {
     value: &'v Value,
     array: &'v Table,
     clock: &'v Clock,
     depth: usize,
 }
 
-impl Written<'_> {
-    fn inner<'v>(&'v self, value: &'v Value) -> Written<'v> {
-        Written { value, array: self.array, clock: self.clock, depth: self.depth + 1 }
+impl JsonWriter<'_> {
+    fn inner<'v>(&'v self, value: &'v Value) -> JsonWriter<'v> {
+        JsonWriter { value, array: self.array, clock: self.clock, depth: self.depth + 1 }
     }
 
     fn table<S: Serializer>(&self, serializer: S, table: &Table) -> std::result::Result<S::Ok, S::Error> {
@@ -183,7 +183,7 @@ impl Written<'_> {
     }
 }
 
-impl Serialize for Written<'_> {
+impl Serialize for JsonWriter<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         if self.clock.tick() {
             return Err(S::Error::custom("it timed out"));

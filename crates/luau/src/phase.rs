@@ -46,7 +46,7 @@ impl Phase {
     }
 
     /// Whether a response is still possible.
-    pub(crate) const fn may_answer(self) -> bool {
+    pub(crate) const fn may_respond(self) -> bool {
         matches!(self, Self::RequestHeaders | Self::RequestBody | Self::ResponseHeaders)
     }
 
@@ -58,9 +58,9 @@ impl Phase {
 
 /// The phases with a function in the script.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Defined(pub(crate) [bool; Phase::ALL.len()]);
+pub(crate) struct DefinedPhases(pub(crate) [bool; Phase::ALL.len()]);
 
-impl Defined {
+impl DefinedPhases {
     pub(crate) fn has(self, phase: Phase) -> bool {
         self.0[phase as usize]
     }

@@ -2,9 +2,9 @@
 
 use crate::call_context::{self, Outcome, Subject};
 use crate::handles::Handle;
-use crate::invoke::{Memory, Played, ScriptRunner};
+use crate::invoke::{RunProgress, ScriptRunner, ScriptState};
 use crate::limits::Limits;
-use crate::phase::{Defined, Phase};
+use crate::phase::{DefinedPhases, Phase};
 use crate::script::Script;
 use crate::vm::Vm;
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub(crate) struct Luau {
     /// The entry's name, for the log.
     name: Box<str>,
     runner: ScriptRunner,
-    defined: Defined,
+    defined: DefinedPhases,
     phases: Phases,
 }
 
@@ -38,7 +38,7 @@ impl Luau {
         let script = Arc::new(script);
         let machine = Vm::load(&script, &config, limits).map_err(Problem::new)?;
         let defined = machine.defined();
-        if defined == Defined::default() {
+        if defined == DefinedPhases::default() {
             return Err(nothing(&script, &machine));
         }
         let (phases, remembers) = (defined.phases(recheck), script.keeps && defined.remembers(recheck));
@@ -50,8 +50,8 @@ impl Luau {
         !self.defined.has(Phase::RequestHeaders)
     }
 
-    /// What the script wants done with a request.
-    fn judge(&self, exchange: &Exchange<'_>, outcome: Outcome) -> Verdict {
+    /// The verdict of the script on a request.
+    fn request_verdict(&self, exchange: &Exchange<'_>, outcome: Outcome) -> Verdict {
         if let Some(reply) = outcome.reply {
             return Verdict::Respond(reply);
         }
@@ -62,16 +62,16 @@ impl Luau {
     }
 
     /// The outcome of a phase that never waits.
-    fn done(&self, played: Result<Played, Fault>) -> Result<Outcome, Fault> {
-        match played? {
-            Played::Done(outcome) => Ok(outcome),
-            Played::Waits(_) => Err(self.runner.fault(&mlua::Error::runtime("it yielded"))),
+    fn done(&self, progress: Result<RunProgress, Fault>) -> Result<Outcome, Fault> {
+        match progress? {
+            RunProgress::Done(outcome) => Ok(outcome),
+            RunProgress::Waits(_) => Err(self.runner.fault(&mlua::Error::runtime("it yielded"))),
         }
     }
 
     /// Logs a fault that can no longer affect the request.
-    fn too_late(&self, played: Result<Played, Fault>) {
-        if let Err(fault) = self.done(played)
+    fn too_late(&self, progress: Result<RunProgress, Fault>) {
+        if let Err(fault) = self.done(progress)
             && log_throttle::admit(log::Level::Warn, "plugin failed", &[&self.name])
         {
             log::warn!(plugin = &*self.name, kind = "luau", fault:% = fault; "plugin failed");
@@ -86,16 +86,16 @@ impl Plugin for Luau {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         if !self.defined.has(Phase::RequestHeaders) {
-            return self.judge(exchange, Outcome::default()).into();
+            return self.request_verdict(exchange, Outcome::default()).into();
         }
-        let played = self
+        let progress = self
             .runner
-            .run(Phase::RequestHeaders, exchange, Subject::Request, |_, turn| Ok(Handle::req(turn)));
-        match played {
-            Ok(Played::Done(outcome)) => self.judge(exchange, outcome).into(),
-            Ok(Played::Waits(paused)) => Flow::wait(async move {
+            .run(Phase::RequestHeaders, exchange, Subject::Request, |_, number| Ok(Handle::req(number)));
+        match progress {
+            Ok(RunProgress::Done(outcome)) => self.request_verdict(exchange, outcome).into(),
+            Ok(RunProgress::Waits(paused)) => Flow::wait(async move {
                 match self.runner.wait(paused, exchange, None).await {
-                    Ok(outcome) => self.judge(exchange, outcome),
+                    Ok(outcome) => self.request_verdict(exchange, outcome),
                     Err(fault) => fault.into(),
                 }
             }),
@@ -104,9 +104,9 @@ impl Plugin for Luau {
     }
 
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
-        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
-        let played = self.runner.run(Phase::RequestBody, exchange, Subject::Piece(piece), given);
-        match self.done(played) {
+        let arguments = |_: &mlua::Lua, number| Ok((Handle::req(number), Handle::body(number)));
+        let progress = self.runner.run(Phase::RequestBody, exchange, Subject::Piece(piece), arguments);
+        match self.done(progress) {
             Ok(Outcome { reply: Some(reply), .. }) => Flow::Respond(reply),
             Ok(_) => Flow::Continue,
             Err(fault) => fault.into(),
@@ -116,17 +116,17 @@ impl Plugin for Luau {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let verdict = |outcome: Outcome| match outcome.reply {
             Some(reply) => Verdict::Respond(reply),
             None => Verdict::Continue,
         };
-        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::res(turn)));
-        match self.runner.run(Phase::ResponseHeaders, exchange, Subject::Answer(answer), given) {
-            Ok(Played::Done(outcome)) => verdict(outcome).into(),
-            Ok(Played::Waits(paused)) => Flow::wait(async move {
-                let waited = self.runner.wait(paused, exchange, Some(answer)).await;
+        let arguments = |_: &mlua::Lua, number| Ok((Handle::req(number), Handle::res(number)));
+        match self.runner.run(Phase::ResponseHeaders, exchange, Subject::Response(response), arguments) {
+            Ok(RunProgress::Done(outcome)) => verdict(outcome).into(),
+            Ok(RunProgress::Waits(paused)) => Flow::wait(async move {
+                let waited = self.runner.wait(paused, exchange, Some(response)).await;
                 waited.map_or_else(Verdict::from, verdict)
             }),
             Err(fault) => fault.into(),
@@ -134,32 +134,32 @@ impl Plugin for Luau {
     }
 
     fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
-        let mut held = std::mem::take(&mut exchange.state::<Memory>().held);
+        let mut held = std::mem::take(&mut exchange.state::<ScriptState>().held);
         if !held.is_empty() {
             held.extend_from_slice(&piece.bytes);
             piece.bytes = Bytes::from(held);
         }
-        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
-        let played = self.runner.run(Phase::ResponseBody, exchange, Subject::Piece(piece), given);
-        let outcome = self.done(played)?;
+        let arguments = |_: &mlua::Lua, number| Ok((Handle::req(number), Handle::body(number)));
+        let progress = self.runner.run(Phase::ResponseBody, exchange, Subject::Piece(piece), arguments);
+        let outcome = self.done(progress)?;
         if let Some(held) = outcome.held {
             if held.len() > self.runner.limits.body {
                 let (name, limit) = (&self.runner.script.name, self.runner.limits.body);
                 return Err(Fault::new(format!("{name}: it held back more than {limit} bytes of a body")));
             }
-            exchange.state::<Memory>().held = held.into();
+            exchange.state::<ScriptState>().held = held.into();
         }
         Ok(())
     }
 
     fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
-        let given = |_: &mlua::Lua, turn| Ok((Handle::ws(turn), Handle::msg(turn)));
-        let played = self.runner.run(Phase::Message, exchange, Subject::Message(message), given);
-        match self.done(played) {
-            Ok(outcome) => match outcome.fate {
-                call_context::MessageVerdict::Forward => MessageVerdict::Forward,
-                call_context::MessageVerdict::Drop => MessageVerdict::Drop,
-                call_context::MessageVerdict::Close(code, reason) => {
+        let arguments = |_: &mlua::Lua, number| Ok((Handle::ws(number), Handle::msg(number)));
+        let progress = self.runner.run(Phase::Message, exchange, Subject::Message(message), arguments);
+        match self.done(progress) {
+            Ok(outcome) => match outcome.verdict {
+                call_context::ScriptMessageVerdict::Forward => MessageVerdict::Forward,
+                call_context::ScriptMessageVerdict::Drop => MessageVerdict::Drop,
+                call_context::ScriptMessageVerdict::Close(code, reason) => {
                     MessageVerdict::Close { code, reason: reason.into() }
                 }
             },
@@ -168,7 +168,7 @@ impl Plugin for Luau {
     }
 
     fn closed(&self, exchange: &mut Exchange<'_>, ended: &WebSocketEnd<'_>) {
-        let given = |lua: &mlua::Lua, turn| {
+        let arguments = |lua: &mlua::Lua, number| {
             let table = lua.create_table()?;
             table.set("code", ended.code)?;
             table.set("reason", ended.reason)?;
@@ -176,16 +176,16 @@ impl Plugin for Luau {
             let names = ["to_backend", "to_client"];
             table.set("messages", lua.create_table_from(names.into_iter().zip(ended.messages))?)?;
             table.set("bytes", lua.create_table_from(names.into_iter().zip(ended.bytes))?)?;
-            Ok((Handle::ws(turn), table))
+            Ok((Handle::ws(number), table))
         };
-        let played = self.runner.run(Phase::Closed, exchange, Subject::Request, given);
-        self.too_late(played);
+        let progress = self.runner.run(Phase::Closed, exchange, Subject::Request, arguments);
+        self.too_late(progress);
     }
 
     fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
-        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::res(turn)));
-        let played = self.runner.run(Phase::Log, exchange, Subject::Gone(status), given);
-        self.too_late(played);
+        let arguments = |_: &mlua::Lua, number| Ok((Handle::req(number), Handle::res(number)));
+        let progress = self.runner.run(Phase::Log, exchange, Subject::Finished(status), arguments);
+        self.too_late(progress);
     }
 }
 

@@ -18,12 +18,12 @@ const LEAST_MEMORY: u64 = 512 << 10;
 
 /// The kind `luau`.
 pub const KIND: Kind<dyn Plugin> =
-    Kind { name: "luau", about: "Runs a script", schema: <Written as JsonSchema>::json_schema, build };
+    Kind { name: "luau", about: "Runs a script", schema: <LuauSettings as JsonSchema>::json_schema, build };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct LuauSettings {
     /// Runs the script in this file, of at most 1 MiB. Default none.
     script: Option<Placed<String>>,
     /// Runs this script. Default none.
@@ -34,7 +34,7 @@ struct Written {
     config: Option<Placed<serde_json::Value>>,
     /// Bounds one worker's copy of the script.
     #[serde(default)]
-    limits: WrittenLimits,
+    limits: LuauLimits,
     /// Calls `request_headers` again during a WebSocket, and closes it (1008) if the script responds. At least 1s;
     /// `0s`: off. Default off.
     #[serde(default, deserialize_with = "off_if_zero")]
@@ -44,7 +44,7 @@ struct Written {
 /// Limits of one worker's copy of the script.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenLimits {
+struct LuauLimits {
     /// Fails a call after this much processor time, from 1ms to 10s. Default 20ms.
     cpu: Option<Placed<Period>>,
     /// Fails a call that needs more memory, 512KiB to 1GiB. Default 16MiB.
@@ -55,7 +55,7 @@ struct WrittenLimits {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: LuauSettings = settings.read()?;
     let mut problems = Problems::default();
     let limits = problems.keep(limits(&written.limits));
     let recheck = problems.keep(recheck(written.recheck.as_ref()));
@@ -78,7 +78,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     Ok(Box::new(plugin))
 }
 
-fn script(settings: &Settings, written: &Written) -> Result<Script, Problem> {
+fn script(settings: &Settings, written: &LuauSettings) -> Result<Script, Problem> {
     match (&written.script, &written.source) {
         (Some(path), None) => {
             let file = settings.file(path, LONGEST)?;
@@ -106,7 +106,7 @@ fn config(written: Option<&Placed<serde_json::Value>>) -> Result<serde_json::Val
     }
 }
 
-fn limits(written: &WrittenLimits) -> Result<Limits, Problems> {
+fn limits(written: &LuauLimits) -> Result<Limits, Problems> {
     let mut problems = Problems::default();
     let time = written.cpu.as_ref().map_or(Duration::from_millis(20), |cpu| cpu.value.0);
     if let Some(cpu) = written.cpu.as_ref().filter(|_| !(1..=10_000).contains(&time.as_millis())) {

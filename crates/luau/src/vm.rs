@@ -4,7 +4,7 @@ use crate::cpu_limit::Clock;
 use crate::handles;
 use crate::json;
 use crate::limits::Limits;
-use crate::phase::{Defined, Phase};
+use crate::phase::{DefinedPhases, Phase};
 use crate::script::Script;
 use crate::script_error;
 use crate::standard_library;
@@ -18,11 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// Luau globals that a script does not need, or could do harm with.
 const WITHOUT: [&str; 6] = ["collectgarbage", "loadstring", "require", "getfenv", "setfenv", "newproxy"];
 
-/// One VM. Threads use it one at a time, by the lock `turn`.
+/// One VM. Threads use it one at a time, by the lock `guard`.
 pub(crate) struct Vm {
     pub(crate) lua: Lua,
     pub(crate) clock: Arc<Clock>,
-    pub(crate) turn: Mutex<VmGuard>,
+    pub(crate) guard: Mutex<VmGuard>,
     functions: [Option<Function>; Phase::ALL.len()],
     /// It ran out of time or memory: the next request gets another VM.
     stale: AtomicBool,
@@ -65,12 +65,12 @@ impl Vm {
         clock.start();
         let (lua, functions) = build().map_err(|error| failed(script, &clock, limits, &error))?;
         let (stale, spent) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { lua, clock, turn: Mutex::default(), functions, stale, spent })
+        Ok(Self { lua, clock, guard: Mutex::default(), functions, stale, spent })
     }
 
     /// The phases for which the script has functions.
-    pub(crate) fn defined(&self) -> Defined {
-        Defined(Phase::ALL.map(|phase| self.functions[phase as usize].is_some()))
+    pub(crate) fn defined(&self) -> DefinedPhases {
+        DefinedPhases(Phase::ALL.map(|phase| self.functions[phase as usize].is_some()))
     }
 
     /// The names of all functions that the script defines.
@@ -99,43 +99,47 @@ impl Vm {
     /// Calls the function of `phase`, in a coroutine if it `waits`.
     pub(crate) fn call(
         &self,
-        turn: &mut VmGuard,
+        guard: &mut VmGuard,
         phase: Phase,
         waits: bool,
-        given: impl IntoLuaMulti,
+        arguments: impl IntoLuaMulti,
     ) -> mlua::Result<Step> {
         let Some(function) = &self.functions[phase as usize] else { return Ok(Step::Returned) };
         self.clock.start();
         if !waits {
-            return function.call::<()>(given).map(|()| Step::Returned);
+            return function.call::<()>(arguments).map(|()| Step::Returned);
         }
-        let thread = match turn.idle.take() {
+        let thread = match guard.idle.take() {
             Some(idle) => {
                 idle.reset(function.clone())?;
                 idle
             }
             None => self.lua.create_thread(function.clone())?,
         };
-        Self::resume_thread(turn, thread, given)
+        Self::resume_thread(guard, thread, arguments)
     }
 
     /// Resumes a coroutine.
     pub(crate) fn resume(
         &self,
-        turn: &mut VmGuard,
+        guard: &mut VmGuard,
         thread: Thread,
-        given: impl IntoLuaMulti,
+        arguments: impl IntoLuaMulti,
     ) -> mlua::Result<Step> {
         self.clock.start();
-        Self::resume_thread(turn, thread, given)
+        Self::resume_thread(guard, thread, arguments)
     }
 
-    fn resume_thread(turn: &mut VmGuard, thread: Thread, given: impl IntoLuaMulti) -> mlua::Result<Step> {
-        thread.resume::<MultiValue>(given)?;
+    fn resume_thread(
+        guard: &mut VmGuard,
+        thread: Thread,
+        arguments: impl IntoLuaMulti,
+    ) -> mlua::Result<Step> {
+        thread.resume::<MultiValue>(arguments)?;
         if thread.status() == ThreadStatus::Resumable {
             return Ok(Step::Yielded(thread));
         }
-        turn.idle = Some(thread);
+        guard.idle = Some(thread);
         Ok(Step::Returned)
     }
 }
@@ -192,8 +196,8 @@ fn functions(lua: &Lua) -> mlua::Result<[Option<Function>; Phase::ALL.len()]> {
             Value::Nil => None,
             other => {
                 let name = phase.name();
-                let sort = if other.is_integer() { "number" } else { other.type_name() };
-                return Err(Error::runtime(format!("`{name}` is a {sort}, not a function")));
+                let kind = if other.is_integer() { "number" } else { other.type_name() };
+                return Err(Error::runtime(format!("`{name}` is a {kind}, not a function")));
             }
         };
     }

@@ -1,7 +1,7 @@
 //! Methods of the request `req`, and of `ws` for its handshake.
 
-use super::{Methods, Sort};
-use crate::call_context::Scene;
+use super::{HandleKind, Methods};
+use crate::call_context::CallContext;
 use crate::phase::Phase;
 use http::{HeaderMap, Method};
 use mlua::{BString, Error, Lua, Result, Table};
@@ -9,8 +9,8 @@ use moongate_sdk::{Headers, Tls};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-const READERS: &[Sort] = &[Sort::Req, Sort::Ws];
-const WRITERS: &[Sort] = &[Sort::Req];
+const READERS: &[HandleKind] = &[HandleKind::Req, HandleKind::Ws];
+const WRITERS: &[HandleKind] = &[HandleKind::Req];
 
 /// The longest note, in bytes.
 const LONGEST_NOTE: usize = 1024;
@@ -21,25 +21,26 @@ const MOST_KEYS: usize = 256;
 
 pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
     words(methods)?;
-    methods.add("id", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request_id()))?;
-    methods.add("note", READERS, |_, scene, _, (key, value): (String, String)| note(scene, &key, value))?;
-    methods.add("set_method", WRITERS, |_, scene, _, method: BString| {
+    methods.add("id", READERS, |lua, context, _, ()| lua.create_string(context.exchange.request_id()))?;
+    methods
+        .add("note", READERS, |_, context, _, (key, value): (String, String)| note(context, &key, value))?;
+    methods.add("set_method", WRITERS, |_, context, _, method: BString| {
         let method = Method::from_bytes(&method).map_err(|_| Error::runtime("this is not a method"))?;
-        scene.open()?.exchange.set_method(method);
+        context.open()?.exchange.set_method(method);
         Ok(())
     })?;
-    methods.add("set_path", WRITERS, |_, scene, _, path: String| {
+    methods.add("set_path", WRITERS, |_, context, _, path: String| {
         if path.contains('?') {
             return Err(Error::runtime("a path has no `?`; `set_target` takes path and query"));
         }
-        let query = scene.exchange.query().map(|query| format!("?{query}")).unwrap_or_default();
-        set_target(scene, &format!("{path}{query}"))
+        let query = context.exchange.query().map(|query| format!("?{query}")).unwrap_or_default();
+        set_target(context, &format!("{path}{query}"))
     })?;
-    methods.add("set_target", WRITERS, |_, scene, _, target: String| set_target(scene, &target))?;
-    methods.add("skip_body", &[Sort::Req, Sort::Res], |_, scene, sort, ()| {
-        match sort {
-            Sort::Res if scene.phase == Phase::ResponseHeaders => scene.exchange.leave_bodies(),
-            Sort::Req if scene.phase == Phase::RequestHeaders => scene.outcome.skip_body = true,
+    methods.add("set_target", WRITERS, |_, context, _, target: String| set_target(context, &target))?;
+    methods.add("skip_body", &[HandleKind::Req, HandleKind::Res], |_, context, kind, ()| {
+        match kind {
+            HandleKind::Res if context.phase == Phase::ResponseHeaders => context.exchange.leave_bodies(),
+            HandleKind::Req if context.phase == Phase::RequestHeaders => context.outcome.skip_body = true,
             _ => return Err(Error::runtime("a body can be passed only in the phase of its head")),
         }
         Ok(())
@@ -48,30 +49,35 @@ pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
 
 /// `ctx`, for scripts that use it.
 pub(super) fn ctx_method(methods: &Methods<'_>) -> Result<()> {
-    methods.add("ctx", READERS, |lua, scene, _, ()| ctx(lua, scene))
+    methods.add("ctx", READERS, |lua, context, _, ()| ctx(lua, context))
 }
 
 /// The parts of the request as single values.
 fn words(methods: &Methods<'_>) -> Result<()> {
-    methods
-        .add("method", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.method().as_str()))?;
-    methods.add("path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.matched_path()))?;
-    methods
-        .add("raw_path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.raw_path))?;
-    methods.add("forwarded_path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.path()))?;
-    methods.add("query", READERS, |lua, scene, _, ()| {
-        scene.exchange.query().map(|query| lua.create_string(query)).transpose()
+    methods.add("method", READERS, |lua, context, _, ()| {
+        lua.create_string(context.exchange.method().as_str())
     })?;
-    methods.add("host", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.host))?;
-    methods.add("scheme", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.scheme))?;
-    methods.add("tls", READERS, |lua, scene, _, ()| {
-        scene.exchange.request.tls.map(|tls| tls_table(lua, tls)).transpose()
+    methods.add("path", READERS, |lua, context, _, ()| lua.create_string(context.exchange.matched_path()))?;
+    methods.add("raw_path", READERS, |lua, context, _, ()| {
+        lua.create_string(context.exchange.request.raw_path)
     })?;
-    methods.add("client_ip", READERS, |_, scene, _, ()| Ok(scene.exchange.request.client.to_string()))?;
-    methods.add("is_websocket", READERS, |_, scene, _, ()| Ok(scene.exchange.request.is_websocket))?;
-    methods.add("is_grpc", READERS, |_, scene, _, ()| Ok(scene.exchange.request.is_grpc))?;
-    methods.add("route", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.route))?;
-    methods.add("listener", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.listener))
+    methods
+        .add("forwarded_path", READERS, |lua, context, _, ()| lua.create_string(context.exchange.path()))?;
+    methods.add("query", READERS, |lua, context, _, ()| {
+        context.exchange.query().map(|query| lua.create_string(query)).transpose()
+    })?;
+    methods.add("host", READERS, |lua, context, _, ()| lua.create_string(context.exchange.request.host))?;
+    methods
+        .add("scheme", READERS, |lua, context, _, ()| lua.create_string(context.exchange.request.scheme))?;
+    methods.add("tls", READERS, |lua, context, _, ()| {
+        context.exchange.request.tls.map(|tls| tls_table(lua, tls)).transpose()
+    })?;
+    methods.add("client_ip", READERS, |_, context, _, ()| Ok(context.exchange.request.client.to_string()))?;
+    methods.add("is_websocket", READERS, |_, context, _, ()| Ok(context.exchange.request.is_websocket))?;
+    methods.add("is_grpc", READERS, |_, context, _, ()| Ok(context.exchange.request.is_grpc))?;
+    methods.add("route", READERS, |lua, context, _, ()| lua.create_string(context.exchange.request.route))?;
+    methods
+        .add("listener", READERS, |lua, context, _, ()| lua.create_string(context.exchange.request.listener))
 }
 
 /// The client's TLS connection and certificate.
@@ -92,11 +98,11 @@ fn tls_table(lua: &Lua, tls: &Tls) -> Result<Table> {
     Ok(table)
 }
 
-impl Scene<'_, '_, '_> {
+impl CallContext<'_, '_, '_> {
     /// The fields of the handle's request or response, read-only.
-    pub(super) fn fields(&mut self, sort: Sort) -> Result<&HeaderMap> {
-        match sort {
-            Sort::Res => Ok(&self.answer()?.headers),
+    pub(super) fn fields(&mut self, kind: HandleKind) -> Result<&HeaderMap> {
+        match kind {
+            HandleKind::Res => Ok(&self.response()?.headers),
             _ => Ok(&self.exchange.headers),
         }
     }
@@ -104,16 +110,16 @@ impl Scene<'_, '_, '_> {
     /// The same, mutable.
     pub(super) fn change(
         &mut self,
-        sort: Sort,
+        kind: HandleKind,
         change: impl FnOnce(&mut Headers<'_>) -> Result<()>,
     ) -> Result<()> {
-        match sort {
-            Sort::Res => change(&mut self.answer()?.headers),
+        match kind {
+            HandleKind::Res => change(&mut self.response()?.headers),
             _ => change(&mut self.open()?.exchange.headers),
         }
     }
 
-    /// The scene, while the request can still be changed.
+    /// The context, while the request can still be changed.
     fn open(&mut self) -> Result<&mut Self> {
         if self.phase.before_the_backend() {
             return Ok(self);
@@ -122,27 +128,27 @@ impl Scene<'_, '_, '_> {
     }
 }
 
-fn set_target(scene: &mut Scene<'_, '_, '_>, target: &str) -> Result<()> {
-    scene.open()?.exchange.set_target(target).map_err(|bad| Error::runtime(bad.to_string()))
+fn set_target(context: &mut CallContext<'_, '_, '_>, target: &str) -> Result<()> {
+    context.open()?.exchange.set_target(target).map_err(|bad| Error::runtime(bad.to_string()))
 }
 
 /// The request's own table.
-fn ctx(lua: &Lua, scene: &mut Scene<'_, '_, '_>) -> Result<Table> {
-    if let Some(table) = &scene.ctx {
+fn ctx(lua: &Lua, context: &mut CallContext<'_, '_, '_>) -> Result<Table> {
+    if let Some(table) = &context.ctx {
         return Ok(table.clone());
     }
     let table = lua.create_table()?;
-    Ok(scene.ctx.insert(table).clone())
+    Ok(context.ctx.insert(table).clone())
 }
 
-fn note(scene: &mut Scene<'_, '_, '_>, key: &str, value: String) -> Result<()> {
+fn note(context: &mut CallContext<'_, '_, '_>, key: &str, value: String) -> Result<()> {
     if value.len() > LONGEST_NOTE {
         return Err(Error::runtime(format!("a note of {} bytes is too long", value.len())));
     }
-    if scene.exchange.running.notes().len() >= MOST_NOTES {
+    if context.exchange.running.notes().len() >= MOST_NOTES {
         return Err(Error::runtime(format!("this request has {MOST_NOTES} notes already")));
     }
-    scene.exchange.note(lasting(key)?, value);
+    context.exchange.note(lasting(key)?, value);
     Ok(())
 }
 

@@ -76,8 +76,8 @@ fn a_call_waits_and_resumes_with_the_response() {
 fn a_failed_call_returns_nil_and_the_reason() {
     let plugin = plugin(
         r#"function request_headers(req)
-            local answer, why = call { url = "http://nowhere.invalid/" }
-            if not answer then req:respond(502, why) end
+            local response, why = call { url = "http://nowhere.invalid/" }
+            if not response then req:respond(502, why) end
         end"#,
     );
     assert_eq!(visit("/").0.expect_reply(&*plugin).body, "unknown upstream or invalid URL");

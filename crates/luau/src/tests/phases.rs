@@ -277,9 +277,9 @@ fn messages_are_read_rewritten_dropped_and_closed() {
     let mut hello = message(Direction::ToBackend, "hello");
     assert!(matches!(visit.message(&*plugin, &mut hello), MessageVerdict::Forward));
     assert_eq!(hello.payload, "hello1");
-    let mut answer = message(Direction::ToClient, "hello");
-    assert!(matches!(visit.message(&*plugin, &mut answer), MessageVerdict::Forward));
-    assert!(answer.binary && answer.payload[..] == [255]);
+    let mut reply = message(Direction::ToClient, "hello");
+    assert!(matches!(visit.message(&*plugin, &mut reply), MessageVerdict::Forward));
+    assert!(reply.binary && reply.payload[..] == [255]);
     let mut say = |text| visit.message(&*plugin, &mut message(Direction::ToBackend, text));
     assert!(matches!(say("drop"), MessageVerdict::Drop));
     assert!(matches!(say("close"), MessageVerdict::Close { code: 4001, reason } if reason == "enough"));
