@@ -1,7 +1,7 @@
 //! Calls into a module, named after proxy-wasm's callbacks. The instance handles locks and failures.
 
 use crate::engine::{self, Budget, LONGEST};
-use crate::exports::{Exports, On};
+use crate::exports::{Export, Exports};
 use crate::host::Guest;
 use crate::host::{Buffer, Context, Host, Phase, ROOT, Shared};
 use crate::module::{Abi, CompiledModule};
@@ -17,7 +17,7 @@ const LINGERING: usize = 1_000;
 /// The number of streams after which an instance is replaced, to bound a module's leaks.
 const STREAMS: u32 = 1 << 20;
 
-/// The state behind the lock.
+/// The state that the lock protects.
 pub(crate) struct Core {
     pub(crate) store: Store<Host>,
     exports: Exports,
@@ -66,12 +66,12 @@ impl Core {
         }
         let mut core = Self { store, exports, abi: program.abi(), streams: 0, full: usize::MAX };
         core.configure()?;
-        core.full = full(memory.data_size(&core.store), shared.terms.memory);
+        core.full = full(memory.data_size(&core.store), shared.settings.memory);
         Ok(core)
     }
 
     fn configure(&mut self) -> wasmtime::Result<()> {
-        let size = i32::try_from(self.store.data().shared.terms.config.len())?;
+        let size = i32::try_from(self.store.data().shared.settings.config.len())?;
         self.call(|exports| &exports.context_create, (ROOT.cast_signed(), 0))?;
         if self.call(|exports| &exports.vm_start, (ROOT.cast_signed(), 0))? == Some(0) {
             return Err(wasmtime::Error::msg("it refused to start"));
@@ -98,7 +98,7 @@ impl Core {
     /// Calls an export; `None` when the module has none.
     fn call<P: WasmParams, R: WasmResults>(
         &mut self,
-        export: impl FnOnce(&Exports) -> &On<P, R>,
+        export: impl FnOnce(&Exports) -> &Export<P, R>,
         parameters: P,
     ) -> wasmtime::Result<Option<R>> {
         export(&self.exports).as_ref().map(|export| export.call(&mut self.store, parameters)).transpose()
@@ -139,7 +139,7 @@ impl Core {
     }
 
     /// Deletes the contexts that the module is done with.
-    pub(crate) fn bury(&mut self) -> wasmtime::Result<()> {
+    pub(crate) fn delete_done_contexts(&mut self) -> wasmtime::Result<()> {
         while let Some(id) = self.store.data_mut().done.pop() {
             if self.store.data().contexts.contains_key(&id) {
                 self.call(|exports| &exports.log, id.cast_signed())?;
@@ -207,21 +207,21 @@ impl Core {
     }
 
     /// `proxy_on_http_call_response`.
-    pub(crate) fn answered(
+    pub(crate) fn http_call_response(
         &mut self,
         number: u32,
-        answer: Result<CallResponse, CallError>,
+        result: Result<CallResponse, CallError>,
     ) -> wasmtime::Result<()> {
         let host = self.store.data_mut();
         host.effective = ROOT;
         let (mut fields, mut size) = (0, 0);
-        match answer {
-            Ok(called) => {
+        match result {
+            Ok(response) => {
                 (fields, size) =
-                    (i32::try_from(called.headers.len() + 1)?, i32::try_from(called.body.len())?);
-                host.called = Some(called);
+                    (i32::try_from(response.headers.len() + 1)?, i32::try_from(response.body.len())?);
+                host.call_response = Some(response);
             }
-            Err(error) => host.say(log::Level::Debug, format!("an HTTP call failed: {error}").as_bytes()),
+            Err(error) => host.log(log::Level::Debug, format!("an HTTP call failed: {error}").as_bytes()),
         }
         self.call(
             |exports| &exports.call_response,

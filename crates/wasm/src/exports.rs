@@ -5,29 +5,29 @@ use crate::module::{Abi, CompiledModule};
 use wasmtime::{Store, TypedFunc};
 
 /// An export that may be missing.
-pub(crate) type On<P, R = i32> = Option<TypedFunc<P, R>>;
+pub(crate) type Export<P, R = i32> = Option<TypedFunc<P, R>>;
 
 /// The callbacks of one instance.
 pub(crate) struct Exports {
-    pub(crate) context_create: On<(i32, i32), ()>,
-    pub(crate) vm_start: On<(i32, i32)>,
-    pub(crate) configure: On<(i32, i32)>,
-    pub(crate) tick: On<i32, ()>,
-    pub(crate) done: On<i32>,
-    pub(crate) log: On<i32, ()>,
-    pub(crate) delete: On<i32, ()>,
-    pub(crate) request_headers: On<(i32, i32, i32)>,
-    pub(crate) request_headers_0_1: On<(i32, i32)>,
-    pub(crate) request_body: On<(i32, i32, i32)>,
-    pub(crate) response_headers: On<(i32, i32, i32)>,
-    pub(crate) response_headers_0_1: On<(i32, i32)>,
-    pub(crate) response_body: On<(i32, i32, i32)>,
-    pub(crate) call_response: On<(i32, i32, i32, i32, i32), ()>,
-    pub(crate) new_connection: On<i32>,
-    pub(crate) downstream_data: On<(i32, i32, i32)>,
-    pub(crate) upstream_data: On<(i32, i32, i32)>,
-    pub(crate) downstream_close: On<(i32, i32), ()>,
-    pub(crate) upstream_close: On<(i32, i32), ()>,
+    pub(crate) context_create: Export<(i32, i32), ()>,
+    pub(crate) vm_start: Export<(i32, i32)>,
+    pub(crate) configure: Export<(i32, i32)>,
+    pub(crate) tick: Export<i32, ()>,
+    pub(crate) done: Export<i32>,
+    pub(crate) log: Export<i32, ()>,
+    pub(crate) delete: Export<i32, ()>,
+    pub(crate) request_headers: Export<(i32, i32, i32)>,
+    pub(crate) request_headers_0_1: Export<(i32, i32)>,
+    pub(crate) request_body: Export<(i32, i32, i32)>,
+    pub(crate) response_headers: Export<(i32, i32, i32)>,
+    pub(crate) response_headers_0_1: Export<(i32, i32)>,
+    pub(crate) response_body: Export<(i32, i32, i32)>,
+    pub(crate) call_response: Export<(i32, i32, i32, i32, i32), ()>,
+    pub(crate) new_connection: Export<i32>,
+    pub(crate) downstream_data: Export<(i32, i32, i32)>,
+    pub(crate) upstream_data: Export<(i32, i32, i32)>,
+    pub(crate) downstream_close: Export<(i32, i32), ()>,
+    pub(crate) upstream_close: Export<(i32, i32), ()>,
 }
 
 impl Exports {

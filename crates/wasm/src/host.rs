@@ -23,7 +23,7 @@ const TABLE: usize = 100_000;
 
 /// State shared by all instances of an entry.
 pub(crate) struct Shared {
-    pub(crate) terms: ModuleSettings,
+    pub(crate) settings: ModuleSettings,
     pub(crate) logs: Logs,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) data: Arc<SharedData>,
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// No request: a start, a tick, the response to an HTTP call.
-    Aside,
+    NoRequest,
     RequestHeaders,
     RequestBody,
     ResponseHeaders,
@@ -103,7 +103,7 @@ pub(crate) struct Host {
     /// The gateway's services, in a callback without a request.
     pub(crate) services: Option<Arc<dyn Services>>,
     /// The response to an HTTP call of the module.
-    pub(crate) called: Option<CallResponse>,
+    pub(crate) call_response: Option<CallResponse>,
     pub(crate) outcome: Outcome,
     /// The number of HTTP calls so far, for their IDs.
     pub(crate) calls: u32,
@@ -121,8 +121,8 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let limiter = Limiter { memory: shared.terms.memory };
-        let budget = Budget::new(shared.terms.cpu);
+        let limiter = Limiter { memory: shared.settings.memory };
+        let budget = Budget::new(shared.settings.cpu);
         let mut contexts = HashMap::with_hasher(FixedState::default());
         contexts.insert(ROOT, Context::default());
         Self {
@@ -131,10 +131,10 @@ impl Host {
             contexts,
             effective: ROOT,
             stream: 0,
-            phase: Phase::Aside,
+            phase: Phase::NoRequest,
             body: None,
             services: None,
-            called: None,
+            call_response: None,
             outcome: Outcome::default(),
             calls: 0,
             outstanding: Arc::new(()),
@@ -153,7 +153,7 @@ impl Host {
     }
 
     /// Whether the effective context is the stream whose request is visible.
-    pub(crate) fn sees(&self) -> bool {
+    pub(crate) fn sees_request(&self) -> bool {
         self.stream != 0 && self.effective == self.stream
     }
 
@@ -165,16 +165,16 @@ impl Host {
             return Some(bytes);
         }
         if number == Buffer::CallBody as i32 {
-            return self.called.as_ref().map(|called| &*called.body);
+            return self.call_response.as_ref().map(|response| &*response.body);
         }
         if number == Buffer::PluginConfiguration as i32 {
-            return Some(&self.shared.terms.config);
+            return Some(&self.shared.settings.config);
         }
         (number == Buffer::VmConfiguration as i32).then_some(&[])
     }
 
-    pub(crate) fn say(&self, level: log::Level, text: &[u8]) {
-        self.shared.logs.say(&self.shared.terms.name, level, text);
+    pub(crate) fn log(&self, level: log::Level, text: &[u8]) {
+        self.shared.logs.write(&self.shared.settings.name, level, text);
     }
 }
 

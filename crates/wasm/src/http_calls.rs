@@ -1,7 +1,7 @@
 //! Pending HTTP calls of a filter: awaited concurrently, without the instance's lock.
 
 use crate::host::Phase;
-use crate::instance::{Instance, Scene};
+use crate::instance::{CallbackContext, Instance};
 use moongate_sdk::{CallError, CallFuture, CallResponse, Services, log_throttle};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ impl Calls {
     pub(crate) async fn next(&mut self) -> (u32, Result<CallResponse, CallError>) {
         poll_fn(|context| {
             for at in 0..self.calls.len() {
-                if let Poll::Ready(answer) = self.calls[at].1.as_mut().poll(context) {
-                    return Poll::Ready((self.calls.swap_remove(at).0, answer));
+                if let Poll::Ready(result) = self.calls[at].1.as_mut().poll(context) {
+                    return Poll::Ready((self.calls.swap_remove(at).0, result));
                 }
             }
             Poll::Pending
@@ -44,10 +44,11 @@ impl Calls {
         for (number, calling) in self.calls {
             let (instance, services_of) = (instance.clone(), services.clone());
             services.spawn(Box::pin(async move {
-                let answer = calling.await;
-                let scene = Scene { services: Some(&services_of), ..Scene::default() };
-                match instance.run(Phase::Aside, scene, |core| core.answered(number, answer)) {
-                    Ok(came) => Self::new(came.outcome.calls).detach(&instance, &services_of),
+                let result = calling.await;
+                let context = CallbackContext { services: Some(&services_of), ..CallbackContext::default() };
+                match instance.run(Phase::NoRequest, context, |core| core.http_call_response(number, result))
+                {
+                    Ok(result) => Self::new(result.outcome.calls).detach(&instance, &services_of),
                     Err(fault) => {
                         const MESSAGE: &str = "filter failed on a call response";
                         if log_throttle::admit(log::Level::Warn, MESSAGE, &[]) {

@@ -27,10 +27,10 @@ pub(crate) struct Instance {
 
 /// The data visible in a callback.
 #[derive(Default)]
-pub(crate) struct Scene<'s> {
+pub(crate) struct CallbackContext<'s> {
     /// The stream whose request is visible; 0 for none.
     pub(crate) stream: u32,
-    pub(crate) sight: Option<&'s mut dyn RequestScope>,
+    pub(crate) scope: Option<&'s mut dyn RequestScope>,
     /// A body or message, readable and replaceable.
     pub(crate) body: Option<(Buffer, Bytes)>,
     /// For HTTP calls in a callback without a request.
@@ -38,7 +38,7 @@ pub(crate) struct Scene<'s> {
 }
 
 /// The outcome of a callback.
-pub(crate) struct Came<T> {
+pub(crate) struct CallbackResult<T> {
     pub(crate) value: T,
     pub(crate) outcome: Outcome,
     /// The body or message after the callback.
@@ -56,35 +56,35 @@ impl Instance {
         Ok(Self { core: Mutex::new(core), dead: flag(false), retired: flag(false), proven: flag(false) })
     }
 
-    /// Runs `act` in the instance, with `scene` visible.
+    /// Runs `act` in the instance, with `context` visible.
     ///
     /// # Errors
     /// A trap or a timeout; the instance is then dead.
     pub(crate) fn run<T>(
         &self,
         phase: Phase,
-        scene: Scene<'_>,
+        context: CallbackContext<'_>,
         act: impl FnOnce(&mut Core) -> wasmtime::Result<T>,
-    ) -> Result<Came<T>, Fault> {
+    ) -> Result<CallbackResult<T>, Fault> {
         let mut core = self.core.lock();
         if self.is_dead() {
             return Err(Fault::fixed("the instance of this request has ended"));
         }
-        let budget = core.store.data().shared.terms.cpu;
-        core.prepare(phase, scene.stream, scene.body, budget);
-        core.store.data_mut().services = scene.services.cloned();
-        let result = request_scope::show(scene.sight, || {
+        let budget = core.store.data().shared.settings.cpu;
+        core.prepare(phase, context.stream, context.body, budget);
+        core.store.data_mut().services = context.services.cloned();
+        let result = request_scope::show(context.scope, || {
             let value = act(&mut core)?;
-            core.bury()?;
+            core.delete_done_contexts()?;
             Ok(value)
         });
         let host = core.store.data_mut();
-        host.called = None;
+        host.call_response = None;
         host.services = None;
         let body = host.body.take().map_or_else(Bytes::new, |(_, bytes)| bytes);
         let outcome = std::mem::take(&mut host.outcome);
         match result {
-            Ok(value) => Ok(Came { value, outcome, body }),
+            Ok(value) => Ok(CallbackResult { value, outcome, body }),
             Err(error) => {
                 self.dead.store(true, Ordering::Relaxed);
                 Err(fault(&error))
@@ -96,9 +96,10 @@ impl Instance {
     ///
     /// # Errors
     /// As [`Instance::run`].
-    pub(crate) fn begin(&self, sight: Option<&mut dyn RequestScope>) -> Result<u32, Fault> {
-        let came = self.run(Phase::Aside, Scene { sight, ..Scene::default() }, Core::begin)?;
-        let (stream, full) = came.value;
+    pub(crate) fn begin(&self, scope: Option<&mut dyn RequestScope>) -> Result<u32, Fault> {
+        let result =
+            self.run(Phase::NoRequest, CallbackContext { scope, ..CallbackContext::default() }, Core::begin)?;
+        let (stream, full) = result.value;
         if full {
             self.retired.store(true, Ordering::Relaxed);
         }
@@ -106,9 +107,9 @@ impl Instance {
     }
 
     /// Ends a stream; a failure affects only the instance.
-    pub(crate) fn finish(&self, stream: u32, sight: Option<&mut dyn RequestScope>) {
-        let scene = Scene { stream, sight, ..Scene::default() };
-        if self.run(Phase::Log, scene, |core| core.finish(stream)).is_ok() {
+    pub(crate) fn finish(&self, stream: u32, scope: Option<&mut dyn RequestScope>) {
+        let context = CallbackContext { stream, scope, ..CallbackContext::default() };
+        if self.run(Phase::Log, context, |core| core.finish(stream)).is_ok() {
             // Read first: the flag changes once, and all threads read it.
             if !self.proven.load(Ordering::Relaxed) {
                 self.proven.store(true, Ordering::Relaxed);

@@ -3,8 +3,8 @@
 use crate::callbacks::Action;
 use crate::host::{Buffer, Phase};
 use crate::http_calls::Calls;
-use crate::instance::{Came, Scene};
-use crate::phase_selection::{answer_ends, has_body};
+use crate::instance::{CallbackContext, CallbackResult};
+use crate::phase_selection::{has_body, response_ends};
 use crate::request_scope::View;
 use crate::stream_state::{Run, Stream};
 use crate::worker_instances::Slots;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Without a pending call the request would wait forever.
 pub(crate) const STUCK: Fault = Fault::fixed("it paused, and no pending call can resume it");
 /// The outcome of a callback.
-pub(crate) enum Next {
+pub(crate) enum NextStep {
     Now(Verdict),
     /// It paused until these calls complete; with the body after the callback.
     Wait(Calls, Bytes),
@@ -39,41 +39,47 @@ impl Invoker {
     ) -> Result<&'s Run, Fault> {
         if stream.run.is_none() {
             let instance = self.slots.instance()?;
-            let mut view = View { exchange, answer: None, kept: None, open: false, opcode: None };
+            let mut view = View { exchange, response: None, sent_response: None, open: false, opcode: None };
             let id = instance.begin(Some(&mut view))?;
             stream.run = Some(Run::new(instance, id));
         }
         stream.run.as_ref().ok_or(STUCK)
     }
 
-    pub(crate) fn on_request(&self, stream: &mut Stream, exchange: &mut Exchange<'_>) -> Result<Next, Fault> {
+    pub(crate) fn on_request(
+        &self,
+        stream: &mut Stream,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<NextStep, Fault> {
         let ends = !has_body(exchange);
         let fields = exchange.headers.len() + 4;
         let run = self.run(stream, exchange)?;
         let id = run.id;
-        let mut view = View { exchange, answer: None, kept: None, open: true, opcode: None };
-        let scene = Scene { stream: id, sight: Some(&mut view), ..Scene::default() };
-        let came =
-            run.instance.run(Phase::RequestHeaders, scene, |core| core.request_headers(id, fields, ends))?;
-        Ok(next(run, exchange.services, came))
+        let mut view = View { exchange, response: None, sent_response: None, open: true, opcode: None };
+        let context = CallbackContext { stream: id, scope: Some(&mut view), ..CallbackContext::default() };
+        let result = run
+            .instance
+            .run(Phase::RequestHeaders, context, |core| core.request_headers(id, fields, ends))?;
+        Ok(next(run, exchange.services, result))
     }
 
     pub(crate) fn on_response(
         &self,
         stream: &mut Stream,
         exchange: &mut Exchange<'_>,
-        answer: &mut Response<'_>,
-    ) -> Result<Next, Fault> {
-        let ends = answer_ends(exchange, answer);
-        let fields = answer.headers.len() + 1;
+        response: &mut Response<'_>,
+    ) -> Result<NextStep, Fault> {
+        let ends = response_ends(exchange, response);
+        let fields = response.headers.len() + 1;
         let run = self.run(stream, exchange)?;
         let id = run.id;
-        let mut view = View { exchange, answer: Some(answer), kept: None, open: false, opcode: None };
-        let scene = Scene { stream: id, sight: Some(&mut view), ..Scene::default() };
-        let came = run
+        let mut view =
+            View { exchange, response: Some(response), sent_response: None, open: false, opcode: None };
+        let context = CallbackContext { stream: id, scope: Some(&mut view), ..CallbackContext::default() };
+        let result = run
             .instance
-            .run(Phase::ResponseHeaders, scene, |core| core.response_headers(id, fields, ends))?;
-        Ok(next(run, exchange.services, came))
+            .run(Phase::ResponseHeaders, context, |core| core.response_headers(id, fields, ends))?;
+        Ok(next(run, exchange.services, result))
     }
 
     pub(crate) fn on_body(
@@ -82,17 +88,23 @@ impl Invoker {
         exchange: &mut Exchange<'_>,
         piece: &mut Piece,
         phase: Phase,
-    ) -> Result<Next, Fault> {
+    ) -> Result<NextStep, Fault> {
         let bytes = joined(&mut stream.held, std::mem::take(&mut piece.bytes));
-        let (open, answer) = (stream.whole, stream.answer.take());
+        let (open, response) = (stream.whole, stream.response.take());
         let run = self.run(stream, exchange)?;
         let (id, size, last) = (run.id, bytes.len(), piece.last);
         let buffer = if phase == Phase::RequestBody { Buffer::RequestBody } else { Buffer::ResponseBody };
-        let mut view = View { exchange, answer: None, kept: answer.as_deref(), open, opcode: None };
-        let scene = Scene { stream: id, sight: Some(&mut view), body: Some((buffer, bytes)), services: None };
-        let came = run.instance.run(phase, scene, |core| core.data(buffer, id, size, last))?;
-        let next = next(run, exchange.services, came);
-        stream.answer = answer;
+        let mut view =
+            View { exchange, response: None, sent_response: response.as_deref(), open, opcode: None };
+        let context = CallbackContext {
+            stream: id,
+            scope: Some(&mut view),
+            body: Some((buffer, bytes)),
+            services: None,
+        };
+        let result = run.instance.run(phase, context, |core| core.data(buffer, id, size, last))?;
+        let next = next(run, exchange.services, result);
+        stream.response = response;
         Ok(next)
     }
 
@@ -101,52 +113,54 @@ impl Invoker {
         &self,
         stream: &mut Stream,
         exchange: &mut Exchange<'_>,
-        mut answer: Option<&mut Response<'_>>,
+        mut response: Option<&mut Response<'_>>,
         phase: Phase,
         (mut calls, mut body): (Calls, Bytes),
-    ) -> Result<Next, Fault> {
+    ) -> Result<NextStep, Fault> {
         let run = stream.run.as_ref().ok_or(STUCK)?;
         let open = phase == Phase::RequestHeaders || stream.whole;
         loop {
             if calls.is_empty() {
-                return Ok(Next::Hold(body));
+                return Ok(NextStep::Hold(body));
             }
-            let (number, called) = calls.next().await;
+            let (number, call_result) = calls.next().await;
             let mut view = View {
                 exchange: &mut *exchange,
-                answer: answer.as_deref_mut(),
-                kept: None,
+                response: response.as_deref_mut(),
+                sent_response: None,
                 open,
                 opcode: None,
             };
             let shown = (phase == Phase::RequestBody).then_some((Buffer::RequestBody, body));
-            let scene = Scene { stream: run.id, sight: Some(&mut view), body: shown, services: None };
-            let came = run.instance.run(phase, scene, |core| core.answered(number, called))?;
-            body = came.body;
-            calls.extend(came.outcome.calls);
-            if let Some(reply) = came.outcome.reply {
+            let context =
+                CallbackContext { stream: run.id, scope: Some(&mut view), body: shown, services: None };
+            let result =
+                run.instance.run(phase, context, |core| core.http_call_response(number, call_result))?;
+            body = result.body;
+            calls.extend(result.outcome.calls);
+            if let Some(reply) = result.outcome.reply {
                 calls.detach(&run.instance, exchange.services);
-                return Ok(Next::Now(Verdict::Respond(reply)));
+                return Ok(NextStep::Now(Verdict::Respond(reply)));
             }
-            if came.outcome.resumed {
+            if result.outcome.resumed {
                 calls.detach(&run.instance, exchange.services);
-                return Ok(Next::Go(body));
+                return Ok(NextStep::Go(body));
             }
         }
     }
 }
 
-fn next(run: &Run, services: &Arc<dyn Services>, came: Came<Action>) -> Next {
-    let calls = Calls::new(came.outcome.calls);
-    if let Some(reply) = came.outcome.reply {
+fn next(run: &Run, services: &Arc<dyn Services>, result: CallbackResult<Action>) -> NextStep {
+    let calls = Calls::new(result.outcome.calls);
+    if let Some(reply) = result.outcome.reply {
         calls.detach(&run.instance, services);
-        return Next::Now(Verdict::Respond(reply));
+        return NextStep::Now(Verdict::Respond(reply));
     }
-    if came.value == Action::Continue || came.outcome.resumed {
+    if result.value == Action::Continue || result.outcome.resumed {
         calls.detach(&run.instance, services);
-        return Next::Go(came.body);
+        return NextStep::Go(result.body);
     }
-    if calls.is_empty() { Next::Hold(came.body) } else { Next::Wait(calls, came.body) }
+    if calls.is_empty() { NextStep::Hold(result.body) } else { NextStep::Wait(calls, result.body) }
 }
 
 /// The held-back bytes followed by the next piece.

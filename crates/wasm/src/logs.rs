@@ -11,7 +11,7 @@ pub(crate) struct Logs(LineLimit);
 
 impl Logs {
     /// Writes a line, unless the limit of this second is exceeded.
-    pub(crate) fn say(&self, plugin: &str, level: log::Level, text: &[u8]) {
+    pub(crate) fn write(&self, plugin: &str, level: log::Level, text: &[u8]) {
         if !log::log_enabled!(level) {
             return;
         }

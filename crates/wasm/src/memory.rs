@@ -2,7 +2,7 @@
 //! stored where its own allocator says.
 
 use crate::host::Host;
-use crate::status::{Done, Status, Stop};
+use crate::status::{HostResult, Status, Stop};
 use wasmtime::Caller;
 
 /// A call from a module.
@@ -22,7 +22,7 @@ pub(crate) fn split<'c>(call: &'c mut Call<'_>) -> Result<(&'c mut [u8], &'c mut
 }
 
 /// Writes a result to the module's memory.
-pub(crate) fn put(call: &mut Call<'_>, at: i32, bytes: &[u8]) -> Done {
+pub(crate) fn put(call: &mut Call<'_>, at: i32, bytes: &[u8]) -> HostResult {
     let (memory, _) = split(call)?;
     let at = at.cast_unsigned() as usize;
     let place = memory.get_mut(at..at + bytes.len()).ok_or(Status::InvalidMemoryAccess)?;
@@ -31,12 +31,12 @@ pub(crate) fn put(call: &mut Call<'_>, at: i32, bytes: &[u8]) -> Done {
 }
 
 /// Writes a 32-bit number.
-pub(crate) fn put_u32(call: &mut Call<'_>, at: i32, number: u32) -> Done {
+pub(crate) fn put_u32(call: &mut Call<'_>, at: i32, number: u32) -> HostResult {
     put(call, at, &number.to_le_bytes())
 }
 
 /// Copies `bytes` into memory that the module allocates, and writes their address and length.
-pub(crate) fn give(call: &mut Call<'_>, bytes: &[u8], at: i32, length: i32) -> Done {
+pub(crate) fn give(call: &mut Call<'_>, bytes: &[u8], at: i32, length: i32) -> HostResult {
     let size = u32::try_from(bytes.len()).map_err(|_| Status::InternalFailure)?;
     let mut place = 0;
     if size > 0 {
@@ -56,8 +56,8 @@ pub(crate) fn give_written(
     call: &mut Call<'_>,
     at: i32,
     length: i32,
-    write: impl FnOnce(&mut Call<'_>, &mut Vec<u8>) -> Done,
-) -> Done {
+    write: impl FnOnce(&mut Call<'_>, &mut Vec<u8>) -> HostResult,
+) -> HostResult {
     // Taken out, because the module's allocator may call a host function meanwhile.
     let mut buffer = std::mem::take(&mut call.data_mut().scratch);
     buffer.clear();

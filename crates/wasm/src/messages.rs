@@ -3,7 +3,7 @@
 
 use crate::callbacks::Action;
 use crate::host::{Buffer, Phase};
-use crate::instance::Scene;
+use crate::instance::CallbackContext;
 use crate::invoke::Invoker;
 use crate::request_scope::View;
 use crate::stream_state::Stream;
@@ -36,9 +36,10 @@ fn pass(
     let (id, size) = (run.id, message.payload.len());
     let opcode = Some(if message.binary { "binary" } else { "text" });
     let bytes = std::mem::take(&mut message.payload).freeze();
-    let mut view = View { exchange, answer: None, kept: None, open: false, opcode };
-    let scene = Scene { stream: id, sight: Some(&mut view), body: Some((buffer, bytes)), services: None };
-    let result = run.instance.run(Phase::Message, scene, |core| {
+    let mut view = View { exchange, response: None, sent_response: None, open: false, opcode };
+    let context =
+        CallbackContext { stream: id, scope: Some(&mut view), body: Some((buffer, bytes)), services: None };
+    let result = run.instance.run(Phase::Message, context, |core| {
         if new {
             core.connected(id)?;
         }
@@ -61,10 +62,10 @@ pub(crate) fn closed(exchange: &mut Exchange<'_>) {
     let mut stream = Stream::take(exchange);
     let Some(run) = stream.run.take() else { return };
     let id = run.id;
-    let mut view = View { exchange, answer: None, kept: None, open: false, opcode: None };
-    let scene = Scene { stream: id, sight: Some(&mut view), ..Scene::default() };
+    let mut view = View { exchange, response: None, sent_response: None, open: false, opcode: None };
+    let context = CallbackContext { stream: id, scope: Some(&mut view), ..CallbackContext::default() };
     // A failure here affects only the instance: there is nothing left to decide.
-    if run.instance.run(Phase::Log, scene, |core| core.disconnected(id)).is_ok() {
+    if run.instance.run(Phase::Log, context, |core| core.disconnected(id)).is_ok() {
         run.end(&mut view);
     }
 }

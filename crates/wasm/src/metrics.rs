@@ -46,7 +46,7 @@ pub enum Count {
 
 /// Types of series, with their numbers in proxy-wasm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub(crate) enum MetricType {
     Counter = 0,
     Gauge = 1,
     Histogram = 2,
@@ -62,7 +62,7 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 struct MetricSlot {
     name: Arc<str>,
-    sort: Sort,
+    kind: MetricType,
     /// A counter's or gauge's value, or a histogram's sum.
     value: AtomicU64,
     buckets: Box<[AtomicU64]>,
@@ -91,18 +91,18 @@ impl Ledger {
     }
 
     /// The number of a new or existing series; `None` if it exists with another type or the limit is reached.
-    pub(crate) fn define(&self, sort: Sort, name: &str) -> Option<u32> {
+    pub(crate) fn define(&self, kind: MetricType, name: &str) -> Option<u32> {
         let mut series = self.series.write();
         if let Some(at) = series.iter().position(|kept| &*kept.name == name) {
-            return (series[at].sort == sort).then(|| u32::try_from(at).ok())?;
+            return (series[at].kind == kind).then(|| u32::try_from(at).ok())?;
         }
         if series.len() >= MOST {
             return None;
         }
-        let buckets = if sort == Sort::Histogram { BOUNDS.len() + 1 } else { 0 };
+        let buckets = if kind == MetricType::Histogram { BOUNDS.len() + 1 } else { 0 };
         series.push(Arc::new(MetricSlot {
             name: name.into(),
-            sort,
+            kind,
             value: AtomicU64::new(0),
             buckets: (0..buckets).map(|_| AtomicU64::new(0)).collect(),
         }));
@@ -111,12 +111,12 @@ impl Ledger {
 
     /// Sets a gauge, adds to a counter, or observes a value in a histogram; false without such a series.
     pub(crate) fn record(&self, at: u32, value: u64) -> bool {
-        self.with(at, |kept| match kept.sort {
-            Sort::Counter => {
+        self.with(at, |kept| match kept.kind {
+            MetricType::Counter => {
                 kept.value.fetch_add(value, Relaxed);
             }
-            Sort::Gauge => kept.value.store(value, Relaxed),
-            Sort::Histogram => {
+            MetricType::Gauge => kept.value.store(value, Relaxed),
+            MetricType::Histogram => {
                 kept.value.fetch_add(value, Relaxed);
                 let bucket = BOUNDS.partition_point(|bound| *bound < value);
                 kept.buckets[bucket].fetch_add(1, Relaxed);
@@ -128,7 +128,7 @@ impl Ledger {
     /// Adds to a counter or a gauge; false for other series.
     pub(crate) fn increment(&self, at: u32, offset: i64) -> bool {
         self.with(at, |kept| {
-            let fits = kept.sort == Sort::Gauge || kept.sort == Sort::Counter && offset >= 0;
+            let fits = kept.kind == MetricType::Gauge || kept.kind == MetricType::Counter && offset >= 0;
             if fits {
                 // A gauge is signed, and addition is the same for both.
                 kept.value.fetch_add(offset.cast_unsigned(), Relaxed);
@@ -140,7 +140,7 @@ impl Ledger {
 
     /// The value of a counter or a gauge.
     pub(crate) fn get(&self, at: u32) -> Option<u64> {
-        self.with(at, |kept| (kept.sort != Sort::Histogram).then(|| kept.value.load(Relaxed)))?
+        self.with(at, |kept| (kept.kind != MetricType::Histogram).then(|| kept.value.load(Relaxed)))?
     }
 
     fn with<T>(&self, at: u32, act: impl FnOnce(&MetricSlot) -> T) -> Option<T> {
@@ -160,10 +160,10 @@ impl Ledger {
 impl MetricSlot {
     fn count(&self) -> Count {
         let value = self.value.load(Relaxed);
-        match self.sort {
-            Sort::Counter => Count::Counter(value),
-            Sort::Gauge => Count::Gauge(value.cast_signed()),
-            Sort::Histogram => {
+        match self.kind {
+            MetricType::Counter => Count::Counter(value),
+            MetricType::Gauge => Count::Gauge(value.cast_signed()),
+            MetricType::Histogram => {
                 let mut count = 0;
                 let mut buckets = Vec::with_capacity(BOUNDS.len());
                 for (at, bucket) in self.buckets.iter().enumerate() {
@@ -184,13 +184,13 @@ mod tests {
     #[test]
     fn all_instances_of_an_entry_count_into_the_same_series() {
         let (one, two) = (Ledger::of("metrics test"), Ledger::of("metrics test"));
-        let counter = one.define(Sort::Counter, "hits").unwrap();
-        assert_eq!(two.define(Sort::Counter, "hits"), Some(counter));
-        assert_eq!(two.define(Sort::Gauge, "hits"), None, "it has another type");
+        let counter = one.define(MetricType::Counter, "hits").unwrap();
+        assert_eq!(two.define(MetricType::Counter, "hits"), Some(counter));
+        assert_eq!(two.define(MetricType::Gauge, "hits"), None, "it has another type");
         assert!(one.increment(counter, 2) && two.record(counter, 3) && !one.increment(counter, -1));
-        let gauge = one.define(Sort::Gauge, "open").unwrap();
+        let gauge = one.define(MetricType::Gauge, "open").unwrap();
         assert!(one.increment(gauge, -4));
-        let sizes = one.define(Sort::Histogram, "sizes").unwrap();
+        let sizes = one.define(MetricType::Histogram, "sizes").unwrap();
         assert!(one.record(sizes, 7) && one.record(sizes, 5_000_000) && one.get(sizes).is_none());
         let mine: Vec<_> = metrics().into_iter().filter(|series| &*series.plugin == "metrics test").collect();
         assert_eq!(mine[0].count, Count::Counter(5));
@@ -202,8 +202,8 @@ mod tests {
     #[test]
     fn the_number_of_series_of_an_entry_is_limited() {
         let ledger = Ledger::of("many");
-        assert!((0..MOST).all(|n| ledger.define(Sort::Counter, &n.to_string()).is_some()));
-        assert_eq!(ledger.define(Sort::Counter, "one more"), None);
+        assert!((0..MOST).all(|n| ledger.define(MetricType::Counter, &n.to_string()).is_some()));
+        assert_eq!(ledger.define(MetricType::Counter, "one more"), None);
         assert!(!ledger.record(9_999, 1) && ledger.get(9_999).is_none());
     }
 }

@@ -11,9 +11,9 @@ pub(crate) fn has_body(exchange: &Exchange<'_>) -> bool {
 }
 
 /// Whether no body follows the response head.
-pub(crate) fn answer_ends(exchange: &Exchange<'_>, answer: &Response<'_>) -> bool {
-    let empty = answer.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
-    let never = answer.status.is_informational() || matches!(answer.status.as_u16(), 204 | 304);
+pub(crate) fn response_ends(exchange: &Exchange<'_>, response: &Response<'_>) -> bool {
+    let empty = response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+    let never = response.status.is_informational() || matches!(response.status.as_u16(), 204 | 304);
     empty || never || exchange.request.method == Method::HEAD
 }
 

@@ -4,7 +4,7 @@
 //! and a pause in a body holds it back. Any other pause is a fault, because nothing would resume the request.
 
 use crate::host::{Phase, Shared};
-use crate::invoke::{Invoker, Next, STUCK};
+use crate::invoke::{Invoker, NextStep, STUCK};
 use crate::logs::Logs;
 use crate::metrics::Ledger;
 use crate::module::CompiledModule;
@@ -31,50 +31,50 @@ pub(crate) struct Wasm {
     invoker: Invoker,
     phases: Phases,
     /// Whether the response head is kept for later phases.
-    keeps_answer: bool,
+    keeps_response: bool,
 }
 
 impl Wasm {
     /// Starts the module once, as a check.
-    pub(crate) fn start(program: Arc<CompiledModule>, terms: ModuleSettings) -> Result<Self, Problem> {
-        let phases = phases(&program, terms.websocket)?;
-        let keeps_answer = phases.response_body || program.has("proxy_on_log");
+    pub(crate) fn start(program: Arc<CompiledModule>, settings: ModuleSettings) -> Result<Self, Problem> {
+        let phases = phases(&program, settings.websocket)?;
+        let keeps_response = phases.response_body || program.has("proxy_on_log");
         let shared = Arc::new(Shared {
             logs: Logs::default(),
-            ledger: Ledger::of(&terms.name),
-            data: SharedData::of(&terms.vm_id),
+            ledger: Ledger::of(&settings.name),
+            data: SharedData::of(&settings.vm_id),
             ticks: tokio::sync::Notify::new(),
-            terms,
+            settings,
         });
         let slots = Slots::new(program, shared)
             .map_err(|fault| Problem::new(format!("the module does not start: {fault}")))?;
-        Ok(Self { invoker: Invoker { slots: Arc::new(slots) }, phases, keeps_answer })
+        Ok(Self { invoker: Invoker { slots: Arc::new(slots) }, phases, keeps_response })
     }
 
     /// Ends the phase `request_headers`.
-    fn begun(&self, stream: &mut Stream, exchange: &Exchange<'_>, next: Next) -> Verdict {
+    fn headers_verdict(&self, stream: &mut Stream, exchange: &Exchange<'_>, next: NextStep) -> Verdict {
         match next {
-            Next::Now(verdict) => verdict,
-            Next::Go(_) => Verdict::Continue,
-            Next::Hold(_) if self.phases.request_body && has_body(exchange) => {
+            NextStep::Now(verdict) => verdict,
+            NextStep::Go(_) => Verdict::Continue,
+            NextStep::Hold(_) if self.phases.request_body && has_body(exchange) => {
                 stream.whole = true;
-                Verdict::Body(self.invoker.slots.shared().terms.body as u64)
+                Verdict::Body(self.invoker.slots.shared().settings.body as u64)
             }
-            Next::Hold(_) | Next::Wait(..) => Verdict::Failed(STUCK),
+            NextStep::Hold(_) | NextStep::Wait(..) => Verdict::Failed(STUCK),
         }
     }
 
     /// Ends a piece of a body: it is forwarded, or held back.
-    fn passed(&self, stream: &mut Stream, piece: &mut Piece, next: Next) -> Verdict {
+    fn piece_verdict(&self, stream: &mut Stream, piece: &mut Piece, next: NextStep) -> Verdict {
         match next {
-            Next::Now(verdict) => verdict,
-            Next::Go(bytes) => {
+            NextStep::Now(verdict) => verdict,
+            NextStep::Go(bytes) => {
                 piece.bytes = bytes;
                 Verdict::Continue
             }
-            Next::Hold(_) | Next::Wait(..) if piece.last => Verdict::Failed(STUCK),
-            Next::Hold(bytes) | Next::Wait(_, bytes) => {
-                if bytes.len() > self.invoker.slots.shared().terms.body {
+            NextStep::Hold(_) | NextStep::Wait(..) if piece.last => Verdict::Failed(STUCK),
+            NextStep::Hold(bytes) | NextStep::Wait(_, bytes) => {
+                if bytes.len() > self.invoker.slots.shared().settings.body {
                     return Verdict::Respond(Box::new(Reply::new(StatusCode::PAYLOAD_TOO_LARGE)));
                 }
                 stream.held = bytes.try_into_mut().unwrap_or_else(BytesMut::from);
@@ -100,7 +100,7 @@ impl Plugin for Wasm {
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let mut stream = Stream::take(exchange);
         let next = match self.invoker.on_request(&mut stream, exchange) {
-            Ok(Next::Wait(calls, body)) => {
+            Ok(NextStep::Wait(calls, body)) => {
                 return Flow::wait(async move {
                     let wait = self.invoker.await_calls(
                         &mut stream,
@@ -110,14 +110,14 @@ impl Plugin for Wasm {
                         (calls, body),
                     );
                     let next = wait.await.unwrap_or_else(failed);
-                    let verdict = self.begun(&mut stream, exchange, next);
+                    let verdict = self.headers_verdict(&mut stream, exchange, next);
                     stream.put(exchange);
                     verdict
                 });
             }
             next => next.unwrap_or_else(failed),
         };
-        let verdict = self.begun(&mut stream, exchange, next);
+        let verdict = self.headers_verdict(&mut stream, exchange, next);
         stream.put(exchange);
         verdict.into()
     }
@@ -125,7 +125,7 @@ impl Plugin for Wasm {
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
         let mut stream = Stream::take(exchange);
         let next = match self.invoker.on_body(&mut stream, exchange, piece, Phase::RequestBody) {
-            Ok(Next::Wait(calls, body)) => {
+            Ok(NextStep::Wait(calls, body)) => {
                 return Flow::wait(async move {
                     let wait = self.invoker.await_calls(
                         &mut stream,
@@ -135,14 +135,14 @@ impl Plugin for Wasm {
                         (calls, body),
                     );
                     let next = wait.await.unwrap_or_else(failed);
-                    let verdict = self.passed(&mut stream, piece, next);
+                    let verdict = self.piece_verdict(&mut stream, piece, next);
                     stream.put(exchange);
                     verdict
                 });
             }
             next => next.unwrap_or_else(failed),
         };
-        let verdict = self.passed(&mut stream, piece, next);
+        let verdict = self.piece_verdict(&mut stream, piece, next);
         stream.put(exchange);
         verdict.into()
     }
@@ -150,31 +150,31 @@ impl Plugin for Wasm {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let mut stream = Stream::take(exchange);
         // The held-back part of the request was forwarded with it.
         stream.held.clear();
-        let next = match self.invoker.on_response(&mut stream, exchange, answer) {
-            Ok(Next::Wait(calls, body)) => {
+        let next = match self.invoker.on_response(&mut stream, exchange, response) {
+            Ok(NextStep::Wait(calls, body)) => {
                 return Flow::wait(async move {
                     let wait = self.invoker.await_calls(
                         &mut stream,
                         exchange,
-                        Some(answer),
+                        Some(response),
                         Phase::ResponseHeaders,
                         (calls, body),
                     );
-                    let verdict = answered(wait.await.unwrap_or_else(failed));
-                    self.keep(&mut stream, answer);
+                    let verdict = response_verdict(wait.await.unwrap_or_else(failed));
+                    self.keep(&mut stream, response);
                     stream.put(exchange);
                     verdict
                 });
             }
             next => next.unwrap_or_else(failed),
         };
-        let verdict = answered(next);
-        self.keep(&mut stream, answer);
+        let verdict = response_verdict(next);
+        self.keep(&mut stream, response);
         stream.put(exchange);
         verdict.into()
     }
@@ -182,16 +182,16 @@ impl Plugin for Wasm {
     fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
         let mut stream = Stream::take(exchange);
         let next = match self.invoker.on_body(&mut stream, exchange, piece, Phase::ResponseBody) {
-            Ok(Next::Wait(calls, body)) => {
+            Ok(NextStep::Wait(calls, body)) => {
                 // This phase cannot wait, so the responses arrive in parallel to the body.
                 if let Some(run) = &stream.run {
                     calls.detach(&run.instance, exchange.services);
                 }
-                Next::Hold(body)
+                NextStep::Hold(body)
             }
             next => next.unwrap_or_else(failed),
         };
-        let verdict = self.passed(&mut stream, piece, next);
+        let verdict = self.piece_verdict(&mut stream, piece, next);
         stream.put(exchange);
         match verdict {
             Verdict::Continue => Ok(()),
@@ -212,28 +212,35 @@ impl Plugin for Wasm {
     fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
         let mut stream = Stream::take(exchange);
         let Some(run) = stream.run.take() else { return };
-        let kept = stream.answer.take().or_else(|| status.map(|status| Box::new((status, HeaderMap::new()))));
-        run.end(&mut View { exchange, answer: None, kept: kept.as_deref(), open: false, opcode: None });
+        let sent_response =
+            stream.response.take().or_else(|| status.map(|status| Box::new((status, HeaderMap::new()))));
+        run.end(&mut View {
+            exchange,
+            response: None,
+            sent_response: sent_response.as_deref(),
+            open: false,
+            opcode: None,
+        });
     }
 }
 
 impl Wasm {
-    fn keep(&self, stream: &mut Stream, answer: &Response<'_>) {
-        if self.keeps_answer {
-            stream.answer = Some(Box::new((answer.status, (*answer.headers).clone())));
+    fn keep(&self, stream: &mut Stream, response: &Response<'_>) {
+        if self.keeps_response {
+            stream.response = Some(Box::new((response.status, (*response.headers).clone())));
         }
     }
 }
 
-fn failed(fault: Fault) -> Next {
-    Next::Now(Verdict::Failed(fault))
+fn failed(fault: Fault) -> NextStep {
+    NextStep::Now(Verdict::Failed(fault))
 }
 
 /// Ends the phase `response_headers`.
-fn answered(next: Next) -> Verdict {
+fn response_verdict(next: NextStep) -> Verdict {
     match next {
-        Next::Now(verdict) => verdict,
-        Next::Go(_) => Verdict::Continue,
-        Next::Hold(_) | Next::Wait(..) => Verdict::Failed(STUCK),
+        NextStep::Now(verdict) => verdict,
+        NextStep::Go(_) => Verdict::Continue,
+        NextStep::Hold(_) | NextStep::Wait(..) => Verdict::Failed(STUCK),
     }
 }

@@ -16,49 +16,50 @@ pub(crate) fn read(host: &Host, path: &[u8], out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(value);
         return true;
     }
-    let terms = &host.shared.terms;
+    let settings = &host.shared.settings;
     let mut segments = path.split(|byte| *byte == 0);
     let (first, second, third) = (segments.next().unwrap_or_default(), segments.next(), segments.next());
     match (first, second, third) {
         // AssemblyScript's SDK reads this one first.
-        (b"plugin_root_id", None, _) => out.extend_from_slice(terms.root_id.as_bytes()),
-        (b"plugin_name", None, _) => out.extend_from_slice(terms.name.as_bytes()),
-        (b"plugin_vm_id", None, _) => out.extend_from_slice(terms.vm_id.as_bytes()),
-        _ if !host.sees() => return false,
+        (b"plugin_root_id", None, _) => out.extend_from_slice(settings.root_id.as_bytes()),
+        (b"plugin_name", None, _) => out.extend_from_slice(settings.name.as_bytes()),
+        (b"plugin_vm_id", None, _) => out.extend_from_slice(settings.vm_id.as_bytes()),
+        _ if !host.sees_request() => return false,
         (b"request", Some(b"headers"), Some(name)) => return field(Side::Request, name, out),
         (b"response", Some(b"headers"), Some(name)) => return field(Side::Response, name, out),
         (first, second, None) => {
-            return request_scope::seen(|sight| of_request(sight, first, second.unwrap_or_default(), out))
-                == Some(true);
+            return request_scope::with_request(|scope| {
+                of_request(scope, first, second.unwrap_or_default(), out)
+            }) == Some(true);
         }
         _ => return false,
     }
     true
 }
 
-fn of_request(sight: &mut dyn RequestScope, first: &[u8], second: &[u8], out: &mut Vec<u8>) -> bool {
+fn of_request(scope: &mut dyn RequestScope, first: &[u8], second: &[u8], out: &mut Vec<u8>) -> bool {
     match (first, second) {
-        (b"request", b"path") => return sight.pseudo(Side::Request, b":path", out),
-        (b"request", b"host") => return sight.pseudo(Side::Request, b":authority", out),
-        (b"request", b"scheme") => return sight.pseudo(Side::Request, b":scheme", out),
-        (b"request", b"method") => return sight.pseudo(Side::Request, b":method", out),
-        (b"request", b"useragent") => return named(sight, Side::Request, b"user-agent", out),
-        (b"request", b"referer") => return named(sight, Side::Request, b"referer", out),
-        (b"response", b"code") => match sight.status() {
+        (b"request", b"path") => return scope.pseudo(Side::Request, b":path", out),
+        (b"request", b"host") => return scope.pseudo(Side::Request, b":authority", out),
+        (b"request", b"scheme") => return scope.pseudo(Side::Request, b":scheme", out),
+        (b"request", b"method") => return scope.pseudo(Side::Request, b":method", out),
+        (b"request", b"useragent") => return named(scope, Side::Request, b"user-agent", out),
+        (b"request", b"referer") => return named(scope, Side::Request, b"referer", out),
+        (b"response", b"code") => match scope.status() {
             Some(status) => out.extend_from_slice(&i64::from(status.as_u16()).to_le_bytes()),
             None => return false,
         },
-        (b"upstream", b"address") => match sight.endpoint() {
+        (b"upstream", b"address") => match scope.endpoint() {
             Some(endpoint) => out.extend_from_slice(endpoint.as_bytes()),
             None => return false,
         },
-        (b"websocket", b"opcode") => match sight.opcode() {
+        (b"websocket", b"opcode") => match scope.opcode() {
             Some(opcode) => out.extend_from_slice(opcode.as_bytes()),
             None => return false,
         },
         _ => {
             let mut text = None;
-            sight.exchange(&mut |exchange| text = of_exchange(exchange, first, second));
+            scope.exchange(&mut |exchange| text = of_exchange(exchange, first, second));
             match text {
                 Some(text) => out.extend_from_slice(&text),
                 None => return false,
@@ -107,16 +108,16 @@ fn of_tls(tls: Option<&moongate_sdk::Tls>, name: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn field(side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
-    request_scope::seen(|sight| named(sight, side, name, out)) == Some(true)
+    request_scope::with_request(|scope| named(scope, side, name, out)) == Some(true)
 }
 
 /// The value of a field or a pseudo-header.
-fn named(sight: &dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
+fn named(scope: &dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
     if name.starts_with(b":") {
-        return sight.pseudo(side, name, out);
+        return scope.pseudo(side, name, out);
     }
     let Ok(name) = http::HeaderName::from_bytes(name) else { return false };
-    match sight.fields(side).and_then(|fields| fields.get(name)) {
+    match scope.fields(side).and_then(|fields| fields.get(name)) {
         Some(value) => {
             out.extend_from_slice(value.as_bytes());
             true

@@ -27,9 +27,9 @@ pub(crate) enum Change {
 /// A request, and its response if there is one.
 pub(crate) struct View<'v, 'e, 'a> {
     pub(crate) exchange: &'v mut Exchange<'e>,
-    pub(crate) answer: Option<&'v mut Response<'a>>,
+    pub(crate) response: Option<&'v mut Response<'a>>,
     /// The saved head of a response that was already sent.
-    pub(crate) kept: Option<&'v (StatusCode, HeaderMap)>,
+    pub(crate) sent_response: Option<&'v (StatusCode, HeaderMap)>,
     /// Whether the request's fields can still be changed.
     pub(crate) open: bool,
     /// `text` or `binary`, for a WebSocket message.
@@ -72,9 +72,11 @@ impl RequestScope for View<'_, '_, '_> {
     fn fields(&self, side: Side) -> Option<&HeaderMap> {
         match side {
             Side::Request => Some(&self.exchange.headers),
-            Side::Response => {
-                self.answer.as_ref().map(|answer| &*answer.headers).or(self.kept.map(|(_, fields)| fields))
-            }
+            Side::Response => self
+                .response
+                .as_ref()
+                .map(|response| &*response.headers)
+                .or(self.sent_response.map(|(_, fields)| fields)),
         }
     }
 
@@ -86,9 +88,9 @@ impl RequestScope for View<'_, '_, '_> {
                 Change::Remove => fields.remove(name),
             }
         }
-        match (side, &mut self.answer) {
+        match (side, &mut self.response) {
             (Side::Request, _) if self.open => apply(&mut self.exchange.headers, name, change),
-            (Side::Response, Some(answer)) => apply(&mut answer.headers, name, change),
+            (Side::Response, Some(response)) => apply(&mut response.headers, name, change),
             _ => return Err(Status::BadArgument),
         }
         Ok(())
@@ -125,12 +127,13 @@ impl RequestScope for View<'_, '_, '_> {
             return Ok(());
         }
         if side == Side::Response {
-            let answer = self.answer.as_mut().filter(|_| name == b":status").ok_or(Status::BadArgument)?;
+            let response =
+                self.response.as_mut().filter(|_| name == b":status").ok_or(Status::BadArgument)?;
             let status = StatusCode::from_bytes(value).map_err(|_| Status::BadArgument)?;
-            if status.is_informational() || answer.status.is_informational() {
+            if status.is_informational() || response.status.is_informational() {
                 return Err(Status::BadArgument);
             }
-            answer.status = status;
+            response.status = status;
             return Ok(());
         }
         if !self.open {
@@ -156,11 +159,14 @@ impl RequestScope for View<'_, '_, '_> {
     }
 
     fn status(&self) -> Option<StatusCode> {
-        self.answer.as_ref().map(|answer| answer.status).or(self.kept.map(|(status, _)| *status))
+        self.response
+            .as_ref()
+            .map(|response| response.status)
+            .or(self.sent_response.map(|(status, _)| *status))
     }
 
     fn endpoint(&self) -> Option<&str> {
-        self.answer.as_ref().and_then(|answer| answer.endpoint)
+        self.response.as_ref().and_then(|response| response.endpoint)
     }
 
     fn opcode(&self) -> Option<&'static str> {
@@ -179,24 +185,24 @@ impl<'r> ReborrowMut<'r> for ScopedExchange<'_> {
     }
 }
 
-scoped_thread_local!(static mut SEEN: for<'a> ScopedExchange<'a>);
+scoped_thread_local!(static mut VISIBLE_REQUEST: for<'a> ScopedExchange<'a>);
 
-/// Makes `sight` visible to host functions during `act`.
-pub(crate) fn show<T>(sight: Option<&mut dyn RequestScope>, act: impl FnOnce() -> T) -> T {
-    match sight {
-        Some(sight) => SEEN.set(ScopedExchange(sight), act),
+/// Makes `scope` visible to host functions during `act`.
+pub(crate) fn show<T>(scope: Option<&mut dyn RequestScope>, act: impl FnOnce() -> T) -> T {
+    match scope {
+        Some(scope) => VISIBLE_REQUEST.set(ScopedExchange(scope), act),
         None => act(),
     }
 }
 
 /// The visible request; `None` in a callback without one.
-pub(crate) fn seen<T>(look: impl FnOnce(&mut dyn RequestScope) -> T) -> Option<T> {
-    SEEN.is_set().then(|| SEEN.with(|seen| look(seen.0)))
+pub(crate) fn with_request<T>(look: impl FnOnce(&mut dyn RequestScope) -> T) -> Option<T> {
+    VISIBLE_REQUEST.is_set().then(|| VISIBLE_REQUEST.with(|request| look(request.0)))
 }
 
 /// The gateway's services, from the visible request.
 pub(crate) fn services() -> Option<Arc<dyn Services>> {
     let mut services = None;
-    seen(|sight| sight.exchange(&mut |exchange| services = Some(exchange.services.clone())));
+    with_request(|scope| scope.exchange(&mut |exchange| services = Some(exchange.services.clone())));
     services
 }

@@ -20,14 +20,14 @@ const LARGEST: u64 = 64 << 20;
 pub const KIND: Kind<dyn Plugin> = Kind {
     name: "wasm",
     about: "Runs a WebAssembly filter",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <WasmSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WasmSettings {
     /// Runs the filter in this file, of at most 64 MiB. Required.
     module: Placed<String>,
     /// Rejects a module with another SHA-256, in hexadecimal. Default none.
@@ -38,10 +38,10 @@ struct Written {
     _config: Option<IgnoredAny>,
     /// Bounds the filter.
     #[serde(default)]
-    limits: Limits,
+    limits: WasmLimits,
     /// Grants access beyond the request. Default none.
     #[serde(default)]
-    allow: Allow,
+    allow: WasmPermissions,
     /// Shares one instance per worker (`worker`), or creates one per request (`request`). Default worker.
     #[serde(default)]
     isolation: Isolation,
@@ -58,7 +58,7 @@ struct Written {
 /// Limits of a filter.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Limits {
+struct WasmLimits {
     /// Fails a callback after this much processor time. At least 2ms, at most 1s. Default 10ms.
     cpu: Placed<Period>,
     /// Bounds the memory of an instance, 64KiB to 4GiB, or to 64MiB with `isolation: request`. Default 16MiB.
@@ -67,7 +67,7 @@ struct Limits {
     body: Size,
 }
 
-impl Default for Limits {
+impl Default for WasmLimits {
     fn default() -> Self {
         let place = moongate_config::Place::nowhere();
         Self {
@@ -81,7 +81,7 @@ impl Default for Limits {
 /// Access of a filter beyond the request.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Allow {
+struct WasmPermissions {
     /// Allows calls to these upstreams, by name. Default none.
     upstreams: Vec<String>,
 }
@@ -98,7 +98,7 @@ enum Isolation {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: WasmSettings = settings.read()?;
     let mut problems = Problems::default();
     limits(&written, &mut problems);
     let allocation = match written.isolation {
@@ -112,14 +112,14 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if problems.refuse() {
         return Err(problems);
     }
-    let terms = terms(settings, written, &program);
+    let module_settings = module_settings(settings, written, &program);
     let place = settings.value.get("module").map_or(settings.place(), |module| &module.place);
-    let plugin = Wasm::start(program, terms).map_err(|problem| problem.at(place))?;
+    let plugin = Wasm::start(program, module_settings).map_err(|problem| problem.at(place))?;
     Ok(Box::new(plugin))
 }
 
-fn limits(written: &Written, problems: &mut Problems) {
-    let Limits { cpu, memory, .. } = &written.limits;
+fn limits(written: &WasmSettings, problems: &mut Problems) {
+    let WasmLimits { cpu, memory, .. } = &written.limits;
     if !(Duration::from_millis(2)..=LONGEST).contains(&cpu.value.0) {
         problems.push(
             Problem::new(format!("`{}` is out of range", cpu.value)).label("from 2ms to 1s").at(&cpu.place),
@@ -135,7 +135,11 @@ fn limits(written: &Written, problems: &mut Problems) {
     }
 }
 
-fn terms(settings: &Settings, written: Written, program: &Arc<CompiledModule>) -> ModuleSettings {
+fn module_settings(
+    settings: &Settings,
+    written: WasmSettings,
+    program: &Arc<CompiledModule>,
+) -> ModuleSettings {
     let stem = Path::new(&written.module.value).file_stem().and_then(|stem| stem.to_str()).unwrap_or("wasm");
     // A custom entry name identifies its metrics and log lines.
     let name = if matches!(settings.name(), "" | "wasm") { stem } else { settings.name() };

@@ -25,7 +25,7 @@ struct Store {
 
 /// The reason why a value was not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotSet {
+pub(crate) enum SetError {
     /// Another writer set it in between.
     Mismatch,
     /// The store is full.
@@ -53,17 +53,17 @@ impl SharedData {
     }
 
     /// Sets a value; if `cas` is not 0, only if it is the current number of the value.
-    pub(crate) fn set(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), NotSet> {
+    pub(crate) fn set(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), SetError> {
         let mut store = self.0.lock();
         let (old, number) =
             store.values.get(key).map_or((None, 0), |(old, number)| (Some(old.len()), *number));
         if cas != 0 && cas != number {
-            return Err(NotSet::Mismatch);
+            return Err(SetError::Mismatch);
         }
         let before = old.map_or(0, |length| length + key.len());
         let bytes = store.bytes - before + key.len() + value.len();
         if bytes > LARGEST || old.is_none() && store.values.len() >= KEYS {
-            return Err(NotSet::Full);
+            return Err(SetError::Full);
         }
         store.bytes = bytes;
         // 0 means "any" and is never the number of a value.
@@ -86,7 +86,7 @@ mod tests {
         let (value, number) = data.get(b"a").unwrap();
         assert_eq!((&*value, number), (&b"one"[..], 1));
         data.set(b"a", b"two", number).unwrap();
-        assert_eq!(data.set(b"a", b"three", number), Err(NotSet::Mismatch));
+        assert_eq!(data.set(b"a", b"three", number), Err(SetError::Mismatch));
         assert_eq!(&*data.get(b"a").unwrap().0, b"two");
     }
 
@@ -95,7 +95,7 @@ mod tests {
         let data = SharedData::default();
         let large = vec![0; LARGEST - 1];
         data.set(b"a", &large, 0).unwrap();
-        assert_eq!(data.set(b"b", b"x", 0), Err(NotSet::Full));
+        assert_eq!(data.set(b"b", b"x", 0), Err(SetError::Full));
         data.set(b"a", b"small", 0).unwrap();
         data.set(b"b", b"x", 0).unwrap();
     }

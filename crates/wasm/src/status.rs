@@ -1,6 +1,6 @@
-//! The status that a call of the host returns to the module, as proxy-wasm numbers it.
+//! Results of host functions: statuses for the module, and traps.
 
-/// What a call of the host answers; the numbers are proxy-wasm's.
+/// The status that a host function returns; the numbers are proxy-wasm's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Ok = 0,
@@ -13,11 +13,11 @@ pub(crate) enum Status {
     Unimplemented = 12,
 }
 
-/// Why a call of the host ends early.
+/// The reason why a host function returns early.
 pub(crate) enum Stop {
-    /// The module reads a status.
+    /// The module gets a status.
     Status(Status),
-    /// The module is at its end.
+    /// The module traps.
     Trap(wasmtime::Error),
 }
 
@@ -27,12 +27,12 @@ impl From<Status> for Stop {
     }
 }
 
-/// How a call of the host ends.
-pub(crate) type Done = Result<(), Stop>;
+/// The result of a host function.
+pub(crate) type HostResult = Result<(), Stop>;
 
-/// What wasmtime hands back to the module.
-pub(crate) fn end(done: Done) -> wasmtime::Result<i32> {
-    match done {
+/// Converts the result for wasmtime.
+pub(crate) fn end(result: HostResult) -> wasmtime::Result<i32> {
+    match result {
         Ok(()) => Ok(Status::Ok as i32),
         Err(Stop::Status(status)) => Ok(status as i32),
         Err(Stop::Trap(error)) => Err(error),

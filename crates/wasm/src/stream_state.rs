@@ -16,7 +16,7 @@ pub(crate) struct Stream {
     /// The filter gets the request's body in one piece, before the head is forwarded.
     pub(crate) whole: bool,
     /// The response head, for later phases.
-    pub(crate) answer: Option<Box<(StatusCode, HeaderMap)>>,
+    pub(crate) response: Option<Box<(StatusCode, HeaderMap)>>,
 }
 
 /// A context in an instance. It ends with this value, on every path.
@@ -32,9 +32,9 @@ impl Run {
     }
 
     /// Ends it, with the request visible.
-    pub(crate) fn end(mut self, sight: &mut dyn RequestScope) {
+    pub(crate) fn end(mut self, scope: &mut dyn RequestScope) {
         self.over = true;
-        self.instance.finish(self.id, Some(sight));
+        self.instance.finish(self.id, Some(scope));
     }
 }
 

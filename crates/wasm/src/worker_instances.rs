@@ -45,7 +45,7 @@ struct Slot {
 impl Slots {
     pub(crate) fn new(program: Arc<CompiledModule>, shared: Arc<Shared>) -> Result<Self, Fault> {
         let spare = Instance::start(&program, &shared)?;
-        let keep = !shared.terms.per_request || spare.tick_period().is_some();
+        let keep = !shared.settings.per_request || spare.tick_period().is_some();
         Ok(Self {
             program,
             shared,
@@ -64,7 +64,7 @@ impl Slots {
 
     /// The instance for a new stream of this worker.
     pub(crate) fn instance(&self) -> Result<Arc<Instance>, Fault> {
-        if self.shared.terms.per_request {
+        if self.shared.settings.per_request {
             return Instance::start(&self.program, &self.shared).map(Arc::new);
         }
         let mut slot = self.slots[worker() % SLOTS].lock();
@@ -105,7 +105,7 @@ impl Slots {
     }
 
     /// The instances that accept new streams, for ticks.
-    pub(crate) fn living(&self) -> Vec<Arc<Instance>> {
+    pub(crate) fn open_instances(&self) -> Vec<Arc<Instance>> {
         let current = self.slots.iter().filter_map(|slot| slot.lock().current.clone());
         current.chain(self.spare.lock().clone()).filter(|instance| instance.is_open()).collect()
     }

@@ -4,7 +4,7 @@ use super::maps;
 use crate::header_encoding;
 use crate::memory::{Call, bytes, put_u32, split};
 use crate::request_scope::{self, Side};
-use crate::status::{Done, Status};
+use crate::status::{HostResult, Status};
 use bytes::Bytes;
 use http::Method;
 use http::header::{HOST, HeaderValue};
@@ -31,7 +31,7 @@ pub(super) fn http(
     tn: i32,
     timeout: i32,
     at: i32,
-) -> Done {
+) -> HostResult {
     let (memory, host) = split(call)?;
     let upstream = std::str::from_utf8(bytes(memory, u, un)?).map_err(|_| Status::BadArgument)?;
     let pairs = header_encoding::read(bytes(memory, h, hn)?).ok_or(Status::ParseFailure)?;
@@ -40,8 +40,8 @@ pub(super) fn http(
     bytes(memory, t, tn)?;
     let timeout = Duration::from_millis(u64::from(timeout.cast_unsigned()));
     let shared = host.shared.clone();
-    if !shared.terms.upstreams.contains(upstream) {
-        host.say(
+    if !shared.settings.upstreams.contains(upstream) {
+        host.log(
             log::Level::Warn,
             format!("a call to `{upstream}`, which `allow.upstreams` does not name").as_bytes(),
         );
@@ -50,7 +50,7 @@ pub(super) fn http(
     let services =
         request_scope::services().or_else(|| host.services.clone()).ok_or(Status::InternalFailure)?;
     if !services.has_upstream(upstream) {
-        host.say(log::Level::Warn, format!("a call to `{upstream}`, which is not an upstream").as_bytes());
+        host.log(log::Level::Warn, format!("a call to `{upstream}`, which is not an upstream").as_bytes());
         return Err(Status::BadArgument.into());
     }
     if Arc::strong_count(&host.outstanding) > MOST {
@@ -60,7 +60,7 @@ pub(super) fn http(
         to: CallTarget::Upstream(upstream.to_owned()),
         body: Bytes::copy_from_slice(body),
         timeout: if timeout.is_zero() { LONGEST } else { timeout.min(LONGEST) },
-        limit: shared.terms.body,
+        limit: shared.settings.body,
         ..head(&pairs)?
     };
     host.calls = host.calls.wrapping_add(1);

@@ -8,7 +8,7 @@ use crate::header_encoding::{self, Pairs};
 use crate::host::Host;
 use crate::memory::{Call, bytes, give_written, put_u32, split};
 use crate::request_scope::{self, Change, RequestScope, Side, pseudo_names};
-use crate::status::{Done, Status, Stop};
+use crate::status::{HostResult, Status, Stop};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
@@ -22,19 +22,19 @@ const MOST: usize = 1_000;
 enum Map {
     Of(Side),
     /// The response to an HTTP call of the module.
-    Called,
+    CallResponse,
     /// No trailers.
     Empty,
 }
 
 fn map(host: &Host, number: i32) -> Result<Map, Status> {
     match number {
-        0 | 2 if !host.sees() => Err(Status::BadArgument),
+        0 | 2 if !host.sees_request() => Err(Status::BadArgument),
         0 => Ok(Map::Of(Side::Request)),
         2 => Ok(Map::Of(Side::Response)),
         1 | 3 => Ok(Map::Empty),
-        6 if host.called.is_some() => Ok(Map::Called),
-        7 if host.called.is_some() => Ok(Map::Empty),
+        6 if host.call_response.is_some() => Ok(Map::CallResponse),
+        7 if host.call_response.is_some() => Ok(Map::Empty),
         _ => Err(Status::BadArgument),
     }
 }
@@ -43,18 +43,18 @@ fn map(host: &Host, number: i32) -> Result<Map, Status> {
 fn changeable(host: &Host, number: i32) -> Result<Side, Status> {
     match map(host, number)? {
         Map::Of(side) => Ok(side),
-        Map::Called | Map::Empty => Err(Status::BadArgument),
+        Map::CallResponse | Map::Empty => Err(Status::BadArgument),
     }
 }
 
-pub(super) fn pairs(call: &mut Call<'_>, number: i32, at: i32, length: i32) -> Done {
+pub(super) fn pairs(call: &mut Call<'_>, number: i32, at: i32, length: i32) -> HostResult {
     let map = map(call.data(), number)?;
     give_written(call, at, length, |call, out| {
         all(call.data(), map, |pairs| header_encoding::write(out, pairs))
     })
 }
 
-pub(super) fn size(call: &mut Call<'_>, number: i32, at: i32) -> Done {
+pub(super) fn size(call: &mut Call<'_>, number: i32, at: i32) -> HostResult {
     let map = map(call.data(), number)?;
     let mut size = 0;
     all(call.data(), map, |pairs| size = header_encoding::size(pairs))?;
@@ -62,23 +62,23 @@ pub(super) fn size(call: &mut Call<'_>, number: i32, at: i32) -> Done {
 }
 
 /// Passes all pairs of a map to `show`: pseudo-headers, then fields.
-fn all(host: &Host, map: Map, mut show: impl FnMut(&MapView<'_>)) -> Done {
+fn all(host: &Host, map: Map, mut show: impl FnMut(&MapView<'_>)) -> HostResult {
     match map {
         Map::Empty => show(&MapView { pseudo: &[], fields: &HeaderMap::new(), hides_host: false }),
-        Map::Called => {
-            let called = host.called.as_ref().ok_or(Status::BadArgument)?;
-            let status = [(":status", called.status.as_str().as_bytes().into())];
-            show(&MapView { pseudo: &status, fields: &called.headers, hides_host: false });
+        Map::CallResponse => {
+            let response = host.call_response.as_ref().ok_or(Status::BadArgument)?;
+            let status = [(":status", response.status.as_str().as_bytes().into())];
+            show(&MapView { pseudo: &status, fields: &response.headers, hides_host: false });
         }
-        Map::Of(side) => request_scope::seen(|sight| {
+        Map::Of(side) => request_scope::with_request(|scope| {
             let pseudo: Vec<(&str, Vec<u8>)> = pseudo_names(side)
                 .iter()
                 .filter_map(|name| {
                     let mut value = Vec::new();
-                    sight.pseudo(side, name.as_bytes(), &mut value).then_some((*name, value))
+                    scope.pseudo(side, name.as_bytes(), &mut value).then_some((*name, value))
                 })
                 .collect();
-            let fields = sight.fields(side).ok_or(Status::BadArgument)?;
+            let fields = scope.fields(side).ok_or(Status::BadArgument)?;
             show(&MapView { pseudo: &pseudo, fields, hides_host: side == Side::Request });
             Ok(())
         })
@@ -106,18 +106,18 @@ impl Pairs for MapView<'_> {
     }
 }
 
-pub(super) fn value(call: &mut Call<'_>, number: i32, k: i32, kn: i32, at: i32, length: i32) -> Done {
+pub(super) fn value(call: &mut Call<'_>, number: i32, k: i32, kn: i32, at: i32, length: i32) -> HostResult {
     let map = map(call.data(), number)?;
     give_written(call, at, length, |call, out| {
         let (memory, host) = split(call)?;
         let name = bytes(memory, k, kn)?;
         let found = match map {
             Map::Empty => false,
-            Map::Called => host.called.as_ref().is_some_and(|called| {
-                name == b":status" && append(out, called.status.as_str().as_bytes())
-                    || first(&called.headers, name, out)
+            Map::CallResponse => host.call_response.as_ref().is_some_and(|response| {
+                name == b":status" && append(out, response.status.as_str().as_bytes())
+                    || first(&response.headers, name, out)
             }),
-            Map::Of(side) => match request_scope::seen(|sight| find(sight, side, name, out)) {
+            Map::Of(side) => match request_scope::with_request(|scope| find(scope, side, name, out)) {
                 Some(found) => found?,
                 None => return Err(Status::BadArgument.into()),
             },
@@ -126,10 +126,10 @@ pub(super) fn value(call: &mut Call<'_>, number: i32, k: i32, kn: i32, at: i32, 
     })
 }
 
-fn find(sight: &mut dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> Result<bool, Status> {
-    let fields = sight.fields(side).ok_or(Status::BadArgument)?;
+fn find(scope: &mut dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> Result<bool, Status> {
+    let fields = scope.fields(side).ok_or(Status::BadArgument)?;
     if name.first() == Some(&b':') {
-        return Ok(sight.pseudo(side, name, out));
+        return Ok(scope.pseudo(side, name, out));
     }
     Ok(first(fields, name, out))
 }
@@ -151,31 +151,31 @@ enum Edit {
     Replace,
 }
 
-pub(super) fn add(call: &mut Call<'_>, map: i32, k: i32, kn: i32, v: i32, vn: i32) -> Done {
+pub(super) fn add(call: &mut Call<'_>, map: i32, k: i32, kn: i32, v: i32, vn: i32) -> HostResult {
     edit(call, map, Edit::Add, (k, kn), (v, vn))
 }
 
-pub(super) fn replace(call: &mut Call<'_>, map: i32, k: i32, kn: i32, v: i32, vn: i32) -> Done {
+pub(super) fn replace(call: &mut Call<'_>, map: i32, k: i32, kn: i32, v: i32, vn: i32) -> HostResult {
     edit(call, map, Edit::Replace, (k, kn), (v, vn))
 }
 
-fn edit(call: &mut Call<'_>, number: i32, edit: Edit, name: (i32, i32), value: (i32, i32)) -> Done {
+fn edit(call: &mut Call<'_>, number: i32, edit: Edit, name: (i32, i32), value: (i32, i32)) -> HostResult {
     let side = changeable(call.data(), number)?;
     let (memory, _) = split(call)?;
     let (name, value) = (bytes(memory, name.0, name.1)?, bytes(memory, value.0, value.1)?);
-    Ok(request_scope::seen(|sight| write(sight, side, edit, name, value))
+    Ok(request_scope::with_request(|scope| write(scope, side, edit, name, value))
         .unwrap_or(Err(Status::BadArgument))?)
 }
 
 fn write(
-    sight: &mut dyn RequestScope,
+    scope: &mut dyn RequestScope,
     side: Side,
     edit: Edit,
     name: &[u8],
     value: &[u8],
 ) -> Result<(), Status> {
     if name.first() == Some(&b':') {
-        return sight.set_pseudo(side, name, value);
+        return scope.set_pseudo(side, name, value);
     }
     let name = HeaderName::from_bytes(name).map_err(|_| Status::BadArgument)?;
     let value = HeaderValue::from_bytes(value).map_err(|_| Status::BadArgument)?;
@@ -185,13 +185,13 @@ fn write(
     match edit {
         // A request has exactly one `Host`.
         Edit::Add if !(side == Side::Request && name == HOST) => {
-            sight.change(side, &name, Change::Append(value))
+            scope.change(side, &name, Change::Append(value))
         }
-        Edit::Add | Edit::Replace => sight.change(side, &name, Change::Set(value)),
+        Edit::Add | Edit::Replace => scope.change(side, &name, Change::Set(value)),
     }
 }
 
-pub(super) fn remove(call: &mut Call<'_>, number: i32, k: i32, kn: i32) -> Done {
+pub(super) fn remove(call: &mut Call<'_>, number: i32, k: i32, kn: i32) -> HostResult {
     let side = changeable(call.data(), number)?;
     let (memory, _) = split(call)?;
     let name = bytes(memory, k, kn)?;
@@ -199,30 +199,30 @@ pub(super) fn remove(call: &mut Call<'_>, number: i32, k: i32, kn: i32) -> Done 
     if is_gateways(side, &name) || side == Side::Request && name == HOST {
         return Ok(());
     }
-    Ok(request_scope::seen(|sight| sight.change(side, &name, Change::Remove))
+    Ok(request_scope::with_request(|scope| scope.change(side, &name, Change::Remove))
         .unwrap_or(Err(Status::BadArgument))?)
 }
 
-pub(super) fn set_pairs(call: &mut Call<'_>, number: i32, at: i32, length: i32) -> Done {
+pub(super) fn set_pairs(call: &mut Call<'_>, number: i32, at: i32, length: i32) -> HostResult {
     let side = changeable(call.data(), number)?;
     let (memory, _) = split(call)?;
     let pairs = header_encoding::read(bytes(memory, at, length)?).ok_or(Status::ParseFailure)?;
     if pairs.len() > MOST {
         return Err(Status::BadArgument.into());
     }
-    let replace = |sight: &mut dyn RequestScope| -> Result<(), Stop> {
-        let fields = sight.fields(side).ok_or(Status::BadArgument)?;
+    let replace = |scope: &mut dyn RequestScope| -> Result<(), Stop> {
+        let fields = scope.fields(side).ok_or(Status::BadArgument)?;
         let kept = |name: &HeaderName| is_gateways(side, name) || side == Side::Request && *name == HOST;
         let gone: Vec<_> = fields.keys().filter(|name| !kept(name)).cloned().collect();
         for name in gone {
-            sight.change(side, &name, Change::Remove)?;
+            scope.change(side, &name, Change::Remove)?;
         }
         for (name, value) in &pairs {
-            write(sight, side, Edit::Add, name, value)?;
+            write(scope, side, Edit::Add, name, value)?;
         }
         Ok(())
     };
-    request_scope::seen(replace).unwrap_or(Err(Status::BadArgument.into()))
+    request_scope::with_request(replace).unwrap_or(Err(Status::BadArgument.into()))
 }
 
 /// Fields of a filter's response or HTTP call, without those that only the gateway writes.

@@ -3,9 +3,13 @@
 
 mod bodies;
 mod calls;
-mod environment;
+mod log;
 mod maps;
+mod metrics;
+mod properties;
+mod shared_data;
 mod streams;
+mod time;
 mod wasi;
 
 use crate::host::Host;
@@ -31,13 +35,13 @@ macro_rules! absent {
 
 /// Defines all functions for a module.
 pub(crate) fn define(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Result<()> {
-    about_requests(linker)?;
-    about_the_rest(linker)?;
-    not_served(linker)?;
+    define_request_functions(linker)?;
+    define_environment_functions(linker)?;
+    define_absent_functions(linker)?;
     wasi::define(linker, module)
 }
 
-fn about_requests(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+fn define_request_functions(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     function!(linker, "proxy_get_header_map_size", (map: i32, size: i32), maps::size);
     function!(linker, "proxy_get_header_map_pairs", (map: i32, at: i32, length: i32), maps::pairs);
     function!(linker, "proxy_set_header_map_pairs", (map: i32, at: i32, length: i32), maps::set_pairs);
@@ -63,24 +67,24 @@ fn about_requests(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn about_the_rest(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    function!(linker, "proxy_log", (level: i32, p: i32, n: i32), environment::log);
-    function!(linker, "proxy_get_log_level", (at: i32), environment::log_level);
-    function!(linker, "proxy_get_current_time_nanoseconds", (at: i32), environment::time);
-    function!(linker, "proxy_set_tick_period_milliseconds", (period: i32), environment::tick);
-    function!(linker, "proxy_get_property", (p: i32, n: i32, at: i32, length: i32), environment::property);
-    function!(linker, "proxy_set_property", (p: i32, n: i32, v: i32, vn: i32), environment::set_property);
+fn define_environment_functions(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    function!(linker, "proxy_log", (level: i32, p: i32, n: i32), log::write);
+    function!(linker, "proxy_get_log_level", (at: i32), log::level);
+    function!(linker, "proxy_get_current_time_nanoseconds", (at: i32), time::current_time);
+    function!(linker, "proxy_set_tick_period_milliseconds", (period: i32), time::set_tick_period);
+    function!(linker, "proxy_get_property", (p: i32, n: i32, at: i32, length: i32), properties::get);
+    function!(linker, "proxy_set_property", (p: i32, n: i32, v: i32, vn: i32), properties::set);
     function!(
         linker,
         "proxy_get_shared_data",
         (k: i32, kn: i32, at: i32, length: i32, cas: i32),
-        environment::shared
+        shared_data::get
     );
-    function!(linker, "proxy_set_shared_data", (k: i32, kn: i32, v: i32, vn: i32, cas: i32), environment::set_shared);
-    function!(linker, "proxy_define_metric", (sort: i32, p: i32, n: i32, at: i32), environment::define_metric);
-    function!(linker, "proxy_record_metric", (id: i32, value: i64), environment::record_metric);
-    function!(linker, "proxy_increment_metric", (id: i32, offset: i64), environment::increment_metric);
-    function!(linker, "proxy_get_metric", (id: i32, at: i32), environment::metric);
+    function!(linker, "proxy_set_shared_data", (k: i32, kn: i32, v: i32, vn: i32, cas: i32), shared_data::set);
+    function!(linker, "proxy_define_metric", (kind: i32, p: i32, n: i32, at: i32), metrics::define);
+    function!(linker, "proxy_record_metric", (id: i32, value: i64), metrics::record);
+    function!(linker, "proxy_increment_metric", (id: i32, offset: i64), metrics::increment);
+    function!(linker, "proxy_get_metric", (id: i32, at: i32), metrics::get);
     function!(linker, "proxy_get_configuration", (at: i32, length: i32), bodies::configuration);
     function!(
         linker,
@@ -98,7 +102,7 @@ fn about_the_rest(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 }
 
 /// Queues and gRPC calls: defined because every SDK imports them, but without effect.
-fn not_served(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+fn define_absent_functions(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     absent! { linker,
         "proxy_register_shared_queue": (i32, i32, i32);
         "proxy_resolve_shared_queue": (i32, i32, i32, i32, i32);

@@ -5,7 +5,7 @@ use crate::header_encoding;
 use crate::host::{Host, Phase, ROOT};
 use crate::memory::{Call, bytes, split};
 use crate::request_scope::{self, Side};
-use crate::status::{Done, Status};
+use crate::status::{HostResult, Status};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use moongate_sdk::Reply;
@@ -14,19 +14,19 @@ use std::borrow::Cow;
 /// The longest reason of a Close frame (RFC 6455 §5.5).
 const REASON: usize = 123;
 
-pub(super) fn resume(call: &mut Call<'_>, kind: i32) -> Done {
+pub(super) fn resume(call: &mut Call<'_>, kind: i32) -> HostResult {
     if !(0..=3).contains(&kind) {
         return Err(Status::BadArgument.into());
     }
     resume_any(call)
 }
 
-pub(super) fn resume_any(call: &mut Call<'_>) -> Done {
+pub(super) fn resume_any(call: &mut Call<'_>) -> HostResult {
     let host = call.data_mut();
     if late(host, "resume a request") {
         return Ok(());
     }
-    if !host.sees() {
+    if !host.sees_request() {
         return Err(Status::BadArgument.into());
     }
     host.outcome.resumed = true;
@@ -38,15 +38,15 @@ pub(super) fn resume_any(call: &mut Call<'_>) -> Done {
 fn late(host: &Host, what: &str) -> bool {
     let late = host.stream == 0 && host.effective != ROOT;
     if late {
-        host.say(log::Level::Debug, format!("too late to {what}").as_bytes());
+        host.log(log::Level::Debug, format!("too late to {what}").as_bytes());
     }
     late
 }
 
 /// Ends a stream: a WebSocket with 1000, a request with 503, because every HTTP request needs a response.
-pub(super) fn close(call: &mut Call<'_>, kind: i32) -> Done {
+pub(super) fn close(call: &mut Call<'_>, kind: i32) -> HostResult {
     let host = call.data_mut();
-    if !host.sees() {
+    if !host.sees_request() {
         return Err(Status::BadArgument.into());
     }
     match (host.phase, kind) {
@@ -71,13 +71,14 @@ pub(super) fn respond(
     h: i32,
     hn: i32,
     grpc: i32,
-) -> Done {
+) -> HostResult {
     let (memory, host) = split(call)?;
     if late(host, "respond to a request") {
         return Ok(());
     }
-    let answers = matches!(host.phase, Phase::RequestHeaders | Phase::RequestBody | Phase::ResponseHeaders);
-    if !host.sees() || !answers {
+    let may_respond =
+        matches!(host.phase, Phase::RequestHeaders | Phase::RequestBody | Phase::ResponseHeaders);
+    if !host.sees_request() || !may_respond {
         return Err(Status::BadArgument.into());
     }
     let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
@@ -92,8 +93,8 @@ pub(super) fn respond(
     }
     if !details.is_empty() {
         let details = String::from_utf8_lossy(&details[..details.len().min(256)]).into_owned();
-        request_scope::seen(|sight| {
-            sight.exchange(&mut |exchange| exchange.note("details", details.as_str()));
+        request_scope::with_request(|scope| {
+            scope.exchange(&mut |exchange| exchange.note("details", details.as_str()));
         });
     }
     host.outcome.reply = Some(Box::new(reply));
@@ -104,8 +105,8 @@ pub(super) fn respond(
 fn as_grpc(mut reply: Reply, code: u32) -> Reply {
     const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
     reply.headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(code));
-    let asks = request_scope::seen(|sight| {
-        let kind = sight.fields(Side::Request)?.get(header::CONTENT_TYPE)?;
+    let asks = request_scope::with_request(|scope| {
+        let kind = scope.fields(Side::Request)?.get(header::CONTENT_TYPE)?;
         Some(kind.as_bytes().starts_with(GRPC.as_bytes()))
     });
     if asks.flatten() == Some(true) {
@@ -119,7 +120,7 @@ fn as_grpc(mut reply: Reply, code: u32) -> Reply {
     reply
 }
 
-pub(super) fn effective(call: &mut Call<'_>, id: i32) -> Done {
+pub(super) fn effective(call: &mut Call<'_>, id: i32) -> HostResult {
     let host = call.data_mut();
     let id = id.cast_unsigned();
     if !host.contexts.contains_key(&id) {
@@ -130,7 +131,7 @@ pub(super) fn effective(call: &mut Call<'_>, id: i32) -> Done {
 }
 
 /// Marks a delayed context as done.
-pub(super) fn done(call: &mut Call<'_>) -> Done {
+pub(super) fn done(call: &mut Call<'_>) -> HostResult {
     let host = call.data_mut();
     let id = host.effective;
     match host.contexts.get(&id) {
@@ -143,14 +144,14 @@ pub(super) fn done(call: &mut Call<'_>) -> Done {
 }
 
 /// The gateway's own extensions of the ABI.
-pub(super) fn foreign(call: &mut Call<'_>, f: i32, fl: i32, p: i32, n: i32, _: i32, _: i32) -> Done {
+pub(super) fn foreign(call: &mut Call<'_>, f: i32, fl: i32, p: i32, n: i32, _: i32, _: i32) -> HostResult {
     let (memory, host) = split(call)?;
     let name = bytes(memory, f, fl)?;
     let arguments = bytes(memory, p, n)?;
     if name != b"ws_close" {
         return Err(Status::NotFound.into());
     }
-    if !host.sees() || host.phase != Phase::Message {
+    if !host.sees_request() || host.phase != Phase::Message {
         return Err(Status::BadArgument.into());
     }
     host.outcome.close = Some(close_frame(arguments).ok_or(Status::BadArgument)?);

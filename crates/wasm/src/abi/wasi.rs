@@ -1,10 +1,10 @@
 //! The part of WASI that the toolchains' standard libraries need: clocks, randomness, standard output as log lines,
 //! and empty arguments and environment. Other functions are defined and return "no such function".
 
-use super::environment::now;
+use super::time::now;
 use crate::host::Host;
 use crate::memory::{Call, bytes, put, put_u32, split};
-use crate::status::{Done, Status, Stop};
+use crate::status::{HostResult, Status, Stop};
 use std::sync::LazyLock;
 use std::time::Instant;
 use wasmtime::{ExternType, Linker, Module, Val, ValType};
@@ -81,9 +81,9 @@ fn absent(linker: &mut Linker<Host>, module: &Module, name: &str) -> wasmtime::R
     for import in module.imports().filter(|import| import.module() == name && !KNOWN.contains(&import.name()))
     {
         let ExternType::Func(kind) = import.ty() else { continue };
-        let answers =
+        let returns_status =
             kind.results().len() == 1 && kind.results().all(|result| matches!(result, ValType::I32));
-        if answers || kind.results().len() == 0 {
+        if returns_status || kind.results().len() == 0 {
             linker.func_new(name, import.name(), kind, |_, _, results| {
                 results.iter_mut().for_each(|result| *result = Val::I32(NO_SUCH_FUNCTION));
                 Ok(())
@@ -99,7 +99,7 @@ fn running() -> u64 {
     u64::try_from(BEGAN.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn code(done: Done) -> wasmtime::Result<i32> {
+fn code(done: HostResult) -> wasmtime::Result<i32> {
     match done {
         Ok(()) => Ok(SUCCESS),
         Err(Stop::Status(_)) => Ok(FAULT),
@@ -108,7 +108,7 @@ fn code(done: Done) -> wasmtime::Result<i32> {
 }
 
 /// Writes to standard output become log lines: the first descriptor at info level, the second at error level.
-fn write(call: &mut Call<'_>, fd: i32, at: i32, count: i32, ret: i32) -> Done {
+fn write(call: &mut Call<'_>, fd: i32, at: i32, count: i32, ret: i32) -> HostResult {
     let (memory, host) = split(call)?;
     let (level, which) = if fd == 1 { (log::Level::Info, 0) } else { (log::Level::Error, 1) };
     let mut line = std::mem::take(&mut host.lines[which]);
@@ -121,7 +121,7 @@ fn write(call: &mut Call<'_>, fd: i32, at: i32, count: i32, ret: i32) -> Done {
         written += text.len();
         for byte in text {
             if (*byte == b'\n' || line.len() == LINE) && !line.is_empty() {
-                host.say(level, &line);
+                host.log(level, &line);
                 line.clear();
             }
             if *byte != b'\n' {
@@ -136,7 +136,7 @@ fn write(call: &mut Call<'_>, fd: i32, at: i32, count: i32, ret: i32) -> Done {
     put_u32(call, ret, u32::try_from(written).unwrap_or(u32::MAX))
 }
 
-fn random(call: &mut Call<'_>, at: i32, length: i32) -> Done {
+fn random(call: &mut Call<'_>, at: i32, length: i32) -> HostResult {
     let (memory, _) = split(call)?;
     let (at, length) = (at.cast_unsigned() as usize, length.cast_unsigned() as usize);
     let place = memory.get_mut(at..at + length).filter(|place| place.len() <= AT_ONCE);
@@ -144,7 +144,7 @@ fn random(call: &mut Call<'_>, at: i32, length: i32) -> Done {
 }
 
 /// From the system: modules derive keys and nonces from it.
-fn fill(place: &mut [u8]) -> Done {
+fn fill(place: &mut [u8]) -> HostResult {
     getrandom::fill(place).map_err(|_| Stop::Status(Status::InternalFailure))
 }
 

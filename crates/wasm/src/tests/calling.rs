@@ -40,21 +40,21 @@ const AUTH: &str = r#"
 
 /// Records calls, and completes them as configured.
 struct RecordingServices {
-    answer: Result<u16, CallError>,
+    response: Result<u16, CallError>,
     asked: Mutex<Vec<Call>>,
 }
 
 impl Services for RecordingServices {
     fn call(&self, call: Call) -> CallFuture {
         self.asked.lock().unwrap().push(call);
-        let answer = self.answer.map(|status| CallResponse {
+        let response = self.response.map(|status| CallResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
         });
         Box::pin(async move {
             tokio::task::yield_now().await;
-            answer
+            response
         })
     }
     fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
@@ -65,8 +65,8 @@ impl Services for RecordingServices {
     }
 }
 
-fn services_with(answer: Result<u16, CallError>) -> Arc<RecordingServices> {
-    Arc::new(RecordingServices { answer, asked: Mutex::default() })
+fn services_with(response: Result<u16, CallError>) -> Arc<RecordingServices> {
+    Arc::new(RecordingServices { response, asked: Mutex::default() })
 }
 
 fn auth(more: Value) -> Box<dyn Plugin> {

@@ -24,8 +24,8 @@ fn filters_with_and_without_an_sdk_run_unchanged() {
                 let mut visit = TestExchange::new("/x").field("x-team", "blue");
                 assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue), "{name}");
                 assert_eq!(visit.request["x-seen-team"], "blue", "{name}");
-                let answered = visit.response_headers(&*plugin);
-                assert!(matches!(answered, Verdict::Continue), "{name}: {answered:?}");
+                let verdict = visit.response_headers(&*plugin);
+                assert!(matches!(verdict, Verdict::Continue), "{name}: {verdict:?}");
                 assert!(!visit.response.is_empty(), "{name}");
                 if plugin.phases().log {
                     visit.with_exchange(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
