@@ -27,7 +27,7 @@ use std::sync::Arc;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "basic_auth",
     about: "Requires a user name and a password",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <BasicAuthSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -40,7 +40,7 @@ const LONGEST_PASSWORD: usize = 512;
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct BasicAuthSettings {
     /// Accepts these users: names with password hashes, as `htpasswd -nB NAME` prints them. Default none.
     #[serde(default)]
     users: IndexMap<String, Placed<String>>,
@@ -67,13 +67,13 @@ struct BasicAuth {
 }
 
 /// The client's credentials.
-struct Given {
+struct Credentials {
     user: String,
     password: Vec<u8>,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: BasicAuthSettings = settings.read()?;
     let mut problems = Problems::default();
     let mut users = HashMap::new();
     for (name, text) in &written.users {
@@ -162,7 +162,7 @@ fn challenge(realm: Option<&Placed<String>>) -> Result<HeaderValue, Problem> {
 }
 
 /// Name and password of the only Authorization field (RFC 7617 §2).
-fn given(exchange: &Exchange<'_>) -> Option<Given> {
+fn credentials(exchange: &Exchange<'_>) -> Option<Credentials> {
     let mut all = exchange.credentials(&AUTHORIZATION);
     let text = all.next().filter(|_| all.next().is_none())?.to_str().ok()?;
     let (scheme, encoded) = text.split_once(' ')?;
@@ -171,7 +171,7 @@ fn given(exchange: &Exchange<'_>) -> Option<Given> {
     let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
     let password = decoded[colon + 1..].to_vec();
     let fits = password.len() <= LONGEST_PASSWORD && !user.contains(char::is_control);
-    fits.then_some(Given { user, password })
+    fits.then_some(Credentials { user, password })
 }
 
 impl BasicAuth {
@@ -181,17 +181,17 @@ impl BasicAuth {
         exchange: &mut Exchange<'_>,
         hash: Arc<Hash>,
         is_user: bool,
-        given: Given,
+        credentials: Credentials,
     ) -> Verdict {
-        let Given { user, password } = given;
+        let Credentials { user, password } = credentials;
         let password: Arc<[u8]> = password.into();
-        let (theirs, asked) = (password.clone(), hash.clone());
-        let Some(answer) = HashPool::ask(move || asked.is_of(&theirs)) else {
+        let (theirs, submitted) = (password.clone(), hash.clone());
+        let Some(result) = HashPool::submit(move || submitted.is_of(&theirs)) else {
             let reply = exchange.refuse(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins");
             return reply.header(RETRY_AFTER, HeaderValue::from_static("1")).into();
         };
         // Without a result the thread panicked: the request is rejected.
-        if !answer.await.unwrap_or(false) || !is_user {
+        if !result.await.unwrap_or(false) || !is_user {
             return self.refuse(exchange).into();
         }
         self.known.learn(&user, &hash, &password);
@@ -227,21 +227,21 @@ impl Plugin for BasicAuth {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        let Some(given) = given(exchange) else { return self.refuse(exchange).into() };
-        let user = self.users.get(given.user.as_str());
+        let Some(credentials) = credentials(exchange) else { return self.refuse(exchange).into() };
+        let user = self.users.get(credentials.user.as_str());
         let hash = user.unwrap_or(&self.decoy).clone();
         let is_user = user.is_some();
-        if is_user && self.known.has(&given.user, &hash, &given.password) {
-            self.admit(exchange, &given.user);
+        if is_user && self.known.has(&credentials.user, &hash, &credentials.password) {
+            self.admit(exchange, &credentials.user);
             return Flow::Continue;
         }
         if hash.cost() > 0 {
-            return Flow::wait(self.verify(exchange, hash, is_user, given));
+            return Flow::wait(self.verify(exchange, hash, is_user, credentials));
         }
-        if !(hash.is_of(&given.password) & is_user) {
+        if !(hash.is_of(&credentials.password) & is_user) {
             return self.refuse(exchange).into();
         }
-        self.admit(exchange, &given.user);
+        self.admit(exchange, &credentials.user);
         Flow::Continue
     }
 }

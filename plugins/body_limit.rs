@@ -10,14 +10,14 @@ use serde::Deserialize;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "body_limit",
     about: "Rejects request bodies above a size",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <BodyLimitSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct BodyLimitSettings {
     /// Rejects (413) longer request bodies. `0` is an error. Default 1MiB.
     max_size: Option<Placed<Size>>,
 }
@@ -28,10 +28,10 @@ struct BodyLimit {
 
 /// The bytes of a body so far.
 #[derive(Default)]
-struct Come(u64);
+struct ReceivedBytes(u64);
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: BodyLimitSettings = settings.read()?;
     // Zero may be meant as no limit, as in nginx, and as no body.
     if let Some(zero) = written.max_size.as_ref().filter(|size| size.value.0 == 0) {
         return Err(Problem::new("`max_size: 0` may mean no body or no limit")
@@ -65,9 +65,9 @@ impl Plugin for BodyLimit {
     }
 
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
-        let come = &mut exchange.state::<Come>().0;
-        *come = come.saturating_add(piece.bytes.len() as u64);
-        if *come > self.max {
+        let received = &mut exchange.state::<ReceivedBytes>().0;
+        *received = received.saturating_add(piece.bytes.len() as u64);
+        if *received > self.max {
             return exchange.refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").into();
         }
         Flow::Continue

@@ -12,14 +12,14 @@ mod etags;
 mod media_types;
 
 use crate::cors::vary;
-use accept_encoding::Wishes;
+use accept_encoding::AcceptEncoding;
 use encoder::{Encoder, Levels};
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, ETAG,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use media_types::Media;
+use media_types::MediaTypes;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size};
 use moongate_sdk::{Exchange, Fault, Flow, Headers, Phases, Piece, Plugin, Response};
 use schemars::JsonSchema;
@@ -29,14 +29,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "compress",
     about: "Compresses responses",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <CompressSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct CompressSettings {
     /// Offers these codings, the preferred one first: `zstd`, `br`, `gzip`. Default all, in this order.
     encodings: Option<Vec<Placed<Coding>>>,
     /// Compresses these media types: `text/html`, `text/*`, `application/*+json`, `*/*`. Default text, JSON, XML,
@@ -46,7 +46,7 @@ struct Written {
     min_size: Option<Size>,
     /// Sets the compression level per coding.
     #[serde(default)]
-    levels: WrittenLevels,
+    levels: CompressLevels,
 }
 
 /// A content coding.
@@ -64,7 +64,7 @@ enum Coding {
 /// Compression levels: a higher one is smaller and costs more CPU time.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenLevels {
+struct CompressLevels {
     /// Sets the level of gzip, 1 to 9. Default 5.
     gzip: Option<Placed<u8>>,
     /// Sets the level of Brotli, 0 to 11. Default 4.
@@ -75,7 +75,7 @@ struct WrittenLevels {
 
 struct Compress {
     codings: Vec<Coding>,
-    types: Media,
+    types: MediaTypes,
     min_size: u64,
     levels: Levels,
     /// Whether a backend has sent weak tags of its own.
@@ -84,7 +84,7 @@ struct Compress {
 
 /// The response's encoder, if it is compressed.
 #[derive(Default)]
-struct Work {
+struct ResponseEncoding {
     /// The request's weak tags that were restored to strong ones.
     restored: Vec<HeaderValue>,
     encoder: Option<Encoder>,
@@ -105,7 +105,7 @@ impl Coding {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: CompressSettings = settings.read()?;
     let mut problems = Problems::default();
     let mut codings = Vec::new();
     for coding in written.encodings.iter().flatten() {
@@ -124,8 +124,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         Some(_) => {}
     }
     let types = match &written.types {
-        None => Some(Media::usual()),
-        Some(list) => problems.keep(Media::parse(list)),
+        None => Some(MediaTypes::usual()),
+        Some(list) => problems.keep(MediaTypes::parse(list)),
     };
     let usual = Levels::default();
     let levels = Levels {
@@ -184,19 +184,19 @@ fn describe(headers: &mut Headers<'_>, coding: Coding) {
 
 impl Compress {
     /// The coding of this response, if it is compressed.
-    fn coding(&self, exchange: &Exchange<'_>, answer: &mut Response<'_>) -> Option<Coding> {
-        let headers = &answer.headers;
+    fn coding(&self, exchange: &Exchange<'_>, response: &mut Response<'_>) -> Option<Coding> {
+        let headers = &response.headers;
         let short = length(headers).is_some_and(|length| length < self.min_size);
-        if short || !self.types.has(headers.get(CONTENT_TYPE)) || !may_change(answer.status, headers) {
+        if short || !self.types.has(headers.get(CONTENT_TYPE)) || !may_change(response.status, headers) {
             return None;
         }
         // From here on the response depends on Accept-Encoding.
-        vary(&mut answer.headers, &ACCEPT_ENCODING);
+        vary(&mut response.headers, &ACCEPT_ENCODING);
         // For HTTP/1.0 a body without a length ends only with its connection.
         if exchange.request.method == Method::HEAD || exchange.request.version < Version::HTTP_11 {
             return None;
         }
-        Wishes::of(&exchange.headers).choose(&self.codings)
+        AcceptEncoding::of(&exchange.headers).choose(&self.codings)
     }
 }
 
@@ -215,7 +215,7 @@ impl Plugin for Compress {
         let keep_weak = self.has_seen_weak.load(Ordering::Relaxed);
         let restored = etags::restore(&mut exchange.headers, keep_weak);
         if !restored.is_empty() {
-            exchange.state::<Work>().restored = restored;
+            exchange.state::<ResponseEncoding>().restored = restored;
         }
         Flow::Continue
     }
@@ -223,44 +223,44 @@ impl Plugin for Compress {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
         // A replacement for a response whose body was left: its own body would not be shown here.
         if exchange.has_left_bodies() {
             return Flow::Continue;
         }
-        if answer.headers.get(ETAG).is_some_and(etags::is_weak) {
+        if response.headers.get(ETAG).is_some_and(etags::is_weak) {
             self.has_seen_weak.store(true, Ordering::Relaxed);
         }
-        if answer.status == StatusCode::NOT_MODIFIED {
+        if response.status == StatusCode::NOT_MODIFIED {
             // The client has the compressed representation.
-            let tag = answer.headers.get(ETAG);
-            if tag.is_some_and(|tag| exchange.state::<Work>().restored.contains(tag)) {
-                etags::weaken(&mut answer.headers);
+            let tag = response.headers.get(ETAG);
+            if tag.is_some_and(|tag| exchange.state::<ResponseEncoding>().restored.contains(tag)) {
+                etags::weaken(&mut response.headers);
             }
         }
-        let at_once = length(&answer.headers).is_none();
-        let encoder = self.coding(exchange, answer).and_then(|coding| {
+        let at_once = length(&response.headers).is_none();
+        let encoder = self.coding(exchange, response).and_then(|coding| {
             let encoder = Encoder::new(coding, self.levels).ok()?;
-            describe(&mut answer.headers, coding);
+            describe(&mut response.headers, coding);
             Some(encoder)
         });
         match encoder {
             None => exchange.leave_bodies(),
             Some(encoder) => {
-                *exchange.state() = Work { encoder: Some(encoder), at_once, restored: Vec::new() }
+                *exchange.state() = ResponseEncoding { encoder: Some(encoder), at_once, restored: Vec::new() }
             }
         }
         Flow::Continue
     }
 
     fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
-        let work = exchange.state::<Work>();
-        let Some(encoder) = &mut work.encoder else { return Ok(()) };
-        let encoded = encoder.pass(&piece.bytes, work.at_once, piece.last);
+        let encoding = exchange.state::<ResponseEncoding>();
+        let Some(encoder) = &mut encoding.encoder else { return Ok(()) };
+        let encoded = encoder.pass(&piece.bytes, encoding.at_once, piece.last);
         piece.bytes = encoded.map_err(|error| Fault::new(error.to_string()))?;
         if piece.last {
-            work.encoder = None;
+            encoding.encoder = None;
         }
         Ok(())
     }

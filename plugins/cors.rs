@@ -19,7 +19,7 @@ use serde::Deserialize;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "cors",
     about: "Allows pages of other origins to read responses",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <CorsSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -35,7 +35,7 @@ const OWN: [HeaderName; 3] =
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct CorsSettings {
     /// Allows these origins: exact, `https://*.example.com` for every subdomain, `~` with a regular expression for
     /// the whole origin, `null`, or `*` for all. Required.
     origins: Vec<Placed<String>>,
@@ -71,7 +71,7 @@ struct Cors {
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: CorsSettings = settings.read()?;
     let mut problems = Problems::default();
     let origins = problems.keep(Origins::parse(&written.origins));
     let methods = match &written.methods {
@@ -211,25 +211,25 @@ impl Plugin for Cors {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
         // A WebSocket handshake is not a CORS request, and a preflight has its response already.
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS || is_preflight(exchange) {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS || is_preflight(exchange) {
             return Flow::Continue;
         }
         for name in &OWN {
-            answer.headers.remove(name);
+            response.headers.remove(name);
         }
         if !self.same_for_all {
-            vary(&mut answer.headers, &ORIGIN);
+            vary(&mut response.headers, &ORIGIN);
         }
         if let Some(origin) = self.allowed(&exchange.headers) {
-            answer.headers.set(&ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            response.headers.set(&ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             if self.credentials {
-                answer.headers.set(&ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+                response.headers.set(&ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
             }
             if let Some(expose) = &self.expose {
-                answer.headers.set(&ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+                response.headers.set(&ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
             }
         }
         Flow::Continue

@@ -23,7 +23,7 @@ const LONGEST: usize = 1 << 20;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "forward_auth",
     about: "Delegates authentication to a service",
-    schema: <settings::Written as JsonSchema>::json_schema,
+    schema: <settings::ForwardAuthSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -46,7 +46,7 @@ const NOT_SENT: [HeaderName; 13] = [
 ];
 
 /// Fields of a refusal that belong to the service's connection, not to the client's.
-const NOT_ANSWERED: [HeaderName; 8] = [
+const SKIPPED_RESPONSE_FIELDS: [HeaderName; 8] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
@@ -98,7 +98,7 @@ struct AuthResponse {
     /// The fields of the first call, if the service is called again.
     asked: Option<HeaderMap>,
     /// Fields for the client's response.
-    answer: Vec<(HeaderName, HeaderValue)>,
+    response_fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Plugin for ForwardAuth {
@@ -128,10 +128,12 @@ impl Plugin for ForwardAuth {
         let calling = exchange.services.call(call);
         Flow::wait(async move {
             match calling.await {
-                Ok(called) if called.status.is_success() => self.accept(exchange, &called),
-                Ok(called) => {
-                    exchange.note("refused", called.status.as_str());
-                    refusal(called).into()
+                Ok(auth_response) if auth_response.status.is_success() => {
+                    self.accept(exchange, &auth_response)
+                }
+                Ok(auth_response) => {
+                    exchange.note("refused", auth_response.status.as_str());
+                    refusal(auth_response).into()
                 }
                 // Its status decides, even if the body was malformed.
                 Err(CallError::Cut(status)) if !status.is_success() => {
@@ -146,10 +148,10 @@ impl Plugin for ForwardAuth {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        for (name, value) in std::mem::take(&mut exchange.state::<AuthResponse>().answer) {
-            answer.headers.append(&name, value);
+        for (name, value) in std::mem::take(&mut exchange.state::<AuthResponse>().response_fields) {
+            response.headers.append(&name, value);
         }
         Flow::Continue
     }
@@ -223,9 +225,9 @@ impl ForwardAuth {
     }
 
     /// Applies a 2xx response. The client's own values of its fields were withdrawn.
-    fn accept(&self, exchange: &mut Exchange<'_>, called: &CallResponse) -> Verdict {
+    fn accept(&self, exchange: &mut Exchange<'_>, auth_response: &CallResponse) -> Verdict {
         for name in &self.to_backend {
-            let mut values = called.headers.get_all(name).iter().cloned();
+            let mut values = auth_response.headers.get_all(name).iter().cloned();
             if let Some(first) = values.next() {
                 exchange.headers.set(name, first);
             }
@@ -235,18 +237,21 @@ impl ForwardAuth {
         }
         if !self.to_client.is_empty() {
             let all = self.to_client.iter();
-            let values =
-                all.flat_map(|name| called.headers.get_all(name).iter().map(|v| (name.clone(), v.clone())));
-            exchange.state::<AuthResponse>().answer = values.collect();
+            let values = all.flat_map(|name| {
+                auth_response.headers.get_all(name).iter().map(|v| (name.clone(), v.clone()))
+            });
+            exchange.state::<AuthResponse>().response_fields = values.collect();
         }
         Verdict::Continue
     }
 }
 
 /// Forwards the service's refusal.
-fn refusal(called: CallResponse) -> Reply {
-    let mut reply = Reply::new(called.status).body(called.body);
-    for (name, value) in called.headers.iter().filter(|(name, _)| !NOT_ANSWERED.contains(name)) {
+fn refusal(auth_response: CallResponse) -> Reply {
+    let mut reply = Reply::new(auth_response.status).body(auth_response.body);
+    for (name, value) in
+        auth_response.headers.iter().filter(|(name, _)| !SKIPPED_RESPONSE_FIELDS.contains(name))
+    {
         reply.headers.append(name.clone(), value.clone());
     }
     reply

@@ -14,14 +14,14 @@ use serde::Deserialize;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "headers",
     about: "Sets, adds and removes header fields",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <HeadersSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct HeadersSettings {
     /// Changes the request before it is forwarded. Default none.
     #[serde(default)]
     request: Changes,
@@ -56,7 +56,7 @@ enum Edit {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: HeadersSettings = settings.read()?;
     let mut problems = Problems::default();
     let request = edits(&mut problems, &written.request, ExpressionPhase::Request);
     let response = edits(&mut problems, &written.response, ExpressionPhase::Response);
@@ -72,7 +72,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     Ok(Box::new(HeadersPlugin { request, response }))
 }
 
-fn edits(problems: &mut Problems, changes: &Changes, stage: ExpressionPhase) -> Vec<Edit> {
+fn edits(problems: &mut Problems, changes: &Changes, phase: ExpressionPhase) -> Vec<Edit> {
     let mut edits = Vec::new();
     for name in &changes.remove {
         let edit = changeable(name).map(Edit::Remove).map_err(|problem| problem.at(&name.place).into());
@@ -87,12 +87,12 @@ fn edits(problems: &mut Problems, changes: &Changes, stage: ExpressionPhase) -> 
                 );
             }
             seen.push(name.clone());
-            Ok(Edit::Set(name, Template::parse_for(value, stage)?))
+            Ok(Edit::Set(name, Template::parse_for(value, phase)?))
         });
         edits.extend(problems.keep(edit.map_err(|problem| problem.at(&value.place).into())));
     }
     for (name, value) in &changes.add {
-        let edit = changeable(name).and_then(|name| Ok(Edit::Add(name, Template::parse_for(value, stage)?)));
+        let edit = changeable(name).and_then(|name| Ok(Edit::Add(name, Template::parse_for(value, phase)?)));
         edits.extend(problems.keep(edit.map_err(|problem| problem.at(&value.place).into())));
     }
     edits
@@ -152,21 +152,21 @@ impl Plugin for HeadersPlugin {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
         for edit in &self.response {
-            let value = edit.value(exchange, Some(answer));
-            edit.apply(value, &mut answer.headers);
+            let value = edit.value(exchange, Some(response));
+            edit.apply(value, &mut response.headers);
         }
         Flow::Continue
     }
 }
 
 impl Edit {
-    fn value(&self, exchange: &mut Exchange<'_>, answer: Option<&Response<'_>>) -> Option<HeaderValue> {
+    fn value(&self, exchange: &mut Exchange<'_>, response: Option<&Response<'_>>) -> Option<HeaderValue> {
         let (Self::Set(_, template) | Self::Add(_, template)) = self else { return None };
-        match answer {
-            Some(answer) => template.fill_with_response(exchange, answer),
+        match response {
+            Some(response) => template.fill_with_response(exchange, response),
             None => template.fill(exchange),
         }
     }
@@ -246,7 +246,7 @@ mod tests {
                 "remove": ["x-gone-one"],
                 "add": { "x-more-one": "ours" },
             },
-            "response": { "set": { "x-answer-one": "ours" } },
+            "response": { "set": { "x-response-one": "ours" } },
         }))
         .unwrap();
         let mut visit = TestExchange::new("/");
@@ -256,7 +256,7 @@ mod tests {
                 visit = visit.field(&format!("x_{spelling}"), "forged");
             }
         }
-        visit.response.insert("x_answer_one", HeaderValue::from_static("theirs"));
+        visit.response.insert("x_response_one", HeaderValue::from_static("theirs"));
         visit.request_headers(&*plugin);
         visit.response_headers(&*plugin);
         let spoken = |name: &str| visit.request.keys().filter(|key| key.as_str().contains(name)).count();
@@ -264,13 +264,13 @@ mod tests {
         assert_eq!(visit.request["x-client-subject"], "ours");
         assert_eq!((spoken("both"), visit.request["x_both_one"].as_bytes()), (2, &b"ours"[..]));
         assert_eq!(spoken("more"), 4, "`add` keeps the others");
-        assert_eq!(visit.response["x_answer_one"], "theirs");
+        assert_eq!(visit.response["x_response_one"], "theirs");
     }
 
     #[test]
     fn its_phases_follow_from_its_changes() {
-        let plugin_of_answers = plugin(json!({ "response": { "set": { "x": "one" } } })).unwrap();
-        assert_eq!(plugin_of_answers.phases(), Phases { response_headers: true, ..Phases::default() });
+        let response_plugin = plugin(json!({ "response": { "set": { "x": "one" } } })).unwrap();
+        assert_eq!(response_plugin.phases(), Phases { response_headers: true, ..Phases::default() });
         assert!(plugin(json!({})).is_err());
     }
 

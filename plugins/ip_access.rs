@@ -1,6 +1,6 @@
 //! Access control by the client's IP address. The gateway determines that address (`trusted_proxies`).
 
-use crate::common::networks::{Listed, Networks};
+use crate::common::networks::{NetworkEntry, Networks};
 use crate::common::refusal;
 use http::StatusCode;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings};
@@ -11,24 +11,24 @@ use serde::Deserialize;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "ip_access",
     about: "Allows and denies clients by address",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <IpAccessSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct IpAccessSettings {
     /// Allows these clients and denies all others. Default all.
     #[serde(default)]
-    allow: Vec<Listed>,
+    allow: Vec<NetworkEntry>,
     /// Denies these clients, even if `allow` lists them. Default none.
     #[serde(default)]
-    deny: Vec<Listed>,
+    deny: Vec<NetworkEntry>,
     /// Replaces both keys by an ordered list of `allow` and `deny`. The first entry that contains the client
     /// decides. A client in none is denied if an entry has `allow`. Default none.
     #[serde(default)]
-    rules: Vec<Placed<WrittenRule>>,
+    rules: Vec<Placed<IpAccessRule>>,
     /// Sets the status of a refusal, 400 to 599. Default 403.
     status: Option<Placed<u16>>,
 }
@@ -36,11 +36,11 @@ struct Written {
 /// An entry of the ordered list, with exactly one of its keys.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct WrittenRule {
+struct IpAccessRule {
     /// Allows these clients.
-    allow: Option<Vec<Listed>>,
+    allow: Option<Vec<NetworkEntry>>,
     /// Denies these clients.
-    deny: Option<Vec<Listed>>,
+    deny: Option<Vec<NetworkEntry>>,
 }
 
 struct IpAccess {
@@ -62,7 +62,7 @@ enum Access {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: IpAccessSettings = settings.read()?;
     let mut problems = Problems::default();
     let short = [(Access::Deny, &written.deny), (Access::Allow, &written.allow)];
     let short: Vec<_> = short.into_iter().filter(|(_, list)| !list.is_empty()).collect();
@@ -92,7 +92,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     Ok(Box::new(IpAccess { rules, others, status }))
 }
 
-fn rule(settings: &Settings, written: &Placed<WrittenRule>) -> Result<Rule, Problems> {
+fn rule(settings: &Settings, written: &Placed<IpAccessRule>) -> Result<Rule, Problems> {
     let (access, list) = match (&written.allow, &written.deny) {
         (Some(list), None) => (Access::Allow, list),
         (None, Some(list)) => (Access::Deny, list),

@@ -13,8 +13,8 @@ mod tests;
 use crate::common::request_selector::Part;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use key_source::{KeySource, Stop};
-use keys::{Claims, Demands};
+use key_source::{JwksSource, TokenRejection};
+use keys::{Claims, TokenRequirements};
 use moongate_config::{Kind, Problems, Settings};
 use moongate_sdk::{Background, Exchange, Flow, Phases, Plugin, Reply, Services, Verdict};
 use schemars::JsonSchema;
@@ -28,7 +28,7 @@ const LONGEST_TOKEN: usize = 16 << 10;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "jwt",
     about: "Requires a valid JSON Web Token",
-    schema: <settings::Written as JsonSchema>::json_schema,
+    schema: <settings::JwtSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -37,9 +37,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 }
 
 struct Jwt {
-    source: KeySource,
-    demands: Demands,
-    from: Vec<From>,
+    source: JwksSource,
+    requirements: TokenRequirements,
+    from: Vec<TokenLocation>,
     /// Fields with the claims that they forward.
     claims: Vec<(HeaderName, Box<str>)>,
     /// The challenge of a 401.
@@ -51,7 +51,7 @@ struct Jwt {
 
 /// The location of a token.
 #[derive(Debug)]
-enum From {
+enum TokenLocation {
     /// `Authorization: Bearer …` (RFC 6750 §2.1).
     Bearer,
     /// Another part of the request.
@@ -67,14 +67,14 @@ enum Forward {
 
 /// The token of a WebSocket handshake, for later checks.
 #[derive(Default)]
-struct Brought(Option<Arc<[u8]>>);
+struct HandshakeToken(Option<Arc<[u8]>>);
 
 /// The token of a request.
-enum Found {
+enum TokenLookup {
     Token(Arc<[u8]>),
     Nothing,
     /// More than one, or an ambiguous one: RFC 6750 §3.1, `invalid_request`.
-    Doubtful,
+    Ambiguous,
 }
 
 impl Plugin for Jwt {
@@ -88,36 +88,36 @@ impl Plugin for Jwt {
 
     fn background(&self, services: &Arc<dyn Services>) -> Option<Background> {
         match &self.source {
-            KeySource::Given(_) => None,
-            KeySource::Fetched(remote) => Some(Box::pin(Arc::clone(remote).keep(Arc::clone(services)))),
+            JwksSource::Given(_) => None,
+            JwksSource::Fetched(remote) => Some(Box::pin(Arc::clone(remote).keep(Arc::clone(services)))),
         }
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let found = self.find(exchange);
         let token = match found {
-            Found::Token(token) => token,
-            Found::Nothing if self.optional => {
+            TokenLookup::Token(token) => token,
+            TokenLookup::Nothing if self.optional => {
                 self.forward_claims(exchange, None);
                 return Flow::Continue;
             }
-            Found::Nothing => {
+            TokenLookup::Nothing => {
                 let reply = exchange.refuse(StatusCode::UNAUTHORIZED, "no_token");
                 return self.challenge(reply, None).into();
             }
-            Found::Doubtful => {
+            TokenLookup::Ambiguous => {
                 let error = "error=\"invalid_request\", error_description=\"there is more than one token\"";
                 let reply = exchange.refuse(StatusCode::BAD_REQUEST, "bad_token");
                 return self.challenge(reply, Some(error)).into();
             }
         };
         if self.recheck.is_some() {
-            exchange.state::<Brought>().0 = Some(Arc::clone(&token));
+            exchange.state::<HandshakeToken>().0 = Some(Arc::clone(&token));
         }
-        match self.source.check(&token, &self.demands) {
+        match self.source.check(&token, &self.requirements) {
             Some(checked) => self.decide(exchange, checked).into(),
             None => Flow::wait(async move {
-                let checked = self.source.check_later(&token, &self.demands).await;
+                let checked = self.source.check_later(&token, &self.requirements).await;
                 self.decide(exchange, checked)
             }),
         }
@@ -125,43 +125,43 @@ impl Plugin for Jwt {
 }
 
 impl Jwt {
-    fn find(&self, exchange: &mut Exchange<'_>) -> Found {
+    fn find(&self, exchange: &mut Exchange<'_>) -> TokenLookup {
         // After the handshake the fields may no longer have the token.
         if self.recheck.is_some()
-            && let Some(token) = &exchange.state::<Brought>().0
+            && let Some(token) = &exchange.state::<HandshakeToken>().0
         {
-            return Found::Token(Arc::clone(token));
+            return TokenLookup::Token(Arc::clone(token));
         }
         for from in &self.from {
             let found = match from {
-                From::Bearer => bearer(exchange),
-                From::Part(part) => part
+                TokenLocation::Bearer => bearer(exchange),
+                TokenLocation::Part(part) => part
                     .read_credential(exchange)
-                    .map_or(Found::Nothing, |token| Found::Token((*token).into())),
+                    .map_or(TokenLookup::Nothing, |token| TokenLookup::Token((*token).into())),
             };
             match found {
-                Found::Nothing => {}
-                Found::Token(token) if token.len() > LONGEST_TOKEN => return Found::Doubtful,
+                TokenLookup::Nothing => {}
+                TokenLookup::Token(token) if token.len() > LONGEST_TOKEN => return TokenLookup::Ambiguous,
                 found => return found,
             }
         }
-        Found::Nothing
+        TokenLookup::Nothing
     }
 
-    fn decide(&self, exchange: &mut Exchange<'_>, checked: Result<Claims, Stop>) -> Verdict {
+    fn decide(&self, exchange: &mut Exchange<'_>, checked: Result<Claims, TokenRejection>) -> Verdict {
         match checked {
             Ok(claims) => {
                 self.forward_claims(exchange, Some(&claims));
                 Verdict::Continue
             }
-            Err(Stop::Refused(refusal)) => {
+            Err(TokenRejection::Refused(refusal)) => {
                 let why = refusal.as_str();
                 exchange.note("reason", why);
                 let error = format!("error=\"invalid_token\", error_description=\"{why}\"");
                 let reply = exchange.refuse(StatusCode::UNAUTHORIZED, "bad_token");
                 self.challenge(reply, Some(&error)).into()
             }
-            Err(Stop::Fault(fault)) => fault.into(),
+            Err(TokenRejection::Fault(fault)) => fault.into(),
         }
     }
 
@@ -176,9 +176,9 @@ impl Jwt {
         if self.forward == Forward::Nothing {
             for from in &self.from {
                 match from {
-                    From::Bearer => exchange.headers.remove(&AUTHORIZATION),
-                    From::Part(Part::Header(name)) => exchange.headers.remove(name),
-                    From::Part(_) => {}
+                    TokenLocation::Bearer => exchange.headers.remove(&AUTHORIZATION),
+                    TokenLocation::Part(Part::Header(name)) => exchange.headers.remove(name),
+                    TokenLocation::Part(_) => {}
                 }
             }
         }
@@ -202,18 +202,18 @@ impl Jwt {
     }
 }
 
-fn bearer(exchange: &Exchange<'_>) -> Found {
+fn bearer(exchange: &Exchange<'_>) -> TokenLookup {
     let mut fields = exchange.credentials(&AUTHORIZATION);
-    let Some(field) = fields.next() else { return Found::Nothing };
+    let Some(field) = fields.next() else { return TokenLookup::Nothing };
     if fields.next().is_some() {
-        return Found::Doubtful;
+        return TokenLookup::Ambiguous;
     }
     // Another scheme belongs to another plugin.
     match field.as_bytes().split_at_checked(7) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
-            Found::Token(token.trim_ascii().into())
+            TokenLookup::Token(token.trim_ascii().into())
         }
-        _ => Found::Nothing,
+        _ => TokenLookup::Nothing,
     }
 }
 

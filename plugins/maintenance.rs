@@ -2,7 +2,7 @@
 //!
 //! A reload or a file activates it. Creating the file needs no rights over the gateway.
 
-use crate::common::networks::{Listed, Networks};
+use crate::common::networks::{NetworkEntry, Networks};
 use crate::respond::Page;
 use http::{HeaderValue, StatusCode, header};
 use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "maintenance",
     about: "Responds 503 while maintenance lasts",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <MaintenanceSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -29,7 +29,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct MaintenanceSettings {
     /// Sets Retry-After, rounded up to seconds. Longer than 0. Default 5m.
     retry_after: Option<Placed<Period>>,
     /// Sends this text in place of the gateway's error. Default none.
@@ -39,7 +39,7 @@ struct Written {
     file: Option<Placed<String>>,
     /// Lets these clients pass: a list as in `ip_access`. Default none.
     #[serde(default)]
-    except: Vec<Listed>,
+    except: Vec<NetworkEntry>,
     /// Activates the plugin only while this file exists. It is checked at most once a second; the last result holds
     /// while the file system does not respond. Default always active.
     when_file: Option<Placed<String>>,
@@ -53,7 +53,7 @@ struct Maintenance {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: MaintenanceSettings = settings.read()?;
     let mut problems = Problems::default();
     let page = Page::read(settings, written.body.as_ref(), written.file.as_ref());
     let page = problems.keep(page.map_err(Problems::from));
@@ -184,7 +184,7 @@ impl Plugin for Maintenance {
         }
         let mut reply = exchange.refuse(StatusCode::SERVICE_UNAVAILABLE, "maintenance");
         if let Some(page) = &self.page {
-            page.dress(&mut reply);
+            page.set_body(&mut reply);
         }
         reply.header(header::RETRY_AFTER, self.retry_after.clone()).into()
     }

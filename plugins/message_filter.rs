@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "message_filter",
     about: "Filters WebSocket messages by type, size and text",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <MessageFilterSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -21,10 +21,10 @@ const LONGEST_REASON: usize = 123;
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Written {
+struct MessageFilterSettings {
     /// Filters messages of the client (`to_backend`), of the backend (`to_client`), or of `both`. Default
     /// to_backend.
-    direction: Ways,
+    direction: FilterDirection,
     /// Refuses text messages that match none of these regular expressions. Default any text.
     allow: Vec<Placed<String>>,
     /// Refuses text messages that match one of these regular expressions, even if `allow` matches. Default none.
@@ -43,10 +43,10 @@ struct Written {
     reason: Option<Placed<String>>,
 }
 
-impl Default for Written {
+impl Default for MessageFilterSettings {
     fn default() -> Self {
         Self {
-            direction: Ways::ToBackend,
+            direction: FilterDirection::ToBackend,
             allow: Vec::new(),
             deny: Vec::new(),
             binary: None,
@@ -62,7 +62,7 @@ impl Default for Written {
 #[derive(Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "MessageFilterDirection")]
-enum Ways {
+enum FilterDirection {
     /// The client.
     ToBackend,
     /// The backend.
@@ -94,7 +94,7 @@ enum Action {
 }
 
 struct MessageFilter {
-    direction: Ways,
+    direction: FilterDirection,
     allow: Vec<Regex>,
     deny: Vec<Regex>,
     binary: Binary,
@@ -105,7 +105,7 @@ struct MessageFilter {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: MessageFilterSettings = settings.read()?;
     let mut problems = Problems::default();
     let mut all = |list: &[Placed<String>]| -> Vec<_> {
         let keep = |text| problems.keep(common::regex(text).map_err(Problems::from));
@@ -171,8 +171,8 @@ fn close_reason(written: &Placed<String>) -> Result<String, Problems> {
 impl Plugin for MessageFilter {
     fn phases(&self) -> Phases {
         Phases {
-            messages_to_backend: self.direction != Ways::ToClient,
-            messages_to_client: self.direction != Ways::ToBackend,
+            messages_to_backend: self.direction != FilterDirection::ToClient,
+            messages_to_client: self.direction != FilterDirection::ToBackend,
             ..Phases::default()
         }
     }
@@ -181,11 +181,11 @@ impl Plugin for MessageFilter {
         if self.accepts(message) {
             return MessageVerdict::Forward;
         }
-        let way = match message.direction {
+        let direction = match message.direction {
             Direction::ToBackend => "to_backend",
             Direction::ToClient => "to_client",
         };
-        exchange.note("refused", way);
+        exchange.note("refused", direction);
         match self.action {
             Action::Drop => MessageVerdict::Drop,
             Action::Close => MessageVerdict::Close { code: self.code, reason: self.reason.clone().into() },
@@ -285,13 +285,13 @@ mod tests {
 
     #[test]
     fn it_filters_only_the_configured_direction() {
-        let ways = |written: Value| {
+        let directions = |written: Value| {
             let phases = filter(written).phases();
             (phases.messages_to_backend, phases.messages_to_client)
         };
-        assert_eq!(ways(json!({ "binary": "deny" })), (true, false));
-        assert_eq!(ways(json!({ "binary": "deny", "direction": "to_client" })), (false, true));
-        assert_eq!(ways(json!({ "binary": "deny", "direction": "both" })), (true, true));
+        assert_eq!(directions(json!({ "binary": "deny" })), (true, false));
+        assert_eq!(directions(json!({ "binary": "deny", "direction": "to_client" })), (false, true));
+        assert_eq!(directions(json!({ "binary": "deny", "direction": "both" })), (true, true));
     }
 
     #[test]

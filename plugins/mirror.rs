@@ -15,19 +15,19 @@ use std::time::Duration;
 /// The longest body that may be copied.
 const LONGEST_BODY: u64 = 1 << 20;
 /// The length of a response that is read to keep its connection; a longer one closes the connection.
-const LONGEST_ANSWER: usize = 1 << 20;
+const LONGEST_RESPONSE: usize = 1 << 20;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "mirror",
     about: "Sends copies of requests to another upstream",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <MirrorSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct MirrorSettings {
     /// Sends the copies to this upstream. Required.
     upstream: String,
     /// Copies this percentage of requests, 1 to 100. Default 100.
@@ -51,19 +51,19 @@ struct Mirror {
 
 /// A copy that waits for its body.
 #[derive(Default)]
-struct Waiting(Option<(Call, BytesMut, Place)>);
+struct PendingCopy(Option<(Call, BytesMut, CopySlot)>);
 
 /// A copy's slot in the number of pending ones.
-struct Place(Arc<AtomicU32>);
+struct CopySlot(Arc<AtomicU32>);
 
-impl Drop for Place {
+impl Drop for CopySlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: MirrorSettings = settings.read()?;
     let mut problems = Problems::default();
     if let Some(share) = written.percent.as_ref().filter(|share| !(1..=100).contains(&share.value)) {
         problems.push(Problem::new("`percent` must be 1 to 100").at(&share.place));
@@ -104,12 +104,12 @@ impl Plugin for Mirror {
         let wanted = fastrand::u8(..100) < self.share
             && !exchange.request.is_websocket
             && body.is_none_or(|length| length <= self.max_body);
-        let place = if wanted { self.place() } else { None };
-        match place {
-            Some(place) if body == Some(0) => send(exchange, self.call(exchange), place),
-            Some(place) => {
+        let slot = if wanted { self.slot() } else { None };
+        match slot {
+            Some(slot) if body == Some(0) => send(exchange, self.call(exchange), slot),
+            Some(slot) => {
                 let call = self.call(exchange);
-                exchange.state::<Waiting>().0 = Some((call, BytesMut::new(), place));
+                exchange.state::<PendingCopy>().0 = Some((call, BytesMut::new(), slot));
                 return Flow::Continue;
             }
             None => {}
@@ -119,7 +119,7 @@ impl Plugin for Mirror {
     }
 
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
-        let Some((mut call, mut body, place)) = exchange.state::<Waiting>().0.take() else {
+        let Some((mut call, mut body, slot)) = exchange.state::<PendingCopy>().0.take() else {
             return Flow::Continue;
         };
         if (body.len() + piece.bytes.len()) as u64 > self.max_body {
@@ -128,9 +128,9 @@ impl Plugin for Mirror {
         body.extend_from_slice(&piece.bytes);
         if piece.last {
             call.body = body.freeze();
-            send(exchange, call, place);
+            send(exchange, call, slot);
         } else {
-            exchange.state::<Waiting>().0 = Some((call, body, place));
+            exchange.state::<PendingCopy>().0 = Some((call, body, slot));
         }
         Flow::Continue
     }
@@ -138,10 +138,10 @@ impl Plugin for Mirror {
 
 impl Mirror {
     /// A slot for one more copy, if there is one.
-    fn place(&self) -> Option<Place> {
+    fn slot(&self) -> Option<CopySlot> {
         let more = |under_way| (under_way < self.most).then_some(under_way + 1);
         self.under_way.fetch_update(Relaxed, Relaxed, more).ok()?;
-        Some(Place(Arc::clone(&self.under_way)))
+        Some(CopySlot(Arc::clone(&self.under_way)))
     }
 
     fn call(&self, exchange: &Exchange<'_>) -> Call {
@@ -156,17 +156,17 @@ impl Mirror {
             headers: (*exchange.headers).clone(),
             body: bytes::Bytes::new(),
             timeout: self.timeout,
-            limit: LONGEST_ANSWER,
+            limit: LONGEST_RESPONSE,
         }
     }
 }
 
-fn send(exchange: &Exchange<'_>, call: Call, place: Place) {
+fn send(exchange: &Exchange<'_>, call: Call, slot: CopySlot) {
     let calling = exchange.services.call(call);
     exchange.services.spawn(Box::pin(async move {
         // The response is discarded.
         let _ = calling.await;
-        drop(place);
+        drop(slot);
     }));
 }
 

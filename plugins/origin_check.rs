@@ -14,14 +14,14 @@ use serde::Deserialize;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "origin_check",
     about: "Rejects requests from pages of other origins",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <OriginCheckSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct OriginCheckSettings {
     /// Accepts these origins, in the forms of `cors` except `*`. Default none.
     #[serde(default)]
     origins: Vec<Placed<String>>,
@@ -39,7 +39,7 @@ struct OriginCheck {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: OriginCheckSettings = settings.read()?;
     let origins = Origins::parse(&written.origins)?;
     if origins.is_any() {
         let place = written.origins.iter().find(|text| text.value == "*").map(|text| &text.place);

@@ -22,14 +22,14 @@ const SECOND: u64 = 1_000_000_000;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "rate_limit",
     about: "Limits requests and messages per client",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <RateLimitSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RateLimitSettings {
     /// Limits requests per key, as `100/s`, `30/m` or `10/h`. A WebSocket handshake is one request. Default off.
     rate: Option<Rate>,
     /// Allows this many requests at once. Needs `rate`. Default the number of `rate`.
@@ -62,14 +62,14 @@ struct Messages {
     burst: Option<Placed<u32>>,
     /// Closes the WebSocket with 1008 (`close`) or drops the message (`drop`). Default close.
     #[serde(default)]
-    on_exceed: Exceed,
+    on_exceed: ExceedAction,
 }
 
 /// The treatment of messages beyond the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "RateLimitExceed")]
-enum Exceed {
+enum ExceedAction {
     /// Closes the WebSocket with 1008.
     #[default]
     Close,
@@ -82,7 +82,7 @@ struct RateLimit {
     hasher: RandomState,
     begun: Instant,
     requests: Option<Buckets>,
-    messages: Option<(Buckets, Exceed)>,
+    messages: Option<(Buckets, ExceedAction)>,
     /// The name of the policy in responses, if they have one.
     quota_headers: Option<RateLimitHeaders>,
 }
@@ -95,13 +95,13 @@ struct RateLimitHeaders {
 
 /// State of one exchange.
 #[derive(Default)]
-struct RequestState {
+struct RateLimitState {
     key: Option<u64>,
     taken: Option<BucketOutcome>,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: RateLimitSettings = settings.read()?;
     let mut problems = Problems::default();
     if written.rate.is_none() && written.messages.is_none() {
         let problem = Problem::new("`rate_limit` has no rate").at(settings.place());
@@ -167,12 +167,12 @@ impl Plugin for RateLimit {
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let key = self.hash(exchange);
         let Some(buckets) = &self.requests else {
-            exchange.state::<RequestState>().key = Some(key);
+            exchange.state::<RateLimitState>().key = Some(key);
             return Flow::Continue;
         };
         let taken = buckets.take(key, self.now());
         if self.quota_headers.is_some() || self.messages.is_some() {
-            *exchange.state::<RequestState>() = RequestState { key: Some(key), taken: Some(taken) };
+            *exchange.state::<RateLimitState>() = RateLimitState { key: Some(key), taken: Some(taken) };
         }
         match taken {
             BucketOutcome::Yes { .. } => Flow::Continue,
@@ -186,10 +186,10 @@ impl Plugin for RateLimit {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let (Some(quota_headers), Some(taken)) =
-            (&self.quota_headers, exchange.state::<RequestState>().taken)
+            (&self.quota_headers, exchange.state::<RateLimitState>().taken)
         else {
             return Flow::Continue;
         };
@@ -199,22 +199,22 @@ impl Plugin for RateLimit {
         };
         let now = format!("\"{}\";r={left};t={}", quota_headers.name, full.div_ceil(SECOND));
         if let Ok(now) = HeaderValue::try_from(now) {
-            answer.headers.append(&RATE_LIMIT, now);
-            answer.headers.append(&POLICY, quota_headers.policy.clone());
+            response.headers.append(&RATE_LIMIT, now);
+            response.headers.append(&POLICY, quota_headers.policy.clone());
         }
         Flow::Continue
     }
 
     fn message(&self, exchange: &mut Exchange<'_>, _: &mut Message) -> MessageVerdict {
         let Some((buckets, exceed)) = &self.messages else { return MessageVerdict::Forward };
-        let key = match exchange.state::<RequestState>().key {
+        let key = match exchange.state::<RateLimitState>().key {
             Some(key) => key,
             None => self.hash(exchange),
         };
         match (buckets.take(key, self.now()), exceed) {
             (BucketOutcome::Yes { .. }, _) => MessageVerdict::Forward,
-            (BucketOutcome::No { .. }, Exceed::Drop) => MessageVerdict::Drop,
-            (BucketOutcome::No { .. }, Exceed::Close) => {
+            (BucketOutcome::No { .. }, ExceedAction::Drop) => MessageVerdict::Drop,
+            (BucketOutcome::No { .. }, ExceedAction::Close) => {
                 MessageVerdict::Close { code: 1008, reason: Cow::Borrowed("too many messages") }
             }
         }

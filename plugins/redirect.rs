@@ -15,7 +15,7 @@ use std::num::NonZeroU16;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "redirect",
     about: "Redirects to another URL, or to HTTPS",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <RedirectSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -25,7 +25,7 @@ const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 /// The settings; exactly one of `to` and `https`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RedirectSettings {
     /// Redirects to this URL or path, with placeholders. Default none.
     to: Option<Placed<String>>,
     /// Redirects to the same URL over HTTPS. Requests that arrived over HTTPS pass. Default false.
@@ -57,7 +57,7 @@ enum Goal {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: RedirectSettings = settings.read()?;
     let mut problems = Problems::default();
     if let (Some(port), false) = (&written.port, written.https) {
         problems.push(Problem::new("`port` is for `https: true`").help("write it into `to`").at(&port.place));
@@ -115,13 +115,13 @@ fn has_space(to: &str) -> bool {
 
 impl Goal {
     /// The target; `None` if the request passes.
-    fn location(&self, exchange: &mut Exchange<'_>) -> Result<Option<HeaderValue>, Homeless> {
+    fn location(&self, exchange: &mut Exchange<'_>) -> Result<Option<HeaderValue>, NoLocation> {
         match self {
             Self::Https { .. } if exchange.request.scheme == "https" => Ok(None),
             Self::Https { port } => {
                 let host = exchange.request.host;
                 if host.is_empty() {
-                    return Err(Homeless);
+                    return Err(NoLocation);
                 }
                 let port = port.map(|port| format!(":{port}")).unwrap_or_default();
                 let mut url = format!("https://{host}{port}{}", exchange.path());
@@ -129,10 +129,10 @@ impl Goal {
                     url.push('?');
                     url.push_str(query);
                 }
-                HeaderValue::try_from(url).map(Some).map_err(|_| Homeless)
+                HeaderValue::try_from(url).map(Some).map_err(|_| NoLocation)
             }
             Self::To { template, keep_query, foreign } => {
-                let filled = template.fill(exchange).ok_or(Homeless)?;
+                let filled = template.fill(exchange).ok_or(NoLocation)?;
                 let query = exchange.query().filter(|query| *keep_query && !query.is_empty());
                 // A request for `//evil.example` must not make `{path}` a URL of another host; browsers treat a
                 // backslash as a slash.
@@ -140,19 +140,19 @@ impl Goal {
                 if query.is_none() && !trick {
                     return Ok(Some(filled));
                 }
-                let text = filled.to_str().map_err(|_| Homeless)?;
+                let text = filled.to_str().map_err(|_| NoLocation)?;
                 let own = match trick {
                     true => Cow::Owned(format!("/{}", text.trim_start_matches(['/', '\\']))),
                     false => Cow::Borrowed(text),
                 };
-                HeaderValue::try_from(with_query(&own, query)).map(Some).map_err(|_| Homeless)
+                HeaderValue::try_from(with_query(&own, query)).map(Some).map_err(|_| NoLocation)
             }
         }
     }
 }
 
 /// A request from which no URL can be built.
-struct Homeless;
+struct NoLocation;
 
 /// A query comes before the fragment, and after an existing query.
 fn with_query(url: &str, query: Option<&str>) -> String {
@@ -179,7 +179,7 @@ impl Plugin for Redirect {
         match self.goal.location(exchange) {
             Ok(None) => Flow::Continue,
             Ok(Some(location)) => Reply::new(self.status).header(header::LOCATION, location).into(),
-            Err(Homeless) => exchange.refuse(StatusCode::BAD_REQUEST, "bad_target").into(),
+            Err(NoLocation) => exchange.refuse(StatusCode::BAD_REQUEST, "bad_target").into(),
         }
     }
 }

@@ -13,14 +13,14 @@ const LONGEST: usize = 128;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "request_id",
     about: "Assigns a request ID",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <RequestIdSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Written {
+struct RequestIdSettings {
     /// Carries the ID in this field. Default X-Request-Id.
     header: Option<Placed<String>>,
     /// Keeps an ID that the client sent, if it has 1 to 128 letters, digits and `-._~+/=:`. Default false.
@@ -33,7 +33,7 @@ struct RequestId {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: RequestIdSettings = settings.read()?;
     let header = match &written.header {
         None => HeaderName::from_static("x-request-id"),
         Some(name) => crate::headers::field(name).map_err(|problem: Problem| problem.at(&name.place))?,
@@ -61,9 +61,9 @@ impl Plugin for RequestId {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        answer.headers.set(&self.header, exchange.request_id().clone());
+        response.headers.set(&self.header, exchange.request_id().clone());
         Flow::Continue
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "respond",
     about: "Responds with text or a file",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <RespondSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -42,7 +42,7 @@ const TYPES: [(&str, &str); 14] = [
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RespondSettings {
     /// Sets the status. Default 200.
     status: Option<Placed<u16>>,
     /// Sets response fields, with placeholders. Default `Content-Type` per file extension, else `text/plain;
@@ -64,7 +64,7 @@ struct Respond {
 /// A body and its type.
 pub(crate) struct Page {
     bytes: Bytes,
-    sort: HeaderValue,
+    media_type: HeaderValue,
 }
 
 impl Page {
@@ -80,12 +80,12 @@ impl Page {
         match (body, file) {
             (None, None) => Ok(None),
             (Some(body), None) => {
-                let sort = HeaderValue::from_static("text/plain; charset=utf-8");
-                Ok(Some(Self { bytes: Bytes::copy_from_slice(body.as_bytes()), sort }))
+                let media_type = HeaderValue::from_static("text/plain; charset=utf-8");
+                Ok(Some(Self { bytes: Bytes::copy_from_slice(body.as_bytes()), media_type }))
             }
             (None, Some(file)) => {
                 let bytes = Bytes::from_owner(settings.file(file, LARGEST_FILE)?.bytes);
-                Ok(Some(Self { bytes, sort: sort(file) }))
+                Ok(Some(Self { bytes, media_type: media_type(file) }))
             }
             (Some(_), Some(file)) => {
                 Err(Problem::new("`file` cannot be combined with `body`").label("remove one").at(&file.place))
@@ -94,22 +94,22 @@ impl Page {
     }
 
     /// Sets it as the body of a response.
-    pub(crate) fn dress(&self, reply: &mut Reply) {
+    pub(crate) fn set_body(&self, reply: &mut Reply) {
         reply.body = self.bytes.clone();
         if !self.bytes.is_empty() {
-            reply.headers.insert(header::CONTENT_TYPE, self.sort.clone());
+            reply.headers.insert(header::CONTENT_TYPE, self.media_type.clone());
         }
     }
 }
 
-fn sort(file: &str) -> HeaderValue {
+fn media_type(file: &str) -> HeaderValue {
     let end = Path::new(file).extension().and_then(|end| end.to_str()).unwrap_or_default();
     let known = TYPES.iter().find(|(known, _)| known.eq_ignore_ascii_case(end));
-    HeaderValue::from_static(known.map_or("application/octet-stream", |(_, sort)| sort))
+    HeaderValue::from_static(known.map_or("application/octet-stream", |(_, media_type)| media_type))
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: RespondSettings = settings.read()?;
     let mut problems = Problems::default();
     let status = match &written.status {
         None => Some(StatusCode::OK),
@@ -129,7 +129,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         problems.push(Problem::new("a response with this status has no body").label("remove it").at(&place));
     }
     let Some(status) = status.filter(|_| !problems.refuse()) else { return Err(problems) };
-    let none = || Page { bytes: Bytes::new(), sort: HeaderValue::from_static("text/plain") };
+    let none = || Page { bytes: Bytes::new(), media_type: HeaderValue::from_static("text/plain") };
     Ok(Box::new(Respond { status, headers: fields, body: body.unwrap_or_else(none) }))
 }
 
@@ -144,7 +144,7 @@ impl Plugin for Respond {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let mut reply = Reply::new(self.status);
-        self.body.dress(&mut reply);
+        self.body.set_body(&mut reply);
         for (name, template) in &self.headers {
             if let Some(value) = template.fill(exchange) {
                 reply.headers.insert(name.clone(), value);

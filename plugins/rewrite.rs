@@ -19,7 +19,7 @@ use moongate_sdk::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use regex::Regex;
-use response_mapping::{Mapping, Reverse};
+use response_mapping::{Mapping, ResponseMapping};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -27,7 +27,7 @@ use std::borrow::Cow;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "rewrite",
     about: "Changes path and query before forwarding",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <RewriteSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -37,7 +37,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// The settings, in the order of their application.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RewriteSettings {
     /// Removes this prefix of whole segments, or the first matching one of a list. `/api` is not a prefix of
     /// `/apis`. Default none.
     strip_prefix: Option<Prefixes>,
@@ -46,7 +46,7 @@ struct Written {
     add_slash: Option<Placed<bool>>,
     /// Replaces matches of regular expressions in the path. Default none.
     #[serde(default)]
-    replace: Vec<WrittenReplacement>,
+    replace: Vec<RewriteReplacement>,
     /// Adds this prefix before the path. Default none.
     add_prefix: Option<Placed<String>>,
     /// Maps Location, Content-Location and Refresh of responses back: `/login` becomes `/api/login`. Default false.
@@ -55,7 +55,7 @@ struct Written {
     rewrite_cookie_path: Option<Placed<bool>>,
     /// Changes the query. Default none.
     #[serde(default)]
-    query: WrittenQuery,
+    query: RewriteQuery,
 }
 
 /// Prefixes.
@@ -74,7 +74,7 @@ enum Prefixes {
 /// A replacement.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct WrittenReplacement {
+struct RewriteReplacement {
     /// Selects every match of this regular expression in the path. Required.
     regex: Placed<String>,
     /// Inserts this text. `$1`, `$${1}` and `$${name}` are groups, `$$$$` is a `$`. Required.
@@ -84,7 +84,7 @@ struct WrittenReplacement {
 /// Changes of the query.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenQuery {
+struct RewriteQuery {
     /// Replaces all parameters of a name. Values have placeholders and are escaped. Default none.
     set: IndexMap<String, Placed<String>>,
     /// Removes parameters of these names, in any escaping. Default none.
@@ -97,7 +97,7 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 struct Rewrite {
     strip: Vec<Box<str>>,
     add_slash: bool,
-    reverse: Reverse,
+    reverse: ResponseMapping,
     replace: Vec<Replacement>,
     add: Box<str>,
     set: Vec<(Parameter, Template)>,
@@ -116,7 +116,7 @@ struct Parameter {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: RewriteSettings = settings.read()?;
     let mut problems = Problems::default();
     let strip = match &written.strip_prefix {
         None => &[][..],
@@ -142,7 +142,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         return Err(problem.help("write `strip_prefix`, `replace`, `add_prefix` or `query`").into());
     }
     let is_true = |key: &Option<Placed<bool>>| key.as_ref().is_some_and(|key| key.value);
-    let reverse = Reverse {
+    let reverse = ResponseMapping {
         location: is_true(&written.rewrite_location),
         cookie_path: is_true(&written.rewrite_cookie_path),
     };
@@ -151,7 +151,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 }
 
 /// Reports settings about a prefix without a prefix.
-fn needs_a_prefix(written: &Written, problems: &mut Problems) {
+fn needs_a_prefix(written: &RewriteSettings, problems: &mut Problems) {
     let strips = written.strip_prefix.is_some();
     let either = strips || written.add_prefix.is_some();
     for (key, setting, is_met, help) in [
@@ -200,7 +200,7 @@ fn matched_prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
     Err(problem.at(&written.place).into())
 }
 
-fn replacement(written: &WrittenReplacement) -> Result<Replacement, Problems> {
+fn replacement(written: &RewriteReplacement) -> Result<Replacement, Problems> {
     let regex = common::regex(&written.regex)?;
     let with = &written.with;
     let fits = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
@@ -317,7 +317,7 @@ fn has_dot_dot(path: &str) -> bool {
 
 /// The prefix that was stripped from this request's path.
 #[derive(Default)]
-struct Stripped(Option<usize>);
+struct StrippedPrefix(Option<usize>);
 
 /// Adds a stripped prefix to X-Forwarded-Prefix, after those of trusted proxies.
 fn forward_prefix(exchange: &mut Exchange<'_>, prefix: &str) {
@@ -348,9 +348,9 @@ impl Plugin for Rewrite {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        let stripped = exchange.state::<Stripped>().0;
+        let stripped = exchange.state::<StrippedPrefix>().0;
         // With `strip_prefix`, the added prefix stands for the stripped one; without it, for the root.
         let client = match stripped.and_then(|index| self.strip.get(index)) {
             Some(prefix) => prefix,
@@ -360,7 +360,7 @@ impl Plugin for Rewrite {
         let forwarded = exchange.headers.get(&X_FORWARDED_PREFIX).and_then(|value| value.to_str().ok());
         let mapping =
             Mapping { client, backend: &self.add, forwarded: forwarded.filter(|_| !client.is_empty()) };
-        self.reverse.apply(mapping, exchange, answer);
+        self.reverse.apply(mapping, exchange, response);
         Flow::Continue
     }
 
@@ -380,7 +380,7 @@ impl Plugin for Rewrite {
             }
             forward_prefix(exchange, prefix);
             if !self.reverse.is_empty() {
-                exchange.state::<Stripped>().0 = Some(index);
+                exchange.state::<StrippedPrefix>().0 = Some(index);
             }
         }
         let edited = self.edits_queries().then(|| self.query(exchange));

@@ -13,7 +13,7 @@ use serde::Deserialize;
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "security_headers",
     about: "Adds security response headers",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <SecurityHeadersSettings as JsonSchema>::json_schema,
     build,
 };
 
@@ -23,7 +23,7 @@ const PRELOAD_AGE: u64 = 365 * 86_400;
 /// The settings; `off` leaves a field out.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct SecurityHeadersSettings {
     /// Sends Strict-Transport-Security with this duration, over HTTPS only. HTTPS may end at a trusted proxy. `0s`
     /// makes browsers forget the host. Default not sent.
     hsts: Option<Placed<Period>>,
@@ -54,7 +54,7 @@ struct SecurityHeaders {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
+    let written: SecurityHeadersSettings = settings.read()?;
     let mut problems = Problems::default();
     let hsts = problems.keep(hsts(settings, &written).map_err(Problems::from)).flatten();
     for (text, known) in
@@ -93,7 +93,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if problems.refuse() { Err(problems) } else { Ok(Box::new(SecurityHeaders { fields, hsts })) }
 }
 
-fn hsts(settings: &Settings, written: &Written) -> Result<Option<HeaderValue>, Problem> {
+fn hsts(settings: &Settings, written: &SecurityHeadersSettings) -> Result<Option<HeaderValue>, Problem> {
     let Some(age) = &written.hsts else {
         return match written.hsts_include_subdomains || written.hsts_preload {
             false => Ok(None),
@@ -125,21 +125,21 @@ impl Plugin for SecurityHeaders {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return Flow::Continue;
         }
         for (name, value) in &self.fields {
-            if !answer.headers.contains_key(name) {
-                answer.headers.set(name, value.clone());
+            if !response.headers.contains_key(name) {
+                response.headers.set(name, value.clone());
             }
         }
         if let Some(hsts) = &self.hsts
             && exchange.request.scheme == "https"
-            && !answer.headers.contains_key(STRICT_TRANSPORT_SECURITY)
+            && !response.headers.contains_key(STRICT_TRANSPORT_SECURITY)
         {
-            answer.headers.set(&STRICT_TRANSPORT_SECURITY, hsts.clone());
+            response.headers.set(&STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         Flow::Continue
     }
@@ -155,7 +155,11 @@ mod tests {
     use serde_json::{Value, json};
 
     /// The fields of a response to a client with this scheme.
-    fn answer(written: Value, scheme: &'static str, backend: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn response_fields(
+        written: Value,
+        scheme: &'static str,
+        backend: &[(&'static str, &'static str)],
+    ) -> HeaderMap {
         let plugin = build(&settings(written)).unwrap();
         let mut fields = HeaderMap::new();
         for (name, value) in backend {
@@ -164,15 +168,15 @@ mod tests {
         TestExchange::new("/").with_exchange(|exchange| {
             exchange.request.scheme = scheme;
             let headers = Headers::response(&mut fields);
-            let mut answer = Response { status: StatusCode::OK, headers, endpoint: None };
-            let _ = plugin.response_headers(exchange, &mut answer);
+            let mut response = Response { status: StatusCode::OK, headers, endpoint: None };
+            let _ = plugin.response_headers(exchange, &mut response);
         });
         fields
     }
 
     #[test]
     fn the_defaults_are_set_unless_the_backend_sets_them() {
-        let fields = answer(json!({}), "https", &[("x-frame-options", "DENY")]);
+        let fields = response_fields(json!({}), "https", &[("x-frame-options", "DENY")]);
         assert_eq!(fields["x-frame-options"], "DENY");
         assert_eq!(fields["x-content-type-options"], "nosniff");
         assert_eq!(fields["referrer-policy"], "strict-origin-when-cross-origin");
@@ -186,7 +190,7 @@ mod tests {
             "content_security_policy": "default-src 'self'", "permissions_policy": "camera=()",
             "cross_origin_opener_policy": "same-origin",
         });
-        let fields = answer(written, "http", &[]);
+        let fields = response_fields(written, "http", &[]);
         assert_eq!(fields["content-security-policy"], "default-src 'self'");
         assert_eq!(fields.len(), 3);
     }
@@ -194,10 +198,13 @@ mod tests {
     #[test]
     fn hsts_is_sent_over_https_only() {
         let written = json!({ "hsts": "365d", "hsts_include_subdomains": true, "hsts_preload": true });
-        let fields = answer(written.clone(), "https", &[]);
+        let fields = response_fields(written.clone(), "https", &[]);
         assert_eq!(fields["strict-transport-security"], "max-age=31536000; includeSubDomains; preload");
-        assert!(!answer(written, "http", &[]).contains_key("strict-transport-security"));
-        assert_eq!(answer(json!({ "hsts": 0 }), "https", &[])["strict-transport-security"], "max-age=0");
+        assert!(!response_fields(written, "http", &[]).contains_key("strict-transport-security"));
+        assert_eq!(
+            response_fields(json!({ "hsts": 0 }), "https", &[])["strict-transport-security"],
+            "max-age=0"
+        );
     }
 
     #[test]

@@ -25,12 +25,12 @@ const USUAL_ROUNDS: usize = 5000;
 
 /// A password's hash.
 pub(super) struct Hash {
-    sort: Sort,
+    format: HashFormat,
     /// The approximate time in microseconds; 0 if it is too short for another thread.
     cost: u64,
 }
 
-enum Sort {
+enum HashFormat {
     Bcrypt { cost: u32, salt: [u8; 16], digest: [u8; 23] },
     Sha512 { rounds: usize, salt: Box<[u8]>, digest: Box<[u8]> },
     Sha256 { rounds: usize, salt: Box<[u8]>, digest: Box<[u8]> },
@@ -67,21 +67,21 @@ impl Hash {
 
     /// Whether it is the hash of this password.
     pub(super) fn is_of(&self, password: &[u8]) -> bool {
-        match &self.sort {
-            Sort::Bcrypt { cost, salt, digest } => {
+        match &self.format {
+            HashFormat::Bcrypt { cost, salt, digest } => {
                 // bcrypt hashes the password with a final NUL, 72 bytes at most.
                 let mut whole = [password, &[0]].concat();
                 whole.truncate(72);
                 bcrypt::bcrypt(*cost, *salt, &whole)[..23].ct_eq(digest).into()
             }
-            Sort::Sha512 { rounds, salt, digest } => Sha512Params::new(*rounds)
+            HashFormat::Sha512 { rounds, salt, digest } => Sha512Params::new(*rounds)
                 .and_then(|params| sha_crypt::sha512_crypt_b64(password, salt, &params))
                 .is_ok_and(|text| text.as_bytes().ct_eq(digest).into()),
-            Sort::Sha256 { rounds, salt, digest } => Sha256Params::new(*rounds)
+            HashFormat::Sha256 { rounds, salt, digest } => Sha256Params::new(*rounds)
                 .and_then(|params| sha_crypt::sha256_crypt_b64(password, salt, &params))
                 .is_ok_and(|text| text.as_bytes().ct_eq(digest).into()),
-            Sort::Md5 { magic, salt, digest } => md5_of(password, magic, salt).ct_eq(digest).into(),
-            Sort::Sha1 { salt, digest } => {
+            HashFormat::Md5 { magic, salt, digest } => md5_of(password, magic, salt).ct_eq(digest).into(),
+            HashFormat::Sha1 { salt, digest } => {
                 let computed = Sha1::new().chain_update(password).chain_update(salt).finalize();
                 computed[..].ct_eq(digest).into()
             }
@@ -90,10 +90,10 @@ impl Hash {
 }
 
 /// The result of a parser of one format: `None` for a malformed hash, or an error for a rejected one.
-type Read = Option<Result<Hash, Problem>>;
+type ParseResult = Option<Result<Hash, Problem>>;
 
 /// `10$` and 53 characters: the salt and the digest.
-fn bcrypt(rest: &str) -> Read {
+fn bcrypt(rest: &str) -> ParseResult {
     let (cost, rest) = rest.split_once('$').filter(|(cost, rest)| cost.len() == 2 && rest.len() == 53)?;
     let cost = cost.parse::<u32>().ok().filter(|cost| *cost >= 4)?;
     let salt = BCRYPT_64.decode(rest.get(..22)?).ok()?.try_into().ok()?;
@@ -102,11 +102,11 @@ fn bcrypt(rest: &str) -> Read {
         let problem = Problem::new(format!("a bcrypt of cost {cost} takes seconds for each login"));
         return Some(Err(problem.help(format!("at most {HIGHEST_COST}: `htpasswd -nB -C 12 NAME`"))));
     }
-    Some(Ok(Hash { sort: Sort::Bcrypt { cost, salt, digest }, cost: 40 << cost }))
+    Some(Ok(Hash { format: HashFormat::Bcrypt { cost, salt, digest }, cost: 40 << cost }))
 }
 
 /// `$6$rounds=5000$salt$digest`; the rounds may be left out.
-fn sha_crypt(text: &str) -> Read {
+fn sha_crypt(text: &str) -> ParseResult {
     let rest = &text[3..];
     let (rounds, rest) = match rest.strip_prefix("rounds=").and_then(|rest| rest.split_once('$')) {
         Some((rounds, rest)) => (rounds.parse::<usize>().ok()?.max(1000), rest),
@@ -124,30 +124,31 @@ fn sha_crypt(text: &str) -> Read {
     let salt = salt.as_bytes();
     let salt = salt[..salt.len().min(16)].into();
     let digest = digest.as_bytes().into();
-    let sort = match is_512 {
-        true => Sort::Sha512 { rounds, salt, digest },
-        false => Sort::Sha256 { rounds, salt, digest },
+    let format = match is_512 {
+        true => HashFormat::Sha512 { rounds, salt, digest },
+        false => HashFormat::Sha256 { rounds, salt, digest },
     };
-    Some(Ok(Hash { sort, cost: rounds as u64 }))
+    Some(Ok(Hash { format, cost: rounds as u64 }))
 }
 
 /// `$apr1$salt$digest`.
-fn md5_crypt(text: &str) -> Read {
+fn md5_crypt(text: &str) -> ParseResult {
     let magic = if text.starts_with("$1$") { "$1$" } else { "$apr1$" };
     let (salt, digest) = text.get(magic.len()..)?.split_once('$')?;
     let salt = salt.as_bytes();
     let fits = digest.len() == 22 && digest.bytes().all(of_crypt);
-    let sort = Sort::Md5 { magic, salt: salt[..salt.len().min(8)].into(), digest: digest.as_bytes().into() };
-    fits.then_some(Ok(Hash { sort, cost: 400 }))
+    let format =
+        HashFormat::Md5 { magic, salt: salt[..salt.len().min(8)].into(), digest: digest.as_bytes().into() };
+    fits.then_some(Ok(Hash { format, cost: 400 }))
 }
 
 /// `{SHA}` and `{SSHA}` with the digest, followed by the salt.
-fn sha1(text: &str) -> Read {
+fn sha1(text: &str) -> ParseResult {
     let (name, encoded) = text.split_once('}')?;
     let bytes = STANDARD.decode(encoded).ok()?;
     let (digest, salt) = bytes.split_first_chunk::<20>()?;
-    let sort = Sort::Sha1 { salt: salt.into(), digest: *digest };
-    ((name == "{SHA") == salt.is_empty()).then_some(Ok(Hash { sort, cost: 0 }))
+    let format = HashFormat::Sha1 { salt: salt.into(), digest: *digest };
+    ((name == "{SHA") == salt.is_empty()).then_some(Ok(Hash { format, cost: 0 }))
 }
 
 /// crypt(3)'s alphabet.

@@ -15,19 +15,21 @@ type Job = Box<dyn FnOnce() + Send>;
 
 pub(super) struct HashPool(SyncSender<Job>);
 
-static DESK: OnceLock<HashPool> = OnceLock::new();
+static HASH_POOL: OnceLock<HashPool> = OnceLock::new();
 
 impl HashPool {
     /// Queues a slow computation; `None` if the queue is full.
-    pub(super) fn ask(question: impl FnOnce() -> bool + Send + 'static) -> Option<oneshot::Receiver<bool>> {
-        let (answer, answered) = oneshot::channel();
+    pub(super) fn submit(
+        computation: impl FnOnce() -> bool + Send + 'static,
+    ) -> Option<oneshot::Receiver<bool>> {
+        let (sender, receiver) = oneshot::channel();
         let job = Box::new(move || {
             // A cancelled request needs no computation.
-            if !answer.is_closed() {
-                let _ = answer.send(question());
+            if !sender.is_closed() {
+                let _ = sender.send(computation());
             }
         });
-        DESK.get_or_init(Self::open).0.try_send(job).ok().map(|()| answered)
+        HASH_POOL.get_or_init(Self::open).0.try_send(job).ok().map(|()| receiver)
     }
 
     fn open() -> Self {
@@ -65,23 +67,23 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_and_a_panic_takes_no_thread() {
-        let mut held = Vec::new();
+        let mut queued = Vec::new();
         loop {
             let (release, wait) = channel::<()>();
             // Other tests use the pool meanwhile; they wait for these.
-            match HashPool::ask(move || wait.recv().is_ok()) {
-                Some(answer) => held.push((release, answer)),
+            match HashPool::submit(move || wait.recv().is_ok()) {
+                Some(result) => queued.push((release, result)),
                 None => break,
             }
-            assert!(held.len() <= QUEUE + 8, "the queue is bounded");
+            assert!(queued.len() <= QUEUE + 8, "the queue is bounded");
         }
-        for (release, _) in &held {
+        for (release, _) in &queued {
             release.send(()).unwrap();
         }
-        assert!(held.into_iter().all(|(_, answer)| answer.blocking_recv().unwrap()));
+        assert!(queued.into_iter().all(|(_, result)| result.blocking_recv().unwrap()));
         for _ in 0..8 {
-            assert!(HashPool::ask(|| panic!("as the test wants")).unwrap().blocking_recv().is_err());
+            assert!(HashPool::submit(|| panic!("as the test wants")).unwrap().blocking_recv().is_err());
         }
-        assert!(HashPool::ask(|| true).unwrap().blocking_recv().unwrap());
+        assert!(HashPool::submit(|| true).unwrap().blocking_recv().unwrap());
     }
 }

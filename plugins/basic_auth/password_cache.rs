@@ -15,17 +15,17 @@ use subtle::ConstantTimeEq;
 const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
 /// A keyed hash of a name and its password, compared in constant time.
-struct Print([u8; 32]);
+struct LoginDigest([u8; 32]);
 
-impl PartialEq for Print {
+impl PartialEq for LoginDigest {
     fn eq(&self, other: &Self) -> bool {
         self.0[..].ct_eq(&other.0[..]).into()
     }
 }
 
-impl Eq for Print {}
+impl Eq for LoginDigest {}
 
-impl KeyHash for Print {
+impl KeyHash for LoginDigest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash(state);
     }
@@ -34,7 +34,7 @@ impl KeyHash for Print {
 pub(super) struct PasswordCache {
     /// The hash function with its secret key; cloned for each use.
     keyed: Hmac<Sha256>,
-    prints: Mutex<LruCache<Print, ()>>,
+    digests: Mutex<LruCache<LoginDigest, ()>>,
 }
 
 impl PasswordCache {
@@ -43,32 +43,32 @@ impl PasswordCache {
         let failed = || Problem::new("the system has no random numbers");
         getrandom::fill(&mut key).map_err(|_| failed())?;
         let keyed = Hmac::new_from_slice(&key).map_err(|_| failed())?;
-        Ok(Self { keyed, prints: Mutex::new(LruCache::new(MOST)) })
+        Ok(Self { keyed, digests: Mutex::new(LruCache::new(MOST)) })
     }
 
     /// Whether this password was verified for this user.
     pub(super) fn has(&self, user: &str, hash: &Hash, password: &[u8]) -> bool {
         // A fast hash is not cached.
         hash.cost() > 0 && {
-            let print = self.print(user, password);
-            self.prints.lock().get(&print).is_some()
+            let digest = self.digest(user, password);
+            self.digests.lock().get(&digest).is_some()
         }
     }
 
     /// Records that this password is correct for this user.
     pub(super) fn learn(&self, user: &str, hash: &Hash, password: &[u8]) {
         if hash.cost() > 0 {
-            let print = self.print(user, password);
-            self.prints.lock().put(print, ());
+            let digest = self.digest(user, password);
+            self.digests.lock().put(digest, ());
         }
     }
 
-    fn print(&self, user: &str, password: &[u8]) -> Print {
+    fn digest(&self, user: &str, password: &[u8]) -> LoginDigest {
         let mut mac = self.keyed.clone();
         // The length distinguishes `a` with `bc` from `ab` with `c`.
         mac.update(&(user.len() as u64).to_le_bytes());
         mac.update(user.as_bytes());
         mac.update(password);
-        Print(mac.finalize().into_bytes().into())
+        LoginDigest(mac.finalize().into_bytes().into())
     }
 }

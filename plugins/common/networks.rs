@@ -26,19 +26,19 @@ const PRIVATE: [&str; 8] = [
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename = "$shape an address, a network, or a mapping with `file`")]
 #[schemars(untagged, rename = "NetworkEntry")]
-pub(crate) enum Listed {
+pub(crate) enum NetworkEntry {
     /// An address, a network in CIDR notation, `private` or `all`.
     #[serde(rename = "scalar")]
     Text(Placed<String>),
     /// A file with one of these on each line; `#` begins a comment.
     #[serde(rename = "map")]
-    File(InFile),
+    File(NetworkFile),
 }
 
 /// Networks that a file lists.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct InFile {
+pub(crate) struct NetworkFile {
     /// Reads entries from this file, of at most 16 MiB. Required.
     file: Placed<String>,
 }
@@ -56,12 +56,12 @@ impl Networks {
     ///
     /// # Errors
     /// Text that is neither an address nor a network, and unreadable files.
-    pub(crate) fn read(settings: &Settings, listed: &[Listed]) -> Result<Self, Problems> {
+    pub(crate) fn read(settings: &Settings, listed: &[NetworkEntry]) -> Result<Self, Problems> {
         let (mut problems, mut found) = (Problems::default(), Vec::new());
         for entry in listed {
             let read = match entry {
-                Listed::Text(text) => networks(text, &mut found).map_err(|p| p.at(&text.place)),
-                Listed::File(InFile { file }) => lines(settings, file, &mut found),
+                NetworkEntry::Text(text) => networks(text, &mut found).map_err(|p| p.at(&text.place)),
+                NetworkEntry::File(NetworkFile { file }) => lines(settings, file, &mut found),
             };
             problems.keep(read.map_err(Problems::from));
         }
@@ -167,13 +167,13 @@ mod tests {
     use serde_json::{Value, json};
 
     #[derive(Deserialize)]
-    struct Written {
-        list: Vec<Listed>,
+    struct TestSettings {
+        list: Vec<NetworkEntry>,
     }
 
     fn read(list: &Value) -> Result<Networks, Problems> {
         let settings = settings(json!({ "list": list }));
-        let written: Written = settings.read()?;
+        let written: TestSettings = settings.read()?;
         Networks::read(&settings, &written.list)
     }
 

@@ -6,13 +6,13 @@ use http::header::ACCEPT_ENCODING;
 
 /// Weights in thousandths; `None` for an unlisted coding.
 #[derive(Default)]
-pub(super) struct Wishes {
+pub(super) struct AcceptEncoding {
     codings: [Option<u16>; 3],
     identity: Option<u16>,
     any: Option<u16>,
 }
 
-impl Wishes {
+impl AcceptEncoding {
     /// The preferences of a request. Without the field a client accepts everything, but may not decode it.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut preferences = Self::default();
@@ -71,7 +71,7 @@ mod tests {
         for line in lines {
             headers.append(ACCEPT_ENCODING, HeaderValue::from_str(line).unwrap());
         }
-        Wishes::of(&headers).choose(&Coding::ALL).map(Coding::token)
+        AcceptEncoding::of(&headers).choose(&Coding::ALL).map(Coding::token)
     }
 
     #[test]

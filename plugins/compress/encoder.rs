@@ -29,9 +29,9 @@ impl Default for Levels {
 
 /// An encoder in progress; the last piece finishes it. The lock is never contended: request state must be `Sync`,
 /// and not every encoder is.
-pub(super) struct Encoder(Mutex<Option<Sort>>);
+pub(super) struct Encoder(Mutex<Option<CodingEncoder>>);
 
-enum Sort {
+enum CodingEncoder {
     Gzip(GzEncoder<Vec<u8>>),
     Br(Box<CompressorWriter<Vec<u8>>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
@@ -43,23 +43,25 @@ impl Encoder {
     /// # Errors
     /// It cannot be allocated.
     pub(super) fn new(coding: Coding, levels: Levels) -> io::Result<Self> {
-        let sort = match coding {
-            Coding::Gzip => Sort::Gzip(GzEncoder::new(Vec::new(), Compression::new(levels.gzip.into()))),
+        let encoder = match coding {
+            Coding::Gzip => {
+                CodingEncoder::Gzip(GzEncoder::new(Vec::new(), Compression::new(levels.gzip.into())))
+            }
             Coding::Br => {
                 let parameters = BrotliEncoderParams {
                     quality: levels.br.into(),
                     lgwin: WINDOW as i32,
                     ..BrotliEncoderParams::default()
                 };
-                Sort::Br(Box::new(CompressorWriter::with_params(Vec::new(), 4096, &parameters)))
+                CodingEncoder::Br(Box::new(CompressorWriter::with_params(Vec::new(), 4096, &parameters)))
             }
             Coding::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), levels.zstd.into())?;
                 encoder.set_parameter(CParameter::WindowLog(WINDOW))?;
-                Sort::Zstd(encoder)
+                CodingEncoder::Zstd(encoder)
             }
         };
-        Ok(Self(Mutex::new(Some(sort))))
+        Ok(Self(Mutex::new(Some(encoder))))
     }
 
     /// Encodes a piece and returns the available output: all of it with `at_once`, and the end after the `last`
@@ -69,22 +71,22 @@ impl Encoder {
     /// The encoder fails, or was finished before.
     pub(super) fn pass(&mut self, bytes: &[u8], at_once: bool, last: bool) -> io::Result<Bytes> {
         let slot = self.0.get_mut();
-        let sort = slot.as_mut().ok_or_else(|| io::Error::other("the body had ended"))?;
-        sort.writer().write_all(bytes)?;
+        let encoder = slot.as_mut().ok_or_else(|| io::Error::other("the body had ended"))?;
+        encoder.writer().write_all(bytes)?;
         if last {
             return match slot.take() {
-                Some(sort) => sort.finish().map(Bytes::from),
+                Some(encoder) => encoder.finish().map(Bytes::from),
                 None => Ok(Bytes::new()),
             };
         }
         if at_once && !bytes.is_empty() {
-            sort.writer().flush()?;
+            encoder.writer().flush()?;
         }
-        Ok(Bytes::from(std::mem::take(sort.out())))
+        Ok(Bytes::from(std::mem::take(encoder.out())))
     }
 }
 
-impl Sort {
+impl CodingEncoder {
     fn writer(&mut self) -> &mut dyn Write {
         match self {
             Self::Gzip(encoder) => encoder,

@@ -22,7 +22,7 @@ const USUAL: [&str; 14] = [
 ];
 
 /// A list of media types.
-pub(super) struct Media(Vec<Pattern>);
+pub(super) struct MediaTypes(Vec<Pattern>);
 
 /// In lower case.
 enum Pattern {
@@ -34,7 +34,7 @@ enum Pattern {
     Suffix(Box<str>, Box<str>),
 }
 
-impl Media {
+impl MediaTypes {
     /// The default types.
     pub(super) fn usual() -> Self {
         Self(USUAL.iter().filter_map(|text| pattern(text)).collect())
@@ -110,14 +110,14 @@ mod tests {
     use super::*;
     use moongate_config::Place;
 
-    fn list(written: &[&str]) -> Result<Media, Problems> {
+    fn list(written: &[&str]) -> Result<MediaTypes, Problems> {
         let placed = |text: &&str| Placed { value: (*text).to_owned(), place: Place::nowhere() };
-        Media::parse(&written.iter().map(placed).collect::<Vec<_>>())
+        MediaTypes::parse(&written.iter().map(placed).collect::<Vec<_>>())
     }
 
     #[test]
     fn types_fit_without_their_parameters() {
-        let media = Media::usual();
+        let media = MediaTypes::usual();
         let has = |text: &'static str| media.has(Some(&HeaderValue::from_static(text)));
         for text in [
             "text/html",

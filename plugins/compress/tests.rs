@@ -22,7 +22,7 @@ fn visit(fields: &[(&'static str, &'static str)]) -> TestExchange {
 }
 
 /// Whether the response is compressed, and whether it varies by Accept-Encoding.
-fn answered(mut visit: TestExchange) -> (bool, bool) {
+fn compression(mut visit: TestExchange) -> (bool, bool) {
     visit.response_headers(&*plugin(json!({})).unwrap());
     let varies = visit.response.get_all("vary").iter().any(|value| value == "accept-encoding");
     (visit.response.contains_key("content-encoding"), varies)
@@ -30,8 +30,8 @@ fn answered(mut visit: TestExchange) -> (bool, bool) {
 
 #[test]
 fn only_compressible_and_transformable_responses_are_compressed() {
-    assert_eq!(answered(visit(&[])), (true, true));
-    assert_eq!(answered(visit(&[("content-length", "1024")])), (true, true));
+    assert_eq!(compression(visit(&[])), (true, true));
+    assert_eq!(compression(visit(&[("content-length", "1024")])), (true, true));
     for fields in [
         [("content-length", "1023")],
         [("content-type", "image/png")],
@@ -39,14 +39,14 @@ fn only_compressible_and_transformable_responses_are_compressed() {
         [("cache-control", "max-age=1, No-Transform")],
         [("content-range", "bytes 0-1/5000")],
     ] {
-        let (compressed, varies) = answered(visit(&fields));
+        let (compressed, varies) = compression(visit(&fields));
         let already = fields[0].0 == "content-encoding";
         assert_eq!((compressed, varies), (already, false), "{fields:?}");
     }
     for status in [101, 204, 205, 206, 304] {
         let mut visit = visit(&[]);
         visit.status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(answered(visit), (false, false), "{status}");
+        assert_eq!(compression(visit), (false, false), "{status}");
     }
 }
 
@@ -54,10 +54,10 @@ fn only_compressible_and_transformable_responses_are_compressed() {
 fn an_uncompressed_response_varies_too() {
     let mut head = visit(&[]);
     head.method = Method::HEAD;
-    assert_eq!(answered(head), (false, true));
+    assert_eq!(compression(head), (false, true));
     let mut plain = visit(&[]);
     plain.request.clear();
-    assert_eq!(answered(plain), (false, true));
+    assert_eq!(compression(plain), (false, true));
 }
 
 #[test]

@@ -22,7 +22,11 @@ fn values<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
 }
 
 /// The fields of a response to a plain request.
-fn answer(written: Value, origin: Option<&str>, backend: &[(&'static str, &'static str)]) -> HeaderMap {
+fn response_fields(
+    written: Value,
+    origin: Option<&str>,
+    backend: &[(&'static str, &'static str)],
+) -> HeaderMap {
     let plugin = plugin(written).unwrap();
     let visit = TestExchange::new("/");
     let mut visit = match origin {
@@ -38,7 +42,7 @@ fn answer(written: Value, origin: Option<&str>, backend: &[(&'static str, &'stat
 }
 
 #[test]
-fn a_preflight_is_answered_for_those_on_the_list() {
+fn a_preflight_from_a_listed_origin_gets_a_response() {
     let written = json!({ "origins": ["https://*.example"], "max_age": "10m", "allow_credentials": true });
     let reply = preflight(written.clone(), "https://a.example");
     assert_eq!((reply.status.as_u16(), reply.body.len()), (204, 0));
@@ -78,19 +82,19 @@ fn only_a_preflight_gets_a_response_here() {
 }
 
 #[test]
-fn an_answer_names_its_reader_and_varies() {
+fn a_response_names_its_origin_and_varies() {
     let written = json!({ "origins": ["https://a.example"], "expose_headers": ["X-Total", "X-Page"] });
-    let fields = answer(written.clone(), Some("https://a.example"), &[("vary", "accept, Cookie")]);
+    let fields = response_fields(written.clone(), Some("https://a.example"), &[("vary", "accept, Cookie")]);
     assert_eq!(values(&fields, "access-control-allow-origin"), ["https://a.example"]);
     assert_eq!(values(&fields, "access-control-expose-headers"), ["X-Total, X-Page"]);
     assert_eq!(values(&fields, "vary"), ["accept, Cookie", "origin"]);
     // A cache must not reuse the response for another origin, or for none.
     for other in [Some("https://b.example"), None] {
-        let fields = answer(written.clone(), other, &[("vary", "Origin")]);
+        let fields = response_fields(written.clone(), other, &[("vary", "Origin")]);
         assert!(values(&fields, "access-control-allow-origin").is_empty());
         assert_eq!(values(&fields, "vary"), ["Origin"]);
     }
-    let fields = answer(json!({ "origins": ["*"] }), Some("https://b.example"), &[]);
+    let fields = response_fields(json!({ "origins": ["*"] }), Some("https://b.example"), &[]);
     assert_eq!(values(&fields, "access-control-allow-origin"), ["*"]);
     assert!(values(&fields, "vary").is_empty());
 }
@@ -99,10 +103,10 @@ fn an_answer_names_its_reader_and_varies() {
 fn the_backends_own_fields_are_replaced() {
     let own = [("access-control-allow-origin", "*"), ("access-control-allow-credentials", "true")];
     let written = json!({ "origins": ["https://a.example"] });
-    let fields = answer(written.clone(), Some("https://a.example"), &own);
+    let fields = response_fields(written.clone(), Some("https://a.example"), &own);
     assert_eq!(values(&fields, "access-control-allow-origin"), ["https://a.example"]);
     assert!(values(&fields, "access-control-allow-credentials").is_empty());
-    let fields = answer(written, Some("https://evil.org"), &own);
+    let fields = response_fields(written, Some("https://evil.org"), &own);
     assert!(values(&fields, "access-control-allow-origin").is_empty());
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct ForwardAuthSettings {
     /// Sends requests to this upstream, with its balancer and health checks. Either this or `url` is required.
     /// Default none.
     upstream: Option<Placed<String>>,
@@ -40,7 +40,7 @@ pub(super) struct Written {
 }
 
 pub(super) fn read(settings: &Settings) -> Result<ForwardAuth, Problems> {
-    let written: Written = settings.read()?;
+    let written: ForwardAuthSettings = settings.read()?;
     let mut problems = Problems::default();
     let to = problems.keep(callee(settings, &written));
     let path = written.path.as_ref();
@@ -73,7 +73,7 @@ pub(super) fn read(settings: &Settings) -> Result<ForwardAuth, Problems> {
     }
 }
 
-fn callee(settings: &Settings, written: &Written) -> Result<CallTarget, Problems> {
+fn callee(settings: &Settings, written: &ForwardAuthSettings) -> Result<CallTarget, Problems> {
     match (&written.upstream, &written.url, &written.path) {
         (Some(name), None, _) => Ok(CallTarget::Upstream(name.value.clone())),
         (None, Some(url), None) => {

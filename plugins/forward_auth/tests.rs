@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex};
 
 /// A service with a fixed response, which records its requests.
 struct Service {
-    answer: Result<CallResponse, CallError>,
+    response: Result<CallResponse, CallError>,
     asked: Mutex<Vec<Call>>,
 }
 
 impl Services for Service {
     fn call(&self, call: Call) -> CallFuture {
         self.asked.lock().unwrap().push(call);
-        Box::pin(std::future::ready(self.answer.clone()))
+        Box::pin(std::future::ready(self.response.clone()))
     }
     fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
     fn has_upstream(&self, _: &str) -> bool {
@@ -31,9 +31,9 @@ fn service(status: u16, fields: &[(&'static str, &'static str)], body: &'static 
     for (name, value) in fields {
         headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    let answer =
+    let response =
         CallResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from(body) };
-    Arc::new(Service { answer: Ok(answer), asked: Mutex::default() })
+    Arc::new(Service { response: Ok(response), asked: Mutex::default() })
 }
 
 fn plugin(written: serde_json::Value) -> Box<dyn Plugin> {
@@ -128,7 +128,7 @@ fn a_refusal_is_forwarded_to_the_client() {
 #[test]
 fn a_service_that_does_not_respond_is_a_fault() {
     for error in [CallError::Unknown, CallError::Unreachable, CallError::TimedOut, CallError::Bad] {
-        let service = Arc::new(Service { answer: Err(error), asked: Mutex::default() });
+        let service = Arc::new(Service { response: Err(error), asked: Mutex::default() });
         let plugin = plugin(json!({ "upstream": "auth", "response_headers": ["X-User"] }));
         let mut visit = visit(&service).field("x-user", "root");
         assert!(matches!(visit.request_headers(&*plugin), Verdict::Failed(_)), "{error}");

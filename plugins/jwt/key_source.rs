@@ -1,6 +1,6 @@
 //! Sources of keys: fixed, or a URL that is fetched in the background; a failed fetch keeps the last set.
 
-use super::keys::{Claims, Demands, Keys, TokenError};
+use super::keys::{Claims, Keys, TokenError, TokenRequirements};
 use crate::common::outbound_url;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
@@ -22,18 +22,18 @@ const LEAST_PAUSE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The source of keys.
-pub(super) enum KeySource {
+pub(super) enum JwksSource {
     /// The settings or a file.
     Given(Keys),
     /// A URL.
-    Fetched(Arc<Remote>),
+    Fetched(Arc<RemoteJwks>),
 }
 
 /// A key set at a URL.
-pub(super) struct Remote {
+pub(super) struct RemoteJwks {
     url: String,
     refresh: Duration,
-    demands: Demands,
+    requirements: TokenRequirements,
     state: watch::Sender<FetchState>,
     /// Requests a fetch for a token with an unknown key.
     wanted: Notify,
@@ -51,54 +51,66 @@ struct FetchState {
 
 /// The reason why a token was not accepted.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum TokenRejection {
     /// The token is invalid.
     Refused(TokenError),
     /// There is no key set.
     Fault(Fault),
 }
 
-impl KeySource {
+impl JwksSource {
     /// Checks a token without waiting, if possible; `None` if the caller should wait for a fetch.
-    pub(super) fn check(&self, token: &[u8], demands: &Demands) -> Option<Result<Claims, Stop>> {
+    pub(super) fn check(
+        &self,
+        token: &[u8],
+        requirements: &TokenRequirements,
+    ) -> Option<Result<Claims, TokenRejection>> {
         match self {
-            Self::Given(keys) => Some(keys.check(token, demands, now()).map_err(Stop::Refused)),
+            Self::Given(keys) => {
+                Some(keys.check(token, requirements, now()).map_err(TokenRejection::Refused))
+            }
             Self::Fetched(remote) => {
-                let (keys, asked_lately) = remote.look();
-                match keys?.check(token, demands, now()) {
+                let (keys, asked_lately) = remote.snapshot();
+                match keys?.check(token, requirements, now()) {
                     Err(TokenError::NoKey) if !asked_lately => None,
-                    checked => Some(checked.map_err(Stop::Refused)),
+                    checked => Some(checked.map_err(TokenRejection::Refused)),
                 }
             }
         }
     }
 
     /// Checks a token after the next fetch.
-    pub(super) async fn check_later(&self, token: &[u8], demands: &Demands) -> Result<Claims, Stop> {
+    pub(super) async fn check_later(
+        &self,
+        token: &[u8],
+        requirements: &TokenRequirements,
+    ) -> Result<Claims, TokenRejection> {
         if let Self::Fetched(remote) = self {
             remote.next_fetch().await;
         }
         let keys = match self {
-            Self::Given(keys) => return keys.check(token, demands, now()).map_err(Stop::Refused),
-            Self::Fetched(remote) => remote.look().0,
+            Self::Given(keys) => {
+                return keys.check(token, requirements, now()).map_err(TokenRejection::Refused);
+            }
+            Self::Fetched(remote) => remote.snapshot().0,
         };
-        let none = || Stop::Fault(Fault::fixed("the key set has not been fetched yet"));
-        keys.ok_or_else(none)?.check(token, demands, now()).map_err(Stop::Refused)
+        let none = || TokenRejection::Fault(Fault::fixed("the key set has not been fetched yet"));
+        keys.ok_or_else(none)?.check(token, requirements, now()).map_err(TokenRejection::Refused)
     }
 }
 
-impl Remote {
-    pub(super) fn new(url: String, refresh: Duration, demands: Demands) -> Self {
+impl RemoteJwks {
+    pub(super) fn new(url: String, refresh: Duration, requirements: TokenRequirements) -> Self {
         Self {
             url,
             refresh,
-            demands,
+            requirements,
             state: watch::Sender::new(FetchState::default()),
             wanted: Notify::new(),
         }
     }
 
-    fn look(&self) -> (Option<Arc<Keys>>, bool) {
+    fn snapshot(&self) -> (Option<Arc<Keys>>, bool) {
         let state = self.state.borrow();
         (state.keys.clone(), state.at.is_some_and(|at| at.elapsed() < LEAST_PAUSE))
     }
@@ -169,11 +181,11 @@ impl Remote {
                 timeout: FETCH,
                 limit: LONGEST,
             };
-            let called = services.call(call).await.map_err(|error| error.to_string())?;
-            match called.status.as_u16() {
-                200 => return Keys::set(&called.body, true, &self.demands),
+            let response = services.call(call).await.map_err(|error| error.to_string())?;
+            match response.status.as_u16() {
+                200 => return Keys::set(&response.body, true, &self.requirements),
                 301 | 302 | 303 | 307 | 308 => {
-                    let location = called.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+                    let location = response.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
                     let location = location.ok_or("the redirect has no Location")?;
                     url = outbound_url::redirect(&url, location)
                         .ok_or_else(|| format!("the redirect leads to another origin, `{location}`"))?;

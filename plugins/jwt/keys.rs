@@ -21,7 +21,7 @@ pub(super) type Claims = Map<String, Value>;
 
 /// The requirements for every token, with any key.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Demands {
+pub(super) struct TokenRequirements {
     /// The accepted algorithms; empty: those of the key.
     pub(super) algorithms: Vec<Algorithm>,
     /// The accepted issuers; empty: any.
@@ -96,11 +96,11 @@ impl Keys {
     ///
     /// # Errors
     /// The problem, for an operator.
-    pub(super) fn secret(secret: &[u8], demands: &Demands) -> Result<Self, String> {
-        let mut usable = follow(demands, AlgorithmFamily::Hmac.algorithms());
+    pub(super) fn secret(secret: &[u8], requirements: &TokenRequirements) -> Result<Self, String> {
+        let mut usable = follow(requirements, AlgorithmFamily::Hmac.algorithms());
         // A key must be at least as long as the hash (RFC 7518 §3.2).
         let long_enough = |algorithm: &Algorithm| secret.len() >= hash(*algorithm);
-        let listed = !demands.algorithms.is_empty();
+        let listed = !requirements.algorithms.is_empty();
         if let Some(short) = usable.iter().find(|algorithm| listed && !long_enough(algorithm)) {
             return Err(format!("it has {} bytes; {short:?} needs at least {}", secret.len(), hash(*short)));
         }
@@ -108,14 +108,14 @@ impl Keys {
         if !listed && usable.is_empty() {
             return Err(format!("it has {} bytes; HS256 needs at least 32", secret.len()));
         }
-        Key::new(None, DecodingKey::from_secret(secret), usable, demands).map(Self::one)
+        Key::new(None, DecodingKey::from_secret(secret), usable, requirements).map(Self::one)
     }
 
     /// One public key in PEM: RSA (SPKI or PKCS#1), P-256, P-384 or Ed25519.
     ///
     /// # Errors
     /// As [`Keys::secret`].
-    pub(super) fn pem(pem: &[u8], demands: &Demands) -> Result<Self, String> {
+    pub(super) fn pem(pem: &[u8], requirements: &TokenRequirements) -> Result<Self, String> {
         if pem.windows(12).any(|part| part == b"PRIVATE KEY-") {
             return Err("it is a private key; only the public one is needed here".into());
         }
@@ -133,7 +133,7 @@ impl Keys {
         } else {
             return Err("it has no public key of RSA, P-256, P-384 or Ed25519 in PEM".into());
         };
-        Key::new(None, key, follow(demands, &natural), demands).map(Self::one)
+        Key::new(None, key, follow(requirements, &natural), requirements).map(Self::one)
     }
 
     fn one(key: Key) -> Self {
@@ -145,7 +145,7 @@ impl Keys {
     ///
     /// # Errors
     /// It is not a key set, or has no usable key.
-    pub(super) fn set(json: &[u8], public: bool, demands: &Demands) -> Result<Self, String> {
+    pub(super) fn set(json: &[u8], public: bool, requirements: &TokenRequirements) -> Result<Self, String> {
         let set: Set =
             serde_json::from_slice(json).map_err(|error| format!("it is not a key set: {error}"))?;
         let (mut keys, mut left_out) = (Vec::new(), Vec::new());
@@ -154,7 +154,7 @@ impl Keys {
                 Value::Null => format!("keys[{index}]"),
                 id => format!("keys[{index}] with kid {id}"),
             };
-            match Key::in_set(&written, public, demands) {
+            match Key::in_set(&written, public, requirements) {
                 Ok(Some(key)) if keys.len() < MOST_KEYS => keys.push(key),
                 Ok(Some(_)) => left_out.push(format!("{name}: more than {MOST_KEYS} keys")),
                 Ok(None) => {}
@@ -177,7 +177,12 @@ impl Keys {
     ///
     /// # Errors
     /// The reason why it is rejected.
-    pub(super) fn check(&self, token: &[u8], demands: &Demands, now: u64) -> Result<Claims, TokenError> {
+    pub(super) fn check(
+        &self,
+        token: &[u8],
+        requirements: &TokenRequirements,
+        now: u64,
+    ) -> Result<Claims, TokenError> {
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
         // A recipient that does not support a critical extension must reject the token (RFC 7515 §4.1.11).
         if header.crit.is_some() {
@@ -191,7 +196,7 @@ impl Keys {
         for key in self.keys.iter().filter(fits).filter(|key| key.validation.algorithms.contains(&header.alg))
         {
             match decode::<Claims>(token, &key.key, &key.validation) {
-                Ok(token) => return in_time(&token.claims, demands, now).map(|()| token.claims),
+                Ok(token) => return in_time(&token.claims, requirements, now).map(|()| token.claims),
                 Err(error) => why = refusal(error.kind()),
             }
             if why != TokenError::Signature {
@@ -207,7 +212,7 @@ impl Key {
         id: Option<String>,
         key: DecodingKey,
         algorithms: Vec<Algorithm>,
-        demands: &Demands,
+        requirements: &TokenRequirements,
     ) -> Result<Self, String> {
         crypto::install();
         let Some(first) = algorithms.first() else {
@@ -218,14 +223,14 @@ impl Key {
         // Times are checked with the gateway's clock; see `in_time`.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        validation.validate_aud = !demands.audiences.is_empty();
-        let mut required = demands.required.clone();
-        if !demands.issuers.is_empty() {
-            validation.set_issuer(&demands.issuers);
+        validation.validate_aud = !requirements.audiences.is_empty();
+        let mut required = requirements.required.clone();
+        if !requirements.issuers.is_empty() {
+            validation.set_issuer(&requirements.issuers);
             required.push("iss".into());
         }
-        if !demands.audiences.is_empty() {
-            validation.set_audience(&demands.audiences);
+        if !requirements.audiences.is_empty() {
+            validation.set_audience(&requirements.audiences);
             required.push("aud".into());
         }
         validation.required_spec_claims = required.into_iter().collect();
@@ -236,7 +241,11 @@ impl Key {
     ///
     /// # Errors
     /// The reason why it cannot be used.
-    fn in_set(written: &Value, public: bool, demands: &Demands) -> Result<Option<Self>, String> {
+    fn in_set(
+        written: &Value,
+        public: bool,
+        requirements: &TokenRequirements,
+    ) -> Result<Option<Self>, String> {
         if let Some(kind) = written["kty"].as_str().filter(|kind| !TYPES.contains(kind)) {
             return Err(format!("its type `{kind}` is not known"));
         }
@@ -259,10 +268,10 @@ impl Key {
             return Err(format!("its algorithm `{algorithm}` is not known"));
         }
         check_parameters(&jwk.algorithm, written)?;
-        Self::read(&jwk, demands)
+        Self::read(&jwk, requirements)
     }
 
-    fn read(jwk: &Jwk, demands: &Demands) -> Result<Option<Self>, String> {
+    fn read(jwk: &Jwk, requirements: &TokenRequirements) -> Result<Option<Self>, String> {
         let natural = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => AlgorithmFamily::Rsa.algorithms(),
             AlgorithmParameters::OctetKey(_) => AlgorithmFamily::Hmac.algorithms(),
@@ -277,7 +286,7 @@ impl Key {
             }
             _ => return Err("its curve is none of P-256, P-384 and Ed25519".to_owned()),
         };
-        let mut algorithms = follow(demands, natural);
+        let mut algorithms = follow(requirements, natural);
         if let Some(declared) = jwk.common.key_algorithm {
             algorithms.retain(|algorithm| declared == (*algorithm).into());
         }
@@ -285,7 +294,7 @@ impl Key {
             return Ok(None);
         }
         let key = DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?;
-        Self::new(jwk.common.key_id.clone(), key, algorithms, demands).map(Some)
+        Self::new(jwk.common.key_id.clone(), key, algorithms, requirements).map(Some)
     }
 }
 
@@ -340,24 +349,25 @@ const fn hash(algorithm: Algorithm) -> usize {
 }
 
 /// The key's own algorithms that the operator allows.
-fn follow(demands: &Demands, natural: &[Algorithm]) -> Vec<Algorithm> {
-    let allowed =
-        |algorithm: &&Algorithm| demands.algorithms.is_empty() || demands.algorithms.contains(algorithm);
+fn follow(requirements: &TokenRequirements, natural: &[Algorithm]) -> Vec<Algorithm> {
+    let allowed = |algorithm: &&Algorithm| {
+        requirements.algorithms.is_empty() || requirements.algorithms.contains(algorithm)
+    };
     natural.iter().filter(allowed).copied().collect()
 }
 
 /// Checks `exp` and `nbf` with the leeway (RFC 7519 §4.1.4, §4.1.5), and the presence of required claims that
 /// jsonwebtoken does not know.
-fn in_time(claims: &Claims, demands: &Demands, now: u64) -> Result<(), TokenError> {
+fn in_time(claims: &Claims, requirements: &TokenRequirements, now: u64) -> Result<(), TokenError> {
     let moment = |name| match claims.get(name) {
         None => Ok(None),
         Some(value) => value.as_f64().map(Some).ok_or(TokenError::Claim),
     };
-    if demands.required.iter().any(|name| claims.get(name).is_none_or(Value::is_null)) {
+    if requirements.required.iter().any(|name| claims.get(name).is_none_or(Value::is_null)) {
         return Err(TokenError::Claim);
     }
     // Timestamps are far below the limit of exact integers in an f64.
-    let (now, leeway) = (now as f64, demands.leeway.as_secs_f64());
+    let (now, leeway) = (now as f64, requirements.leeway.as_secs_f64());
     if moment("exp")?.is_some_and(|exp| now >= exp + leeway) {
         return Err(TokenError::Expired);
     }

@@ -1,7 +1,7 @@
 //! Settings of `jwt`.
 
-use super::key_source::{KeySource, Remote};
-use super::keys::{Demands, Keys};
+use super::key_source::{JwksSource, RemoteJwks};
+use super::keys::{Keys, TokenRequirements};
 use super::{Forward, Jwt};
 use crate::common::request_selector::Part;
 use http::{HeaderName, header};
@@ -25,7 +25,7 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct JwtSettings {
     /// Verifies HS256, HS384 or HS512 with this secret of at least 32, 48 or 64 bytes. Write it as `${NAME}`.
     /// Default none.
     secret: Option<Placed<String>>,
@@ -111,7 +111,7 @@ impl Names {
 }
 
 pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
-    let mut written: Written = settings.read()?;
+    let mut written: JwtSettings = settings.read()?;
     let mut problems = Problems::default();
     let mut keep = |problem: Problem| problems.push(problem);
     let algorithms = algorithms(&written.algorithms, &mut keep);
@@ -142,7 +142,7 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
         None if written.require_exp => required.push(EXP.to_owned()),
         _ => {}
     }
-    let demands = Demands {
+    let requirements = TokenRequirements {
         algorithms,
         issuers: std::mem::take(&mut written.issuer).into_vec(),
         audiences: std::mem::take(&mut written.audience).into_vec(),
@@ -150,11 +150,12 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
         leeway: written.leeway.map_or(Duration::from_secs(30), |leeway| leeway.0),
     };
     let challenge = if realm.is_empty() { "Bearer".to_owned() } else { format!("Bearer realm=\"{realm}\"") };
-    let source = if problems.refuse() { None } else { problems.keep(source(settings, &written, &demands)) };
+    let source =
+        if problems.refuse() { None } else { problems.keep(source(settings, &written, &requirements)) };
     match source {
         Some(source) if !problems.refuse() => Ok(Jwt {
             source,
-            demands,
+            requirements,
             from,
             claims,
             challenge,
@@ -187,15 +188,15 @@ fn algorithms(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec
     read
 }
 
-fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<super::From> {
+fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<super::TokenLocation> {
     if written.is_empty() {
-        return vec![super::From::Bearer];
+        return vec![super::TokenLocation::Bearer];
     }
     let mut read = Vec::with_capacity(written.len());
     for name in written {
         let help = "known: bearer, header:NAME, cookie:NAME, query:NAME";
         match Part::parse(name) {
-            _ if name.value == "bearer" => read.push(super::From::Bearer),
+            _ if name.value == "bearer" => read.push(super::TokenLocation::Bearer),
             Ok(Part::ClientIp) => {
                 keep(Problem::new("a client address is not a token").at(&name.place).help(help));
             }
@@ -206,7 +207,7 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
                         .help("write bearer"),
                 );
             }
-            Ok(part) => read.push(super::From::Part(part)),
+            Ok(part) => read.push(super::TokenLocation::Part(part)),
             Err(mut problem) => {
                 problem.help = vec![help.to_owned()];
                 keep(problem);
@@ -218,15 +219,15 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
 
 fn claims(
     written: &IndexMap<String, Placed<String>>,
-    from: &[super::From],
+    from: &[super::TokenLocation],
     keep: &mut impl FnMut(Problem),
 ) -> Vec<(HeaderName, Box<str>)> {
     let carries_token = |field: &HeaderName| {
         from.iter().any(|from| match from {
-            super::From::Bearer => *field == header::AUTHORIZATION,
-            super::From::Part(Part::Header(name)) => is_same_spelling(name.as_str(), field.as_str()),
-            super::From::Part(Part::Cookie(_)) => *field == header::COOKIE,
-            super::From::Part(_) => false,
+            super::TokenLocation::Bearer => *field == header::AUTHORIZATION,
+            super::TokenLocation::Part(Part::Header(name)) => is_same_spelling(name.as_str(), field.as_str()),
+            super::TokenLocation::Part(Part::Cookie(_)) => *field == header::COOKIE,
+            super::TokenLocation::Part(_) => false,
         })
     };
     let mut read: Vec<(HeaderName, Box<str>)> = Vec::with_capacity(written.len());
@@ -251,7 +252,11 @@ fn quotable(text: &str) -> bool {
     text.bytes().all(|byte| (byte == b' ' || byte.is_ascii_graphic()) && byte != b'"' && byte != b'\\')
 }
 
-fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<KeySource, Problems> {
+fn source(
+    settings: &Settings,
+    written: &JwtSettings,
+    requirements: &TokenRequirements,
+) -> Result<JwksSource, Problems> {
     let given = [&written.secret, &written.key_file, &written.jwks_file, &written.jwks_url];
     let mut all = given.iter().filter_map(|one| one.as_ref());
     let help = "write one of `secret`, `key_file`, `jwks_file` and `jwks_url`";
@@ -263,21 +268,21 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<K
     }
     let bad = |why: String| Problems::from(Problem::new(why).at(&first.place));
     if let Some(secret) = &written.secret {
-        return Keys::secret(secret.as_bytes(), demands).map(KeySource::Given).map_err(bad);
+        return Keys::secret(secret.as_bytes(), requirements).map(JwksSource::Given).map_err(bad);
     }
     if let Some(path) = &written.key_file {
         let file = settings.file(path, LARGEST_FILE)?;
-        return Keys::pem(&file.bytes, demands).map(KeySource::Given).map_err(bad);
+        return Keys::pem(&file.bytes, requirements).map(JwksSource::Given).map_err(bad);
     }
     if let Some(path) = &written.jwks_file {
         let file = settings.file(path, LARGEST_FILE)?;
-        let keys = Keys::set(&file.bytes, false, demands).map_err(bad)?;
+        let keys = Keys::set(&file.bytes, false, requirements).map_err(bad)?;
         for key in keys.left_out() {
             log::warn!(file = path.as_str(), key = key.as_str(); "key of a key set skipped");
         }
-        return Ok(KeySource::Given(keys));
+        return Ok(JwksSource::Given(keys));
     }
     crate::common::outbound_url::check(first)?;
     let refresh = written.refresh.as_ref().map_or(Duration::from_secs(600), |refresh| refresh.0);
-    Ok(KeySource::Fetched(Arc::new(Remote::new(first.value.clone(), refresh, demands.clone()))))
+    Ok(JwksSource::Fetched(Arc::new(RemoteJwks::new(first.value.clone(), refresh, requirements.clone()))))
 }

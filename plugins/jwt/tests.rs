@@ -102,27 +102,27 @@ fn pem(prefix: &str, public: &[u8]) -> String {
 
 #[test]
 fn the_examples_of_rfc_7515_are_verified_until_they_expire() {
-    let demands = Demands::default();
-    let keys = Keys::set(&rfc7515_keys(), false, &demands).unwrap();
+    let requirements = TokenRequirements::default();
+    let keys = Keys::set(&rfc7515_keys(), false, &requirements).unwrap();
     for parts in [A1, A2, A3] {
-        let claims = keys.check(rfc7515(parts).as_bytes(), &demands, EXPIRES - 1).unwrap();
+        let claims = keys.check(rfc7515(parts).as_bytes(), &requirements, EXPIRES - 1).unwrap();
         assert_eq!((&claims["iss"], &claims["http://example.com/is_root"]), (&json!("joe"), &json!(true)));
-        assert_eq!(keys.check(rfc7515(parts).as_bytes(), &demands, EXPIRES), Err(TokenError::Expired));
+        assert_eq!(keys.check(rfc7515(parts).as_bytes(), &requirements, EXPIRES), Err(TokenError::Expired));
         let mut forged = rfc7515(parts);
         forged.replace_range(50..51, if &forged[50..51] == "A" { "B" } else { "A" });
-        assert!(keys.check(forged.as_bytes(), &demands, 0).is_err());
+        assert!(keys.check(forged.as_bytes(), &requirements, 0).is_err());
     }
     // The signature of one under the head of another.
     let mixed = format!("{}.{PAYLOAD}.{}", A1[0], A3[1]);
-    assert_eq!(keys.check(mixed.as_bytes(), &demands, 0), Err(TokenError::Signature));
+    assert_eq!(keys.check(mixed.as_bytes(), &requirements, 0), Err(TokenError::Signature));
 }
 
 #[test]
 fn the_unsecured_token_of_rfc_7519_is_refused() {
     let unsecured = format!("eyJhbGciOiJub25lIn0.{PAYLOAD}.");
-    let demands = Demands::default();
-    let keys = Keys::set(&rfc7515_keys(), false, &demands).unwrap();
-    assert_eq!(keys.check(unsecured.as_bytes(), &demands, 0), Err(TokenError::Malformed));
+    let requirements = TokenRequirements::default();
+    let keys = Keys::set(&rfc7515_keys(), false, &requirements).unwrap();
+    assert_eq!(keys.check(unsecured.as_bytes(), &requirements, 0), Err(TokenError::Malformed));
     for alg in ["none", "None", "NONE", "nOnE", "", "HS1"] {
         let token = token(&json!({ "alg": alg }), &json!({ "exp": LATER }), |_| Vec::new());
         assert!(why(&*plugin(json!({})), &token).contains("malformed"), "{alg}");
@@ -195,31 +195,34 @@ fn signers() -> Vec<Signer> {
 #[test]
 fn every_algorithm_verifies_only_signatures_of_its_key() {
     let claims = json!({ "exp": LATER });
-    let demands = Demands::default();
+    let requirements = TokenRequirements::default();
     for (name, pem, sign) in &signers() {
-        let keys = Keys::pem(pem.as_bytes(), &demands).unwrap();
+        let keys = Keys::pem(pem.as_bytes(), &requirements).unwrap();
         let good = token(&json!({ "alg": name, "kid": "any" }), &claims, sign);
-        keys.check(good.as_bytes(), &demands, 0).unwrap_or_else(|why| panic!("{name}: {why:?}"));
+        keys.check(good.as_bytes(), &requirements, 0).unwrap_or_else(|why| panic!("{name}: {why:?}"));
         let other = token(&json!({ "alg": name }), &claims, |message| sign(&[message, b"x"].concat()));
-        assert_eq!(keys.check(other.as_bytes(), &demands, 0), Err(TokenError::Signature), "{name}");
+        assert_eq!(keys.check(other.as_bytes(), &requirements, 0), Err(TokenError::Signature), "{name}");
         // The public key used as a secret: the classic attack.
         for secret in [pem.as_str(), pem.trim_end()] {
             let confused = token(&json!({ "alg": "HS256" }), &claims, hs256(secret));
-            assert_eq!(keys.check(confused.as_bytes(), &demands, 0), Err(TokenError::NoKey), "{name}");
+            assert_eq!(keys.check(confused.as_bytes(), &requirements, 0), Err(TokenError::NoKey), "{name}");
         }
     }
 }
 
 #[test]
 fn only_listed_algorithms_pass() {
-    let demands = Demands { algorithms: vec![jsonwebtoken::Algorithm::RS256], ..Demands::default() };
-    let keys = Keys::pem(RSA_PEM.as_bytes(), &demands).unwrap();
+    let requirements = TokenRequirements {
+        algorithms: vec![jsonwebtoken::Algorithm::RS256],
+        ..TokenRequirements::default()
+    };
+    let keys = Keys::pem(RSA_PEM.as_bytes(), &requirements).unwrap();
     let all = signers();
     for (name, _, sign) in &all[..6] {
         let token = token(&json!({ "alg": name }), &json!({}), sign);
-        assert_eq!(keys.check(token.as_bytes(), &demands, 0).is_ok(), *name == "RS256", "{name}");
+        assert_eq!(keys.check(token.as_bytes(), &requirements, 0).is_ok(), *name == "RS256", "{name}");
     }
-    assert!(Keys::pem(all[8].1.as_bytes(), &demands).unwrap_err().contains("none of `algorithms`"));
+    assert!(Keys::pem(all[8].1.as_bytes(), &requirements).unwrap_err().contains("none of `algorithms`"));
 }
 
 #[test]
@@ -318,13 +321,13 @@ fn every_requirement_is_checked() {
 #[test]
 fn a_token_without_exp_passes_only_where_configured() {
     let endless = token(&json!({ "alg": "HS256" }), &json!({ "sub": "ada" }), hs256(SECRET));
-    for demands in [
+    for requirements in [
         json!({}),
         json!({ "required_claims": ["sub"] }),
         json!({ "required_claims": [] }),
         json!({ "required_claims": ["exp"] }),
     ] {
-        assert!(why(&*plugin(demands.clone()), &endless).contains("claim"), "{demands}");
+        assert!(why(&*plugin(requirements.clone()), &endless).contains("claim"), "{requirements}");
     }
     let lenient = plugin(json!({ "require_exp": false, "required_claims": ["sub"] }));
     assert!(matches!(ask(&*lenient, &endless), Verdict::Continue));
@@ -409,10 +412,12 @@ fn invalid_settings_are_refused_with_a_reason() {
         assert_eq!(problems.0[0].message, wanted, "{written}");
     }
     assert!(
-        Keys::pem(b"-----BEGIN PRIVATE KEY-----\n", &Demands::default()).unwrap_err().contains("private")
+        Keys::pem(b"-----BEGIN PRIVATE KEY-----\n", &TokenRequirements::default())
+            .unwrap_err()
+            .contains("private")
     );
-    assert!(Keys::pem(b"nonsense", &Demands::default()).is_err());
-    assert!(Keys::set(b"{}", false, &Demands::default()).is_err());
+    assert!(Keys::pem(b"nonsense", &TokenRequirements::default()).is_err());
+    assert!(Keys::set(b"{}", false, &TokenRequirements::default()).is_err());
     let mixed = json!({ "keys": [
         { "kty": "oct", "k": A1_KEY, "kid": 1 },
         { "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "text", "x5c": "text" },
@@ -428,7 +433,7 @@ fn invalid_settings_are_refused_with_a_reason() {
         { "kty": "oct", "k": A1_KEY, "kid": "use", "use": "weird" },
         { "kty": "oct", "k": A1_KEY, "kid": "good", "key_ops": ["verify"] },
     ]});
-    let keys = Keys::set(mixed.to_string().as_bytes(), false, &Demands::default()).unwrap();
+    let keys = Keys::set(mixed.to_string().as_bytes(), false, &TokenRequirements::default()).unwrap();
     let left_out: Vec<_> = keys.left_out().iter().map(|why| why.split(':').next().unwrap()).collect();
     let named = |index: usize, id: &str| format!("keys[{index}] with kid \"{id}\"");
     let mut expected = vec!["keys[0] with kid 1".to_owned(), named(1, "text"), named(2, "curve")];
@@ -439,31 +444,34 @@ fn invalid_settings_are_refused_with_a_reason() {
     let why = keys.left_out().iter().find(|why| why.contains("FOO")).unwrap();
     assert!(why.ends_with("its type `FOO` is not known"), "{why}");
     let public = json!({ "keys": [{ "kty": "oct", "k": A1_KEY }] }).to_string();
-    assert!(Keys::set(public.as_bytes(), true, &Demands::default()).is_err(), "a secret in a public key set");
+    assert!(
+        Keys::set(public.as_bytes(), true, &TokenRequirements::default()).is_err(),
+        "a secret in a public key set"
+    );
 }
 
 /// A gateway that completes calls from a list.
 #[derive(Default)]
-struct Answers {
+struct QueuedResponses {
     next: Mutex<VecDeque<Result<(u16, String), CallError>>>,
     calls: std::sync::atomic::AtomicUsize,
 }
 
-impl Answers {
+impl QueuedResponses {
     fn calls(&self) -> usize {
         self.calls.load(std::sync::atomic::Ordering::SeqCst)
     }
 
-    fn push(&self, answer: Result<(u16, String), CallError>) {
-        self.next.lock().unwrap().push_back(answer);
+    fn push(&self, response: Result<(u16, String), CallError>) {
+        self.next.lock().unwrap().push_back(response);
     }
 }
 
-impl Services for Answers {
+impl Services for QueuedResponses {
     fn call(&self, _: Call) -> CallFuture {
         self.calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let answer = self.next.lock().unwrap().pop_front().unwrap_or(Err(CallError::Unreachable));
-        Box::pin(std::future::ready(answer.map(|(status, body)| CallResponse {
+        let response = self.next.lock().unwrap().pop_front().unwrap_or(Err(CallError::Unreachable));
+        Box::pin(std::future::ready(response.map(|(status, body)| CallResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Bytes::from(body),
@@ -516,14 +524,14 @@ async fn a_set_at_a_url_is_fetched_rotated_and_kept() {
         token(&json!({ "alg": "EdDSA", "kid": id }), &json!({ "exp": LATER }), &signer.2)
     };
     let (one, two) = (sign("one", &first), sign("two", &second));
-    let answers = Arc::new(Answers::default());
+    let responses = Arc::new(QueuedResponses::default());
     let plugin =
         build(&settings(json!({ "jwks_url": "https://issuer.example/keys", "refresh": "10m" }))).unwrap();
-    let services: Arc<dyn Services> = answers.clone();
+    let services: Arc<dyn Services> = responses.clone();
     let refused = Err(Some(StatusCode::UNAUTHORIZED));
 
-    answers.push(Err(CallError::TimedOut));
-    answers.push(Ok((200, set(&[("one", &first)]))));
+    responses.push(Err(CallError::TimedOut));
+    responses.push(Ok((200, set(&[("one", &first)]))));
     let work = tokio::spawn(plugin.background(&services).unwrap());
     // The first fetch fails: a fault of the gateway, not of the token. The next one succeeds.
     assert_eq!(decide(&*plugin, &one).await, Err(None));
@@ -531,20 +539,20 @@ async fn a_set_at_a_url_is_fetched_rotated_and_kept() {
     assert_eq!(decide(&*plugin, &one).await, Ok(()));
     // Within the minimum time an unknown key does not cause another fetch.
     assert_eq!(decide(&*plugin, &two).await, refused);
-    assert_eq!(answers.calls(), 2);
+    assert_eq!(responses.calls(), 2);
     // Later it does, and the request waits for it.
     tokio::time::sleep(Duration::from_secs(30)).await;
-    answers.push(Ok((200, set(&[("two", &second)]))));
+    responses.push(Ok((200, set(&[("two", &second)]))));
     assert_eq!(decide(&*plugin, &two).await, Ok(()));
-    assert_eq!(answers.calls(), 3);
+    assert_eq!(responses.calls(), 3);
     // The first key was removed. Invented IDs do not cause more fetches.
     assert_eq!(decide(&*plugin, &one).await, refused);
-    assert_eq!(answers.calls(), 3);
+    assert_eq!(responses.calls(), 3);
     // A failed fetch, or an invalid set, removes no key.
-    answers.push(Ok((500, String::new())));
-    answers.push(Ok((200, "{}".to_owned())));
+    responses.push(Ok((500, String::new())));
+    responses.push(Ok((200, "{}".to_owned())));
     tokio::time::sleep(Duration::from_secs(605)).await;
-    assert!(answers.calls() >= 5);
+    assert!(responses.calls() >= 5);
     assert_eq!(decide(&*plugin, &two).await, Ok(()));
     work.abort();
 }
@@ -556,18 +564,18 @@ async fn a_recovered_set_is_fetched_for_an_unknown_key() {
         token(&json!({ "alg": "EdDSA", "kid": id }), &json!({ "exp": LATER }), &signer.2)
     };
     let (one, two) = (sign("one", &first), sign("two", &second));
-    let answers = Arc::new(Answers::default());
+    let responses = Arc::new(QueuedResponses::default());
     let plugin = build(&settings(json!({ "jwks_url": "https://issuer.example/keys" }))).unwrap();
-    let services: Arc<dyn Services> = answers.clone();
+    let services: Arc<dyn Services> = responses.clone();
     let work = tokio::spawn(plugin.background(&services).unwrap());
     // No fetch succeeds for an hour, so that the pauses are long; then one does.
     tokio::time::sleep(Duration::from_secs(3605)).await;
-    answers.push(Ok((200, set(&[("one", &first)]))));
+    responses.push(Ok((200, set(&[("one", &first)]))));
     assert_eq!(decide(&*plugin, &one).await, Err(None));
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(decide(&*plugin, &one).await, Ok(()));
     tokio::time::sleep(Duration::from_secs(3605)).await;
-    answers.push(Ok((200, set(&[("two", &second)]))));
+    responses.push(Ok((200, set(&[("two", &second)]))));
     assert_eq!(decide(&*plugin, &two).await, Ok(()), "a rotated key works at once");
     work.abort();
 }

@@ -22,7 +22,7 @@ pub(super) struct Buckets {
     shards: Box<[Mutex<Shard>]>,
 }
 
-type Shard = IndexMap<u64, TokenBucket, BuildHasherDefault<Hashed>>;
+type Shard = IndexMap<u64, TokenBucket, BuildHasherDefault<IdentityHasher>>;
 
 /// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,9 +98,9 @@ fn make_room(shard: &mut Shard, most: usize, now: u64) {
 
 /// Keys are hashes already.
 #[derive(Default)]
-struct Hashed(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for Hashed {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -14,7 +14,7 @@ const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 /// The mapped fields of a response.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Reverse {
+pub(super) struct ResponseMapping {
     /// Location, Content-Location and Refresh.
     pub(super) location: bool,
     /// The Path attribute of Set-Cookie.
@@ -31,15 +31,15 @@ pub(super) struct Mapping<'a> {
     pub(super) forwarded: Option<&'a str>,
 }
 
-impl Reverse {
+impl ResponseMapping {
     /// Whether no field is mapped.
     pub(super) fn is_empty(self) -> bool {
         !self.location && !self.cookie_path
     }
 
     /// Maps the fields of a backend's response. A response of the gateway itself is unchanged.
-    pub(super) fn apply(self, mapping: Mapping<'_>, exchange: &Exchange<'_>, answer: &mut Response<'_>) {
-        let Some(endpoint) = answer.endpoint else { return };
+    pub(super) fn apply(self, mapping: Mapping<'_>, exchange: &Exchange<'_>, response: &mut Response<'_>) {
+        let Some(endpoint) = response.endpoint else { return };
         if self.location {
             let hosts = Hosts {
                 client: exchange.request.forwarded_host,
@@ -50,27 +50,27 @@ impl Reverse {
                 ],
             };
             for name in &REFERENCES {
-                let Some(value) = text(&answer.headers, name) else { continue };
+                let Some(value) = text(&response.headers, name) else { continue };
                 let mapped =
                     mapping.reference(value, &hosts).and_then(|value| HeaderValue::try_from(&*value).ok());
                 if let Some(value) = mapped {
-                    answer.headers.set(name, value);
+                    response.headers.set(name, value);
                 }
             }
-            let refresh = text(&answer.headers, &REFRESH).and_then(|value| mapping.refresh(value, &hosts));
+            let refresh = text(&response.headers, &REFRESH).and_then(|value| mapping.refresh(value, &hosts));
             if let Some(value) = refresh.and_then(|value| HeaderValue::try_from(value).ok()) {
-                answer.headers.set(&REFRESH, value);
+                response.headers.set(&REFRESH, value);
             }
         }
         if self.cookie_path {
-            let cookies = answer.headers.get_all(header::SET_COOKIE).iter();
+            let cookies = response.headers.get_all(header::SET_COOKIE).iter();
             let mapped: Vec<_> = cookies.map(|cookie| mapping.cookie(cookie.as_bytes())).collect();
             if mapped.iter().any(|cookie| matches!(cookie, Cow::Owned(_))) {
                 let values: Vec<_> =
                     mapped.iter().filter_map(|cookie| HeaderValue::from_bytes(cookie).ok()).collect();
-                answer.headers.remove(&header::SET_COOKIE);
+                response.headers.remove(&header::SET_COOKIE);
                 for value in values {
-                    answer.headers.append(&header::SET_COOKIE, value);
+                    response.headers.append(&header::SET_COOKIE, value);
                 }
             }
         }

@@ -12,28 +12,28 @@ const FIELD: HeaderName = HeaderName::from_static("x-greeting");
 pub const KIND: Kind<dyn Plugin> = Kind {
     name: "my_plugin",
     about: "Sets the field X-Greeting of requests and responses.",
-    schema: <Written as JsonSchema>::json_schema,
+    schema: <MyPluginSettings as JsonSchema>::json_schema,
     build,
 };
 
 /// The settings. `moongate kinds my_plugin` and editors show their comments.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct MyPluginSettings {
     /// Set X-Greeting to this text.
-    protocols: String,
+    greeting: String,
 }
 
 struct MyPlugin {
-    protocols: HeaderValue,
+    greeting: HeaderValue,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let written: Written = settings.read()?;
-    let Ok(protocols) = written.protocols.parse() else {
+    let written: MyPluginSettings = settings.read()?;
+    let Ok(greeting) = written.greeting.parse() else {
         return Err(Problem::new("`greeting` has a character that is invalid in a header field").into());
     };
-    Ok(Box::new(MyPlugin { protocols }))
+    Ok(Box::new(MyPlugin { greeting }))
 }
 
 impl Plugin for MyPlugin {
@@ -42,12 +42,12 @@ impl Plugin for MyPlugin {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        exchange.headers.set(&FIELD, self.protocols.clone());
+        exchange.headers.set(&FIELD, self.greeting.clone());
         Flow::Continue
     }
 
     fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, response: &'f mut Response<'_>) -> Flow<'f> {
-        response.headers.set(&FIELD, self.protocols.clone());
+        response.headers.set(&FIELD, self.greeting.clone());
         Flow::Continue
     }
 }
