@@ -25,7 +25,7 @@ struct Chaos {
     /// The phase.
     phase: Phase,
     /// The failure.
-    act: Act,
+    act: FailureMode,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize, JsonSchema)]
@@ -43,7 +43,7 @@ enum Phase {
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Act {
+enum FailureMode {
     Fail,
     Panic,
     /// Fails after a wait.
@@ -59,13 +59,13 @@ impl Chaos {
     #[allow(clippy::panic, reason = "the settings request it")]
     fn act(&self) -> Flow<'static> {
         match self.act {
-            Act::Fail => Fault::new("requested by the settings").into(),
-            Act::Panic => panic!("requested by the settings"),
-            Act::FailLater => Flow::wait(async {
+            FailureMode::Fail => Fault::new("requested by the settings").into(),
+            FailureMode::Panic => panic!("requested by the settings"),
+            FailureMode::FailLater => Flow::wait(async {
                 std::future::ready(()).await;
                 Verdict::from(Fault::new("requested by the settings"))
             }),
-            Act::Reply => Reply::new(StatusCode::IM_A_TEAPOT).body("chaos").into(),
+            FailureMode::Reply => Reply::new(StatusCode::IM_A_TEAPOT).body("chaos").into(),
         }
     }
 }

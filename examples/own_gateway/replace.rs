@@ -22,9 +22,9 @@ const LENGTH: HeaderName = HeaderName::from_static("x-body-length");
 #[derive(Default)]
 struct Replace {
     /// Replaces these words in the request's body; a word split over two pieces is missed. Default none.
-    request: Option<Words>,
+    request: Option<WordReplacement>,
     /// Replaces these words in the response's body. Default none.
-    response: Option<Words>,
+    response: Option<WordReplacement>,
     /// Reads the whole body of a request, up to this size, before it is forwarded, and sets X-Body-Length. Default
     /// off.
     whole: Option<Size>,
@@ -44,14 +44,14 @@ struct Replace {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Words {
+struct WordReplacement {
     from: String,
     to: String,
 }
 
 /// The held-back parts of a request and of its response.
 #[derive(Default)]
-struct Held {
+struct HeldBytes {
     request: Vec<u8>,
     response: Vec<u8>,
 }
@@ -67,7 +67,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     Ok(Box::new(replace))
 }
 
-impl Words {
+impl WordReplacement {
     fn apply(&self, bytes: &[u8]) -> Bytes {
         String::from_utf8_lossy(bytes).replace(&self.from, &self.to).into()
     }
@@ -75,7 +75,7 @@ impl Words {
 
 impl Replace {
     /// Replaces words in a piece, or holds it back.
-    fn pass(&self, words: &Words, held: &mut Vec<u8>, piece: &mut Piece) {
+    fn pass(&self, words: &WordReplacement, held: &mut Vec<u8>, piece: &mut Piece) {
         if !self.hold {
             piece.bytes = words.apply(&piece.bytes);
             return;
@@ -113,7 +113,7 @@ impl Plugin for Replace {
 
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
         if let Some(words) = &self.request {
-            self.pass(words, &mut exchange.state::<Held>().request, piece);
+            self.pass(words, &mut exchange.state::<HeldBytes>().request, piece);
         }
         if self.whole.is_some() {
             exchange.headers.set(&LENGTH, HeaderValue::from(piece.bytes.len()));
@@ -124,10 +124,10 @@ impl Plugin for Replace {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Response<'_>,
+        response: &'f mut Response<'_>,
     ) -> Flow<'f> {
         if let Some(status) = self.status.and_then(|status| StatusCode::from_u16(status).ok()) {
-            answer.status = status;
+            response.status = status;
         }
         if self.leave {
             exchange.leave_bodies();
@@ -137,7 +137,7 @@ impl Plugin for Replace {
 
     fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
         if let Some(words) = &self.response {
-            self.pass(words, &mut exchange.state::<Held>().response, piece);
+            self.pass(words, &mut exchange.state::<HeldBytes>().response, piece);
         }
         Ok(())
     }
