@@ -53,9 +53,9 @@ const LOCKS: &[Lock] = &[
     },
     Lock {
         words: &["tokio::spawn", "task::spawn", "task::spawn_local", "runtime.spawn", "JoinSet"],
-        only_in: &["control", "server", "upstream", "net", "runtime"],
+        only_in: &["control", "server", "tunnel", "upstream", "net", "runtime", "cli", "demo"],
         why: "a task is spawned where its end is known: `runtime` supervises tasks, a JoinSet ends with its owner, \
-              the watchdog of a new connection ends within connect_timeout",
+              a tunnel with its sides, the watchdog of a new connection within connect_timeout",
     },
     Lock {
         words: &["println!", "print!", "eprintln!", "eprint!"],

@@ -29,7 +29,7 @@ struct SyncIo(Mutex<Box<dyn Io>>);
 
 impl fmt::Debug for SyncIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Borne")
+        f.write_str("SyncIo")
     }
 }
 
