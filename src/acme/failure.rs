@@ -8,8 +8,8 @@ use std::io;
 /// Why a try failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Reason {
-    /// The authority was not reached, or did not answer as one.
+pub enum Reason {
+    /// The CA (certificate authority) was not reached, or its response was not one of a CA.
     Unreachable,
     /// It could not see the proof, or saw another.
     Challenge,
@@ -27,7 +27,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All, in the order in which they are counted.
-    pub(crate) const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::Unreachable,
         Self::Challenge,
         Self::RateLimited,
@@ -38,7 +38,7 @@ impl Reason {
     ];
 
     /// As metrics and the status name it.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
             Self::Challenge => "challenge",
@@ -56,7 +56,7 @@ impl Reason {
 pub(super) struct Failure {
     /// Which sort of failure.
     pub reason: Reason,
-    /// What the authority, or who stands in its place, said.
+    /// The problem that the CA reported, or the error of the connection to it.
     pub detail: String,
 }
 

@@ -1,4 +1,4 @@
-//! HTTP/1.1 client of the ACME authority: hyper's connection over the gateway's own resolver and TLS. One request a
+//! HTTP/1.1 client of the ACME CA (certificate authority): hyper's connection over the gateway's own resolver and TLS. One request a
 //! connection, as there are a dozen in two months; time and size of a response are bounded.
 //!
 //! instant-acme's `hyper-rustls` feature is not used: it resolves names through the system, bounds nothing, and brings a
@@ -65,7 +65,7 @@ fn no_response(why: impl Into<String>) -> AttemptError {
     AttemptError(why.into())
 }
 
-/// Asks an authority.
+/// The HTTP client for requests to a CA.
 pub(super) struct Client(Arc<ClientConfig>);
 
 impl Client {
@@ -106,7 +106,7 @@ impl HttpClient for Client {
             let uri = request.uri().clone();
             let asked = tokio::time::timeout(WHOLE, ask(tls, request));
             let answer = asked.await.unwrap_or_else(|_| Err(no_response("no answer in time")));
-            let answer = answer.and_then(is_the_authoritys);
+            let answer = answer.and_then(is_from_ca);
             let (parts, body) = answer
                 .map_err(|why| Error::Other(Box::new(no_response(format!("{uri}: {why}")))))?
                 .into_parts();
@@ -115,8 +115,8 @@ impl HttpClient for Client {
     }
 }
 
-/// Refuses what a balancer says in its place: what an authority has to tell is a document (RFC 8555 §6.7).
-fn is_the_authoritys(answer: Response<Bytes>) -> Result<Response<Bytes>, AttemptError> {
+/// Rejects the error page of a load balancer: a CA reports its errors as problem documents (RFC 8555 §6.7).
+fn is_from_ca(answer: Response<Bytes>) -> Result<Response<Bytes>, AttemptError> {
     let told = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if answer.status().is_server_error() && !told.starts_with(b"application/problem+json") {
         return Err(no_response(format!("it answered {}", answer.status())));
@@ -128,7 +128,7 @@ async fn ask<B>(tls: TlsConnector, request: Request<B>) -> Result<Response<Bytes
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    // An authority that we trust may still have been told to send us elsewhere.
+    // Even a trusted CA may name a URL elsewhere.
     if !is_safe(request.uri()) {
         return Err(no_response("it is not an https: URL"));
     }

@@ -31,7 +31,7 @@ fn rejected(detail: impl Into<String>) -> Failure {
 /// The reason of the failure.
 pub(super) async fn issue(job: &Job) -> Result<(), Failure> {
     let settings = &job.settings;
-    // An authority that has issued counts it, also when we cannot keep it.
+    // A CA counts an issued certificate, even if it cannot be stored here.
     storage::run(settings, storage::prepare).await.map_err(|error| Failure::storage(&error))?;
     let unsaved = job.unsaved.lock().take();
     if let Some(pem) = unsaved {

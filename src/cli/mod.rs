@@ -102,7 +102,7 @@ enum Command {
         #[command(subcommand)]
         command: plugin::Command,
     },
-    /// Run the gateway with two embedded backends and a test page
+    /// Run the gateway with a demo backend on every loopback endpoint of the file, and a test page
     Demo(File),
 }
 

@@ -142,7 +142,7 @@ pub enum Challenge {
     Http01,
 }
 
-/// An account that an authority's web site gave out.
+/// An account that the web site of a CA gave out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalAccount {

@@ -186,7 +186,7 @@ impl Live {
         let live = Arc::downgrade(self);
         supervision::spawn("drains", "", move || drain_reconciler::keep(Weak::clone(&live)));
         let live = Arc::downgrade(self);
-        supervision::spawn("rotation", "", move || cert_watcher::keep(Weak::clone(&live)));
+        supervision::spawn("cert_watcher", "", move || cert_watcher::keep(Weak::clone(&live)));
         supervision::spawn("log_counts", "", count_repeated_lines);
         let snapshot = self.current.load_full();
         let fresh = self.supervisor.lock().begin(&snapshot);

@@ -30,7 +30,7 @@ impl Supervisor {
                 fresh.push(Arc::clone(cluster));
                 let own = Arc::clone(cluster);
                 let work = move || Arc::clone(&own).run();
-                (Arc::clone(cluster), supervision::spawn("cluster", &**cluster.name(), work))
+                (Arc::clone(cluster), supervision::spawn("upstream", &**cluster.name(), work))
             });
         }
         fresh
@@ -56,6 +56,7 @@ pub(super) async fn first_rounds(clusters: Vec<Arc<Cluster>>, bound: Duration) {
             cluster.first_round().await;
         }
     };
-    // After the bound the generation serves; endpoints without a probe result get no traffic.
+    // After the bound the generation serves. Endpoints without a probe result get no traffic, unless no other
+    // endpoint is healthy: requests then wait up to one probe timeout and follow `when_all_unhealthy`.
     let _ = tokio::time::timeout(bound, all).await;
 }

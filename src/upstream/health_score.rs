@@ -8,7 +8,8 @@ use std::num::NonZeroU16;
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Health {
-    /// Not probed yet: it gets no traffic.
+    /// Not probed yet. It gets no traffic unless no other endpoint is healthy: requests then wait up to one probe
+    /// timeout and follow `when_all_unhealthy`.
     Unknown,
     /// In use.
     Healthy,

@@ -1,4 +1,4 @@
-//! What an authority, or who stands in its place, may answer.
+//! Responses of a CA, and of a load balancer in front of it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -92,7 +92,7 @@ async fn a_request_names_its_host_and_its_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_authority_that_says_nothing_is_given_up() {
+async fn a_ca_that_sends_no_response_is_given_up() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
