@@ -60,8 +60,8 @@ struct Cors {
     methods: HeaderValue,
     /// `None`: every requested one.
     headers: Option<HeaderValue>,
-    expose: Option<HeaderValue>,
-    credentials: bool,
+    expose_headers: Option<HeaderValue>,
+    allow_credentials: bool,
     max_age: Option<HeaderValue>,
     /// Whether all clients get the same response.
     same_for_all: bool,
@@ -83,7 +83,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         Some(list) if list.iter().any(|name| name.value == "*") => None,
         Some(list) => problems.keep(joined(list, field)),
     };
-    let expose = match written.expose_headers.is_empty() {
+    let expose_headers = match written.expose_headers.is_empty() {
         true => None,
         false => problems.keep(joined(&written.expose_headers, field)),
     };
@@ -108,9 +108,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         return Err(problem.help("list origins as in https://example.com, or `*` for all").into());
     }
     let same_for_all = origins.is_any() && !written.allow_credentials;
-    let credentials = written.allow_credentials;
+    let allow_credentials = written.allow_credentials;
     let methods = methods.unwrap_or(METHODS);
-    Ok(Box::new(Cors { origins, methods, headers, expose, credentials, max_age, same_for_all }))
+    Ok(Box::new(Cors { origins, methods, headers, expose_headers, allow_credentials, max_age, same_for_all }))
 }
 
 fn joined(list: &[Placed<String>], check: fn(&str) -> Result<(), Problem>) -> Result<HeaderValue, Problems> {
@@ -180,7 +180,7 @@ impl Cors {
             .header(ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
         let optional = [
             (ACCESS_CONTROL_ALLOW_HEADERS, self.headers.clone().or(asked)),
-            (ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(TRUE)),
+            (ACCESS_CONTROL_ALLOW_CREDENTIALS, self.allow_credentials.then_some(TRUE)),
             (ACCESS_CONTROL_MAX_AGE, self.max_age.clone()),
         ];
         for (name, value) in optional {
@@ -225,11 +225,11 @@ impl Plugin for Cors {
         }
         if let Some(origin) = self.allowed(&exchange.headers) {
             response.headers.set(&ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            if self.credentials {
+            if self.allow_credentials {
                 response.headers.set(&ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
             }
-            if let Some(expose) = &self.expose {
-                response.headers.set(&ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+            if let Some(expose_headers) = &self.expose_headers {
+                response.headers.set(&ACCESS_CONTROL_EXPOSE_HEADERS, expose_headers.clone());
             }
         }
         Flow::Continue

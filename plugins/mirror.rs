@@ -42,7 +42,7 @@ struct MirrorSettings {
 
 struct Mirror {
     upstream: String,
-    share: u8,
+    percent: u8,
     max_body: u64,
     most: u32,
     timeout: Duration,
@@ -65,8 +65,8 @@ impl Drop for CopySlot {
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: MirrorSettings = settings.read()?;
     let mut problems = Problems::default();
-    if let Some(share) = written.percent.as_ref().filter(|share| !(1..=100).contains(&share.value)) {
-        problems.push(Problem::new("`percent` must be 1 to 100").at(&share.place));
+    if let Some(percent) = written.percent.as_ref().filter(|percent| !(1..=100).contains(&percent.value)) {
+        problems.push(Problem::new("`percent` must be 1 to 100").at(&percent.place));
     }
     if let Some(size) = written.max_body.as_ref().filter(|size| size.0 > LONGEST_BODY) {
         problems.push(Problem::new("`max_body` must be at most 1MiB").at(&size.place));
@@ -82,7 +82,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     }
     Ok(Box::new(Mirror {
         upstream: written.upstream,
-        share: written.percent.map_or(100, |share| share.value),
+        percent: written.percent.map_or(100, |percent| percent.value),
         max_body: written.max_body.map_or(64 << 10, |size| size.0),
         most: written.max_in_flight.map_or(100, |most| most.value),
         timeout: written.timeout.map_or(Duration::from_secs(10), |timeout| timeout.0),
@@ -101,7 +101,7 @@ impl Plugin for Mirror {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let body = exchange.request.body.known();
-        let wanted = fastrand::u8(..100) < self.share
+        let wanted = fastrand::u8(..100) < self.percent
             && !exchange.request.is_websocket
             && body.is_none_or(|length| length <= self.max_body);
         let slot = if wanted { self.slot() } else { None };

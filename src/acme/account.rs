@@ -41,7 +41,7 @@ async fn client(settings: &Arc<Settings>) -> Result<Box<Client>, Failure> {
 
 /// The stored account, or a new one.
 pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure> {
-    let contact: Vec<_> = settings.contact.iter().map(String::as_str).collect();
+    let contact: Vec<_> = settings.email.iter().map(String::as_str).collect();
     let Some(kept) = kept(settings).await? else {
         let new =
             NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
@@ -50,7 +50,7 @@ pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure
             .create(&new, settings.directory.clone(), external.as_ref())
             .await
             .map_err(account_failed)?;
-        let kept = StoredAccount { contact: settings.contact.clone(), credentials };
+        let kept = StoredAccount { contact: settings.email.clone(), credentials };
         keep(settings, kept).await?;
         return Ok(account);
     };
@@ -58,12 +58,12 @@ pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure
     // The credentials cannot be cloned, so a copy is deserialized to store the new contact.
     let again = serde_json::to_value(&credentials).map_err(Error::from)?;
     let account = Account::builder_with_http(client(settings).await?).from_credentials(credentials).await?;
-    if sent_contact != settings.contact {
+    if sent_contact != settings.email {
         if let Err(error) = account.update_contacts(&contact).await {
             return Err(forgotten(error, settings).await);
         }
         let credentials = serde_json::from_value(again).map_err(Error::from)?;
-        let kept = StoredAccount { contact: settings.contact.clone(), credentials };
+        let kept = StoredAccount { contact: settings.email.clone(), credentials };
         keep(settings, kept).await?;
     }
     Ok(account)

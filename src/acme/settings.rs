@@ -25,8 +25,8 @@ pub struct Settings {
     pub names: Vec<Box<str>>,
     /// The CA's directory URL.
     pub directory: String,
-    /// Contact URLs.
-    pub contact: Vec<String>,
+    /// `mailto:` URLs.
+    pub email: Vec<String>,
     /// The challenge type.
     pub challenge: Challenge,
     /// The storage folder of all CAs.
@@ -48,7 +48,7 @@ impl Settings {
         let settings = Self {
             names: names(&spec.domains, &mut problems),
             directory: directory(&spec.directory, &mut problems),
-            contact: spec.email.iter().filter_map(|one| contact(one, &mut problems)).collect(),
+            email: spec.email.iter().filter_map(|one| email(one, &mut problems)).collect(),
             challenge: spec.challenge,
             storage: problems.keep(storage(written).map_err(Into::into)).unwrap_or_default(),
             roots: spec.directory_ca.as_ref().and_then(|ca| problems.keep(roots(ca).map_err(Into::into))),
@@ -160,7 +160,7 @@ fn ip(host: &str) -> Option<std::net::IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-fn contact(written: &Placed<String>, problems: &mut Problems) -> Option<String> {
+fn email(written: &Placed<String>, problems: &mut Problems) -> Option<String> {
     let address = written.value.strip_prefix("mailto:").unwrap_or(&written.value);
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, ',' | ';' | '?' | '<' | '>' | '"');
     let good = address
@@ -170,7 +170,7 @@ fn contact(written: &Placed<String>, problems: &mut Problems) -> Option<String> 
         return Some(format!("mailto:{address}"));
     }
     problems.push(
-        Problem::new(format!("`{}` is not a contact address", written.value))
+        Problem::new(format!("`{}` is not an email address", written.value))
             .help("use an address such as admin@example.com or mailto:admin@example.com")
             .at(&written.place),
     );

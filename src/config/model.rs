@@ -252,7 +252,7 @@ pub enum OnClientClose {
 
 /// The name of an upstream, an inline list of endpoints, or a mapping of upstreams to weights.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename = "$shape an upstream's name, a list of endpoints, or a mapping of names and shares")]
+#[serde(rename = "$shape an upstream's name, a list of endpoints, or a mapping of names to weights")]
 #[schemars(untagged, rename = "UpstreamRef")]
 pub enum UpstreamRef {
     /// The name of an upstream.
@@ -261,7 +261,7 @@ pub enum UpstreamRef {
     /// Endpoints, as an upstream of this route alone with every default.
     #[serde(rename = "list")]
     Inline(Vec<Placed<EndpointEntry>>),
-    /// Names of upstreams with their shares.
+    /// Names of upstreams with their weights.
     #[serde(rename = "map")]
     Weighted(IndexMap<String, Placed<u32>>),
 }

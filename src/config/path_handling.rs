@@ -28,21 +28,21 @@ pub enum MergeSlashes {
 
 impl<'de> Deserialize<'de> for EscapedSlashes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let replaced =
+        let mistaken =
             &[("keep", "write `match`: such a path is matched with `/` there, and forwarded as it was sent")];
-        choice(deserializer, &["match", "reject"], &[Self::Match, Self::Reject], replaced)
+        choice(deserializer, &["match", "reject"], &[Self::Match, Self::Reject], mistaken)
     }
 }
 
 impl<'de> Deserialize<'de> for MergeSlashes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let replaced = &[
+        let mistaken = &[
             (
                 "true",
                 "write `rewrite` to forward several slashes as one, or `match` to forward them as they were sent",
             ),
             ("false", "write `match`: several slashes are matched as one, and forwarded as they were sent"),
         ];
-        choice(deserializer, &["match", "rewrite"], &[Self::Match, Self::Rewrite], replaced)
+        choice(deserializer, &["match", "rewrite"], &[Self::Match, Self::Rewrite], mistaken)
     }
 }

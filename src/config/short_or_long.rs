@@ -191,7 +191,7 @@ impl Serialize for UpstreamRef {
         match self {
             Self::Name(name) => name.serialize(serializer),
             Self::Inline(endpoints) => endpoints.serialize(serializer),
-            Self::Weighted(shares) => shares.serialize(serializer),
+            Self::Weighted(weights) => weights.serialize(serializer),
         }
     }
 }

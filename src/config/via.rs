@@ -33,11 +33,11 @@ impl Via {
 
 impl<'de> Deserialize<'de> for Via {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let replaced = &[
+        let mistaken = &[
             ("true", "write `both`, `requests` or `responses`"),
             ("false", "write `off`, which is the default"),
         ];
         let values = &[Self::Off, Self::Requests, Self::Responses, Self::Both];
-        choice(deserializer, &["off", "requests", "responses", "both"], values, replaced)
+        choice(deserializer, &["off", "requests", "responses", "both"], values, mistaken)
     }
 }

@@ -1,4 +1,4 @@
-//! The destination of a route: one cluster, or several by shares.
+//! The destination of a route: one cluster, or several by weight.
 
 use super::Compiler;
 use crate::config::{self, Config, UpstreamProtocol, UpstreamRef};
@@ -17,10 +17,10 @@ pub enum Destination {
     /// Always here.
     One(Arc<Cluster>),
     /// Several clusters: a client stays where its cookie or key leads, others are drawn for each request.
-    Shares {
-        /// Each with the sum of the shares up to and including its own.
+    Weighted {
+        /// Each with the sum of the weights up to and including its own.
         upto: Vec<(u32, Arc<Cluster>)>,
-        /// The sum of all shares.
+        /// The sum of all weights.
         total: u32,
         /// The key that every cluster hashes, if they have one in common.
         key: Option<KeySource>,
@@ -33,7 +33,7 @@ impl Destination {
         let (one, shares) = match self {
             Self::None => (None, &[][..]),
             Self::One(cluster) => (Some(cluster), &[][..]),
-            Self::Shares { upto, .. } => (None, &upto[..]),
+            Self::Weighted { upto, .. } => (None, &upto[..]),
         };
         one.into_iter().chain(shares.iter().map(|(_, cluster)| cluster))
     }
@@ -44,7 +44,7 @@ impl Destination {
         match self {
             Self::None => None,
             Self::One(cluster) => Some(cluster),
-            Self::Shares { upto, total, key } => {
+            Self::Weighted { upto, total, key } => {
                 Some(by_cookie(upto, request, drain_window).unwrap_or_else(|| {
                     let drawn = match key {
                         Some(key) => hashed(key.read(request).as_bytes(), *total),
@@ -124,7 +124,7 @@ impl Compiler<'_> {
                 }
                 Some(Destination::One(cluster))
             }
-            UpstreamRef::Weighted(shares) => self.shares(spec, shares, place, clusters),
+            UpstreamRef::Weighted(weights) => self.weighted(spec, weights, place, clusters),
         }
     }
 
@@ -169,35 +169,35 @@ impl Compiler<'_> {
         clusters.get(name).cloned()
     }
 
-    fn shares(
+    fn weighted(
         &mut self,
         spec: &Config,
-        shares: &IndexMap<String, Placed<u32>>,
+        weights: &IndexMap<String, Placed<u32>>,
         place: &Place,
         clusters: &Clusters,
     ) -> Option<Destination> {
-        let mut upto = Vec::with_capacity(shares.len());
+        let mut upto = Vec::with_capacity(weights.len());
         let mut total = 0_u32;
-        for (name, share) in shares {
-            let cluster = self.named(spec, name, &share.place, clusters);
-            match (total.checked_add(share.value), cluster) {
-                // A share of 0 keeps a name in the file without sending requests to it.
-                (Some(sum), Some(cluster)) if share.value > 0 => {
+        for (name, weight) in weights {
+            let cluster = self.named(spec, name, &weight.place, clusters);
+            match (total.checked_add(weight.value), cluster) {
+                // A weight of 0 keeps a name in the file without sending requests to it.
+                (Some(sum), Some(cluster)) if weight.value > 0 => {
                     total = sum;
                     upto.push((sum, cluster));
                 }
                 (Some(_), _) => {}
                 (None, _) => {
                     self.problems
-                        .push(Problem::new("the shares add up to more than 4294967295").at(&share.place));
+                        .push(Problem::new("the weights add up to more than 4294967295").at(&weight.place));
                     return None;
                 }
             }
         }
-        if shares.values().all(|share| share.value == 0) {
-            self.problems.push(Problem::new("no upstream has a share above 0").at(place));
+        if weights.values().all(|weight| weight.value == 0) {
+            self.problems.push(Problem::new("no upstream has a weight above 0").at(place));
         }
         let key = common_key(&upto);
-        (total > 0).then_some(Destination::Shares { upto, total, key })
+        (total > 0).then_some(Destination::Weighted { upto, total, key })
     }
 }

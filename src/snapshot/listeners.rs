@@ -24,7 +24,7 @@ pub struct Listener {
     /// The protocols; `None` for plain HTTP/1.
     pub protocols: Option<Arc<ListenerProtocols>>,
     /// Limits WebSocket handshakes; `None` without a limit.
-    pub handshakes: Option<Arc<HandshakeLimiter>>,
+    pub handshake_limiter: Option<Arc<HandshakeLimiter>>,
 }
 
 impl Listener {
@@ -57,7 +57,7 @@ pub(super) fn compile(
             address: Address::Tcp { address: DEFAULT, ipv6_only: true },
             max_connections: None,
             protocols: None,
-            handshakes: None,
+            handshake_limiter: None,
         }];
     };
     let mut listeners: Vec<Listener> = Vec::with_capacity(written.len());
@@ -72,16 +72,16 @@ pub(super) fn compile(
         }
         let max_connections = listener.max_connections.map(|most| most.get() as usize);
         let prior = prior.iter().find(|known| *known.name == *name.value);
-        let handshakes = HandshakeLimiter::carry(
+        let handshake_limiter = HandshakeLimiter::carry(
             listener.handshake_rate,
-            prior.and_then(|prior| prior.handshakes.as_ref()),
+            prior.and_then(|prior| prior.handshake_limiter.as_ref()),
         );
         let before = prior.and_then(|prior| prior.protocols.as_deref());
         let protocols =
             ListenerProtocols::compile(listener, &name.value, &address, before, certificates, problems);
         let protocols = problems.keep(protocols).flatten();
         let name = name.value.as_str().into();
-        listeners.push(Listener { name, address, max_connections, protocols, handshakes });
+        listeners.push(Listener { name, address, max_connections, protocols, handshake_limiter });
     }
     warn_of_ipv6_alone(written, &listeners, problems);
     warn_of_unseen_proofs(written, problems);

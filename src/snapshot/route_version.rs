@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The properties of a route that concern its WebSockets, and their version number.
 pub(super) struct RouteVersion {
     number: u64,
-    /// The clusters by name, with the sums of their shares.
+    /// The clusters by name, with the sums of their weights.
     destination: Vec<(Arc<str>, u32)>,
     policy: config::WebSocket,
 }
@@ -24,7 +24,7 @@ impl RouteVersion {
         let destination = match destination {
             Destination::None => Vec::new(),
             Destination::One(cluster) => vec![(Arc::clone(cluster.name()), 1)],
-            Destination::Shares { upto, .. } => {
+            Destination::Weighted { upto, .. } => {
                 upto.iter().map(|(sum, cluster)| (Arc::clone(cluster.name()), *sum)).collect()
             }
         };

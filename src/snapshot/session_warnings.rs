@@ -1,5 +1,5 @@
 //! Warnings about ineffective session affinity: cookies that overwrite each other or are never sent, and
-//! shares between upstreams without a common key.
+//! weighted upstreams without a common key.
 
 use super::{Destination, Route};
 use crate::route::{HostPattern, PathPattern, Rule};
@@ -77,15 +77,15 @@ fn overlap(a: &HostPattern, b: &HostPattern) -> bool {
     }
 }
 
-/// Warns of shares between which a client moves although one of the upstreams has affinity.
+/// Warns of weighted upstreams between which a client moves although one of the upstreams has affinity.
 fn drawn_anew(destination: &Destination) -> Option<Problem> {
-    let Destination::Shares { key, .. } = destination else { return None };
+    let Destination::Weighted { key, .. } = destination else { return None };
     let all: Vec<_> = destination.clusters().collect();
     if let Some(sticky) = all.iter().find(|cluster| cluster.cookie().is_some()) {
         let other = all.iter().find(|cluster| cluster.cookie().is_none())?;
         return Some(
             Problem::warning(format!(
-                "clients of `{}` do not keep their share: only `{}` has a cookie",
+                "clients of `{}` do not keep their upstream: only `{}` has a cookie",
                 other.name(),
                 sticky.name()
             ))
@@ -98,7 +98,7 @@ fn drawn_anew(destination: &Destination) -> Option<Problem> {
     }
     Some(
         Problem::warning(format!(
-            "the keys of `{}` do not keep their share: it is drawn for each request",
+            "the keys of `{}` do not keep their upstream: it is drawn for each request",
             hashed.name()
         ))
         .help("write `balance: consistent_hash` with the same `key` for every upstream of this route"),

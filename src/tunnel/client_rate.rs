@@ -20,14 +20,14 @@ pub struct Rates {
     messages: Option<u64>,
     bytes: Option<u64>,
     /// The action when a client exceeds them.
-    pub exceed: Exceed,
+    pub on_exceed: Exceed,
 }
 
 impl Rates {
     pub(super) fn new(written: &config::WebSocket) -> Option<Self> {
         let messages = written.messages_per_second.map(|rate| u64::from(rate.get()));
         let bytes = written.bytes_per_second.map(|rate| rate.0);
-        (messages.is_some() || bytes.is_some()).then_some(Self { messages, bytes, exceed: written.on_exceed })
+        (messages.is_some() || bytes.is_some()).then_some(Self { messages, bytes, on_exceed: written.on_exceed })
     }
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Throttle {
     bytes: Option<Bucket>,
     /// The moments of the buckets count from here.
     start: Instant,
-    pub(super) exceed: Exceed,
+    pub(super) on_exceed: Exceed,
     /// The client is not read before this time.
     until: Option<Instant>,
 }
@@ -50,7 +50,7 @@ impl Throttle {
             messages: rates.messages.map(bucket),
             bytes: rates.bytes.map(bucket),
             start: now,
-            exceed: rates.exceed,
+            on_exceed: rates.on_exceed,
             until: None,
         }
     }
@@ -62,7 +62,7 @@ impl Throttle {
 
     /// The maximum number of bytes to read at once; `None` while the client is paused.
     pub(super) fn window(&mut self, now: Instant) -> Option<usize> {
-        if self.exceed == Exceed::Close {
+        if self.on_exceed == Exceed::Close {
             return Some(usize::MAX);
         }
         if self.until.is_some_and(|until| now < until) {
@@ -127,8 +127,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
 
-    fn throttle(exceed: Exceed, now: Instant) -> Throttle {
-        Throttle::new(&Rates { messages: Some(100), bytes: None, exceed }, now)
+    fn throttle(on_exceed: Exceed, now: Instant) -> Throttle {
+        Throttle::new(&Rates { messages: Some(100), bytes: None, on_exceed }, now)
     }
 
     #[tokio::test(start_paused = true)]
@@ -158,7 +158,7 @@ mod tests {
     async fn the_window_holds_no_more_messages_than_are_left() {
         let now = Instant::now();
         let mut throttle = Throttle::new(
-            &Rates { messages: Some(10_000), bytes: Some(1 << 20), exceed: Exceed::Pause },
+            &Rates { messages: Some(10_000), bytes: Some(1 << 20), on_exceed: Exceed::Pause },
             now,
         );
         assert_eq!(throttle.window(now), Some(60_000));

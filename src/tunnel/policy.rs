@@ -78,7 +78,7 @@ pub struct Policy {
     strict: bool,
     rates: Option<Rates>,
     admission: Admission,
-    handshakes: Option<Arc<HandshakeLimiter>>,
+    handshake_limiter: Option<Arc<HandshakeLimiter>>,
 }
 
 /// The failover of a client whose backend is lost.
@@ -147,9 +147,9 @@ impl Policy {
             strict: written.invalid_frames == InvalidFrames::Close,
             rates: Rates::new(written),
             admission,
-            handshakes: HandshakeLimiter::carry(
+            handshake_limiter: HandshakeLimiter::carry(
                 written.handshake_rate,
-                prior.and_then(|prior| prior.handshakes.as_ref()),
+                prior.and_then(|prior| prior.handshake_limiter.as_ref()),
             ),
         })
     }
@@ -162,7 +162,7 @@ impl Policy {
         self.admission.acquire(origin, client)
     }
 
-    /// The key of `connections_per_client`; `None` without that limit.
+    /// The key of `max_connections_per_client`; `None` without that limit.
     #[must_use]
     pub fn client_key(&self) -> Option<&KeySource> {
         self.admission.client_key()
@@ -170,8 +170,8 @@ impl Policy {
 
     /// The handshake rate limit; `None` without one.
     #[must_use]
-    pub fn handshakes(&self) -> Option<&Arc<HandshakeLimiter>> {
-        self.handshakes.as_ref()
+    pub fn handshake_limiter(&self) -> Option<&Arc<HandshakeLimiter>> {
+        self.handshake_limiter.as_ref()
     }
 
     /// The frame rules for a tunnel whose handshake negotiated `extensions`.

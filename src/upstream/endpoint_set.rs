@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 pub(super) struct Plan {
     pub(super) upstream: Arc<str>,
     pub(super) balance: Box<dyn Balance>,
-    pub(super) panic: WhenAllUnhealthy,
+    pub(super) when_all_unhealthy: WhenAllUnhealthy,
     /// The health of an endpoint before its first probe.
     pub(super) initial_health: Health,
     /// The duration of the slow start in milliseconds.
@@ -41,7 +41,7 @@ pub(super) struct Members {
     /// The members in the same order, by address, as pingora-load-balancing's type.
     backends: Vec<Backend>,
     balance: Box<dyn Balance>,
-    panic: WhenAllUnhealthy,
+    when_all_unhealthy: WhenAllUnhealthy,
     slow_start: Option<u64>,
     /// Whether the balancer ties sessions to members.
     ties_sessions: bool,
@@ -51,8 +51,8 @@ impl Members {
     fn new(plan: &Plan, members: Vec<Member>, backends: Vec<Backend>) -> Arc<Self> {
         let balance = plan.balance.arrange(&Group { upstream: &plan.upstream, members: &members });
         let ties_sessions = balance.key() != KeySource::Nothing || balance.cookie(&plan.upstream).is_some();
-        let (panic, slow_start) = (plan.panic, plan.slow_start);
-        Arc::new(Self { members, backends, balance, panic, slow_start, ties_sessions })
+        let (when_all_unhealthy, slow_start) = (plan.when_all_unhealthy, plan.slow_start);
+        Arc::new(Self { members, backends, balance, when_all_unhealthy, slow_start, ties_sessions })
     }
 
     pub(super) fn as_slice(&self) -> &[Member] {
@@ -78,12 +78,12 @@ impl Members {
     }
 
     /// The members that may be selected: those that accept new connections and are healthy. If none is
-    /// healthy, the panic policy may add the unhealthy ones.
+    /// healthy, `when_all_unhealthy: any` adds the unhealthy ones.
     pub(super) fn open(&self) -> Open {
         let mut open = Open::with_room(self.members.len());
         let usable = self.takers().filter(|(_, member)| member.endpoint().is_usable());
         usable.for_each(|(index, _)| open.insert(index));
-        if open.is_empty() && self.panic == WhenAllUnhealthy::Any {
+        if open.is_empty() && self.when_all_unhealthy == WhenAllUnhealthy::Any {
             self.takers().for_each(|(index, _)| open.insert(index));
         }
         open
@@ -208,13 +208,13 @@ pub(super) struct EndpointSet {
 
 impl Default for EndpointSet {
     /// The defaults that pingora-load-balancing's `build` without a configuration implies: round robin,
-    /// without a panic policy.
+    /// with `when_all_unhealthy: fail`.
     fn default() -> Self {
         let balance = Box::new(RoundRobin::default());
         let plan = Plan {
             upstream: "".into(),
             balance,
-            panic: WhenAllUnhealthy::Fail,
+            when_all_unhealthy: WhenAllUnhealthy::Fail,
             initial_health: Health::Healthy,
             slow_start: None,
         };

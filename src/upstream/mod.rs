@@ -5,7 +5,7 @@
 //! the probes. Our kinds implement its traits: `pingora_selection` is its `BackendSelection` over any
 //! [`Balance`], `pingora_check` is its `HealthCheck` over any [`Probe`], `discovery` is its
 //! `ServiceDiscovery`. This module adds what it lacks: counts that survive a reload, the state "not probed
-//! yet", passive ejection and panic mode.
+//! yet", passive ejection and `when_all_unhealthy`.
 //!
 //! The connection to an endpoint is here too (`connector`): TLS, HTTP/2, the PROXY protocol. Retries and
 //! the mapping of failures to responses are in the proxy and the tunnel. [`Cluster::run`] is a future that

@@ -10,7 +10,7 @@ pub(in crate::acme) fn settings(storage: &Path, names: &[&str]) -> Settings {
     Settings {
         names: names.iter().map(|name| Box::from(*name)).collect(),
         directory: "http://127.0.0.1:1/dir".to_owned(),
-        contact: Vec::new(),
+        email: Vec::new(),
         challenge: Challenge::Http01,
         storage: storage.to_owned(),
         roots: None,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
     let (Some(route), Some(snapshot)) = (&ctx.route, &ctx.snapshot) else { return Err(Failure::Internal) };
     let listener = snapshot.listeners.get(usize::from(ctx.received.listener));
-    let pacers = (route.policy.handshakes(), listener.and_then(|listener| listener.handshakes.as_deref()));
+    let pacers = (route.policy.handshake_limiter(), listener.and_then(|listener| listener.handshake_limiter.as_deref()));
     if let (None, None) = pacers {
         return Ok(None);
     }
@@ -66,8 +66,8 @@ fn take_all(
     listener: u16,
     left: Duration,
 ) -> Option<(QueueTurn, Duration)> {
-    let route = snapshot.route(route).and_then(|route| route.policy.handshakes());
-    let listener = snapshot.listeners.get(usize::from(listener)).and_then(|l| l.handshakes.as_ref());
+    let route = snapshot.route(route).and_then(|route| route.policy.handshake_limiter());
+    let listener = snapshot.listeners.get(usize::from(listener)).and_then(|l| l.handshake_limiter.as_ref());
     let now = Instant::now();
     let mut taken = QueueTurn(Vec::new());
     let mut longest = Duration::ZERO;

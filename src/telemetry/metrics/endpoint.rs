@@ -20,7 +20,7 @@ pub struct EndpointMetrics {
 #[derive(Debug)]
 pub(crate) struct UpstreamMetrics {
     name: Box<str>,
-    panics: AtomicU64,
+    all_unhealthy: AtomicU64,
     resolve_failures: AtomicU64,
 }
 
@@ -61,12 +61,12 @@ impl UpstreamMetrics {
     }
 
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.into(), panics: AtomicU64::new(0), resolve_failures: AtomicU64::new(0) }
+        Self { name: name.into(), all_unhealthy: AtomicU64::new(0), resolve_failures: AtomicU64::new(0) }
     }
 
     /// Counts a selection while every endpoint was unhealthy.
-    pub(crate) fn panicked(&self) {
-        self.panics.fetch_add(1, Relaxed);
+    pub(crate) fn all_unhealthy(&self) {
+        self.all_unhealthy.fetch_add(1, Relaxed);
     }
 
     /// Counts a failed lookup of a host name.
@@ -76,7 +76,7 @@ impl UpstreamMetrics {
 
     pub(super) fn collect(&self, scrape: &mut Exposition) {
         for (family, count) in [
-            (&names::UPSTREAM_ALL_UNHEALTHY, self.panics.load(Relaxed)),
+            (&names::UPSTREAM_ALL_UNHEALTHY, self.all_unhealthy.load(Relaxed)),
             (&names::UPSTREAM_RESOLVE_FAILURES, self.resolve_failures.load(Relaxed)),
         ] {
             scrape.counter(family, &[&self.name], count as f64);

@@ -58,7 +58,7 @@ fn a_scrape_has_exactly_the_names_of_the_table() {
     answers.request(200, Duration::from_millis(3));
     answers.aborted(ClientAbort::Gone);
     endpoint.failed("connect_refused");
-    upstream.panicked();
+    upstream.all_unhealthy();
     let tunnel = TunnelMetrics::open(&route, &endpoint);
     tunnel.add_messages(Direction::ToBackend, Opcode::Text, 2);
     tunnel.ping_rtt(Side::Client, Duration::from_millis(1));

@@ -318,7 +318,7 @@ impl Relay {
     fn pace(&mut self, seen: &FrameSummary) -> bool {
         let Some(throttle) = self.throttle.as_mut().filter(|_| self.closing.is_none()) else { return false };
         let within = throttle.take(seen.rated(), seen.bytes, Instant::now());
-        let end = !within && throttle.exceed == Exceed::Close;
+        let end = !within && throttle.on_exceed == Exceed::Close;
         if end {
             self.rate_exceeded();
         }

@@ -96,7 +96,7 @@ fn assemble(
     let plan = Plan {
         upstream: Arc::clone(&name),
         balance: parts.balance,
-        panic: spec.when_all_unhealthy,
+        when_all_unhealthy: spec.when_all_unhealthy,
         initial_health,
         slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
     };
@@ -132,7 +132,7 @@ fn assemble(
         schedule,
         advice: parts.advice,
         metrics,
-        panics: AtomicU64::new(prior.map_or(0, |prior| prior.panics())),
+        all_unhealthy_picks: AtomicU64::new(prior.map_or(0, |prior| prior.all_unhealthy_picks())),
         warned: AtomicU64::new(0),
         resolve_failures: AtomicU64::new(prior.map_or(0, |prior| prior.resolve_failures())),
         first_round: watch::Sender::new(!busy),

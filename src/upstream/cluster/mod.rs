@@ -40,7 +40,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// Milliseconds between two warnings that an upstream has no healthy endpoint.
-const PANIC_LOG_EVERY: u64 = 10_000;
+const ALL_UNHEALTHY_LOG_EVERY: u64 = 10_000;
 
 /// One running upstream.
 ///
@@ -59,8 +59,9 @@ pub struct Cluster {
     schedule: Option<ProbeSchedule>,
     advice: Vec<Problem>,
     metrics: LazyHandle<Arc<UpstreamMetrics>>,
-    panics: AtomicU64,
-    /// When the last panic warning was logged; 0 means never.
+    /// How many times an endpoint was selected while none was healthy.
+    all_unhealthy_picks: AtomicU64,
+    /// When the warning about it was last logged; 0 means never.
     warned: AtomicU64,
     resolve_failures: AtomicU64,
     /// Whether the first round of probes and lookups is complete.
@@ -196,7 +197,7 @@ impl Cluster {
         };
         let Some(endpoint) = found else { return Err(why_nobody(&members, tried)) };
         if !endpoint.is_usable() {
-            self.panic();
+            self.count_all_unhealthy();
         }
         Ok(Lease::new(endpoint, self.policy))
     }
@@ -235,8 +236,8 @@ impl Cluster {
     }
 
     /// How many times an endpoint was selected while none was healthy.
-    pub fn panics(&self) -> u64 {
-        self.panics.load(Relaxed)
+    pub fn all_unhealthy_picks(&self) -> u64 {
+        self.all_unhealthy_picks.load(Relaxed)
     }
 
     /// How many lookups of host names failed.
@@ -244,15 +245,15 @@ impl Cluster {
         self.resolve_failures.load(Relaxed)
     }
 
-    fn panic(&self) {
-        self.panics.fetch_add(1, Relaxed);
-        self.metrics.panicked();
+    fn count_all_unhealthy(&self) {
+        self.all_unhealthy_picks.fetch_add(1, Relaxed);
+        self.metrics.all_unhealthy();
         let now = monotonic_millis::now();
         let last = self.warned.load(Relaxed);
-        let due = last == 0 || now.saturating_sub(last) >= PANIC_LOG_EVERY;
+        let due = last == 0 || now.saturating_sub(last) >= ALL_UNHEALTHY_LOG_EVERY;
         // Only one of the threads that find it due logs the warning.
         if due && self.warned.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
-            log::warn!(upstream = &*self.name, panics = self.panics(); "no healthy endpoint; selecting among all");
+            log::warn!(upstream = &*self.name, selections = self.all_unhealthy_picks(); "no healthy endpoint; selecting among all");
         }
     }
 }

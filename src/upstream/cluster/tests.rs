@@ -160,16 +160,16 @@ fn three_refusals_put_an_endpoint_out_and_the_others_share() {
         shares[usize::from(address(&lease).as_bytes()[11] - b'1')] += 1;
     }
     assert_eq!(shares, [50, 0, 50]);
-    assert_eq!(cluster.panics(), 0);
+    assert_eq!(cluster.all_unhealthy_picks(), 0);
 }
 
 #[test]
-fn when_all_are_out_panic_says_what_happens() {
+fn when_all_are_unhealthy_the_setting_decides() {
     let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82*0"]);
     let any = build(&spec, None);
     eject(&any, ":81");
     assert_eq!(address(&pick(&any, &TriedEndpoints::new()).unwrap()), "127.0.0.1:81");
-    assert_eq!(any.panics(), 1);
+    assert_eq!(any.all_unhealthy_picks(), 1);
     spec.when_all_unhealthy = WhenAllUnhealthy::Fail;
     let fail = build(&spec, Some(&any));
     assert_eq!(pick(&fail, &TriedEndpoints::new()).unwrap_err(), NoEndpoint::Unhealthy);
