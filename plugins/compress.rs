@@ -118,7 +118,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     match &written.encodings {
         None => codings.extend(Coding::ALL),
         Some(list) if list.is_empty() => {
-            let problem = Problem::new("`encodings` is empty").at(settings.place());
+            let problem = Problem::new("`encodings` is empty").at(settings.place_of("encodings"));
             problems.push(problem.help("write `[zstd, br, gzip]`, or remove the plugin"));
         }
         Some(_) => {}

@@ -104,7 +104,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let max_age = written.max_age.map(|period| HeaderValue::from(period.0.as_secs()));
     let Some(origins) = origins.filter(|_| !problems.refuse()) else { return Err(problems) };
     if origins.is_empty() {
-        let problem = Problem::new("`origins` is empty").at(settings.place());
+        let problem = Problem::new("`origins` is empty").at(settings.place_of("origins"));
         return Err(problem.help("list origins as in https://example.com, or `*` for all").into());
     }
     let same_for_all = origins.is_any() && !written.allow_credentials;

@@ -34,8 +34,8 @@ struct MirrorSettings {
     percent: Option<Placed<u8>>,
     /// Copies only requests whose body is at most this long. At most 1MiB. Default 64KiB.
     max_body: Option<Placed<Size>>,
-    /// Skips copies while this many are in progress. At least 1. Default 100.
-    max_in_flight: Option<Placed<u32>>,
+    /// Skips copies while this many are in progress. `0`: no limit. Default 100.
+    max_in_flight: Option<u32>,
     /// Ends a copy after this long. Longer than 0. Default 10s.
     timeout: Option<Placed<Period>>,
 }
@@ -71,11 +71,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if let Some(size) = written.max_body.as_ref().filter(|size| size.0 > LONGEST_BODY) {
         problems.push(Problem::new("`max_body` must be at most 1MiB").at(&size.place));
     }
-    if let Some(most) = written.max_in_flight.as_ref().filter(|most| most.value == 0) {
-        problems.push(Problem::new("`max_in_flight` must be at least 1").at(&most.place));
-    }
     if let Some(timeout) = written.timeout.as_ref().filter(|timeout| timeout.0.is_zero()) {
-        problems.push(Problem::new("`timeout` must be at least 1ms").at(&timeout.place));
+        problems.push(Problem::new("`timeout` must be at least 1ms").help("omit it for 10s").at(&timeout.place));
     }
     if problems.refuse() {
         return Err(problems);
@@ -84,7 +81,10 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         upstream: written.upstream,
         percent: written.percent.map_or(100, |percent| percent.value),
         max_body: written.max_body.map_or(64 << 10, |size| size.0),
-        most: written.max_in_flight.map_or(100, |most| most.value),
+        most: match written.max_in_flight {
+            Some(0) => u32::MAX,
+            most => most.unwrap_or(100),
+        },
         timeout: written.timeout.map_or(Duration::from_secs(10), |timeout| timeout.0),
         under_way: Arc::default(),
     }))
@@ -271,7 +271,6 @@ mod tests {
         for (written, expected) in [
             (json!({ "percent": 0 }), "`percent` must be 1 to 100"),
             (json!({ "max_body": "2MiB" }), "`max_body` must be at most 1MiB"),
-            (json!({ "max_in_flight": 0 }), "`max_in_flight` must be at least 1"),
             (json!({ "timeout": "0" }), "`timeout` must be at least 1ms"),
         ] {
             let mut all = json!({ "upstream": "next" });

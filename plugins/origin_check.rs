@@ -50,7 +50,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let (same_host, without_origin) =
         (written.same_host.unwrap_or(true), written.without_origin.unwrap_or(true));
     if origins.is_empty() && !same_host {
-        let problem = Problem::new("no origin is accepted").at(settings.place());
+        let problem = Problem::new("no origin is accepted").at(settings.place_of("same_host"));
         return Err(problem.help("list origins under `origins:`, or remove `same_host`").into());
     }
     Ok(Box::new(OriginCheck { origins, same_host, without_origin }))

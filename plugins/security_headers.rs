@@ -95,12 +95,13 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 
 fn hsts(settings: &Settings, written: &SecurityHeadersSettings) -> Result<Option<HeaderValue>, Problem> {
     let Some(age) = &written.hsts else {
-        return match written.hsts_include_subdomains || written.hsts_preload {
-            false => Ok(None),
-            true => {
-                Err(Problem::new("this needs `hsts`").label("write `hsts: 365d` too").at(settings.place()))
-            }
+        let needs = match (written.hsts_include_subdomains, written.hsts_preload) {
+            (true, _) => "hsts_include_subdomains",
+            (false, true) => "hsts_preload",
+            (false, false) => return Ok(None),
         };
+        let problem = Problem::new(format!("`{needs}` needs `hsts`")).label("write `hsts: 365d` too");
+        return Err(problem.at(settings.place_of(needs)));
     };
     let seconds = age.0.as_secs();
     if written.hsts_preload && (seconds < PRELOAD_AGE || !written.hsts_include_subdomains) {

@@ -21,7 +21,7 @@ mod session;
 
 use page::{Page, pages, root};
 use session::Session;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -131,21 +131,41 @@ fn no_block_escapes() {
     }
 }
 
+/// The files that a page links to, relative to the page.
+fn links(page: &Page) -> impl Iterator<Item = &str> {
+    let targets = page.text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default());
+    let files = targets.map(|target| target.split('#').next().unwrap_or_default());
+    files.filter(|file| !file.is_empty() && !file.contains("://"))
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     for page in pages() {
-        let mut rest = page.text.as_str();
-        while let Some(start) = rest.find("](") {
-            rest = &rest[start + 2..];
-            let target = rest.split(')').next().unwrap_or_default();
-            let file = target.split('#').next().unwrap_or_default();
-            if file.is_empty() || file.contains("://") {
-                continue;
-            }
+        for file in links(&page) {
             let path = root().join(&page.name).parent().unwrap().join(file);
-            assert!(path.exists(), "{}: nothing at `{target}`", page.name);
+            assert!(path.exists(), "{}: nothing at `{file}`", page.name);
         }
     }
+}
+
+#[test]
+fn links_lead_from_the_readme_to_every_page() {
+    let pages: HashMap<_, _> =
+        pages().into_iter().map(|page| (root().join(&page.name).canonicalize().unwrap(), page)).collect();
+    let readme = root().join("README.md").canonicalize().unwrap();
+    let (mut reached, mut next) = (HashSet::from([readme.clone()]), vec![readme]);
+    while let Some(path) = next.pop() {
+        let Some(page) = pages.get(&path) else { continue };
+        for file in links(page) {
+            let Ok(target) = path.parent().unwrap().join(file).canonicalize() else { continue };
+            if reached.insert(target.clone()) {
+                next.push(target);
+            }
+        }
+    }
+    let lost: BTreeSet<_> =
+        pages.iter().filter(|(path, _)| !reached.contains(*path)).map(|(_, page)| &page.name).collect();
+    assert!(lost.is_empty(), "no link leads to {lost:?}");
 }
 
 /// Every key of the schema is on one of the reference pages.

@@ -130,7 +130,8 @@ fn at_least(
     let written = written?;
     if written.0 < least {
         let least = Period(least);
-        problems.push(Problem::new(format!("`{what}` must be at least {least}")).at(&written.place));
+        let problem = Problem::new(format!("`{what}` must be at least {least}"));
+        problems.push(problem.help("omit it for the default").at(&written.place));
     }
     Some(written.0)
 }

@@ -159,7 +159,7 @@ pub struct ProxyProtocol {
     /// Requires a PROXY header (version 1 or 2) on connections from these addresses or CIDR blocks, and trusts it.
     /// `unix` stands for every peer of a listener at `unix:/path`. Connections from other addresses carry no header.
     /// Required.
-    pub from: Vec<Placed<String>>,
+    pub from: Placed<Vec<Placed<String>>>,
 }
 
 /// A version of the PROXY protocol.
@@ -203,12 +203,12 @@ pub struct UpstreamTls {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Placed<String>>,
     /// Verifies the backend's certificate. `false` lets anyone on the path read and change the traffic. Default true.
-    pub verify: bool,
+    pub verify: Placed<bool>,
 }
 
 impl Default for UpstreamTls {
     fn default() -> Self {
-        Self { sni: None, ca: None, cert: None, key: None, verify: true }
+        Self { sni: None, ca: None, cert: None, key: None, verify: Placed { value: true, place: Place::nowhere() } }
     }
 }
 

@@ -5,7 +5,7 @@ use super::endpoint::EndpointEntry;
 use super::server::{AccessLog, Admin, Listener, ProcessLog, Server, positive};
 use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, WebSocket, server};
 use indexmap::IndexMap;
-use moongate_config::{Period, Placed};
+use moongate_config::{Period, Place, Placed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -40,14 +40,14 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// Lists the backends: addresses, or mappings. Required.
-    pub endpoints: Vec<Placed<EndpointEntry>>,
+    pub endpoints: Placed<Vec<Placed<EndpointEntry>>>,
     /// Selects the load balancer: a kind, or a mapping with `kind` and its settings. Default round_robin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<KindEntry>,
     /// Connects with `http1`, `h2` (HTTP/2 over TLS where ALPN selects it; needs `tls`) or `h2c` (HTTP/2 without TLS,
     /// by prior knowledge). Default http1.
-    #[serde(default)]
-    pub protocol: UpstreamProtocol,
+    #[serde(default = "defaults::protocol")]
+    pub protocol: Placed<UpstreamProtocol>,
     /// Connects with TLS. Default none (plain).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Placed<UpstreamTls>>,
@@ -69,19 +69,20 @@ pub struct Upstream {
     pub slow_start: Option<Period>,
     /// Fails an attempt after this long without a connection, TLS handshake included. With `h2c` it also bounds the
     /// wait for the first byte. Longer than 0. Default 2s.
-    #[serde(default = "defaults::connect_timeout", deserialize_with = "positive")]
+    #[serde(default = "defaults::connect_timeout", deserialize_with = "connect_timeout")]
     pub connect_timeout: Period,
-    /// Closes an idle connection to a backend after this long. Longer than 0. Default 60s.
-    #[serde(default = "defaults::keepalive_timeout", deserialize_with = "positive")]
+    /// Closes an idle connection to a backend after this long. `0s`: connections are not kept (`Connection: close`).
+    /// Default 60s.
+    #[serde(default = "defaults::keepalive_timeout")]
     pub keepalive_timeout: Period,
     /// Tries up to this many further endpoints for requests that are safe to repeat, 0 to 63. Default 2.
     #[serde(default = "defaults::retries", deserialize_with = "retries")]
     #[schemars(range(max = 63))]
     pub retries: u8,
     /// Resolves host names again at least this often. A shorter TTL applies, but not less than 1 s, or 5 s after a
-    /// failed lookup. Longer than 0. Default 30s.
-    #[serde(default = "defaults::resolve", deserialize_with = "positive")]
-    pub resolve: Period,
+    /// failed lookup. At least 1s. Default 30s.
+    #[serde(default = "defaults::resolve")]
+    pub resolve: Placed<Period>,
     /// Resolves names of endpoints with `hickory` or `system` (`getaddrinfo`, for names that only nsswitch knows).
     /// Default that of `server`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,11 +94,11 @@ pub struct Upstream {
 
 impl Upstream {
     /// These endpoints with every default, as a route's inline list means them.
-    pub fn of(endpoints: Vec<Placed<EndpointEntry>>) -> Self {
+    pub fn of(endpoints: Placed<Vec<Placed<EndpointEntry>>>) -> Self {
         Self {
             endpoints,
             balance: None,
-            protocol: UpstreamProtocol::default(),
+            protocol: defaults::protocol(),
             tls: None,
             proxy_protocol: None,
             health_check: None,
@@ -120,14 +121,14 @@ impl Upstream {
 pub struct Rebalance {
     /// Applies to an endpoint with more than this multiple of its share of the WebSockets, and at least 5 above it.
     /// Default 1.3.
-    pub threshold: f64,
+    pub threshold: Placed<f64>,
     /// Closes the WebSockets above the share with 1012, spread over this time. At least 1s. Default 10m.
-    pub window: Period,
+    pub window: Placed<Period>,
 }
 
 impl Default for Rebalance {
     fn default() -> Self {
-        Self { threshold: 1.3, window: seconds(600) }
+        Self { threshold: unplaced(1.3), window: unplaced(seconds(600)) }
     }
 }
 
@@ -312,6 +313,16 @@ const fn seconds(n: u64) -> Period {
     Period(std::time::Duration::from_secs(n))
 }
 
+/// A default, which is in no file.
+fn unplaced<T>(value: T) -> Placed<T> {
+    Placed { value, place: Place::nowhere() }
+}
+
+/// The time for an attempt, which cannot be without a limit.
+fn connect_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    positive(deserializer, "without it an attempt would never fail over; for a long wait write `1m`")
+}
+
 /// The most endpoints that are tried after the first: a request remembers which it was at.
 const MOST_RETRIES: u8 = 63;
 
@@ -339,7 +350,7 @@ fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Placed<String>
 
 /// Defaults that serde asks for by path.
 mod defaults {
-    use super::{Period, seconds};
+    use super::{Period, Placed, UpstreamProtocol, seconds, unplaced};
 
     pub(super) fn connect_timeout() -> Period {
         seconds(2)
@@ -350,8 +361,11 @@ mod defaults {
     pub(super) fn retries() -> u8 {
         2
     }
-    pub(super) fn resolve() -> Period {
-        seconds(30)
+    pub(super) fn protocol() -> Placed<UpstreamProtocol> {
+        unplaced(UpstreamProtocol::default())
+    }
+    pub(super) fn resolve() -> Placed<Period> {
+        unplaced(seconds(30))
     }
     pub(super) fn timeout() -> Period {
         seconds(60)

@@ -3,7 +3,7 @@
 use super::connection_protocols::{ListenerTls, Protocol, ProxyProtocol};
 use super::min_rate::MinRate;
 use super::{EscapedSlashes, MergeSlashes, ResolverKind, Via};
-use moongate_config::{Period, Place, Placed, Rate, Size, off_if_zero, rate_or_zero_schema};
+use moongate_config::{Period, Place, Placed, Problem, Rate, Size, off_if_zero, raise, rate_or_zero_schema};
 use moongate_sdk::ClientPrefix;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -23,19 +23,16 @@ pub struct Server {
     /// Default 30s.
     pub grace_period: Period,
     /// Closes a connection (408) whose request head, with a PROXY header before it, is incomplete after this long.
-    /// Longer than 0. Default 10s.
-    #[serde(deserialize_with = "positive")]
+    /// `0s`: no limit. Default 10s.
     pub header_timeout: Period,
-    /// Closes an idle client connection after this long. Longer than 0. Default 75s.
-    #[serde(deserialize_with = "positive")]
+    /// Closes an idle client connection after this long. `0s`: no keep-alive. HTTP/1.1 responses then have
+    /// `Connection: close`, and an HTTP/2 connection ends with its last request. Default 75s.
     pub keepalive_timeout: Period,
-    /// Fails a request (408) after this long without a byte of its body. Longer than 0. HTTP/2 and gRPC have
+    /// Fails a request (408) after this long without a byte of its body. `0s`: no limit. HTTP/2 and gRPC have
     /// exceptions. Default 60s.
-    #[serde(deserialize_with = "positive")]
     pub body_timeout: Period,
-    /// Closes a connection after this long in which the client reads nothing of its response. Longer than 0. Default
+    /// Closes a connection after this long in which the client reads nothing of its response. `0s`: no limit. Default
     /// 60s.
-    #[serde(deserialize_with = "positive")]
     pub send_timeout: Period,
     /// Fails a request (408) whose body arrives more slowly, in bytes per second. `0`: off. Default `240B` after
     /// `20s`.
@@ -47,8 +44,8 @@ pub struct Server {
     #[serde(deserialize_with = "room_for_a_head")]
     pub max_header_size: Size,
     /// Keeps at most this many idle connections to all upstreams for reuse. They are divided among the threads; each
-    /// thread keeps at least one. A reload cannot change it. Default 512.
-    pub max_idle_connections: NonZeroU32,
+    /// thread keeps at least one. `0`: none is kept. A reload cannot change it. Default 512.
+    pub max_idle_connections: u32,
     /// Selects the resolver for host names of plugin calls, JWKS, ACME directories, and upstreams without a
     /// `resolver` of their own: `hickory` or `system`. `hickory` queries name servers and honours TTLs; `system`
     /// calls `getaddrinfo`. A reload can change it. Default hickory.
@@ -90,8 +87,7 @@ impl Default for Server {
             body_min_rate: MinRate::default(),
             send_min_rate: MinRate::default(),
             max_header_size: Size(64 << 10),
-            // 512 is not 0.
-            max_idle_connections: NonZeroU32::MIN.saturating_add(511),
+            max_idle_connections: 512,
             resolver: ResolverKind::default(),
             name_servers: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -126,7 +122,7 @@ pub struct Admin {
     /// Requires `Authorization: Bearer …` with this value on every path except `/healthz` and `/readyz`. Default
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
+    pub token: Option<Placed<String>>,
 }
 
 /// Where clients connect.
@@ -267,32 +263,19 @@ fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D
     Ok(size)
 }
 
-/// A length of time that must be longer than 0.
-pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
-    let period = Period::deserialize(deserializer)?;
-    if period.0.is_zero() {
-        return Err(serde::de::Error::custom("must be longer than 0"));
+/// A length of time that must be longer than 0; `help` says what to write in place of 0.
+pub(super) fn positive<'de, T, D>(deserializer: D, help: &str) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Copy + Into<Option<Period>>,
+    D: Deserializer<'de>,
+{
+    let written = T::deserialize(deserializer)?;
+    match written.into() {
+        Some(Period(period)) if period.is_zero() => {
+            Err(raise(Problem::new("must be longer than 0").help(help)))
+        }
+        _ => Ok(written),
     }
-    Ok(period)
-}
-
-/// As [`positive`], for a setting without a value of its own.
-pub(super) fn positive_or_absent<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Period>, D::Error> {
-    match Option::<Period>::deserialize(deserializer)? {
-        Some(Period(period)) if period.is_zero() => Err(serde::de::Error::custom("must be longer than 0")),
-        period => Ok(period),
-    }
-}
-
-/// A size of at least a byte.
-pub(super) fn positive_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-    let size = Size::deserialize(deserializer)?;
-    if size.0 == 0 {
-        return Err(serde::de::Error::custom("must be at least 1 byte"));
-    }
-    Ok(size)
 }
 
 const fn seconds(n: u64) -> Period {

@@ -1,9 +1,9 @@
 //! Types of a route's `websocket` policy; `tunnel` implements it.
 
-use super::server::{positive, positive_or_absent, positive_size};
-use moongate_config::{Period, Place, Placed, Rate, Size, off_if_zero, rate_or_zero_schema};
+use super::server::positive;
+use moongate_config::{Period, Place, Placed, Problem, Rate, Size, off_if_zero, raise, rate_or_zero_schema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -79,15 +79,15 @@ pub struct WebSocket {
     /// Close, or closes with 1001 or 1012. Default close.
     pub on_endpoint_loss: OnEndpointLoss,
     /// Buffers this many bytes from the client during a reconnect, and of the message being forwarded. A longer
-    /// interrupted message closes the client with 1012. Default 64KiB.
-    #[serde(deserialize_with = "positive_size")]
+    /// interrupted message closes the client with 1012. At least 1. Default 64KiB.
+    #[serde(deserialize_with = "reconnect_buffer")]
     pub reconnect_buffer: Size,
     /// Searches for another backend for this long, then closes the client with 1012. Longer than 0. Default 10s.
-    #[serde(deserialize_with = "positive")]
+    #[serde(deserialize_with = "reconnect_timeout")]
     pub reconnect_timeout: Period,
     /// Fails one attempt at a backend after this long, from the connect to the response head. The next endpoint is
     /// tried, and `passive_health` counts a failure. Longer than 0. Default `5s` or `timeout`, whichever is shorter.
-    #[serde(deserialize_with = "positive_or_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "handshake_timeout", skip_serializing_if = "Option::is_none")]
     pub handshake_timeout: Option<Period>,
 }
 
@@ -124,6 +124,26 @@ impl Default for WebSocket {
 
 const fn seconds(n: u64) -> Period {
     Period(Duration::from_secs(n))
+}
+
+/// How to turn reconnects off.
+const NO_RECONNECT: &str = "`on_endpoint_loss: close` turns reconnects off";
+
+fn reconnect_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    positive(deserializer, NO_RECONNECT)
+}
+
+fn handshake_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Period>, D::Error> {
+    positive(deserializer, "remove the key for the default; for a long wait write `1m`")
+}
+
+/// A buffer that holds a message: without one every interrupted message would end its client.
+fn reconnect_buffer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    if size.0 == 0 {
+        return Err(raise(Problem::new("must be at least 1 byte").help(NO_RECONNECT)));
+    }
+    Ok(size)
 }
 
 /// What happens to a client that sends more than it may.

@@ -135,7 +135,7 @@ impl Rebalances {
         if cluster.leaving().iter().any(|draining_endpoint| draining_endpoint.why != Leaving::Unhealthy) {
             return;
         }
-        let overloaded = overloaded(holders, settings.threshold);
+        let overloaded = overloaded(holders, *settings.threshold);
         if !overloaded.is_empty() {
             let round = self.begin(cluster, settings.window.0, &overloaded, now);
             self.rounds.insert(Arc::clone(cluster.name()), round);

@@ -131,7 +131,7 @@ pub async fn backend(listener: TcpListener, name: &str) {
 
 /// The loopback endpoints of a configuration, each once, in their order: the addresses of the demo.
 pub fn addresses(spec: &Config) -> Vec<SocketAddr> {
-    let named = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints);
+    let named = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints.value);
     let inline = spec.routes.iter().flat_map(|route| match route.upstream.as_deref() {
         Some(UpstreamRef::Inline(endpoints)) => endpoints.as_slice(),
         Some(UpstreamRef::Name(_) | UpstreamRef::Weighted(_)) | None => &[],

@@ -77,7 +77,9 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
     let options = &mut peer.options;
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
-    options.idle_timeout = Some(cluster.spec().keepalive_timeout.0);
+    // An HTTP/2 connection without keep-alive ends with its last stream.
+    let keep = if keeps_connections(ctx) { cluster.spec().keepalive_timeout.0 } else { Duration::ZERO };
+    options.idle_timeout = Some(keep);
     // The client's session limits the backend's idle time: it distinguishes headers from bodies.
     options.read_timeout = None;
     if cluster.connector().protocol() != UpstreamProtocol::Http1 && !is_call {
@@ -96,6 +98,13 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
     // WebSockets do not use this path, and nothing else may switch protocols.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Ok(Box::new(peer))
+}
+
+/// Returns whether connections to the request's upstream are kept for reuse.
+fn keeps_connections(ctx: &Context) -> bool {
+    let upstream = |cluster: &Arc<Cluster>| !cluster.spec().keepalive_timeout.0.is_zero();
+    ctx.cluster.as_ref().is_some_and(upstream)
+        && ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.max_idle_connections > 0)
 }
 
 /// Returns whether the request is a gRPC call to an HTTP/2 backend.
@@ -171,6 +180,10 @@ pub(super) async fn dispatch(
     prepare(head, ctx)?;
     if let Some(method) = ctx.method() {
         head.set_method(method.clone());
+    }
+    if head.version != Version::HTTP_2 && !keeps_connections(ctx) {
+        // RFC 9112 §9.6. Pingora does not reuse the connection after it either.
+        head.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
     }
     if head.version == Version::HTTP_2 && ctx.received.is_grpc {
         // gRPC servers require `te: trailers`, which this hop supports too.

@@ -97,8 +97,10 @@ impl Shared {
 pub struct StreamLimits {
     /// The maximum size of a request header in bytes; 431 above it.
     pub head: usize,
-    /// How long the connection is kept without a request.
+    /// How long the connection is kept without a request; zero means that it ends with its last request.
     pub idle: Duration,
+    /// The maximum wait for the first request if `idle` is zero.
+    pub first: Duration,
     /// The maximum wait for a client that does not read.
     pub send: Duration,
     /// The minimum rates of its streams.
@@ -154,6 +156,7 @@ impl Gateway {
         StreamLimits {
             head: globals.max_header_size,
             idle: globals.keepalive_timeout,
+            first: globals.header_timeout,
             send: globals.send_timeout,
             rates: StreamRates { body: globals.body_rate, send: globals.send_rate },
         }
@@ -170,10 +173,11 @@ impl Gateway {
         GoingAway(Busy::new(&self.shared.leaving))
     }
 
-    /// How long an idle connection is kept, in Pingora's unit of whole seconds.
+    /// How long an idle connection is kept, in Pingora's unit of whole seconds; `None` without keep-alive.
     pub fn keepalive(&self) -> Option<u64> {
         let keep = self.shared.live.look().globals.keepalive_timeout;
-        (!self.shared.is_draining()).then(|| keep.as_secs().max(1))
+        // To Pingora, 0 means forever.
+        (!keep.is_zero() && !self.shared.is_draining()).then(|| keep.as_secs().max(1))
     }
 }
 

@@ -175,9 +175,15 @@ impl ServedConnection {
         if *shutdown.borrow() {
             self.ask_to_leave();
         }
+        let mut has_requests = false;
         loop {
             let asked = self.leaving.is_some();
-            let timeouts = if asked { GOAWAY_TIMEOUT } else { self.limits.idle };
+            let patience = match asked {
+                true => GOAWAY_TIMEOUT,
+                // Without keep-alive too, the client needs time for its first request.
+                false if self.limits.idle.is_zero() && !has_requests => self.limits.first,
+                false => self.limits.idle,
+            };
             let event = tokio::select! {
                 biased;
                 _ = shutdown.changed(), if !asked => Event::Shutdown,
@@ -192,6 +198,7 @@ impl ServedConnection {
                 Event::Idle if asked => return self.end(Reason::NO_ERROR, StreamEnd::Idle).await,
                 Event::Idle => self.ask_to_leave(),
                 Event::Accepted(Some(Ok((request, respond)))) => {
+                    has_requests = true;
                     let stream = u32::from(respond.stream_id());
                     let request = ReceivedStream::new(request, respond);
                     if request.is_malformed() && self.malformed.take(1).is_err() {

@@ -192,6 +192,7 @@ fn server_conf(snapshot: &Snapshot) -> ServerConf {
     ServerConf {
         threads: 1,
         work_stealing: false,
+        // Pingora's pool holds at least one. Without pooling no connection is given to it.
         upstream_keepalive_pool_size: (snapshot.max_idle_connections / snapshot.threads.max(1)).max(1),
         // The upstream's `retries` limits attempts; this only bounds pooled connections that turn out to be
         // closed.

@@ -111,7 +111,8 @@ impl Compiler<'_> {
         match &upstream.value {
             UpstreamRef::Name(name) => self.named(spec, name, place, clusters).map(Destination::One),
             UpstreamRef::Inline(endpoints) => {
-                let upstream = config::Upstream::of(endpoints.clone());
+                let endpoints = Placed { value: endpoints.clone(), place: place.clone() };
+                let upstream = config::Upstream::of(endpoints);
                 let cluster = self.cluster(route, &upstream, place)?;
                 if clusters.insert(route.to_owned(), Arc::clone(&cluster)).is_some() {
                     self.problems.push(

@@ -3,10 +3,13 @@
 use super::cidr_set::CidrSet;
 use super::min_rate::MinRate;
 use crate::config::{EscapedSlashes, MergeSlashes, ResolverKind, Server, Via, XForwarded};
-use moongate_config::{Placed, Problem, Problems};
+use moongate_config::{Period, Placed, Problem, Problems};
 use moongate_sdk::ClientPrefix;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+/// A time that no connection reaches; clocks and timers can add it.
+const FOREVER: Duration = Duration::from_secs(3650 * 86_400);
 
 /// Settings that apply to every request.
 #[derive(Clone, Debug)]
@@ -15,13 +18,13 @@ pub struct GlobalSettings {
     pub drain_delay: Duration,
     /// The time limit of the shutdown from then on.
     pub grace_period: Duration,
-    /// The time limit for receiving a request header.
+    /// The time limit for receiving a request header; [`FOREVER`] without one.
     pub header_timeout: Duration,
-    /// How long an idle downstream connection is kept.
+    /// How long an idle downstream connection is kept; zero means no keep-alive.
     pub keepalive_timeout: Duration,
-    /// The maximum time without data inside a request body.
+    /// The maximum time without data inside a request body; [`FOREVER`] without a limit.
     pub body_timeout: Duration,
-    /// The maximum time without progress while a response is sent.
+    /// The maximum time without progress while a response is sent; [`FOREVER`] without a limit.
     pub send_timeout: Duration,
     /// The minimum rate of a request body.
     pub body_rate: Option<MinRate>,
@@ -57,10 +60,10 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> GlobalSetting
     GlobalSettings {
         drain_delay: server.drain_delay.0,
         grace_period: server.grace_period.0,
-        header_timeout: server.header_timeout.0,
+        header_timeout: limit(server.header_timeout),
         keepalive_timeout: server.keepalive_timeout.0,
-        body_timeout: server.body_timeout.0,
-        send_timeout: server.send_timeout.0,
+        body_timeout: limit(server.body_timeout),
+        send_timeout: limit(server.send_timeout),
         body_rate: MinRate::of(server.body_min_rate),
         send_rate: MinRate::of(server.send_min_rate),
         max_header_size: usize::try_from(server.max_header_size.0).unwrap_or(usize::MAX),
@@ -73,6 +76,11 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> GlobalSetting
         name_servers: name_servers(&server.name_servers, problems),
         trusted: CidrSet::read(&server.trusted_proxies, problems),
     }
+}
+
+/// A time limit, which `0s` turns off.
+fn limit(written: Period) -> Duration {
+    if written.0.is_zero() { FOREVER } else { written.0 }
 }
 
 /// The default port of a name server (RFC 1035 §4.2).

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Warns of each such endpoint.
 pub(super) fn warnings(spec: &Config, listeners: &[Listener]) -> Vec<Problem> {
-    let of_upstreams = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints);
+    let of_upstreams = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints.value);
     let of_routes = spec.routes.iter().flat_map(|route| match route.upstream.as_deref() {
         Some(UpstreamRef::Inline(endpoints)) => &endpoints[..],
         Some(UpstreamRef::Name(_) | UpstreamRef::Weighted(_)) | None => &[],

@@ -76,7 +76,7 @@ pub struct Snapshot {
     pub admin: Option<AdminAddress>,
     /// The number of worker threads.
     pub threads: usize,
-    /// The maximum number of idle upstream connections, over all workers.
+    /// The maximum number of idle upstream connections, over all workers; 0 means that none is kept.
     pub max_idle_connections: usize,
     /// The access log; `control` opens it, since compiling opens nothing.
     pub log: Option<Arc<AccessLog>>,
@@ -196,7 +196,7 @@ pub fn compile(
         certificates: certificates.finish(),
         admin,
         threads: spec.server.threads.map_or(cores, |threads| usize::from(threads.get())),
-        max_idle_connections: spec.server.max_idle_connections.get() as usize,
+        max_idle_connections: spec.server.max_idle_connections as usize,
         log: None,
         log_settings: spec.access_log.clone(),
         unrouted: LazyHandle::new(|| RouteMetrics::of(NONE).responses(NONE)),

@@ -40,7 +40,7 @@ impl Compiler<'_> {
                 let problem = Problem::new(format!("unknown upstream `{name}`")).at(&place);
                 self.problems.push(problem.suggest(&name, spec.upstreams.keys().map(String::as_str)));
             }
-            if clusters.get(&name).is_some_and(|found| found.spec().protocol == UpstreamProtocol::H2c) {
+            if clusters.get(&name).is_some_and(|found| *found.spec().protocol == UpstreamProtocol::H2c) {
                 let problem = Problem::new(format!("upstream `{name}` supports only HTTP/2"));
                 let help =
                     "plugins use HTTP/1.1; name an upstream with `protocol: http1`, or `h2` with `tls`";

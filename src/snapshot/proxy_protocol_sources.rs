@@ -43,8 +43,7 @@ impl ProxyProtocolSources {
         let from = &written.value.from;
         if from.is_empty() {
             let problem = Problem::new("`from` is empty: no connection would begin with a PROXY header");
-            problems
-                .push(problem.help("list the load balancers, or omit `proxy_protocol`").at(&written.place));
+            problems.push(problem.help("list the load balancers, or omit `proxy_protocol`").at(&from.place));
         }
         let known = match address {
             Address::Tcp { .. } => SourceSet::At(addresses(from, &mut problems)),
@@ -59,9 +58,8 @@ impl ProxyProtocolSources {
         if matches!(&known, SourceSet::At(peers) if peers.are_all()) {
             let problem =
                 Problem::warning("every client is trusted as a load balancer: it can forge its address");
-            warnings.push(
-                problem.help("list only the load balancers, as in `from: [10.0.0.5]`").at(&written.place),
-            );
+            warnings
+                .push(problem.help("list only the load balancers, as in `from: [10.0.0.5]`").at(&from.place));
         }
         let listener = name.to_owned();
         let metrics = LazyHandle::new(move || ProxyHeaderMetrics::of(&listener));

@@ -107,7 +107,7 @@ impl Client {
 
     /// Whether backends' certificates are verified.
     pub(crate) fn verifies(&self) -> bool {
-        self.written.verify
+        *self.written.verify
     }
 
     /// The issuers that are trusted instead of those of the system.
@@ -128,10 +128,10 @@ fn check_name(written: &Placed<UpstreamTls>, problems: &mut Problems) {
         let problem = Problem::new(format!("`{}` is not a valid server name", sni.value));
         problems.push(problem.help("use a host name such as api.internal, or an IP address").at(&sni.place));
     }
-    if !written.verify {
+    if !*written.verify {
         let problem = Problem::warning("certificates of backends are not verified");
         let help = "an attacker in between can read and change all traffic; set `ca` to the issuer of the certificates";
-        problems.push(problem.help(help).at(&written.place));
+        problems.push(problem.help(help).at(&written.verify.place));
     }
 }
 
@@ -203,7 +203,7 @@ fn roots(path: &Placed<String>, issuers: &[CertificateDer<'static>]) -> Result<A
 /// The trusted issuers of the system, read once.
 fn system(written: &Placed<UpstreamTls>) -> Result<Arc<RootCertStore>, Problems> {
     static ROOTS: OnceLock<Result<Arc<RootCertStore>, String>> = OnceLock::new();
-    if !written.verify {
+    if !*written.verify {
         return Ok(Arc::new(RootCertStore::empty()));
     }
     let read = || {
@@ -234,7 +234,7 @@ fn configure(
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(wrong)?;
-    let builder = if written.verify {
+    let builder = if *written.verify {
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
         let verifier = verifier.map_err(|error| wrong(Error::General(error.to_string())))?;
         builder.with_webpki_verifier(verifier)

@@ -8,7 +8,7 @@ use super::http_peer::{PeerBuilder, Versions};
 use super::proxy_header::{ProxyAddrs, send_proxy_header};
 use crate::config::{self, ProxyVersion, UpstreamProtocol};
 use crate::tls::Client;
-use moongate_config::{Place, Problem, Problems};
+use moongate_config::{Problem, Problems};
 use pingora::upstreams::peer::HttpPeer;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
@@ -47,20 +47,19 @@ impl UpstreamStream {
 }
 
 impl Connector {
-    /// Compiles the settings of an upstream at `place`. The TLS configuration of `prior` is reused if its
+    /// Compiles the settings of an upstream. The TLS configuration of `prior` is reused if its
     /// settings are equal.
     ///
     /// # Errors
     /// Every problem of the settings, with its place.
     pub(super) fn compile(
         spec: &config::Upstream,
-        place: &Place,
         prior: Option<&Self>,
     ) -> Result<Arc<Self>, Problems> {
         let mut problems = Problems::default();
-        let message = match (spec.protocol, &spec.tls) {
+        let message = match (*spec.protocol, &spec.tls) {
             (UpstreamProtocol::H2, None) => {
-                Some((place, "`protocol: h2` needs `tls`", "use `protocol: h2c` for HTTP/2 without TLS"))
+                Some((&spec.protocol.place, "`protocol: h2` needs `tls`", "use `protocol: h2c` for HTTP/2 without TLS"))
             }
             (UpstreamProtocol::H2c, Some(tls)) => Some((
                 &tls.place,
@@ -86,8 +85,8 @@ impl Connector {
         if problems.refuse() {
             return Err(problems);
         }
-        let first_word = (spec.protocol == UpstreamProtocol::H2c).then_some(spec.connect_timeout.0);
-        let (protocol, proxy) = (spec.protocol, spec.proxy_protocol);
+        let first_word = (*spec.protocol == UpstreamProtocol::H2c).then_some(spec.connect_timeout.0);
+        let (protocol, proxy) = (*spec.protocol, spec.proxy_protocol);
         let peers = PeerBuilder::new(protocol, tls.clone(), proxy, first_word);
         Ok(Arc::new(Self { protocol, tls, proxy, peers }))
     }

@@ -51,7 +51,7 @@ pub(super) fn upstream(lines: &[&str]) -> config::Upstream {
             }),
         })
     };
-    config::Upstream::of(lines.iter().map(entry).collect())
+    config::Upstream::of(placed(lines.iter().map(entry).collect()))
 }
 
 /// Healthy members from the same syntax.

@@ -28,6 +28,7 @@ mod http2_abuse;
 mod http2_malformed;
 mod http2_plugins;
 mod hung;
+mod keep_alive;
 mod kinds;
 mod lifecycle;
 mod listeners;

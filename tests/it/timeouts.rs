@@ -207,12 +207,7 @@ fn a_time_of_0_is_no_limit() {
 
 /// The keys for which zero is an error, each with its place in a file.
 const POSITIVE: &[&str] = &[
-    "server: { header_timeout: 0s }",
-    "server: { keepalive_timeout: 0s }",
-    "server: { body_timeout: 0s }",
-    "server: { send_timeout: 0 }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], connect_timeout: 0s } }",
-    "upstreams: { a: { endpoints: ['127.0.0.1:1'], keepalive_timeout: 0s } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], resolve: 0s } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], health_check: { kind: tcp, interval: 0s } } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], health_check: { kind: http, path: /, timeout: 0s } } }",
@@ -228,6 +223,8 @@ const POSITIVE: &[&str] = &[
 
 /// The keys for which zero has a meaning.
 const ZERO: &[&str] = &[
+    "server: { header_timeout: 0s, keepalive_timeout: 0s, body_timeout: 0s, send_timeout: 0, max_idle_connections: 0 }",
+    "upstreams: { a: { endpoints: ['127.0.0.1:1'], keepalive_timeout: 0s } }",
     "server: { drain_delay: 0s, grace_period: 0s, body_min_rate: { grace: 0s }, send_min_rate: { rate: 0 } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], slow_start: 0s, passive_health: { eject_for: 0s } } }",
     "routes: [{ upstream: ['127.0.0.1:1'], timeout: 0s, stream_idle_timeout: 0s }]",

@@ -78,4 +78,9 @@ impl Settings {
     pub fn place(&self) -> &Place {
         &self.value.place
     }
+
+    /// The place of a setting's value; that of the entry without the setting.
+    pub fn place_of(&self, setting: &str) -> &Place {
+        self.value.get(setting).map_or(self.place(), |value| &value.place)
+    }
 }

@@ -88,7 +88,7 @@ fn the_environment_fills_values_but_not_keys() {
     assert!(matches!(&endpoints[0].value, crate::config::EndpointEntry::Address(a) if a == "127.0.0.1:8081"));
     assert!(matches!(&route.path, Some(OneOrMany::One(path)) if path.value == "~^/a$"));
     assert_eq!(route.headers.keys().collect::<Vec<_>>(), ["${PORT}"]);
-    assert_eq!(loaded.spec.server.max_idle_connections.get(), 8081);
+    assert_eq!(loaded.spec.server.max_idle_connections, 8081);
     assert_eq!(loaded.spec.server.threads.map(std::num::NonZeroU16::get), Some(3));
 }
 

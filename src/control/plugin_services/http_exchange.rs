@@ -84,7 +84,8 @@ pub(super) fn head(call: &Call, target: &str, host: &str) -> Result<RequestHeade
     build().map_err(|_| CallError::Unknown)
 }
 
-/// Sends the call on a pooled or a new connection, and pools the connection if it is reusable.
+/// Sends the call on a pooled or a new connection, and pools the connection for `idle` if it is reusable; zero
+/// means never.
 pub(super) async fn exchange(
     connector: &Connector,
     peer: &HttpPeer,
@@ -109,7 +110,7 @@ pub(super) async fn exchange(
         }
         body.extend_from_slice(piece);
     }
-    if is_reusable(call, status) {
+    if !idle.is_zero() && is_reusable(call, status) {
         connector.release_http_session(session, peer, Some(idle)).await;
     }
     Ok(CallResponse { status, headers, body: body.freeze() })

@@ -49,28 +49,20 @@ impl Cluster {
             return Ok(Arc::clone(prior));
         }
         let mut problems = Problems::default();
-        let lines = lines(&spec.endpoints, place, &mut problems);
-        check_periods(spec, place, &mut problems);
+        let lines = lines(&spec.endpoints, &mut problems);
+        check_resolve(spec, &mut problems);
         let balance = problems.keep(balance(spec.balance.as_ref(), place));
         let probe = problems.keep(probe(spec));
-        let connector = problems.keep(Connector::compile(spec, place, prior.map(|prior| &*prior.connector)));
-        let (Some(balance), Some(probe), Some(connector)) = (balance, probe, connector) else {
-            return Err(problems);
-        };
+        let connector = problems.keep(Connector::compile(spec, prior.map(|prior| &*prior.connector)));
+        let (Some(balance), Some(probe), Some(connector)) = (balance, probe, connector) else { return Err(problems) };
         check_rebalance(spec, &*balance, &mut problems);
         if problems.refuse() {
             return Err(problems);
         }
         problems.0.extend(balance.advice());
         problems.0.extend(connector.advice().iter().cloned());
-        problems.0.extend(unprobed(spec, place));
-        Ok(assemble(
-            name,
-            spec,
-            prior,
-            removed,
-            Parts { lines, balance, probe, connector, advice: problems.0 },
-        ))
+        problems.0.extend(unprobed(spec));
+        Ok(assemble(name, spec, prior, removed, Parts { lines, balance, probe, connector, advice: problems.0 }))
     }
 }
 
@@ -187,14 +179,15 @@ fn carried_members(prior: &Cluster, spec: &config::Upstream, connector: &Connect
     prior.endpoint_set.current().as_slice().iter().map(successor).collect()
 }
 
-fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Problems) -> Vec<EndpointSpec> {
+fn lines(entries: &Placed<Vec<Placed<EndpointEntry>>>, problems: &mut Problems) -> Vec<EndpointSpec> {
+    let place = &entries.place;
     if entries.is_empty() {
         let problem = Problem::new("an upstream needs at least one endpoint");
         problems.push(problem.help("write `endpoints: [127.0.0.1:8081]`").at(place));
     }
     let mut lines: Vec<EndpointSpec> = Vec::with_capacity(entries.len());
     let mut first: HashMap<Origin, &Place> = HashMap::new();
-    for entry in entries {
+    for entry in &entries.value {
         let (text, at, marked) = match &entry.value {
             EndpointEntry::Address(text) => (text, &entry.place, false),
             EndpointEntry::Full(full) => (&full.address.value, &full.address.place, full.drain),
@@ -235,24 +228,23 @@ fn weight(entry: &EndpointEntry) -> u16 {
     }
 }
 
-fn check_periods(spec: &config::Upstream, place: &Place, problems: &mut Problems) {
+fn check_resolve(spec: &config::Upstream, problems: &mut Problems) {
     if spec.resolve.0 < SHORTEST_RESOLVE {
-        problems.push(Problem::new("`resolve` must be at least 1s").at(place));
-    }
-    if spec.connect_timeout.0.is_zero() {
-        problems.push(Problem::new("`connect_timeout` must be more than 0").at(place));
+        let problem = Problem::new("`resolve` must be at least 1s");
+        problems.push(problem.help("addresses are never resolved; `30s` is the default").at(&spec.resolve.place));
     }
 }
 
 fn check_rebalance(spec: &config::Upstream, balance: &dyn Balance, problems: &mut Problems) {
     let Some(rebalance) = &spec.rebalance else { return };
-    let place = &rebalance.place;
-    if !(rebalance.threshold.is_finite() && rebalance.threshold > 1.0) {
+    let threshold = &rebalance.threshold;
+    if !(threshold.is_finite() && threshold.value > 1.0) {
         let problem = Problem::new("`threshold` must be more than 1");
-        problems.push(problem.help("1.3 is a third more than an endpoint's share").at(place));
+        problems.push(problem.help("1.3 is a third more than an endpoint's share").at(&threshold.place));
     }
     if rebalance.window.0 < SHORTEST_WINDOW {
-        problems.push(Problem::new("`window` must be at least 1s").at(place));
+        let problem = Problem::new("`window` must be at least 1s");
+        problems.push(problem.help("omit `rebalance` to turn it off").at(&rebalance.window.place));
     }
     if !matches!(balance.key(), KeySource::Nothing) {
         let problem = Problem::new(
@@ -261,22 +253,22 @@ fn check_rebalance(spec: &config::Upstream, balance: &dyn Balance, problems: &mu
         problems.push(
             problem
                 .help("use least_connections, p2c, round_robin or random as `balance`, or omit `rebalance`")
-                .at(place),
+                .at(&rebalance.place),
         );
     }
 }
 
 /// Warns of gRPC without probes: a call may be idle without limit, so only a probe detects a hung backend
 /// soon.
-fn unprobed(spec: &config::Upstream, place: &Place) -> Option<Problem> {
+fn unprobed(spec: &config::Upstream) -> Option<Problem> {
     let unnoticed =
-        spec.protocol != UpstreamProtocol::Http1 && spec.endpoints.len() > 1 && spec.health_check.is_none();
+        *spec.protocol != UpstreamProtocol::Http1 && spec.endpoints.len() > 1 && spec.health_check.is_none();
     unnoticed.then(|| {
         Problem::warning("HTTP/2 upstream without a `health_check`")
             .help(
                 "a hung endpoint keeps its gRPC calls for minutes; `health_check: { kind: grpc }` detects it",
             )
-            .at(place)
+            .at(&spec.protocol.place)
     })
 }
 
@@ -290,7 +282,7 @@ fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>,
 
 fn probe(spec: &config::Upstream) -> Result<Option<Box<dyn Probe>>, Problems> {
     let Some(entry) = &spec.health_check else { return Ok(None) };
-    let message = match (&**entry.kind, spec.protocol) {
+    let message = match (&**entry.kind, *spec.protocol) {
         ("grpc", UpstreamProtocol::Http1) => {
             Some(("gRPC needs HTTP/2", "write `protocol: h2c`, or `h2` with `tls`"))
         }

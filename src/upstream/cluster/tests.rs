@@ -128,7 +128,7 @@ fn another_health_check_starts_from_the_old_verdict_and_none_heals_all() {
     assert_eq!(health(&probed), [Health::Unknown], "building changes nothing that serves");
     let again = build(&spec, Some(&plain));
     assert_eq!(health(&again), [Health::Healthy]);
-    spec.endpoints.extend(upstream(&["127.0.0.1:82"]).endpoints);
+    spec.endpoints.value.extend(upstream(&["127.0.0.1:82"]).endpoints.value);
     assert_eq!(health(&build(&spec, Some(&again))), [Health::Healthy, Health::Unknown]);
 }
 
@@ -330,7 +330,7 @@ async fn requests_wait_for_the_first_probe_where_no_endpoint_is_healthy() {
     probe.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     assert_eq!(waiting.await.unwrap(), [Health::Healthy]);
     // A healthy endpoint is enough: a newcomer beside it is not waited for.
-    spec.endpoints.extend(upstream(&["127.0.0.1:1"]).endpoints);
+    spec.endpoints.value.extend(upstream(&["127.0.0.1:1"]).endpoints.value);
     let next = build(&spec, Some(&cluster));
     assert_eq!(health(&next).len(), 2);
     assert!(next.await_first_probe().now_or_never().is_some());

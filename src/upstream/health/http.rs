@@ -50,8 +50,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
         },
     };
     if probe.expect.is_empty() {
-        problems
-            .push(Problem::new("`expect` is empty: no endpoint would ever be healthy").at(settings.place()));
+        let problem = Problem::new("`expect` is empty: no endpoint would ever be healthy");
+        problems.push(problem.help("omit it for 200-399").at(settings.place_of("expect")));
     }
     if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }
 }

@@ -50,7 +50,8 @@ impl ProbeSettings {
 fn at_least(name: &str, written: Option<&Placed<Period>>, default: u64, problems: &mut Problems) -> Duration {
     let Some(period) = written else { return Duration::from_secs(default) };
     if period.value.0 < SHORTEST {
-        problems.push(Problem::new(format!("`{name}` must be at least 10ms")).at(&period.place));
+        let problem = Problem::new(format!("`{name}` must be at least 10ms"));
+        problems.push(problem.help("omit `health_check` for no probes").at(&period.place));
     }
     period.value.0
 }

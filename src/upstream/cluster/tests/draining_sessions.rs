@@ -109,7 +109,7 @@ fn a_drain_goes_on_over_a_reload_and_over_the_same_order_once_more() {
     let marked = |drain: bool| {
         let mut spec = cluster.spec().clone();
         spec.connect_timeout = Period(Duration::from_secs(if drain { 3 } else { 4 }));
-        spec.endpoints = spec
+        spec.endpoints.value = spec
             .endpoints
             .iter()
             .map(|entry| {

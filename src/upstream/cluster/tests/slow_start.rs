@@ -64,7 +64,7 @@ fn a_recovered_endpoint_is_new_and_one_that_is_first_healthy_is_not() {
     probed(&cluster, ":82", false);
     probed(&cluster, ":82", true);
     assert_eq!(new_ones(&cluster), ["82"]);
-    spec.endpoints.extend(upstream(&["127.0.0.1:83"]).endpoints);
+    spec.endpoints.value.extend(upstream(&["127.0.0.1:83"]).endpoints.value);
     let next = build(&spec, Some(&cluster));
     let joined = |port: &str| {
         let endpoint = next.endpoints().into_iter().find(|each| each.name().ends_with(port)).unwrap();
@@ -83,7 +83,7 @@ fn removing_a_health_check_leaves_no_endpoint_new_forever() {
     let mut spec = slow(&["127.0.0.1:81"]);
     spec.health_check = Some(kind("tcp", &[]));
     let probed = build(&spec, None);
-    spec.endpoints.extend(upstream(&["127.0.0.1:82"]).endpoints);
+    spec.endpoints.value.extend(upstream(&["127.0.0.1:82"]).endpoints.value);
     let waiting = build(&spec, Some(&probed));
     spec.health_check = None;
     let plain = build(&spec, Some(&waiting));
