@@ -105,7 +105,7 @@ fn finish(
             Ok(read) => spec = Some(read),
             Err(mut found) => {
                 found.0.retain(|problem| !spot(problem).is_some_and(|spot| known.contains(&spot)));
-                found.0.iter_mut().for_each(foreign_names::advise);
+                foreign_names::advise(&mut found, &[], None);
                 problems.extend(found);
             }
         }

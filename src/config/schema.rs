@@ -25,6 +25,21 @@ impl KindTable {
         Self { setting, rows: kinds.iter().map(row).collect() }
     }
 
+    /// The setting.
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+
+    /// The kinds whose settings have this name among them.
+    pub fn kinds_with(&self, name: &str) -> Vec<&'static str> {
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        let mut has = |row: &&Row| {
+            let settings = (row.schema)(&mut generator);
+            has_property(&resolve(settings.to_value(), &mut generator), name)
+        };
+        self.rows.iter().filter(|row| has(row)).map(|row| row.name).collect()
+    }
+
     /// The schema of an entry: a name alone, or a mapping with `kind` and the kind's settings.
     fn entry(&self, generator: &mut SchemaGenerator) -> Value {
         let names = self.rows.iter().map(|row| json!({ "const": row.name, "description": row.about }));
@@ -123,6 +138,12 @@ fn resolve(schema: Value, generator: &mut SchemaGenerator) -> Value {
         Some(definition) => definition.clone(),
         None => schema,
     }
+}
+
+/// Returns whether a mapping, or one of its forms, has a property of that name.
+fn has_property(schema: &Value, name: &str) -> bool {
+    let forms = ["anyOf", "oneOf", "allOf"].iter().filter_map(|word| schema.get(*word)?.as_array()).flatten();
+    schema["properties"].get(name).is_some() || forms.into_iter().any(|form| has_property(form, name))
 }
 
 /// Replaces the model's generic entry with the kinds.

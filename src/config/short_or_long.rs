@@ -4,7 +4,7 @@
 
 use super::endpoint::EndpointEntry;
 use super::model::{KindEntry, OnError, OneOrMany, PluginEntry, UpstreamRef};
-use moongate_config::{Key, Placed, Problems, Settings, Value, ValueKind, raise};
+use moongate_config::{Key, Placed, Problem, Problems, Settings, Value, ValueKind, raise};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -50,7 +50,7 @@ impl ShortOrLong {
         let when = when.and_then(|when| problems.keep(when.read()));
         let owned_headers = owned.and_then(|owned| problems.keep(owned.read())).unwrap_or_default();
         let Some(kind) = kind else {
-            problems.push(moongate_config::Problem::new("missing key `kind`").at(&value.place));
+            problems.push(without_kind(&value));
             return Err(problems);
         };
         match problems.keep(kind.read()) {
@@ -59,6 +59,21 @@ impl ShortOrLong {
             }
             _ => Err(problems),
         }
+    }
+}
+
+/// The problem of a mapping without `kind`. In other gateways the kind is the only key.
+fn without_kind(value: &Value) -> Problem {
+    let problem = Problem::new("missing key `kind`").at(&value.place);
+    let ValueKind::Map(entries) = &value.kind else { return problem };
+    match &entries[..] {
+        [(key, Value { kind: ValueKind::Null, .. })] => {
+            problem.help(format!("write `{{ kind: {} }}`", key.text))
+        }
+        [(key, Value { kind: ValueKind::Map(_), .. })] => {
+            problem.help(format!("write `{{ kind: {}, … }}`", key.text))
+        }
+        _ => problem.help("`moongate kinds` lists the kinds"),
     }
 }
 

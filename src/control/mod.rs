@@ -123,6 +123,7 @@ fn prepare(
     prior: Option<&Snapshot>,
 ) -> Result<(Snapshot, config::Loaded, Problems), RefusedConfig> {
     let loaded = config::load(path).map_err(|mut refused| {
+        config::advise(&mut refused.problems, &snapshot::tables(kinds.plugins), None);
         // Unknown names are reported together with unknown keys.
         let rest = refused.rest.take();
         if let Some(Err(more)) = rest.map(|rest| snapshot::compile(&rest, prior, kinds)) {

@@ -182,7 +182,9 @@ pub fn compile(
     }
     compiler.problems.0.extend(loop_warnings::warnings(spec, &listeners));
     let Compiler { mut problems, plugins, .. } = compiler;
-    problems.0.iter_mut().for_each(config::advise);
+    if !problems.0.is_empty() {
+        config::advise(&mut problems, &tables(kinds.plugins), Some(spec));
+    }
     if problems.refuse() {
         return Err(problems);
     }

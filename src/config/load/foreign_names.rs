@@ -1,7 +1,8 @@
 //! Help for names of other gateways' settings, and for settings in the wrong place: the right setting.
 
-use super::setting_places;
-use moongate_config::Problem;
+use super::setting_places::Places;
+use crate::config::{Config, KindTable};
+use moongate_config::{Problem, Problems};
 
 /// Part of the path at which the name has this meaning. An empty scope is any place.
 struct Scope {
@@ -293,34 +294,52 @@ const SCOPED: &[ScopedKey] = &[
 /// A former name of a setting, its place, and the present name.
 struct RenamedKey {
     old: &'static str,
-    scope: Scope,
+    place: RenamedPlace,
     new: &'static str,
 }
 
+enum RenamedPlace {
+    /// Where the path has this form.
+    Path(Scope),
+    /// In entries of this plugin.
+    Plugin(&'static str),
+}
+
 const fn renamed(old: &'static str, begin: &'static str, end: &'static str, new: &'static str) -> RenamedKey {
-    RenamedKey { old, scope: Scope { begin, end }, new }
+    RenamedKey { old, place: RenamedPlace::Path(Scope { begin, end }), new }
+}
+
+const fn renamed_in(plugin: &'static str, old: &'static str, new: &'static str) -> RenamedKey {
+    RenamedKey { old, place: RenamedPlace::Plugin(plugin), new }
 }
 
 const RENAMED: &[RenamedKey] = &[
     renamed("drain", "routes[", ".websocket.drain", "drain_window"),
-    renamed("handshakes", "", ".handshakes", "handshake_rate"),
+    renamed("handshakes", "routes[", ".websocket.handshakes", "handshake_rate"),
+    renamed("handshakes", "listeners[", "].handshakes", "handshake_rate"),
     renamed("connections", "routes[", ".websocket.connections", "max_connections"),
-    renamed("connections_per_client", "routes[", "", "max_connections_per_client"),
-    renamed("exceed", "", ".exceed", "on_exceed"),
+    renamed(
+        "connections_per_client",
+        "routes[",
+        ".websocket.connections_per_client",
+        "max_connections_per_client",
+    ),
+    renamed("exceed", "routes[", ".websocket.exceed", "on_exceed"),
     renamed("panic", "upstreams.", ".panic", "when_all_unhealthy"),
-    renamed("max_request_head", "server", "", "max_header_size"),
-    renamed("upstream_keepalive", "server", "", "max_idle_connections"),
+    renamed("max_request_head", "server.", "", "max_header_size"),
+    renamed("upstream_keepalive", "server.", "", "max_idle_connections"),
     renamed("idle_timeout", "upstreams.", ".idle_timeout", "keepalive_timeout"),
     renamed("when", "upstreams.", ".rebalance.when", "threshold"),
     renamed("contact", "listeners[", ".acme.contact", "email"),
     renamed("ca", "listeners[", ".acme.ca", "directory_ca"),
-    renamed("ipv6_prefix", "", "", "server.client_ipv6_prefix"),
-    renamed("credentials", "", ".credentials", "allow_credentials"),
-    renamed("expose", "", ".expose", "expose_headers"),
-    renamed("from", "", ".from", "token_from"),
-    renamed("require", "", ".require", "required_claims"),
-    renamed("claims", "", ".claims", "claims_to_headers"),
-    renamed("share", "", ".share", "percent"),
+    renamed_in("rate_limit", "ipv6_prefix", "server.client_ipv6_prefix"),
+    renamed_in("rate_limit", "exceed", "on_exceed"),
+    renamed_in("cors", "credentials", "allow_credentials"),
+    renamed_in("cors", "expose", "expose_headers"),
+    renamed_in("jwt", "from", "token_from"),
+    renamed_in("jwt", "require", "required_claims"),
+    renamed_in("jwt", "claims", "claims_to_headers"),
+    renamed_in("mirror", "share", "percent"),
 ];
 
 impl Scope {
@@ -329,18 +348,30 @@ impl Scope {
     }
 }
 
-/// Replaces the general help of a problem with help for the name in the problem.
-pub fn advise(problem: &mut Problem) {
-    let Some(path) = problem.place.as_ref().map(|place| &*place.path) else { return };
-    let confusion = CONFUSIONS.iter().find(|one| problem.message == one.message && one.scope.has(path));
-    let help = match confusion {
-        Some(confusion) => Some(confusion.help.to_owned()),
-        None => unknown_name(&problem.message).and_then(|name| meant(name, path)),
-    };
-    if let Some(help) = help {
-        problem.label = None;
-        problem.help = vec![help];
+/// Replaces the general help of problems with help for the names in them. `tables` are the known kinds, and `spec` is the
+/// configuration with the plugin entries, as far as they are known.
+pub fn advise(problems: &mut Problems, tables: &[KindTable], spec: Option<&Config>) {
+    for problem in &mut problems.0 {
+        let Some(path) = problem.place.as_ref().map(|place| &*place.path) else { continue };
+        let confusion = CONFUSIONS.iter().find(|one| problem.message == one.message && one.scope.has(path));
+        let help = match confusion {
+            Some(confusion) => Some(confusion.help.to_owned()),
+            None => unknown_name(&problem.message)
+                .and_then(|name| meant(name, path, tables, spec.and_then(|spec| plugin_at(spec, path)))),
+        };
+        if let Some(help) = help {
+            problem.label = None;
+            problem.help = vec![help];
+        }
     }
+}
+
+/// The kind of the plugin entry that this path leads into.
+fn plugin_at<'a>(spec: &'a Config, path: &str) -> Option<&'a str> {
+    let mut entries = spec.routes.iter().flat_map(|route| &route.plugins).chain(&spec.plugins);
+    let is_around = |entry: &str| path.strip_prefix(entry).is_some_and(|rest| rest.starts_with('.'));
+    let entry = entries.find(|entry| is_around(&entry.settings.place().path))?;
+    Some(&**entry.kind)
 }
 
 /// What a name may be unknown as. An upstream or a listener has a name of the operator's own.
@@ -354,18 +385,25 @@ fn unknown_name(message: &str) -> Option<&str> {
     rest.strip_suffix('`').or_else(|| rest.split_once('`').map(|(name, _)| name))
 }
 
-/// What a name that is unknown here stands for.
-fn meant(name: &str, path: &str) -> Option<String> {
-    if let Some(renamed) = RENAMED.iter().find(|one| one.old == name && one.scope.has(path)) {
+/// What a name that is unknown here stands for; `plugin` is the kind of the plugin entry around it.
+fn meant(name: &str, path: &str, tables: &[KindTable], plugin: Option<&str>) -> Option<String> {
+    let is_here = |one: &&Renamed| match &one.place {
+        RenamedPlace::Path(scope) => scope.has(path),
+        RenamedPlace::Plugin(kind) => plugin == Some(*kind),
+    };
+    if let Some(renamed) = RENAMED.iter().filter(|one| one.old == name).find(is_here) {
         return Some(format!("did you mean `{}`?", renamed.new));
     }
     if let Some(scoped) = SCOPED.iter().find(|one| one.name == name && path.contains(one.within)) {
         return Some(scoped.help.to_owned());
     }
-    if let Some(place) = setting_places::elsewhere(name) {
-        return Some(place);
-    }
     let plain: String =
         name.chars().filter(|c| !matches!(c, '-' | '_')).collect::<String>().to_ascii_lowercase();
-    FOREIGN.iter().find(|one| one.name == plain).map(|one| one.help.to_owned())
+    let foreign = FOREIGN.iter().find(|one| one.name == plain).map(|one| one.help);
+    let places = Places { setting: name, path, tables };
+    match foreign {
+        // Another gateway's name is a better guess than a setting of some plugin.
+        Some(help) => places.of_mappings().or_else(|| Some(help.to_owned())),
+        None => places.of_mappings_and_plugins(),
+    }
 }
