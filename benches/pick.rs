@@ -48,7 +48,7 @@ fn upstream(kind: &str, members: u8) -> Upstream {
     let nothing = Settings::new(Value { place: place(), kind: ValueKind::Map(Vec::new()) });
     Upstream {
         balance: Some(KindEntry { kind: placed(kind.to_owned()), settings: nothing }),
-        ..Upstream::of((1..=members).map(endpoint).collect())
+        ..Upstream::of(placed((1..=members).map(endpoint).collect()))
     }
 }
 

@@ -62,7 +62,11 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         problems.push(Problem::new("`when_file` names no file").at(&file.place));
     }
     if let Some(zero) = written.retry_after.as_ref().filter(|after| after.0.is_zero()) {
-        problems.push(Problem::new("`retry_after` must be longer than 0").help("omit it for the default, 5m").at(&zero.place));
+        problems.push(
+            Problem::new("`retry_after` must be longer than 0")
+                .help("omit it for the default, 5m")
+                .at(&zero.place),
+        );
     }
     let retry_after = written.retry_after.as_ref().map_or(Period::seconds(300), |after| after.value).0;
     let switch = written.when_file.as_ref().map(|file| {

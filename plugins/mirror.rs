@@ -72,7 +72,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         problems.push(Problem::new("`max_body` must be at most 1MiB").at(&size.place));
     }
     if let Some(timeout) = written.timeout.as_ref().filter(|timeout| timeout.0.is_zero()) {
-        problems.push(Problem::new("`timeout` must be at least 1ms").help("omit it for 10s").at(&timeout.place));
+        problems
+            .push(Problem::new("`timeout` must be at least 1ms").help("omit it for 10s").at(&timeout.place));
     }
     if problems.refuse() {
         return Err(problems);

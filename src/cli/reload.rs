@@ -41,7 +41,7 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
         ));
         return ExitCode::from(FAILED);
     };
-    match request_reload(&admin.address.value, admin.token.as_deref(), until) {
+    match request_reload(&admin.address.value, admin.token.as_deref().map(String::as_str), until) {
         Ok(ReloadResponse { status: 200, report, file, generation, .. }) => {
             // As in `moongate check`, warnings do not fail the command.
             print_error(&report.unwrap_or_default());

@@ -208,7 +208,13 @@ pub struct UpstreamTls {
 
 impl Default for UpstreamTls {
     fn default() -> Self {
-        Self { sni: None, ca: None, cert: None, key: None, verify: Placed { value: true, place: Place::nowhere() } }
+        Self {
+            sni: None,
+            ca: None,
+            cert: None,
+            key: None,
+            verify: Placed { value: true, place: Place::nowhere() },
+        }
     }
 }
 

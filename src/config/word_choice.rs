@@ -19,9 +19,7 @@ pub(super) fn choice<'de, D: Deserializer<'de>, T: Copy>(
         return Ok(*value);
     }
     match mistaken.iter().find(|(word, _)| *word == text) {
-        Some((word, instead)) => {
-            Err(raise(Problem::new(format!("unknown value `{word}`")).help(*instead)))
-        }
+        Some((word, instead)) => Err(raise(Problem::new(format!("unknown value `{word}`")).help(*instead))),
         None => Err(D::Error::unknown_variant(&text, names)),
     }
 }

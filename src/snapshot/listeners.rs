@@ -132,9 +132,8 @@ pub(super) fn compile_admin(
     let admin = written?;
     let token = admin.token.as_ref().map(|token| token.value.as_str());
     if let Some(written) = admin.token.as_ref().filter(|token| !is_sendable(token)) {
-        let problem = Problem::new(
-            "the admin token is empty or has characters that cannot be sent in a header field",
-        );
+        let problem =
+            Problem::new("the admin token is empty or has characters that cannot be sent in a header field");
         let help = "use letters, digits and punctuation, for instance from `openssl rand -hex 32`";
         problems.push(problem.help(help).at(&written.place));
     }

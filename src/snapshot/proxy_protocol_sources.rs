@@ -99,7 +99,7 @@ mod tests {
         warnings: &mut Problems,
     ) -> Result<ProxyProtocolSources, Vec<String>> {
         let placed = |text: &&str| Placed { value: (*text).to_owned(), place: Place::nowhere() };
-        let from = from.iter().map(placed).collect();
+        let from = Placed { value: from.iter().map(placed).collect(), place: Place::nowhere() };
         let written = Placed { value: config::ProxyProtocol { from }, place: Place::nowhere() };
         ProxyProtocolSources::compile(&written, "web", &Address::parse(address).unwrap(), warnings)
             .map_err(|problems| problems.0.into_iter().map(|problem| problem.message).collect())

@@ -27,7 +27,11 @@ impl Rates {
     pub(super) fn new(written: &config::WebSocket) -> Option<Self> {
         let messages = written.messages_per_second.map(|rate| u64::from(rate.get()));
         let bytes = written.bytes_per_second.map(|rate| rate.0);
-        (messages.is_some() || bytes.is_some()).then_some(Self { messages, bytes, on_exceed: written.on_exceed })
+        (messages.is_some() || bytes.is_some()).then_some(Self {
+            messages,
+            bytes,
+            on_exceed: written.on_exceed,
+        })
     }
 }
 

@@ -52,15 +52,14 @@ impl Connector {
     ///
     /// # Errors
     /// Every problem of the settings, with its place.
-    pub(super) fn compile(
-        spec: &config::Upstream,
-        prior: Option<&Self>,
-    ) -> Result<Arc<Self>, Problems> {
+    pub(super) fn compile(spec: &config::Upstream, prior: Option<&Self>) -> Result<Arc<Self>, Problems> {
         let mut problems = Problems::default();
         let message = match (*spec.protocol, &spec.tls) {
-            (UpstreamProtocol::H2, None) => {
-                Some((&spec.protocol.place, "`protocol: h2` needs `tls`", "use `protocol: h2c` for HTTP/2 without TLS"))
-            }
+            (UpstreamProtocol::H2, None) => Some((
+                &spec.protocol.place,
+                "`protocol: h2` needs `tls`",
+                "use `protocol: h2c` for HTTP/2 without TLS",
+            )),
             (UpstreamProtocol::H2c, Some(tls)) => Some((
                 &tls.place,
                 "`protocol: h2c` means HTTP/2 without TLS",

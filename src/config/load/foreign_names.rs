@@ -2,7 +2,7 @@
 
 use super::setting_places::Places;
 use crate::config::{Config, KindTable};
-use moongate_config::{Problem, Problems};
+use moongate_config::Problems;
 
 /// Part of the path at which the name has this meaning. An empty scope is any place.
 struct Scope {

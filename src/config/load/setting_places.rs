@@ -100,8 +100,12 @@ impl Places<'_> {
         let mappings = mappings.iter().filter(|mapping| !only_near || is_near(mapping));
         let mut places: Vec<_> = mappings.map(|mapping| mapping.name.to_owned()).collect();
         if places.is_empty() || self.section() == "upstreams" {
-            places.extend(self.kinds("health_check"));
-            places.extend(self.kinds("balance"));
+            let kinds = ["health_check", "balance"].into_iter().filter_map(|table| self.kinds(table));
+            let kinds: Vec<_> = kinds.collect();
+            if places.len() + kinds.len() > MOST {
+                return kinds;
+            }
+            places.extend(kinds);
         }
         places
     }

@@ -17,7 +17,10 @@ use tokio::time::Instant;
 pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
     let (Some(route), Some(snapshot)) = (&ctx.route, &ctx.snapshot) else { return Err(Failure::Internal) };
     let listener = snapshot.listeners.get(usize::from(ctx.received.listener));
-    let pacers = (route.policy.handshake_limiter(), listener.and_then(|listener| listener.handshake_limiter.as_deref()));
+    let pacers = (
+        route.policy.handshake_limiter(),
+        listener.and_then(|listener| listener.handshake_limiter.as_deref()),
+    );
     if let (None, None) = pacers {
         return Ok(None);
     }

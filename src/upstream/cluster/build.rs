@@ -231,7 +231,8 @@ fn weight(entry: &EndpointEntry) -> u16 {
 fn check_resolve(spec: &config::Upstream, problems: &mut Problems) {
     if spec.resolve.0 < SHORTEST_RESOLVE {
         let problem = Problem::new("`resolve` must be at least 1s");
-        problems.push(problem.help("addresses are never resolved; `30s` is the default").at(&spec.resolve.place));
+        problems
+            .push(problem.help("addresses are never resolved; `30s` is the default").at(&spec.resolve.place));
     }
 }
 

@@ -4,7 +4,7 @@
 use super::*;
 use crate::upstream::address::Address;
 use crate::upstream::connector::Connector;
-use crate::upstream::testing::{place, settings, upstream};
+use crate::upstream::testing::{placed, settings, upstream};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,7 @@ fn probe(kind: &str, pairs: &[(&str, &str)]) -> Box<dyn Probe> {
 /// An address without TLS and PROXY protocol.
 fn at(address: &Address) -> Target<'_> {
     static PLAIN: std::sync::LazyLock<Arc<Connector>> =
-        std::sync::LazyLock::new(|| Connector::compile(&upstream(&["127.0.0.1:1"]), &place(), None).unwrap());
+        std::sync::LazyLock::new(|| Connector::compile(&upstream(&["127.0.0.1:1"]), None).unwrap());
     Target::new(address, None, &PLAIN)
 }
 
@@ -137,10 +137,10 @@ async fn interim_responses_are_skipped_over_http2_too() {
         while connection.accept().await.is_some() {}
     });
     let spec = crate::config::Upstream {
-        protocol: crate::config::UpstreamProtocol::H2c,
+        protocol: placed(crate::config::UpstreamProtocol::H2c),
         ..upstream(&["127.0.0.1:1"])
     };
-    let connector = Connector::compile(&spec, &place(), None).unwrap();
+    let connector = Connector::compile(&spec, None).unwrap();
     let outcome = probe("http", &[]).probe(&Target::new(&address, None, &connector)).await;
     assert!(matches!(outcome, Err(Failure::Status(503))), "{outcome:?}");
 }
