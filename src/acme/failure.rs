@@ -8,7 +8,7 @@ use std::io;
 /// Why a try failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The CA (certificate authority) was not reached, or its response was not one of a CA.
     Unreachable,
     /// It could not see the proof, or saw another.
@@ -27,7 +27,7 @@ pub enum Reason {
 
 impl Reason {
     /// All, in the order in which they are counted.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Unreachable,
         Self::Challenge,
         Self::RateLimited,
@@ -38,7 +38,7 @@ impl Reason {
     ];
 
     /// As metrics and the status name it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
             Self::Challenge => "challenge",

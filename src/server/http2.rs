@@ -178,7 +178,7 @@ impl ServedConnection {
         let mut has_requests = false;
         loop {
             let asked = self.leaving.is_some();
-            let patience = match asked {
+            let timeout = match asked {
                 true => GOAWAY_TIMEOUT,
                 // Without keep-alive too, the client needs time for its first request.
                 false if self.limits.idle.is_zero() && !has_requests => self.limits.first,
@@ -188,7 +188,7 @@ impl ServedConnection {
                 biased;
                 _ = shutdown.changed(), if !asked => Event::Shutdown,
                 malformed = self.alarm.raised() => if malformed { Event::Malformed } else { Event::Flood },
-                () = self.active.idle(timeouts) => Event::Idle,
+                () = self.active.idle(timeout) => Event::Idle,
                 accepted = accept(&mut self.connection, &self.heads) => Event::Accepted(accepted),
             };
             match event {

@@ -112,9 +112,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if problems.refuse() {
         return Err(problems);
     }
-    let globals = globals(settings, written, &program);
+    let module_settings = module_settings(settings, written, &program);
     let place = settings.place_of("module");
-    let plugin = Wasm::start(program, globals).map_err(|problem| problem.at(place))?;
+    let plugin = Wasm::start(program, module_settings).map_err(|problem| problem.at(place))?;
     Ok(Box::new(plugin))
 }
 

@@ -387,9 +387,9 @@ fn unknown_name(message: &str) -> Option<&str> {
 
 /// What a name that is unknown here stands for; `plugin` is the kind of the plugin entry around it.
 fn meant(name: &str, path: &str, tables: &[KindTable], plugin: Option<&str>) -> Option<String> {
-    let is_here = |one: &&Renamed| match &one.place {
+    let is_here = |one: &&RenamedKey| match &one.place {
         RenamedPlace::Path(scope) => scope.has(path),
-        RenamedPlace::Plugin(kind) => plugin == Some(*kind),
+        RenamedPlace::Plugin(kind) => plugin == Some(kind),
     };
     if let Some(renamed) = RENAMED.iter().filter(|one| one.old == name).find(is_here) {
         return Some(format!("did you mean `{}`?", renamed.new));
