@@ -88,7 +88,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         problems.keep(headers::field(name).map_err(|problem| problem.at(&name.place).into()))
     });
     if let (Some(AUTHORIZATION), Some(name)) = (&user_header, &written.user_header) {
-        problems.push(Problem::new("`Authorization` carries the password").at(&name.place));
+        problems.push(
+            Problem::new("`user_header` cannot be `Authorization`, which has the password").at(&name.place),
+        );
     }
     let decoy = users.values().max_by_key(|hash| hash.cost()).cloned();
     match (decoy, challenge) {

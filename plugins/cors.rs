@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "cors",
-    about: "Allows pages of other origins to read responses",
+    about: "Handles CORS: lets pages of other origins read responses",
     schema: <CorsSettings as JsonSchema>::json_schema,
     build,
 };

@@ -106,7 +106,7 @@ pub(crate) fn field(name: &str) -> Result<HeaderName, Problem> {
     };
     if is_reserved_header(&field) {
         return Err(Problem::new(format!("`{name}` is the gateway's own"))
-            .help("it frames messages or belongs to one connection; the gateway writes it on each side"));
+            .help("such fields frame messages or belong to one connection"));
     }
     Ok(field)
 }
@@ -115,7 +115,7 @@ pub(crate) fn field(name: &str) -> Result<HeaderName, Problem> {
 fn changeable(name: &str) -> Result<HeaderName, Problem> {
     match field(name)? {
         header::HOST => {
-            Err(Problem::new("there is exactly one `Host`").help("it can be replaced: write it under `set:`"))
+            Err(Problem::new("there is exactly one `Host`").help("write `Host` under `set:` to replace it"))
         }
         field => Ok(field),
     }

@@ -78,8 +78,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
             // The first request needs a result.
             Ok(exists) => switch.look.on.store(exists, Relaxed),
             Err(error) => {
-                let problem =
-                    Problem::new(format!("whether `{}` exists cannot be checked: {error}", file.value));
+                let problem = Problem::new(format!("cannot check whether `{}` exists: {error}", file.value));
                 problems.push(problem.at(&file.place));
             }
         }
@@ -156,7 +155,7 @@ impl FileCheck {
             // The last result stays.
             Err(error) => {
                 if !self.failing.swap(true, Relaxed) {
-                    log::warn!(file:? = self.file, error:%; "switch file check failed");
+                    log::warn!(file:? = self.file, error:%; "`when_file` check failed");
                 }
             }
         }

@@ -131,7 +131,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let binary = written.binary.unwrap_or(unlisted);
     if anything && binary == Binary::Allow {
         problems.push(
-            Problem::new("`message_filter` refuses nothing")
+            Problem::new("`message_filter` has no rule")
                 .at(settings.place())
                 .help("write `allow`, `deny`, `max_size` or `binary: deny`"),
         );
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn invalid_settings_are_refused_with_a_reason() {
         for (written, wanted) in [
-            (json!({}), "`message_filter` refuses nothing"),
+            (json!({}), "`message_filter` has no rule"),
             (json!({ "deny": ["("] }), "`(` is not a regular expression"),
             (json!({ "deny": ["x"], "code": 1005 }), "`1005` is not a valid close code"),
             (json!({ "deny": ["x"], "code": 2000 }), "`2000` is not a valid close code"),

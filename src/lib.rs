@@ -1,4 +1,4 @@
-//! Moongate, a programmable gateway for WebSocket clusters and the HTTP beside them.
+//! Moongate, a programmable gateway for WebSocket clusters, HTTP and gRPC.
 //!
 //! One direction:
 //!

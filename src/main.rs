@@ -1,5 +1,5 @@
-//! The `moongate` command. Signals are taken before anything else happens; all the rest is
-//! [`moongate::cli`]'s.
+//! The `moongate` command. Signal handlers are installed first; the rest is in
+//! [`moongate::cli`].
 
 use moongate::cli;
 use moongate::plugin::kinds;

@@ -137,7 +137,7 @@ impl RemoteJwks {
             // A persistent problem is logged once.
             if let Some(now) = fetched.as_ref().ok().map(Keys::left_out).filter(|now| **now != left_out) {
                 for key in now {
-                    log::warn!(url = self.url.as_str(), key = key.as_str(); "key of a key set skipped");
+                    log::warn!(url = self.url.as_str(), key = key.as_str(); "unusable key of a key set skipped");
                 }
                 left_out = now.to_vec();
             }

@@ -278,7 +278,7 @@ fn source(
         let file = settings.file(path, LARGEST_FILE)?;
         let keys = Keys::set(&file.bytes, false, requirements).map_err(bad)?;
         for key in keys.left_out() {
-            log::warn!(file = path.as_str(), key = key.as_str(); "key of a key set skipped");
+            log::warn!(file = path.as_str(), key = key.as_str(); "unusable key of a key set skipped");
         }
         return Ok(JwksSource::Given(keys));
     }

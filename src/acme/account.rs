@@ -88,7 +88,7 @@ pub(super) async fn forgotten(error: Error, settings: &Arc<Settings>) -> Failure
             std::fs::rename(&path, path.with_extension("json.unknown"))
         };
         if let Err(error) = storage::run(settings, put_aside).await {
-            log::warn!(file:? = storage::account(settings), error:%; "unknown account not moved aside");
+            log::warn!(file:? = storage::account(settings), error:%; "ACME account file not renamed");
         }
     }
     error.into()

@@ -1,25 +1,25 @@
-//! Failed tries to get a certificate, and which sort of failure an ACME error is (RFC 8555 §6.7).
+//! Failed certificate requests, and the classification of ACME errors (RFC 8555 §6.7).
 
 use super::http_client::AttemptError;
 use instant_acme::Error;
 use serde::Serialize;
 use std::io;
 
-/// Why a try failed.
+/// Why a certificate request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reason {
     /// The CA (certificate authority) was not reached, or its response was not one of a CA.
     Unreachable,
-    /// It could not see the proof, or saw another.
+    /// The CA could not verify the challenge.
     Challenge,
-    /// It wants fewer requests.
+    /// A rate limit of the CA was exceeded.
     RateLimited,
-    /// It does not take the account.
+    /// The CA rejected the account.
     Account,
-    /// It refused for another reason.
+    /// The CA rejected the order for another reason.
     Rejected,
-    /// It did not come to an end in time.
+    /// The request exceeded its time limit.
     Timeout,
     /// The folder cannot be written to.
     Storage,
@@ -78,7 +78,7 @@ fn reason(error: &Error) -> Reason {
     let problem = match error {
         Error::Api(problem) => problem,
         Error::Timeout(_) => return Reason::Timeout,
-        // An answer that is none of ACME is a balancer's, or a page that says sorry.
+        // A response that is not ACME is an error page of a load balancer.
         Error::Json(_) => return Reason::Unreachable,
         Error::Other(other) if other.is::<AttemptError>() => return Reason::Unreachable,
         _ => return Reason::Rejected,
@@ -92,7 +92,7 @@ fn reason(error: &Error) -> Reason {
         | "userActionRequired"
         | "invalidContact"
         | "unsupportedContact" => Reason::Account,
-        // Neither is about us; the second was repeated before it was told.
+        // The CA is at fault in both cases; instant-acme has already retried `badNonce`.
         "serverInternal" | "badNonce" => Reason::Unreachable,
         _ => Reason::Rejected,
     }

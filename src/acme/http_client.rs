@@ -1,5 +1,5 @@
 //! HTTP/1.1 client of the ACME CA (certificate authority): hyper's connection over the gateway's own resolver and TLS. One request a
-//! connection, as there are a dozen in two months; time and size of a response are bounded.
+//! connection, since a renewal needs a dozen in two months; time and size of a response are bounded.
 //!
 //! instant-acme's `hyper-rustls` feature is not used: it resolves names through the system, bounds nothing, and brings a
 //! second version of rustls-native-certs.
@@ -85,7 +85,7 @@ impl Client {
             }
         }
         if store.is_empty() {
-            return Err(no_response("no issuer is known that could be trusted; name one in `ca`"));
+            return Err(no_response("no trusted root certificates; set `directory_ca` to a PEM file"));
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -105,7 +105,7 @@ impl HttpClient for Client {
         Box::pin(async move {
             let uri = request.uri().clone();
             let asked = tokio::time::timeout(WHOLE, ask(tls, request));
-            let answer = asked.await.unwrap_or_else(|_| Err(no_response("no answer in time")));
+            let answer = asked.await.unwrap_or_else(|_| Err(no_response("no response in time")));
             let answer = answer.and_then(is_from_ca);
             let (parts, body) = answer
                 .map_err(|why| Error::Other(Box::new(no_response(format!("{uri}: {why}")))))?
@@ -119,7 +119,7 @@ impl HttpClient for Client {
 fn is_from_ca(answer: Response<Bytes>) -> Result<Response<Bytes>, AttemptError> {
     let told = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if answer.status().is_server_error() && !told.starts_with(b"application/problem+json") {
-        return Err(no_response(format!("it answered {}", answer.status())));
+        return Err(no_response(format!("the response status was {}", answer.status())));
     }
     Ok(answer)
 }
@@ -130,7 +130,7 @@ where
 {
     // Even a trusted CA may name a URL elsewhere.
     if !is_safe(request.uri()) {
-        return Err(no_response("it is not an https: URL"));
+        return Err(no_response("the URL is not https:"));
     }
     let uri = request.uri();
     let host = uri.host().unwrap_or_default();
@@ -183,14 +183,14 @@ where
         let (parts, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, LARGEST).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                no_response("the answer is too long")
+                no_response("the response is too long")
             } else {
                 no_response(with_causes(&*error))
             }
         })?;
         Ok(Response::from_parts(parts, body.to_bytes()))
     };
-    // Driven beside the response, not spawned, so that it ends with it. An error of the connection is told by the
+    // Polled together with the response instead of spawned, so that both end together. The response reports an
     // response as well.
     let drive = async {
         let _ = connection.await;
@@ -202,7 +202,7 @@ where
     }
 }
 
-/// An error with what it comes from: hyper names the layers of a failure one by one.
+/// An error with its causes: each layer of hyper adds one.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

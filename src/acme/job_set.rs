@@ -58,8 +58,7 @@ impl<'a> JobSetBuilder<'a> {
             (&job.settings.directory, job.settings.id()) == (&settings.directory, settings.id())
         };
         if self.jobs.list.iter().any(rival) {
-            let problem =
-                Problem::new("a certificate for these names is configured twice, with different settings");
+            let problem = Problem::new("the same `domains` are configured twice, with different settings");
             return Err(Problems::from(
                 problem
                     .help("use the same settings at both listeners, for example with a YAML anchor")

@@ -66,7 +66,7 @@ impl Job {
         if let Some(validity) = validity {
             info!(
                 certificate = self.settings.id().as_str(), expires = validity.until;
-                "certificate in use"
+                "certificate activated"
             );
         }
         let due = validity.map_or(now, |validity| validity.renewal(fastrand::f64()));

@@ -85,7 +85,7 @@ fn explain_request(snapshot: &Snapshot, arguments: &ExplainArguments) -> Result<
     };
     let host = url.authority().map(http::uri::Authority::as_str);
     let target = Target::parse(raw.as_bytes(), &method, host)
-        .map_err(|error| format!("the gateway refuses this request: {error}"))?;
+        .map_err(|error| format!("the gateway rejects this request: {error}"))?;
     let is_websocket = is("ws")
         || is("wss")
         || handshake::check(&method, Version::HTTP_11, &headers)
@@ -119,7 +119,7 @@ fn explain_request(snapshot: &Snapshot, arguments: &ExplainArguments) -> Result<
 fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<String, String> {
     let refused = |what: &str, setting: &str| {
         Err(format!(
-            "the gateway refuses this request: its path has {what}, and the route `{}` has `{setting}`",
+            "the gateway rejects this request: the path has {what}, and the route `{}` has `{setting}`",
             route.name
         ))
     };
@@ -150,7 +150,7 @@ fn read_url(url: &str) -> Result<(String, Uri), String> {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let path = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
     let (origin, target) = url.split_at(path);
-    let bare: Uri = format!("{origin}/").parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    let bare: Uri = format!("{origin}/").parse().map_err(|error| format!("`{url}` is not a URL: {error}"))?;
     let raw = match target {
         "" => "/".to_owned(),
         query if query.starts_with('?') => format!("/{query}"),

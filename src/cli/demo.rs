@@ -1,4 +1,4 @@
-//! `moongate demo`: the gateway and embedded backends in one process, with the shipped configuration.
+//! `moongate demo`: the gateway and embedded backends in one process, for a given configuration.
 
 use super::{FAILED, color, exit_code_of, print_error, print_out};
 use crate::config;

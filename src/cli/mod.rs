@@ -36,7 +36,7 @@ const DEFAULT_FILE: &str = "conf/moongate.yaml";
 /// Time limit for flushing the log at exit.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// A programmable gateway for WebSocket clusters and the HTTP beside them.
+/// A programmable gateway for WebSocket clusters, HTTP and gRPC.
 #[derive(Parser)]
 #[command(name = "moongate", version, propagate_version = true, arg_required_else_help = true)]
 struct Arguments {
@@ -53,8 +53,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway; SIGHUP reloads, SIGUSR1 reopens log files, SIGTERM shuts down gracefully, SIGINT at
-    /// once
+    /// Run the gateway; SIGHUP reloads, SIGUSR1 reopens log files, SIGTERM shuts down gracefully, SIGINT
+    /// exits at once
     Run {
         #[command(flatten)]
         file: File,
@@ -66,7 +66,7 @@ enum Command {
     Check {
         #[command(flatten)]
         file: File,
-        /// Print the effective configuration with defaults; includes secrets, paths are not resolved
+        /// Print the effective configuration with its defaults and secrets; paths stay as written
         #[arg(long)]
         print: bool,
         /// Show which route a request takes and why

@@ -23,7 +23,7 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
     // address can be read.
     let until = Instant::now() + timeout;
     let Some(loaded) = load(path, timeout) else {
-        print_error(&format!("error: {} was not read within {timeout:?}\n", path.display()));
+        print_error(&format!("error: reading {} took longer than {timeout:?}\n", path.display()));
         return ExitCode::from(FAILED);
     };
     let spec = match loaded {
@@ -47,7 +47,7 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
             print_error(&report.unwrap_or_default());
             if let Some(other) = file.as_deref().filter(|file| !is_same_file(path, Path::new(file))) {
                 print_error(&format!(
-                    "warning: the gateway reads {other}, not {}\n  = help: start it with `-c` for another file\n",
+                    "warning: the gateway reads {other}, not {}\n  = help: restart the gateway with `-c` to use another file\n",
                     path.display()
                 ));
             }
@@ -76,8 +76,8 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
         }
         Err(error) => {
             print_error(&format!(
-                "error: cannot reach the gateway at {}: {error}\n  = help: if `admin` of the file was changed, the running gateway still has \
-                 the old address: send it SIGHUP, or restart it\n",
+                "error: cannot reach the gateway at {}: {error}\n  = help: if the file changes `admin`, the running gateway still uses \
+                 the old address; restart the gateway\n",
                 admin.address.value
             ));
             ExitCode::from(FAILED)

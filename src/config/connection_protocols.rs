@@ -20,7 +20,7 @@ pub enum Protocol {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
-    /// Serves these certificates. SNI selects one by the names inside; ECDSA comes before RSA where the client can
+    /// Serves these certificates. SNI selects one by its names. ECDSA is preferred to RSA if the client can
     /// verify both. Default none; then `acme` is required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Placed<Certificate>>,
@@ -31,7 +31,7 @@ pub struct ListenerTls {
     /// a certificate. A handshake without SNI counts as one. Default default.
     #[serde(default)]
     pub unknown_sni: UnknownSni,
-    /// Rejects TLS versions older than `"1.2"` or `"1.3"`. Default "1.2".
+    /// Sets the lowest TLS version: `"1.2"` or `"1.3"`. Default "1.2".
     #[serde(default)]
     pub min_version: TlsVersion,
     /// Requests certificates of clients. Default off.
@@ -56,7 +56,7 @@ pub struct Certificate {
     pub ocsp: Option<Placed<String>>,
 }
 
-/// What a client gets that asks for a name of no certificate.
+/// The treatment of a server name (SNI) without a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownSni {
@@ -91,7 +91,7 @@ pub struct ClientAuth {
     pub mode: ClientAuthMode,
 }
 
-/// Whether a client must show a certificate.
+/// Whether a client certificate is required.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuthMode {
@@ -102,7 +102,7 @@ pub enum ClientAuthMode {
     Optional,
 }
 
-/// Certificates that the gateway gets by itself.
+/// Automatic certificates (ACME, RFC 8555).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Acme {
@@ -130,7 +130,7 @@ pub struct Acme {
     pub external_account: Option<Placed<ExternalAccount>>,
 }
 
-/// How it is proven that a name is ours.
+/// The ACME challenge that proves control of a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Challenge {
     /// A TLS handshake on this listener (RFC 8737), reachable on port 443.

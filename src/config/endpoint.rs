@@ -12,12 +12,12 @@ pub enum EndpointEntry {
     /// ip:port, name:port or unix:/path.
     #[serde(rename = "scalar")]
     Address(String),
-    /// With its weight, or marked to be left.
+    /// A mapping with `address`, `weight` and `drain`.
     #[serde(rename = "map")]
     Full(Endpoint),
 }
 
-/// An endpoint with what else is to say of it.
+/// An endpoint with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {

@@ -12,12 +12,12 @@ pub enum MinRate {
     /// Bytes a second, after the default grace.
     #[serde(rename = "scalar")]
     Rate(Size),
-    /// With a grace.
+    /// Bytes per second, after this grace.
     #[serde(rename = "map")]
     Full(RateAndGrace),
 }
 
-/// A rate and the time before it counts.
+/// A minimum rate and its grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateAndGrace {

@@ -115,7 +115,7 @@ impl Upstream {
     }
 }
 
-/// When and how WebSockets move from endpoints that hold too many to those that hold too few.
+/// The rebalancing of WebSockets from overloaded endpoints to the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rebalance {
@@ -141,12 +141,12 @@ pub struct KindEntry {
     pub settings: moongate_config::Settings,
 }
 
-/// What refused connects and failed handshakes do to an endpoint.
+/// The ejection of endpoints after failures of real traffic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PassiveHealth {
-    /// Ejects an endpoint after this many consecutive failures: refused connects, and failed or unanswered
-    /// handshakes. `0`: off. Default 3.
+    /// Ejects an endpoint after this many consecutive failures: failed connects, connections closed without a
+    /// response, invalid responses and failed handshakes. `0`: off. Default 3.
     pub failures: u16,
     /// Keeps the endpoint ejected for this long unless a probe of the same kind succeeds earlier. `0s`: it returns at
     /// once. Default 10s.
@@ -159,7 +159,7 @@ impl Default for PassiveHealth {
     }
 }
 
-/// When every endpoint is unhealthy.
+/// The selection of an endpoint when every endpoint is unhealthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenAllUnhealthy {
@@ -239,8 +239,8 @@ pub struct Route {
     pub plugins: Vec<Placed<PluginEntry>>,
 }
 
-/// What happens when an HTTP/1.1 client closes its direction (a FIN, or close_notify over TLS) while its response is
-/// awaited or under way.
+/// The treatment of an HTTP/1.1 client that closes its sending direction (a FIN, or close_notify over TLS) before
+/// its response is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnClientClose {
@@ -280,14 +280,14 @@ pub enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
-/// What becomes of a request when a plugin fails.
+/// The treatment of a request when a plugin fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// It ends with 500: what the plugin should have checked is not known.
+    /// The request ends with 500, since the plugin's check was not made.
     #[default]
     Closed,
-    /// It goes on without the plugin.
+    /// The request continues without the plugin.
     Open,
 }
 
@@ -323,13 +323,13 @@ fn connect_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period,
     positive(deserializer, "without it an attempt would never fail over; for a long wait write `1m`")
 }
 
-/// The most endpoints that are tried after the first: a request remembers which it was at.
+/// The maximum of `retries`: a request keeps the set of tried endpoints.
 const MOST_RETRIES: u8 = 63;
 
 fn retries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
     let retries = u8::deserialize(deserializer)?;
     if retries > MOST_RETRIES {
-        return Err(serde::de::Error::custom(format!("must be 0 to {MOST_RETRIES}")));
+        return Err(serde::de::Error::custom(format!("the value must be 0 to {MOST_RETRIES}")));
     }
     Ok(retries)
 }
@@ -339,7 +339,7 @@ fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Placed
     Placed::deserialize(deserializer).map(Some)
 }
 
-/// A list that is left out when it asks nothing: an emptied one would let everything through.
+/// A list that may be absent but not empty: an empty list would match every request.
 fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Placed<String>>, D::Error> {
     let list = Vec::deserialize(deserializer)?;
     if list.is_empty() {

@@ -4,7 +4,7 @@ use super::word_choice::choice;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What happens to a request whose path has `%2F`, `%5C` or `\`.
+/// The treatment of `%2F`, `%5C` and `\` in a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EscapedSlashes {
@@ -15,14 +15,14 @@ pub enum EscapedSlashes {
     Reject,
 }
 
-/// What happens to several slashes in a row in a path.
+/// The treatment of several slashes in a row in a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeSlashes {
     /// Matches them as one and forwards them as sent.
     #[default]
     Match,
-    /// Matches and forwards one.
+    /// Matches and forwards them as one.
     Rewrite,
 }
 

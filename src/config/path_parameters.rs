@@ -3,15 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the parameters of a path's segments (`;x=1`) are for the route's `path`, and for conditions and plugins. They are
-/// forwarded as they came, whatever this says.
+/// The meaning of path parameters (`;x=1`) for routes, conditions and plugins. The path is forwarded as sent in
+/// all cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PathParameters {
     /// Matches the path without parameters.
     #[default]
     Ignore,
-    /// Matches the path without parameters, and responds 400 to a request with some.
+    /// Matches the path without parameters, and responds 400 to a request with parameters.
     Reject,
     /// Matches the path with parameters.
     Keep,

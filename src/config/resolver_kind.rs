@@ -1,15 +1,15 @@
-//! Which resolver looks host names up.
+//! The setting `resolver`: the resolver of host names.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What looks host names up.
+/// The resolver of host names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResolverKind {
-    /// The gateway asks name servers itself.
+    /// The built-in resolver, which queries name servers.
     #[default]
     Hickory,
-    /// `getaddrinfo`.
+    /// The system's `getaddrinfo`.
     System,
 }

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::num::{NonZeroU16, NonZeroU32};
 
-/// The process.
+/// Settings of the process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -66,10 +66,10 @@ pub struct Server {
     /// Adds `Via` (RFC 9110 §7.6.3) to `requests`, `responses`, `both` or none (`off`). nginx does not compress
     /// responses to requests with `Via` unless `gzip_proxied` allows it. Default off.
     pub via: Via,
-    /// Treats several slashes in a row: `match` matches them as one and forwards them as sent, `rewrite` forwards
+    /// Handles several slashes in a row: `match` matches them as one and forwards them as sent, `rewrite` forwards
     /// one. Default match.
     pub merge_slashes: MergeSlashes,
-    /// Treats `%2f`, `%5c` and `\` in a path: `match` matches them as `/` and forwards them as sent, `reject`
+    /// Handles `%2f`, `%5c` and `\` in a path: `match` matches them as `/` and forwards them as sent, `reject`
     /// responds 400. Default match.
     pub escaped_slashes: EscapedSlashes,
 }
@@ -100,7 +100,7 @@ impl Default for Server {
     }
 }
 
-/// What happens to X-Forwarded-For, -Proto and -Host on the way to a backend.
+/// The treatment of X-Forwarded-For, -Proto and -Host on the way to a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum XForwarded {
@@ -113,7 +113,7 @@ pub enum XForwarded {
     Keep,
 }
 
-/// The administrator's address.
+/// The admin address: metrics, health, status and the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
@@ -125,7 +125,7 @@ pub struct Admin {
     pub token: Option<Placed<String>>,
 }
 
-/// Where clients connect.
+/// An address that accepts client connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
@@ -189,14 +189,14 @@ pub struct ProcessLog {
 pub enum LogLevel {
     /// No process log.
     Off,
-    /// Failures that need somebody's attention.
+    /// Failures that need the operator's attention.
     Error,
     /// Failures that the gateway handles.
     Warn,
     /// Changes of state.
     #[default]
     Info,
-    /// Causes of refused handshakes and the like.
+    /// Details: causes of failed handshakes, aborted admin requests.
     Debug,
     /// Everything.
     Trace,
@@ -253,12 +253,12 @@ pub enum LogFormat {
     Off,
 }
 
-/// A size that a request's head can have at all.
+/// A valid size limit of a request header.
 fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
     // Pingora accepts 1 MiB, and the header may grow before it is passed to Pingora.
     if !(1 << 10..=800 << 10).contains(&size.0) {
-        return Err(serde::de::Error::custom("must be 1KiB to 800KiB"));
+        return Err(serde::de::Error::custom("the value must be 1KiB to 800KiB"));
     }
     Ok(size)
 }
@@ -272,7 +272,7 @@ where
     let written = T::deserialize(deserializer)?;
     match written.into() {
         Some(Period(period)) if period.is_zero() => {
-            Err(raise(Problem::new("must be longer than 0").help(help)))
+            Err(raise(Problem::new("the value must be longer than 0").help(help)))
         }
         _ => Ok(written),
     }

@@ -4,7 +4,7 @@ use super::word_choice::choice;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Which messages `Via` is added to (RFC 9110 §7.6.3).
+/// The messages that get a `Via` field (RFC 9110 §7.6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {

@@ -146,7 +146,7 @@ fn reconnect_buffer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, 
     Ok(size)
 }
 
-/// What happens to a client that sends more than it may.
+/// The treatment of a client above its rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Exceed {
@@ -157,7 +157,7 @@ pub enum Exceed {
     Close,
 }
 
-/// What happens when a side breaks the protocol.
+/// The treatment of a side that violates the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InvalidFrames {
@@ -168,18 +168,18 @@ pub enum InvalidFrames {
     Pass,
 }
 
-/// What happens to a client whose backend is lost.
+/// The treatment of a client whose backend is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnEndpointLoss {
     /// Closes the client with the backend's code, or 1001.
     #[default]
     Close,
-    /// Keeps the client and reconnects to another backend with its handshake.
+    /// Keeps the client and repeats the client's handshake at another backend.
     Reconnect,
 }
 
-/// What happens to living connections when something behind them changed.
+/// The treatment of open WebSockets whose endpoint or route changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExistingTunnels {
@@ -195,15 +195,15 @@ pub enum ExistingTunnels {
 #[serde(rename = "$shape a number, or a mapping with `limit` and `key`")]
 #[schemars(untagged, rename = "PerClient")]
 pub enum PerClient {
-    /// So many for one address.
+    /// The limit per client IP.
     #[serde(rename = "scalar")]
     Count(u32),
-    /// So many for one key.
+    /// The limit per key.
     #[serde(rename = "map")]
     Keyed(PerKey),
 }
 
-/// How many WebSockets one key may have.
+/// A limit on WebSockets per key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PerKey {

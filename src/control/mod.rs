@@ -255,7 +255,7 @@ impl Live {
         let outcome = CaughtFuture::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
             // Tasks started for the rejected generation are aborted.
             self.supervisor.lock().end_all_but(&self.pin());
-            Err(halted(&"it panicked"))
+            Err(halted(&"the compilation panicked"))
         });
         let generation = self.generation();
         match &outcome {

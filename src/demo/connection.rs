@@ -150,7 +150,7 @@ fn answer(request: &Request, backend: &Backend, then: BodyFraming) -> Vec<u8> {
             whoami = describe(request, backend);
             DemoResponse::ok("application/json", &whoami)
         }
-        _ => DemoResponse::text(404, "Not Found", "no such page on this backend\n"),
+        _ => DemoResponse::text(404, "Not Found", "not found\n"),
     };
     answer.bytes(&backend.name, &request.method, then)
 }

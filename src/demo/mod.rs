@@ -2,7 +2,7 @@
 //!
 //! `moongate demo` serves every loopback endpoint of a configuration: a page, a few plain responses and an echo on
 //! any WebSocket. Tests and the documentation's examples run against the same backends. They share no code with the
-//! gateway, so that a mistake cannot cancel itself out. The command starts the gateway and prints.
+//! gateway, so that a bug in shared code cannot hide. The command starts the gateway and prints.
 
 mod connection;
 mod request;
@@ -187,12 +187,12 @@ pub fn banner(facts: &Facts<'_>) -> String {
         "
   Try, in another terminal:
     curl -i http://{gateway}/whoami        the backend that responds; a second request reaches the other one
-    websocat ws://{gateway}/ws             type a message: it is echoed
+    websocat ws://{gateway}/ws             echoes each line as a message
     moongate check -c {config} --explain GET http://{gateway}/ws
 
-  Change the routes while sockets are open:
+  Change the configuration while WebSockets are open:
     edit {config}, for instance remove a backend from its upstreams
-    kill -HUP {pid}                          new requests follow the edit; open WebSockets stay
+    kill -HUP {pid}                          new requests use the new file; open WebSockets stay
 
   Ctrl-C ends everything.
 "

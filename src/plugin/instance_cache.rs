@@ -145,9 +145,9 @@ const SETTLED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded
 /// Rejects a field that a plugin may not own, because the gateway itself decides about a client's value.
 fn may_be_owned(name: &HeaderName, written: &str) -> Result<(), Problem> {
     let help = if *name == http::header::HOST {
-        "routes and backends need the host that the client asked for"
+        "routes and backends need the requested host"
     } else if is_reserved_header(name) {
-        "it frames messages or belongs to one connection"
+        "such fields frame messages or belong to one connection"
     } else if *name == http::header::VIA {
         "the gateway sets it"
     } else if SETTLED.contains(&name.as_str()) {

@@ -29,7 +29,7 @@ const LUAU: Kind<dyn Plugin> = moongate_luau::KIND;
 #[cfg(not(feature = "luau"))]
 const LUAU: Kind<dyn Plugin> = Kind {
     name: "luau",
-    about: "Runs a script (not included in this build)",
+    about: "Runs a Luau script (not included in this build)",
     schema: |_| schemars::json_schema!({ "type": "object" }),
     build: |settings| missing(settings, "luau"),
 };

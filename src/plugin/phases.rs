@@ -12,9 +12,9 @@ use moongate_sdk::{Direction, Exchange, Fault, Flow, Piece, RequestState, Respon
 use std::time::Instant;
 
 /// A plugin requested a body in a phase without one.
-pub(super) const MISPLACED: Fault = Fault::fixed("it requested the request body outside of request_headers");
+pub(super) const MISPLACED: Fault = Fault::fixed("the plugin requested the body outside `request_headers`");
 
-const UNKNOWN: Fault = Fault::fixed("its condition `when` could not be evaluated");
+const UNKNOWN: Fault = Fault::fixed("the condition `when` could not be evaluated");
 
 /// A plugin panicked.
 pub(super) struct PluginPanic;

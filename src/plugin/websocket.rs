@@ -140,7 +140,7 @@ impl Chain {
 }
 
 /// A close code or reason that no frame may carry.
-const UNSENDABLE: Fault = Fault::fixed("it closed a WebSocket with a code that no Close frame may carry");
+const UNSENDABLE: Fault = Fault::fixed("the plugin closed a WebSocket with an invalid close code");
 
 /// Returns whether a code is allowed in [`MessageVerdict::Close`].
 fn may_be_sent(code: u16) -> bool {

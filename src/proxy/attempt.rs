@@ -29,7 +29,7 @@ const LAST_RESORT: Duration = Duration::from_secs(3600);
 /// Leases the next endpoint. Waits for the first probe of endpoints where no other is healthy.
 ///
 /// # Errors
-/// When none may take the request: why, is in the context.
+/// When no endpoint is available; the context has the reason.
 pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
     if ctx.cluster.is_none() {
@@ -41,7 +41,7 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
         cluster.await_first_probe().await;
     }
     ctx.attempt_started = Instant::now();
-    // A route without an upstream: the plugin that always responds did not.
+    // A route without an upstream, whose plugin failed to respond.
     let Some(cluster) = &ctx.cluster else { return Err(Failure::NoEndpoint) };
     match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried, route.policy.drain) {
         Ok(lease) => {
@@ -59,7 +59,7 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
 /// # Errors
 /// As [`lease`].
 pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-    // Another endpoint does no work for a client that left while the first was asked.
+    // No retry for a client that disconnected during the previous attempt.
     if ctx.attempts > 0 && connection(session).is_some_and(Connection::has_left) {
         ctx.failure = Some(Failure::ClientGone);
         return Err(Error::new(OURS));

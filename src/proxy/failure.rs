@@ -14,7 +14,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 /// The type of Pingora errors made by the gateway; the context has the reason.
 pub(super) const OURS: ErrorType = ErrorType::Custom("rejected by the gateway");
 
-/// What is wrong with a request, as a sentence for the client and the log; empty if the reason says it.
+/// The exact error of a request, for the client and the log; empty if the reason token suffices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detail(pub &'static str);
 
@@ -210,7 +210,7 @@ impl Failure {
         self.row().token
     }
 
-    /// What is wrong; empty if the reason says it. A rejection that a setting would allow names the setting.
+    /// The exact error; empty if the reason token suffices. It names the setting that would allow the request.
     pub const fn detail(self) -> &'static str {
         match self {
             Self::BadRequest(Detail(detail))
@@ -224,8 +224,10 @@ impl Failure {
             Self::TooManyStreams => {
                 "the connection has its maximum of concurrent streams; the client may retry"
             }
-            Self::LoopDetected => "the request passed this gateway five times: an upstream points back to it",
-            Self::VersionNotSupported => "this listener supports HTTP/1.1 and HTTP/1.0 here",
+            Self::LoopDetected => {
+                "the request passed this gateway five times: an upstream leads back to the gateway"
+            }
+            Self::VersionNotSupported => "the request line must have HTTP/1.1 or HTTP/1.0",
             _ => "",
         }
     }

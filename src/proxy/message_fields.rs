@@ -4,11 +4,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// What says where a message ends (RFC 9112 §6). Plugins cannot change it: the gateway writes what is true
-/// of the body in the end.
+/// The framing fields (RFC 9112 §6). Plugins cannot change them: the gateway sets them for the body that is
+/// finally sent.
 const FRAMING: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
 
-/// Where Pingora keeps the fields of an answer.
+/// The fields of a response in Pingora's type.
 pub(super) struct ResponseFields<'a>(pub(super) &'a mut ResponseHeader);
 
 impl Fields for ResponseFields<'_> {
@@ -17,7 +17,7 @@ impl Fields for ResponseFields<'_> {
     }
     fn set(&mut self, name: &HeaderName, value: HeaderValue) {
         if !FRAMING.contains(name) {
-            // A HeaderName and a HeaderValue are always taken.
+            // Conversion of a HeaderName and a HeaderValue cannot fail.
             let _ = self.0.insert_header(name.clone(), value);
         }
     }
@@ -33,7 +33,7 @@ impl Fields for ResponseFields<'_> {
     }
 }
 
-/// Where Pingora keeps the fields of a request.
+/// The fields of a request in Pingora's type.
 pub(super) struct RequestFields<'a>(pub(super) &'a mut RequestHeader);
 
 impl Fields for RequestFields<'_> {

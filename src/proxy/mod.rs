@@ -150,7 +150,7 @@ impl Gateway {
             .map_or_else(|| Arc::from(""), |listener| Arc::from(&*listener.name))
     }
 
-    /// What the current generation allows a connection that speaks HTTP/2.
+    /// The current generation's limits of an HTTP/2 connection.
     pub fn streams(&self) -> StreamLimits {
         let globals = &self.shared.live.look().globals;
         StreamLimits {
@@ -229,7 +229,7 @@ impl ProxyHttp for Gateway {
             request_body::pass(session, body, end, ctx).await?;
         }
         ctx.upload.is_sent |= end;
-        // What is sent to the backend gives it its time anew.
+        // Bytes sent to the backend restart its idle limit.
         if let Some(control) = session_lookup::control(session) {
             control.hear();
         }
@@ -261,7 +261,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        // Also where plugins leave nothing of it for the client.
+        // Also if plugins hold the whole chunk back.
         if let Some(control) = session_lookup::control(session) {
             control.hear();
         }
@@ -308,7 +308,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    // Failures are logged with route and endpoint in `request_log`.
+    // Failures are logged with route and endpoint in `request_end`.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
         true
     }

@@ -1,20 +1,20 @@
-//! The response that a client gets in place of the one under way: a plugin's reply, or a failure.
+//! The response that replaces the current one: a plugin's reply, or a failure.
 
 use super::failure::Failure;
 use crate::plugin::Decision;
 use moongate_sdk::{Reply, log_throttle};
 
-/// What the client gets in place of the answer that was under way.
+/// The response that replaces the current one.
 #[derive(Debug)]
 pub(super) enum ReplacementResponse {
-    /// A plugin's reply: to the request, or to an answer, from the plugin at a position.
+    /// A plugin's reply; with a position if that plugin replaced a response.
     Reply(Option<usize>, Box<Reply>),
-    /// An answer of the gateway's own.
+    /// An error response of the gateway.
     Failure(Failure),
 }
 
 impl ReplacementResponse {
-    /// What a decision about the request puts in place of its answer, if anything.
+    /// The replacement by a decision in a request phase, if any.
     pub(super) fn of(decision: Decision) -> Option<Self> {
         Self::to_response(decision).map(|instead| match instead {
             Self::Reply(_, reply) => Self::Reply(None, reply),
@@ -22,7 +22,7 @@ impl ReplacementResponse {
         })
     }
 
-    /// What a decision about an answer puts in its place, if anything.
+    /// The replacement by a decision in a response phase, if any.
     pub(super) fn to_response(decision: Decision) -> Option<Self> {
         match decision {
             Decision::Continue => None,

@@ -30,7 +30,7 @@ const ESCAPED_SLASH: Detail = Detail(
 const PARAMETERS: Detail =
     Detail("the path has parameters; `path_parameters: ignore` of the route allows them");
 
-/// The head has been received: the generation is pinned, and what the head says is decided.
+/// Pins the generation, and determines the facts of a received header.
 pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
     let snapshot = gateway.shared.live.pin();
     let mut form = Form::Http1;
@@ -79,11 +79,11 @@ fn take_sent(session: &Session) -> Option<Box<SentHead>> {
     connection(session)?.take_sent()
 }
 
-/// Checks the request, finds its route, asks its plugins, and serves it when it is a WebSocket.
-/// Returns whether it has been answered.
+/// Validates the request, selects the route, runs its plugins, and serves a WebSocket handshake.
+/// Returns whether a response was sent.
 ///
 /// # Errors
-/// When the client went away meanwhile.
+/// When the client disconnected.
 pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<bool> {
     if let Some(shown) = acme_http01::wanted(session, ctx) {
         acme_http01::show(session, ctx, &shown).await?;

@@ -1,67 +1,67 @@
-//! State of a request's body on its way through the plugins, and what of it is kept for another attempt.
+//! State of a request body on its way through the plugins, and the copy that is kept for a retry.
 
 use bytes::Bytes;
 use pingora_proxy::Session;
 
-/// Of what passed plugins so much is kept for another attempt; Pingora keeps as much of what came.
+/// The maximum bytes of plugins' output kept for a retry; Pingora keeps as many of the received bytes.
 const KEPT: usize = 64 << 10;
 
 /// A request's body, where plugins see it.
 #[derive(Debug, Default)]
 pub(super) struct Upload {
-    /// All of it as it goes to the backend, when a plugin wanted to see all of it.
+    /// The whole body for the backend, if a plugin buffered it.
     pub(super) whole: Option<Bytes>,
-    /// Bytes of it that were read by then.
+    /// Bytes received from the client while the body was buffered.
     pub(super) read: usize,
-    /// The plugins before this position have seen all of it.
+    /// The plugins before this position have processed the whole body.
     pub(super) seen: usize,
-    /// Its pieces pass plugins.
+    /// Plugins process the body chunk by chunk.
     pub(super) shown: bool,
-    /// What came out of the plugins so far.
+    /// The plugins' output so far.
     pub(super) passed: BodyProgress,
-    /// The next piece is all that came before this attempt: the plugins have seen it.
+    /// The next chunk is the output kept from the previous attempt; plugins have processed it.
     pub(super) again: bool,
-    /// All of it is on its way to the backend of this attempt.
+    /// The whole body was passed to the backend of this attempt.
     pub(super) is_sent: bool,
-    /// The backend's final response came before all of it was sent.
+    /// The backend's final response arrived before the whole body was sent.
     pub(super) is_cut_off: bool,
-    /// That response is over, and the upload with it.
+    /// That response is complete, so the upload has ended.
     pub(super) is_over: bool,
-    /// The client, which waited for that, was told to send it (RFC 9110 §10.1.1).
+    /// 100 (Continue) was sent to a client that waited for it (RFC 9110 §10.1.1).
     pub(super) is_asked_for: bool,
 }
 
-/// What came out of the plugins, for another attempt.
+/// The plugins' output, kept for a retry.
 #[derive(Debug, Default)]
 pub(super) enum BodyProgress {
-    /// Nothing was shown to them yet.
+    /// Plugins have processed nothing yet.
     #[default]
     Nothing,
-    /// All of it.
+    /// The whole output.
     Kept(Vec<Bytes>),
-    /// More than is kept, or a piece was under way when the attempt ended: no other one can be made.
+    /// The output is too large, or the attempt ended within a chunk: a retry is impossible.
     Lost,
 }
 
 impl Upload {
-    /// Whether no plugin has to do with the body.
+    /// Whether no plugin processes the body.
     pub(super) fn is_plain(&self) -> bool {
         self.whole.is_none() && !self.shown
     }
 
-    /// Whether another attempt would send the same.
+    /// Whether a retry can send the same body.
     pub(super) fn is_repeatable(&self) -> bool {
         !matches!(self.passed, BodyProgress::Lost)
     }
 
-    /// Bytes that came from the client. A session behind one that was read whole has read a byte that never came.
+    /// Bytes received from the client. A replaced session counts one byte that the client never sent.
     pub(super) fn received(&self, session: &Session) -> usize {
         self.read + if self.whole.is_some() { 0 } else { session.body_bytes_read() }
     }
 }
 
 impl BodyProgress {
-    /// With one more piece.
+    /// Adds one chunk.
     pub(super) fn and(self, piece: &Bytes) -> Self {
         let mut pieces = match self {
             Self::Nothing => Vec::new(),

@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Waits until nothing is active, at most the grace period, or until another signal.
 pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>) {
     let grace = shared.live.look().globals.grace_period;
-    info!(requests = shared.requests(), websockets = shared.tunnels.len(); "draining");
+    info!(requests = shared.requests(), websockets = shared.tunnels.len(); "draining started");
     let asking = tokio::spawn(ask_all(Arc::clone(shared), grace));
     tokio::select! {
         () = all_gone(shared) => {}

@@ -123,7 +123,7 @@ async fn serve(
     notify(&[sd_notify::NotifyState::Ready]);
     follow(asks, &shared, &state, &stage, listeners).await;
     finish(workers, &shared, &stage).await;
-    info!("stopped");
+    info!("process stopped");
     Ok(())
 }
 
@@ -279,7 +279,7 @@ async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Se
     // A join would block and could not be abandoned.
     while workers.iter().any(|worker| !worker.is_finished()) {
         if Instant::now() >= until {
-            error!("worker not stopped in time; process exits without it");
+            error!("worker not stopped in time; process exits");
             break;
         }
         tokio::time::sleep(JOIN_LOOK).await;

@@ -1,4 +1,4 @@
-//! What an operator asks of the process by signal.
+//! Requests to the process by signal.
 
 use tokio::sync::mpsc::UnboundedReceiver;
 

@@ -213,7 +213,7 @@ impl Listener {
 /// Says that a listener is full, which clients see as a connect without a response.
 fn tell_full(gateway: &Gateway, listener: u16) {
     const MESSAGE: &str =
-        "listener has `max_connections` connections; further ones wait in the kernel's queue";
+        "listener has `max_connections` connections; new connections wait in the accept queue";
     let name = gateway.listener_name(listener);
     if moongate_sdk::log_throttle::admit(log::Level::Warn, MESSAGE, &[&name]) {
         log::warn!(listener = &*name; "{MESSAGE}");

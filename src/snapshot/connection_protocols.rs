@@ -95,7 +95,7 @@ fn protocols(listener: &config::Listener) -> Result<Vec<Protocol>, Problems> {
         }
     }
     if written.value.is_empty() {
-        let problem = Problem::new("`protocols` is empty: no client could connect");
+        let problem = Problem::new("`protocols` is empty: no client can connect");
         problems.push(problem.help("omit it for the default").at(&written.place));
     }
     let spoken = written.value.iter().map(|Placed { value, .. }| *value).collect();

@@ -91,7 +91,7 @@ fn name_servers(written: &[Placed<String>], problems: &mut Problems) -> Vec<Sock
     for one in written {
         let address = one.value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS));
         let message = match address.or_else(|_| one.value.parse::<SocketAddr>()) {
-            Ok(server) if server.port() == 0 => format!("no name server listens on port 0: `{}`", one.value),
+            Ok(server) if server.port() == 0 => format!("name server `{}` has port 0", one.value),
             Ok(server) if servers.contains(&server) => format!("name server `{}` is listed twice", one.value),
             Ok(server) => {
                 servers.push(server);

@@ -193,7 +193,7 @@ fn id(written: &Placed<String>, what: &str, file: &str) -> Result<u32, Problems>
             let names: Vec<_> =
                 entries().filter_map(|fields| fields.first().map(|name| (*name).to_owned())).collect();
             let problem = problem.suggest(written, names.iter().map(String::as_str));
-            Err(problem.help("write the number of one that is not in this file").at(&written.place).into())
+            Err(problem.help("use a numeric ID if the name is not in this file").at(&written.place).into())
         }
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn compile(
     warn_of_unseen_proofs(written, problems);
     if written.is_empty() {
         problems.push(
-            Problem::new("`listeners` is empty: no client could connect")
+            Problem::new("`listeners` is empty: no client can connect")
                 .help("omit it to listen on 127.0.0.1:8080"),
         );
     }
@@ -117,7 +117,7 @@ fn warn_of_unseen_proofs(written: &[Placed<config::Listener>], problems: &mut Pr
     let acme = written.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref());
     for acme in acme.filter(|acme| acme.challenge == config::Challenge::Http01) {
         problems.push(
-            Problem::warning("`http-01` without a listener for HTTP without TLS")
+            Problem::warning("`http-01` needs a listener without TLS, and none is configured")
                 .help("the CA connects to port 80: add a listener, or use `tls-alpn-01`")
                 .at(&acme.place),
         );
@@ -170,7 +170,7 @@ fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Proble
     };
     if token.is_none() && !parsed.ip().to_canonical().is_loopback() {
         return Err(Problem::new(format!("the admin address `{address}` is public and has no token"))
-            .label("any client that reaches it could read the status and reload")
+            .label("any client could read the status and reload the configuration")
             .help("bind it to 127.0.0.1, or set `admin.token`"));
     }
     Ok(parsed)

@@ -25,7 +25,7 @@ fn warning(endpoint: &Placed<EndpointEntry>, listeners: &[Listener]) -> Option<P
     Some(
         Problem::warning(format!("`{text}` is the listener `{}` of this gateway", listener.name))
             .label("requests would loop")
-            .help("name the backend; a request that passes this gateway five times gets 508")
+            .help("use the address of the backend; a loop ends with 508 at the fifth pass")
             .at(place),
     )
 }

@@ -19,7 +19,8 @@ impl Compiler<'_> {
         let upstreams = match entry.upstreams() {
             Ok(upstreams) => upstreams,
             Err(broken) => {
-                let problem = Problem::new(format!("{broken}: it panicked while listing its upstreams"));
+                let problem =
+                    Problem::new(format!("{broken}: the plugin panicked while listing its upstreams"));
                 self.problems.push(problem.at(&written.place));
                 return None;
             }

@@ -54,7 +54,7 @@ fn pairs<'a>(
 
 fn overwrites(cluster: &Cluster, other: &Cluster, cookie: &CookieScope) -> Problem {
     Problem::warning(format!(
-        "the upstreams `{}` and `{}` overwrite each other's cookie `{}`: clients of both stay on neither",
+        "the upstreams `{}` and `{}` set the same cookie `{}`: each overwrites the session of the other",
         other.name(),
         cluster.name(),
         cookie.name

@@ -189,7 +189,9 @@ pub(super) fn in_time(certificate: &X509Certificate<'_>, in_use: bool) -> Result
         return Ok(None);
     };
     match in_use {
-        true => Ok(Some(Problem::warning(problem.message).help("it stays in use; replace it"))),
+        true => Ok(Some(
+            Problem::warning(problem.message).help("the certificate stays in use until it is replaced"),
+        )),
         false => Err(problem),
     }
 }

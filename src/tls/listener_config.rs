@@ -217,8 +217,7 @@ impl Material {
             .filter_map(|one| problems.keep(certificate::load(one, &files, serving, warnings)))
             .collect();
         if written.certificates.is_empty() && written.acme.is_none() {
-            let problem =
-                Problem::new("`tls` has no certificate; clients could not connect").at(&written.place);
+            let problem = Problem::new("`tls` has no certificate; no client can connect").at(&written.place);
             problems.push(problem.help("set files in `certificates`, or configure `acme`"));
         }
         let keys = problems.keep(ticket_keys(written, &files, prior));

@@ -130,7 +130,7 @@ fn check_name(written: &Placed<UpstreamTls>, problems: &mut Problems) {
     }
     if !*written.verify {
         let problem = Problem::warning("certificates of backends are not verified");
-        let help = "an attacker in between can read and change all traffic; set `ca` to the issuer of the certificates";
+        let help = "an attacker on the path can read and change all traffic; set `ca` to the issuer of the certificates";
         problems.push(problem.help(help).at(&written.verify.place));
     }
 }
@@ -217,7 +217,7 @@ fn system(written: &Placed<UpstreamTls>) -> Result<Arc<RootCertStore>, Problems>
         Ok(roots) => Ok(Arc::clone(roots)),
         Err(error) => {
             let problem = Problem::new(format!("system root certificates not read: {error}"));
-            let help = "install them (Debian: ca-certificates), or set `ca` to a file of trusted issuers";
+            let help = "install root certificates (Debian: ca-certificates), or set `ca` to a file of trusted issuers";
             Err(problem.help(help).at(&written.place).into())
         }
     }

@@ -1,13 +1,13 @@
-//! How much a client may send a second. What came is taken from its token buckets whether it was there or not, as it cannot
-//! be sent back: a client that is over its rate owes tokens.
+//! Rate limit on a client's messages and bytes per second. Received data always takes tokens, since it cannot be
+//! sent back: a client above its rate has a negative balance.
 
 use crate::config::{self, Exceed};
 use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A paused client goes on once so much of a second's worth is free again: a few wake-ups a second
-/// rather than one a message.
+/// Reading from a paused client continues after this much of a second is free again: a few wakeups per second
+/// instead of one per message.
 const QUANTUM: Duration = Duration::from_millis(50);
 /// The smallest frame of a client: two bytes and a masking key.
 const SHORTEST: u64 = 6;

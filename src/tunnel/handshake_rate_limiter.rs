@@ -1,8 +1,8 @@
 //! Rate limit of WebSocket handshakes. After a restart all clients reconnect at once, and opening a WebSocket
 //! (session lookups, subscriptions) is expensive for a backend.
 //!
-//! The queue is one token bucket, shared as one number. A handshake learns its time and waits for it alone, so there is no
-//! list, no lock and no task to wake; first come is first served. Time is handed in.
+//! The queue is one token bucket in an atomic. Each handshake gets its start time and sleeps until then, so there is no
+//! list, no lock and no task to wake; the order is first in, first out. The caller passes the time.
 
 use moongate_config::Rate;
 use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
@@ -27,7 +27,7 @@ pub struct HandshakeLimiter {
     rate: Rate,
     /// Turns; a full bucket holds those that come at once.
     turns: TokenRate,
-    /// When this pacer was first asked: the moments below count from here.
+    /// The time of the first use: the moments below count from here.
     start: OnceLock<Instant>,
     /// The [`TokenBucket`] of turns.
     paid: AtomicU64,

@@ -109,7 +109,9 @@ fn unix(text: &str, path: &str) -> Result<Origin, Problem> {
 
 fn port_of(text: &str, port: u16) -> Result<u16, Problem> {
     if port == 0 {
-        return Err(Problem::new(format!("invalid address `{text}`")).help("nothing listens on port 0"));
+        return Err(
+            Problem::new(format!("invalid address `{text}`")).help("a port is a number from 1 to 65535")
+        );
     }
     Ok(port)
 }

@@ -116,7 +116,7 @@ impl Connector {
         self.tls.is_some()
     }
 
-    /// The name that an endpoint's certificate must have: the one that was written, its host, its address.
+    /// The name that an endpoint's certificate must have: `sni`, otherwise the host, otherwise the address.
     pub(super) fn name<'a>(&'a self, to: &'a Address, host: Option<&'a str>) -> Cow<'a, str> {
         match (self.tls.as_ref().and_then(|tls| tls.sni()).or(host), to) {
             // The trailing dot of a fully qualified name appears in no certificate.
@@ -148,11 +148,11 @@ impl Connector {
         }
     }
 
-    /// An endpoint as Pingora's connector wants it, over HTTP/2 where the backends speak it and `versions` say so.
-    /// Whatever they say, requests share connections.
+    /// An endpoint as Pingora's peer, with HTTP/2 if the backends support it and `versions` allows it.
+    /// Requests share pooled connections with every value of `versions`.
     ///
     /// # Errors
-    /// When Pingora does not take the path of a Unix socket, which is excluded.
+    /// When Pingora rejects the path of a Unix socket, which is excluded.
     pub fn peer(&self, to: &Endpoint, ends: ProxyAddrs, versions: Versions) -> pingora::Result<HttpPeer> {
         let name = match &self.tls {
             Some(_) => self.server_name(to),

@@ -79,7 +79,7 @@ pub struct Endpoint {
     /// A copy of the verdict in `score`, readable without a lock.
     health: AtomicU8,
     score: Mutex<Score>,
-    /// Whether a probe of it has ended.
+    /// Whether the first probe of the endpoint has ended.
     is_probed: AtomicBool,
     passive: Passive,
     join_time: JoinTime,
@@ -217,12 +217,12 @@ impl Endpoint {
         Health::from_u8(self.health.load(Relaxed))
     }
 
-    /// Whether nothing is known of it before its first probe has ended.
+    /// Whether the health is unknown because the first probe has not ended.
     pub(super) fn awaits_first_probe(&self) -> bool {
         self.verdict() == Health::Unknown && !self.is_probed.load(Relaxed)
     }
 
-    /// Whether it takes traffic.
+    /// Whether the endpoint accepts traffic: healthy and not ejected.
     pub(super) fn is_usable(&self) -> bool {
         self.verdict() == Health::Healthy && !self.is_ejected()
     }

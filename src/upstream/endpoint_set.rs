@@ -132,13 +132,13 @@ impl Members {
         (monotonic_millis::now() < member.draining_since()?.saturating_add(moment)).then(|| member.endpoint())
     }
 
-    /// Whether no member is healthy, and one is not probed yet.
+    /// Whether no member is healthy and the first probe of one has not ended.
     pub(super) fn awaits_first_probe(&self) -> bool {
         let has_usable = self.takers().any(|(_, member)| member.endpoint().is_usable());
         !has_usable && self.takers().any(|(_, member)| member.endpoint().awaits_first_probe())
     }
 
-    /// Whether the member at an index takes new connections and is well.
+    /// Whether the member at an index accepts new connections and is healthy.
     pub(super) fn is_usable(&self, index: usize) -> bool {
         self.members.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
     }
@@ -236,7 +236,7 @@ impl EndpointSet {
         self.is_started.store(true, Relaxed);
     }
 
-    /// Wakes those who wait in [`EndpointSet::first_probe`].
+    /// Wakes the tasks that wait in [`EndpointSet::first_probe`].
     pub(super) fn announce_probe(&self) {
         self.changed.notify_waiters();
     }
@@ -245,7 +245,7 @@ impl EndpointSet {
     pub(super) async fn first_probe(&self) {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // Before the look, or news between the look and the wait would be missed.
+            // Registered before the check, so that a change between check and wait is not missed.
             changed.as_mut().enable();
             if !self.current().awaits_first_probe() {
                 return;

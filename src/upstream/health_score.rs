@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::num::NonZeroU16;
 
-/// What is known of an endpoint's health.
+/// The health of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -11,9 +11,9 @@ pub enum Health {
     /// Not probed yet. It gets no traffic unless no other endpoint is healthy: requests then wait up to one probe
     /// timeout and follow `when_all_unhealthy`.
     Unknown,
-    /// In use.
+    /// Selected for new requests.
     Healthy,
-    /// Its probes fail, or its traffic did just now.
+    /// Its probes fail, or passive health ejected it.
     Unhealthy,
 }
 
@@ -27,7 +27,7 @@ impl Health {
     }
 }
 
-/// How many outcomes in a row change a verdict.
+/// The number of consecutive outcomes that change a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Successes that make an endpoint healthy.
@@ -49,7 +49,7 @@ impl Score {
         Self { health, successes: 0, failures: 0 }
     }
 
-    /// Takes in an outcome; the new verdict when it changed.
+    /// Records an outcome; returns the verdict if it changed.
     pub(super) fn observe(&mut self, well: bool, thresholds: Thresholds) -> Option<Health> {
         (self.successes, self.failures) =
             if well { (self.successes.saturating_add(1), 0) } else { (0, self.failures.saturating_add(1)) };

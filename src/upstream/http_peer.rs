@@ -87,10 +87,10 @@ impl PeerBuilder {
         }
     }
 
-    /// An endpoint as Pingora's connector wants it; its certificate must have `name`.
+    /// An endpoint as Pingora's peer; its certificate must have `name`.
     ///
     /// # Errors
-    /// When Pingora does not take the path of a Unix socket, which is excluded.
+    /// When Pingora rejects the path of a Unix socket, which is excluded.
     pub(super) fn peer(
         &self,
         to: &Address,

@@ -1,36 +1,36 @@
-//! The time when an endpoint joined its upstream, or came back.
+//! Join time of an endpoint, the start of its slow start.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// It was there from the start.
+/// Present at startup.
 pub(super) const ALWAYS: u64 = 0;
-/// It is there and has not been usable yet.
+/// Joined, but not healthy yet.
 const EXPECTED: u64 = u64::MAX;
 
-/// When an endpoint came, or came back, in milliseconds of this room's clock.
+/// When an endpoint joined or recovered, in milliseconds of the monotonic clock.
 ///
-/// Noted whether or not there is a slow start: a reload may ask for one while somebody is new.
+/// Recorded even without `slow_start`: a reload may enable it while an endpoint is new.
 #[derive(Debug, Default)]
 pub(super) struct JoinTime(AtomicU64);
 
 impl JoinTime {
-    /// It comes now.
+    /// Joins now.
     pub(super) fn begin(&self, now: u64) {
         self.0.store(now, Relaxed);
     }
 
-    /// It comes when its first probes say that it is well.
+    /// Joins when its first probes succeed.
     pub(super) fn expect(&self) {
         self.0.store(EXPECTED, Relaxed);
     }
 
-    /// Its first probes say so.
+    /// The first probes succeeded.
     pub(super) fn begin_if_expected(&self, now: u64) {
-        // Who loses against another verdict of the same moment has nothing to add.
+        // A failed exchange means that a concurrent verdict was recorded first.
         let _ = self.0.compare_exchange(EXPECTED, now, Relaxed, Relaxed);
     }
 
-    /// Takes over what is known of the same endpoint.
+    /// Copies the join time from the previous generation.
     pub(super) fn inherit(&self, prior: &Self) {
         self.0.store(prior.moment(), Relaxed);
     }

@@ -22,28 +22,28 @@ impl From<&PassiveHealth> for Policy {
     }
 }
 
-/// Why an exchange with an endpoint failed, as far as the endpoint is to blame.
+/// A failure of an exchange that is the endpoint's fault.
 ///
-/// A slow answer to a request is not among them: it says something about the request. Neither is a pooled
-/// connection that was closed while idle: that is what idle connections do.
+/// A slow response is not included: it depends on the request. Neither is a pooled
+/// connection that the backend closed while idle, which is normal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The connect was refused or the host unreachable.
     Refused,
-    /// The connect took too long.
+    /// The connect timed out.
     ConnectTimeout,
-    /// The TLS handshake failed, or the certificate was refused.
+    /// The TLS handshake failed, or the certificate was rejected.
     Tls,
-    /// The answer to a WebSocket handshake was not a right one.
+    /// The response to a WebSocket handshake was invalid.
     Handshake,
-    /// A WebSocket handshake got no answer in time.
+    /// A WebSocket handshake timed out.
     HandshakeTimeout,
-    /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
+    /// A new connection was closed, or violated HTTP, before the response header was complete.
     Closed,
 }
 
 impl Reason {
-    /// The word in metrics and logs.
+    /// The token in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "connect_refused",

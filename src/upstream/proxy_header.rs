@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use tokio::io::AsyncWriteExt;
 
-/// The addresses in a PROXY header: the client's and the one it connected to; none for a connection of the gateway's own.
+/// The addresses in a PROXY header: the client's and the destination; `None` for a probe or a plugin's call.
 pub type ProxyAddrs = Option<(SocketAddr, SocketAddr)>;
 
 /// Sends the PROXY header of a connection.
@@ -17,7 +17,7 @@ pub(super) async fn send_proxy_header(
     ends: ProxyAddrs,
 ) -> io::Result<()> {
     let own = || match plain {
-        // Version 1 has no word for it that every receiver takes.
+        // Some receivers reject `UNKNOWN`, version 1's form of a connection without a client.
         PlainStream::Tcp(stream) if version == ProxyVersion::V1 => {
             Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
         }

@@ -191,7 +191,7 @@ request POST /a?b
   ~ target: /a?b -> /new?c=d
   ~ body: \"hello\" -> \"HELLO\"
   log warn: script logged script=all.luau said=seen 127.0.0.1
-  call GET /who to the upstream auth: not made, `plugin test` has no upstreams
+  call GET /who to the upstream auth: not sent, since `plugin test` has no upstreams
   log info: script logged script=all.luau said=nil connection failed
 response 200
   ~ status: 200 -> 201

@@ -84,7 +84,7 @@ impl FromStr for Size {
         };
         let factor = factor(&SIZE_UNITS, unit).ok_or_else(|| unknown_size_unit(text, unit))?;
         let bytes = number.checked_mul(factor);
-        Ok(Self(bytes.ok_or_else(|| Problem::new(format!("`{text}` is more than 64 bits can count")))?))
+        Ok(Self(bytes.ok_or_else(|| Problem::new(format!("`{text}` exceeds 64 bits")))?))
     }
 }
 

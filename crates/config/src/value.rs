@@ -1,11 +1,11 @@
-//! Values as the operator wrote them: a tree in which each value has its place.
+//! Values of a configuration file: a tree in which each value has its source place.
 //!
-//! The YAML loader makes the tree. [`Value::read`] reads it into a plain serde type and returns every problem,
+//! The YAML loader builds the tree. [`Value::read`] converts it into a serde type and returns every problem,
 //! with its place.
 //!
-//! A type that is written in several shapes is an enum whose variants are named by them, and whose
-//! serde name begins with `$shape ` and says in words what is expected. Unlike an untagged enum it
-//! keeps places and says what is wrong inside the shape that was written:
+//! A type with several shapes is an enum whose variants are named after them. Its
+//! serde name begins with `$shape ` and describes the expected value. Unlike an untagged enum, it
+//! keeps places and reports the problem inside the written shape:
 //!
 //! ```
 //! # use moongate_config::Placed;
@@ -36,7 +36,7 @@ pub struct Value {
     pub kind: ValueKind,
 }
 
-/// The shapes a value can have. A scalar keeps its text: what type it is, the reader of it decides.
+/// The shapes of a value. A scalar keeps its text: the type that is read decides about the conversion.
 #[derive(Clone, Debug)]
 pub enum ValueKind {
     /// `~`, `null` or nothing at all.
@@ -138,8 +138,8 @@ impl Value {
     }
 
     /// Whether a scalar's text, written as the number it looks like, would come out differently:
-    /// `1.50`, `007`, `1e3`. Who writes it back must keep the text, and keep it unquoted; so is a number from a variable
-    /// in quotes, for what its place wants is not known here.
+    /// `1.50`, `007`, `1e3`. A printer must keep its text, unquoted. A quoted number from a variable is one too,
+    /// because the expected type is unknown here.
     pub fn is_odd_number(&self) -> bool {
         matches!(&self.kind, ValueKind::Scalar { text, quotes } if *quotes != Quotes::Present && YamlScalar::exact(text).is_none())
     }
@@ -177,7 +177,7 @@ impl<T: Serialize> Serialize for Placed<T> {
     }
 }
 
-/// The schema of what was read: a place is not written by anybody.
+/// The schema of the value: a place does not occur in a file.
 impl<T: JsonSchema> JsonSchema for Placed<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

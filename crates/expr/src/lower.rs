@@ -166,7 +166,7 @@ impl Lowering<'_> {
 
     fn comprehension(&mut self, id: u64, loops: &mut ComprehensionExpr, depth: usize) -> ValueType {
         if !self.bound.is_empty() {
-            let problem = Problem::new("a loop inside a loop").help("`all`, `exists`, `exists_one`, `map` and `filter` cannot be nested: their costs would multiply");
+            let problem = Problem::new("nested loop").help("`all`, `exists`, `exists_one`, `map` and `filter` cannot be nested: their costs would multiply");
             return self.refuse(id, "", problem);
         }
         let range = self.node(&mut loops.iter_range, depth + 1);
@@ -193,7 +193,7 @@ impl Lowering<'_> {
         let problem = match kind {
             ExpressionKind::Condition if !value_type.fits(ValueType::Truth) => {
                 Problem::new(format!("a condition must be true or false, but this is {value_type}"))
-                    .help("compare it with something, as in `request.headers[\"x-team\"] == \"blue\"`")
+                    .help("compare the value with another, as in `request.headers[\"x-team\"] == \"blue\"`")
             }
             ExpressionKind::Value
                 if !(matches!(value_type, ValueType::Any | ValueType::Text | ValueType::Truth)

@@ -105,12 +105,12 @@ impl Member {
         let of_response = matches!(self, Self::Fact(Fact::Status, _) | Self::Group(Group::ResponseHeaders));
         let of_route = matches!(self, Self::Fact(Fact::Route | Fact::Id, _));
         match phase {
-            ExpressionPhase::Route if of_route => Some("it is not known before routing"),
+            ExpressionPhase::Route if of_route => Some("available only after routing"),
             ExpressionPhase::Key if !self.is_sent() => {
-                Some("a key can use only the client's request and its address")
+                Some("a key can use only the request and the client address")
             }
             ExpressionPhase::Route | ExpressionPhase::Request if of_response => {
-                Some("this is evaluated before there is a response")
+                Some("this expression is evaluated before the response")
             }
             _ => None,
         }

@@ -213,11 +213,11 @@ fn a_response_is_read_in_the_response_phase() {
     }
     assert_eq!(
         refused("response.status == 200").label.as_deref(),
-        Some("this is evaluated before there is a response")
+        Some("this expression is evaluated before the response")
     );
     assert!(Expression::value(&placed("request.host"), ExpressionPhase::Key).is_err());
     let early = Expression::condition(&placed("request.id == ''"), ExpressionPhase::Route).unwrap_err();
-    assert_eq!(early.0[0].label.as_deref(), Some("it is not known before routing"));
+    assert_eq!(early.0[0].label.as_deref(), Some("available only after routing"));
 }
 
 #[test]
@@ -245,8 +245,8 @@ fn a_problem_has_its_column() {
         ("if == 1", 0, "`if` is a reserved word"),
         ("request.path", 0, "a condition must be true or false, but this is text"),
         ("true && request.path", 15, "the right operand of `&&` must be true or false, but this is text"),
-        ("request.headers == 1", 16, "`==` does not take a group of texts and a whole number"),
-        ("request.params.n > 3", 17, "`>` does not take text and a whole number"),
+        ("request.headers == 1", 16, "`==` is not defined for a group of texts and a whole number"),
+        ("request.params.n > 3", 17, "`>` is not defined for text and a whole number"),
         ("request.path.matches(request.host)", 28, "a pattern must be a literal"),
         ("request.path.matches('(')", 21, "`(` is not a regular expression: unclosed group"),
         ("cidr('10.0.0.0').containsIP(request.client_ip)", 0, "`10.0.0.0` is not a network"),
@@ -255,7 +255,7 @@ fn a_problem_has_its_column() {
         ("has(request.path)", 12, "`has` takes a member of `headers`, `cookies` or `params`"),
         ("request == 1", 0, "`request` is not a value"),
         ("request.headers.exists(x, x == 'a')", 22, "a group of texts cannot be looped over"),
-        ("[[1]].all(x, x.all(y, true))", 18, "a loop inside a loop"),
+        ("[[1]].all(x, x.all(y, true))", 18, "nested loop"),
         ("[1].all(x, true) && x == 1", 20, "unknown variable `x`"),
         ("Foo{a: 1} == 1", 0, "unknown type `Foo`"),
         ("request.path.reverse() == ''", 13, "unknown function `reverse`"),

@@ -115,7 +115,7 @@ fn settable_name(name: &[u8]) -> Result<HeaderName> {
 /// A field that may be missing, or occur more than once.
 fn repeatable(name: &[u8]) -> Result<HeaderName> {
     match settable_name(name)? {
-        header::HOST => Err(Error::runtime("there is exactly one `host`; it can be set")),
+        header::HOST => Err(Error::runtime("`host` cannot be added or removed; use `set_header`")),
         name => Ok(name),
     }
 }
@@ -125,5 +125,5 @@ fn field_value(value: &[u8]) -> Result<HeaderValue> {
         return Err(Error::runtime(format!("a field's value of {} bytes is too long", value.len())));
     }
     HeaderValue::from_bytes(value)
-        .map_err(|_| Error::runtime("a field's value has a character that no field may have"))
+        .map_err(|_| Error::runtime("the value has a character that is invalid in a header field"))
 }

@@ -192,7 +192,7 @@ impl ScriptRunner {
             }
             let Some(mut call) = paused.outcome.call.take() else {
                 let name = &self.script.name;
-                return Err(Fault::new(format!("{name}: it yielded, but not in `call`")));
+                return Err(Fault::new(format!("{name}: the script yielded outside `call`")));
             };
             call.limit = self.limits.body;
             let call_result = exchange.services.call(*call).await;

@@ -77,7 +77,7 @@ struct Seed<'l> {
 
 impl Seed<'_> {
     fn check_time<E: de::Error>(&self) -> std::result::Result<(), E> {
-        if self.clock.tick() { Err(E::custom("it timed out")) } else { Ok(()) }
+        if self.clock.tick() { Err(E::custom("timed out")) } else { Ok(()) }
     }
 }
 
@@ -186,7 +186,7 @@ impl JsonWriter<'_> {
 impl Serialize for JsonWriter<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         if self.clock.tick() {
-            return Err(S::Error::custom("it timed out"));
+            return Err(S::Error::custom("timed out"));
         }
         match self.value {
             Value::Boolean(truth) => serializer.serialize_bool(*truth),

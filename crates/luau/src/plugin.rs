@@ -65,7 +65,7 @@ impl Luau {
     fn done(&self, progress: Result<RunProgress, Fault>) -> Result<Outcome, Fault> {
         match progress? {
             RunProgress::Done(outcome) => Ok(outcome),
-            RunProgress::Waits(_) => Err(self.runner.fault(&mlua::Error::runtime("it yielded"))),
+            RunProgress::Waits(_) => Err(self.runner.fault(&mlua::Error::runtime("the script yielded"))),
         }
     }
 
@@ -145,7 +145,9 @@ impl Plugin for Luau {
         if let Some(held) = outcome.held {
             if held.len() > self.runner.limits.body {
                 let (name, limit) = (&self.runner.script.name, self.runner.limits.body);
-                return Err(Fault::new(format!("{name}: it held back more than {limit} bytes of a body")));
+                return Err(Fault::new(format!(
+                    "{name}: the script held back more than {limit} bytes of a body"
+                )));
             }
             exchange.state::<ScriptState>().held = held.into();
         }

@@ -17,8 +17,12 @@ const LONGEST: u64 = 1 << 20;
 const LEAST_MEMORY: u64 = 512 << 10;
 
 /// The kind `luau`.
-pub const KIND: Kind<dyn Plugin> =
-    Kind { name: "luau", about: "Runs a script", schema: <LuauSettings as JsonSchema>::json_schema, build };
+pub const KIND: Kind<dyn Plugin> = Kind {
+    name: "luau",
+    about: "Runs a Luau script",
+    schema: <LuauSettings as JsonSchema>::json_schema,
+    build,
+};
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]

@@ -210,10 +210,10 @@ fn failed(script: &Script, clock: &Clock, limits: Limits, error: &Error) -> Stri
         None => script.name.to_string(),
     };
     if clock.ran_over() {
-        return format!("{}: it ran longer than {:?}", at(), limits.time);
+        return format!("{}: the call ran longer than {:?}", at(), limits.time);
     }
     if script_error::out_of_memory(error) {
-        return format!("{}: it needed more than {} KiB of memory", at(), limits.memory >> 10);
+        return format!("{}: the call needed more than {} KiB of memory", at(), limits.memory >> 10);
     }
     script_error::text(&script.name, error)
 }

@@ -70,7 +70,7 @@ impl fmt::Display for CallError {
             }
             Self::Unknown => "unknown upstream or invalid URL",
             Self::Unreachable => "connection failed",
-            Self::TimedOut => "it timed out",
+            Self::TimedOut => "timed out",
             Self::Bad => "the response was malformed",
         })
     }

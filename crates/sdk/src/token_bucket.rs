@@ -2,8 +2,8 @@
 //!
 //! A bucket is one number: the moment at which every token taken so far has been paid for (the generic cell rate
 //! algorithm, ITU-T I.371). Nothing has to be refilled, and a bucket whose moment is past is as good as a new one.
-//! Moments are nanoseconds since an origin that the caller chooses; 64 bits last for 584 years. What would exceed them
-//! stays at the end.
+//! Moments are nanoseconds since an origin that the caller chooses; 64 bits last for 584 years. Larger values
+//! are clamped.
 
 use moongate_config::Rate;
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl TokenRate {
     }
 }
 
-/// What has been taken from a bucket. [`TokenBucket::default`] is a full one at any moment; of two, the lesser owes less.
+/// The tokens taken from a bucket. [`TokenBucket::default`] is full at any moment; the lesser of two has taken less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenBucket(u64);
 

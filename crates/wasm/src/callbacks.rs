@@ -45,11 +45,11 @@ impl Core {
         begin(&mut store, LONGEST);
         let instance = program.ready().instantiate(&mut store)?;
         let memory = instance.get_memory(&mut store, "memory");
-        let memory = memory.ok_or_else(|| wasmtime::Error::msg("it exports no memory"))?;
+        let memory = memory.ok_or_else(|| wasmtime::Error::msg("the module exports no memory"))?;
         let allocate = ["proxy_on_memory_allocate", "malloc"]
             .into_iter()
             .find(|name| program.has(name))
-            .ok_or_else(|| wasmtime::Error::msg("it exports no allocator"))?;
+            .ok_or_else(|| wasmtime::Error::msg("the module exports no allocator"))?;
         let allocate = instance.get_typed_func(&mut store, allocate)?;
         store.data_mut().guest = Some(Guest { memory, allocate });
         let exports = Exports::of(&mut store, &instance, program)?;
@@ -74,10 +74,10 @@ impl Core {
         let size = i32::try_from(self.store.data().shared.settings.config.len())?;
         self.call(|exports| &exports.context_create, (ROOT.cast_signed(), 0))?;
         if self.call(|exports| &exports.vm_start, (ROOT.cast_signed(), 0))? == Some(0) {
-            return Err(wasmtime::Error::msg("it refused to start"));
+            return Err(wasmtime::Error::msg("`proxy_on_vm_start` returned false"));
         }
         if self.call(|exports| &exports.configure, (ROOT.cast_signed(), size))? == Some(0) {
-            return Err(wasmtime::Error::msg("it refused its configuration"));
+            return Err(wasmtime::Error::msg("`proxy_on_configure` returned false"));
         }
         Ok(())
     }

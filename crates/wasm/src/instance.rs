@@ -138,8 +138,8 @@ impl Instance {
 
 fn fault(error: &wasmtime::Error) -> Fault {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => Fault::fixed("it took more processor time than `limits.cpu`"),
-        Some(trap) => Fault::new(format!("it trapped: {trap}")),
+        Some(Trap::Interrupt) => Fault::fixed("the callback exceeded `limits.cpu`"),
+        Some(trap) => Fault::new(format!("the filter trapped: {trap}")),
         None => Fault::new(first_line(error)),
     }
 }

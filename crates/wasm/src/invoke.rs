@@ -13,7 +13,7 @@ use moongate_sdk::{Exchange, Fault, Piece, Response, Services, Verdict};
 use std::sync::Arc;
 
 /// Without a pending call the request would wait forever.
-pub(crate) const STUCK: Fault = Fault::fixed("it paused, and no pending call can resume it");
+pub(crate) const STUCK: Fault = Fault::fixed("the filter paused without a pending call that can resume it");
 /// The outcome of a callback.
 pub(crate) enum NextStep {
     Now(Verdict),

@@ -24,7 +24,7 @@ use moongate_sdk::{
 };
 use std::sync::Arc;
 
-const TOO_LONG: Fault = Fault::fixed("it holds back more than `limits.body`");
+const TOO_LONG: Fault = Fault::fixed("the filter holds back more than `limits.body`");
 
 /// An entry.
 pub(crate) struct Wasm {

@@ -87,7 +87,7 @@ impl Slots {
         let now = Instant::now();
         if slot.not_before.is_some_and(|then| now < then) || slot.paid.is_some_and(|paid| paid > now + BURST)
         {
-            return Err(Fault::fixed("its module failed and is not retried yet"));
+            return Err(Fault::fixed("the module failed and is not retried yet"));
         }
         let new = Instance::start(&self.program, &self.shared);
         slot.paid = Some(slot.paid.map_or(now, |paid| paid.max(now)) + now.elapsed() * SHARE);

@@ -57,7 +57,7 @@ async fn what_is_no_answer_or_has_no_end_is_refused() {
     }
     let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     endless.resize(LARGEST + 64, b'x');
-    assert_eq!(read(Method::GET, &endless).await.unwrap_err().0, "the answer is too long");
+    assert_eq!(read(Method::GET, &endless).await.unwrap_err().0, "the response is too long");
     let mut head = b"HTTP/1.1 200 OK\r\nx: ".to_vec();
     head.resize(LARGEST_HEAD + 64, b'x');
     assert!(read(Method::GET, &head).await.is_err(), "a head without end");
@@ -103,7 +103,7 @@ async fn a_ca_that_sends_no_response_is_given_up() {
     let request = Request::get(&url).body(BodyWrapper::default()).unwrap();
     let began = tokio::time::Instant::now();
     let error = Client(Arc::new(config)).request(request).await.err().unwrap();
-    assert_eq!(error.to_string(), format!("{url}: no answer in time"));
+    assert_eq!(error.to_string(), format!("{url}: no response in time"));
     assert!(matches!(error, Error::Other(other) if other.is::<AttemptError>()));
     assert_eq!(began.elapsed().as_secs(), WHOLE.as_secs());
 }

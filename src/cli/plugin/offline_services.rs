@@ -15,7 +15,7 @@ impl Services for OfflineServices {
             }
             CallTarget::Url(url) => format!("call {} {url}", call.method),
         };
-        self.0.note(format!("{line}: not made, `plugin test` has no upstreams"));
+        self.0.note(format!("{line}: not sent, since `plugin test` has no upstreams"));
         Box::pin(std::future::ready(Err(CallError::Unreachable)))
     }
 

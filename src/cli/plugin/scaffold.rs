@@ -50,8 +50,8 @@ impl PluginLanguage {
     fn next(self, name: &str) -> String {
         match self {
             Self::Native => format!(
-                "  cd {name} && cargo test                    its own test\n  \
-                 cargo run -- check -c moongate.yaml       a gateway with it\n"
+                "  cd {name} && cargo test                    runs its test\n  \
+                 cargo run -- check -c moongate.yaml       checks a gateway with it\n"
             ),
             Self::Wasm => format!(
                 "  cd {name} && rustup target add wasm32-wasip1\n  \
@@ -84,7 +84,7 @@ pub(super) fn write(name: &str, sort: PluginLanguage) -> Result<String, String> 
         io::ErrorKind::AlreadyExists => format!("`{name}` already exists; nothing was written"),
         _ => format!("cannot create `{name}`: {error}"),
     })?;
-    let mut message = format!("{name}: a new plugin\n");
+    let mut message = format!("created {name}\n");
     for (file, template) in sort.files() {
         let file = rename_template(file, name);
         put(&directory.join(&file), &rename_template(template, name))

@@ -65,7 +65,7 @@ impl TestInput {
         let (method, target) = arguments.request.split_once(' ').unwrap_or(("GET", &arguments.request));
         let method =
             Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is not an HTTP method"))?;
-        let uri: Uri = target.trim().parse().map_err(|error| format!("`{target}` is no URL: {error}"))?;
+        let uri: Uri = target.trim().parse().map_err(|error| format!("`{target}` is not a URL: {error}"))?;
         let mut visit = TestExchange::new(uri.path_and_query().map_or("/", |target| target.as_str()));
         visit.method = method;
         visit.client = arguments.client;

@@ -179,7 +179,7 @@ impl PluginTest {
         let ended = match verdict {
             MessageVerdict::Forward => {
                 let sort = if message.binary { "binary" } else { "text" };
-                self.report.change("sort", "text", sort);
+                self.report.change("type", "text", sort);
                 let before = shown(&Bytes::copy_from_slice(text.as_bytes()));
                 self.report.change("payload", &before, &shown(&message.payload.freeze()));
                 None
@@ -210,7 +210,7 @@ impl PluginTest {
                 (self.visit.status, self.visit.response) = (reply.status, reply.headers);
                 self.response_body = reply.body;
             }
-            Verdict::Body(_) => self.report.line("body requested in a phase that has none"),
+            Verdict::Body(_) => self.report.line("body requested in a phase without a body"),
             Verdict::Failed(fault) => {
                 self.report.line(format!("fault: {fault}"));
                 self.failed = true;

@@ -63,38 +63,38 @@ const ROUTES: &str = "requests are matched by `routes`, each with `host`, `path`
 const LISTENERS: &str = "sockets are `listeners: [{ name: …, address: … }]`";
 const TIMEOUTS: &str = "a route has `timeout` (to the response's header), `stream_idle_timeout` (silence in a body) and \
                         `websocket: { idle_timeout: … }`";
-const LEAST_CONNECTIONS: &str = "it is `balance: least_connections`";
-const ROUND_ROBIN: &str = "it is `balance: round_robin`, the default";
-const CLIENT_IP_HASH: &str = "it is `balance: { kind: consistent_hash, key: client_ip }`";
-const STICKY: &str = "it is `balance: sticky`, for cookies, or `balance: { kind: consistent_hash, key: … }`";
-const HEALTH: &str = "it is `health_check: { kind: http, path: … }` of an upstream";
-const HEALTHY_AFTER: &str = "it is `healthy_after` of `health_check`";
-const UNHEALTHY_AFTER: &str = "it is `unhealthy_after` of `health_check`";
-const PASSIVE: &str = "it is `passive_health: { failures: …, eject_for: … }` of an upstream";
-const RETRIES: &str = "it is `retries` of an upstream";
-const PLUGINS: &str = "it is done by `plugins`; `moongate kinds` lists them";
+const LEAST_CONNECTIONS: &str = "use `balance: least_connections`";
+const ROUND_ROBIN: &str = "use `balance: round_robin`, the default";
+const CLIENT_IP_HASH: &str = "use `balance: { kind: consistent_hash, key: client_ip }`";
+const STICKY: &str = "use `balance: sticky`, for cookies, or `balance: { kind: consistent_hash, key: … }`";
+const HEALTH: &str = "use `health_check: { kind: http, path: … }` of an upstream";
+const HEALTHY_AFTER: &str = "use `healthy_after` of `health_check`";
+const UNHEALTHY_AFTER: &str = "use `unhealthy_after` of `health_check`";
+const PASSIVE: &str = "use `passive_health: { failures: …, eject_for: … }` of an upstream";
+const RETRIES: &str = "use `retries` of an upstream";
+const PLUGINS: &str = "use `plugins`; `moongate kinds` lists them";
 const HEADERS: &str =
-    "it is the plugin `headers`: `{ kind: headers, request: { set: … }, response: { set: … } }`";
-const CERTIFICATE: &str = "it is `tls: { certificates: [{ cert: …, key: … }] }` of a listener";
-const CLIENT_AUTH: &str = "it is `tls: { client_auth: { ca: …, mode: require } }` of a listener";
-const TRUSTED: &str = "it is `trusted_proxies` of `server`";
-const THREADS: &str = "it is `threads` of `server`";
-const NOT_NEEDED: &str = "it is not needed: WebSocket upgrades are recognized, and bodies are streamed";
-const CONNECTIONS: &str = "it is `max_connections` of a listener, or of a route's `websocket`";
-const RATE_LIMIT: &str = "it is the plugin `rate_limit`: `{ kind: rate_limit, rate: 100/s, key: client_ip }`";
-const BODY_LIMIT: &str = "it is the plugin `body_limit`: `{ kind: body_limit, max_size: 10MiB }`";
-const IP_ACCESS: &str = "it is the plugin `ip_access`: `{ kind: ip_access, allow: […] }`";
-const COMPRESS: &str = "it is the plugin `compress`";
-const REWRITE: &str = "it is the plugin `rewrite`: `{ kind: rewrite, strip_prefix: … }`";
-const ACME: &str = "it is `tls: { acme: { domains: […], email: … } }` of a listener";
+    "use the plugin `headers`: `{ kind: headers, request: { set: … }, response: { set: … } }`";
+const CERTIFICATE: &str = "use `tls: { certificates: [{ cert: …, key: … }] }` of a listener";
+const CLIENT_AUTH: &str = "use `tls: { client_auth: { ca: …, mode: require } }` of a listener";
+const TRUSTED: &str = "use `trusted_proxies` of `server`";
+const THREADS: &str = "use `threads` of `server`";
+const NOT_NEEDED: &str = "not needed: WebSocket upgrades are recognized, and bodies are streamed";
+const CONNECTIONS: &str = "use `max_connections` of a listener, or of a route's `websocket`";
+const RATE_LIMIT: &str = "use the plugin `rate_limit`: `{ kind: rate_limit, rate: 100/s, key: client_ip }`";
+const BODY_LIMIT: &str = "use the plugin `body_limit`: `{ kind: body_limit, max_size: 10MiB }`";
+const IP_ACCESS: &str = "use the plugin `ip_access`: `{ kind: ip_access, allow: […] }`";
+const COMPRESS: &str = "use the plugin `compress`";
+const REWRITE: &str = "use the plugin `rewrite`: `{ kind: rewrite, strip_prefix: … }`";
+const ACME: &str = "use `tls: { acme: { domains: […], email: … } }` of a listener";
 const LOG: &str = "the process log is `log: { level: …, format: … }`, the access log is `access_log`";
 
 /// nginx, HAProxy, Envoy, Traefik and Caddy, in this order.
 const FOREIGN: &[Foreign] = &[
     // nginx
     foreign("proxypass", UPSTREAM),
-    foreign("servername", "it is `host` of a route"),
-    foreign("location", "it is `path` of a route"),
+    foreign("servername", "use `host` of a route"),
+    foreign("location", "use `path` of a route"),
     foreign("locations", ROUTES),
     foreign("listen", LISTENERS),
     foreign("upstream", UPSTREAMS),
@@ -103,9 +103,9 @@ const FOREIGN: &[Foreign] = &[
     foreign("hash", STICKY),
     foreign("proxyreadtimeout", TIMEOUTS),
     foreign("readtimeout", TIMEOUTS),
-    foreign("proxysendtimeout", "it is `timeout` of a route, and `websocket: { write_timeout: … }`"),
-    foreign("writetimeout", "it is `send_timeout` of `server`, and `websocket: { write_timeout: … }`"),
-    foreign("proxyconnecttimeout", "it is `connect_timeout` of an upstream"),
+    foreign("proxysendtimeout", "use `timeout` of a route, and `websocket: { write_timeout: … }`"),
+    foreign("writetimeout", "use `send_timeout` of `server`, and `websocket: { write_timeout: … }`"),
+    foreign("proxyconnecttimeout", "use `connect_timeout` of an upstream"),
     foreign("proxynextupstream", RETRIES),
     foreign("proxynextupstreamtries", RETRIES),
     foreign("proxysetheader", HEADERS),
@@ -113,9 +113,9 @@ const FOREIGN: &[Foreign] = &[
     foreign("proxybuffering", NOT_NEEDED),
     foreign("addheader", HEADERS),
     foreign("clientmaxbodysize", BODY_LIMIT),
-    foreign("clientheadertimeout", "it is `header_timeout` of `server`"),
-    foreign("clientbodytimeout", "it is `body_timeout` of `server`"),
-    foreign("largeclientheaderbuffers", "it is `max_header_size` of `server`"),
+    foreign("clientheadertimeout", "use `header_timeout` of `server`"),
+    foreign("clientbodytimeout", "use `body_timeout` of `server`"),
+    foreign("largeclientheaderbuffers", "use `max_header_size` of `server`"),
     foreign("workerprocesses", THREADS),
     foreign("workers", THREADS),
     foreign("workerconnections", CONNECTIONS),
@@ -124,29 +124,29 @@ const FOREIGN: &[Foreign] = &[
     foreign("maxconns", CONNECTIONS),
     foreign("sslcertificate", CERTIFICATE),
     foreign("sslcertificatekey", CERTIFICATE),
-    foreign("sslprotocols", "it is `tls: { min_version: \"1.2\" }` of a listener"),
+    foreign("sslprotocols", "use `tls: { min_version: \"1.2\" }` of a listener"),
     foreign("sslverifyclient", CLIENT_AUTH),
     foreign("sslclientcertificate", CLIENT_AUTH),
     foreign("limitreq", RATE_LIMIT),
     foreign("limitconn", CONNECTIONS),
-    foreign("authbasic", "it is the plugin `basic_auth`"),
-    foreign("authrequest", "it is the plugin `forward_auth`"),
+    foreign("authbasic", "use the plugin `basic_auth`"),
+    foreign("authrequest", "use the plugin `forward_auth`"),
     foreign("setrealipfrom", TRUSTED),
     foreign("realipheader", TRUSTED),
     foreign("errorlog", LOG),
     foreign("gzip", COMPRESS),
-    foreign("return", "it is the plugin `respond` or `redirect`"),
-    foreign("keepalive", "it is `max_idle_connections` of `server`"),
-    foreign("down", "it is `drain: true` of an endpoint"),
-    foreign("workershutdowntimeout", "it is `grace_period` of `server`"),
+    foreign("return", "use the plugin `respond` or `redirect`"),
+    foreign("keepalive", "use `max_idle_connections` of `server`"),
+    foreign("down", "use `weight: 0` of an endpoint, or `drain: true` to close its WebSockets too"),
+    foreign("workershutdowntimeout", "use `grace_period` of `server`"),
     foreign("sslciphers", "the ciphers are those of rustls and cannot be chosen; `min_version` can"),
-    foreign("resolvers", "it is `name_servers` of `server`"),
+    foreign("resolvers", "use `name_servers` of `server`"),
     // HAProxy
     foreign("frontend", LISTENERS),
     foreign("frontends", LISTENERS),
     foreign("backend", UPSTREAMS),
     foreign("backends", UPSTREAMS),
-    foreign("bind", "it is `address` of a listener"),
+    foreign("bind", "use `address` of a listener"),
     foreign("servers", ENDPOINTS),
     foreign("members", ENDPOINTS),
     foreign("targets", ENDPOINTS),
@@ -156,32 +156,32 @@ const FOREIGN: &[Foreign] = &[
     foreign("cookie", STICKY),
     foreign("rise", HEALTHY_AFTER),
     foreign("fall", UNHEALTHY_AFTER),
-    foreign("inter", "it is `interval` of `health_check`"),
+    foreign("inter", "use `interval` of `health_check`"),
     foreign("httpchk", HEALTH),
     foreign("check", HEALTH),
     foreign("maxconn", CONNECTIONS),
     foreign("nbthread", THREADS),
-    foreign("timeouttunnel", "it is `websocket: { idle_timeout: … }` of a route"),
-    foreign("timeoutclient", "it is `body_timeout` and `send_timeout` of `server`"),
+    foreign("timeouttunnel", "use `websocket: { idle_timeout: … }` of a route"),
+    foreign("timeoutclient", "use `body_timeout` and `send_timeout` of `server`"),
     foreign("timeoutserver", TIMEOUTS),
-    foreign("timeoutconnect", "it is `connect_timeout` of an upstream"),
+    foreign("timeoutconnect", "use `connect_timeout` of an upstream"),
     foreign("usebackend", UPSTREAM),
-    foreign("defaultbackend", "it is the `upstream` of a last route without `host` and `path`"),
+    foreign("defaultbackend", "use the `upstream` of a last route without `host` and `path`"),
     foreign("acl", "a condition is `host`, `path`, `methods`, `headers`, `query` or `when` of a route"),
     foreign("sticktable", RATE_LIMIT),
-    foreign("acceptproxy", "it is `proxy_protocol: { from: […] }` of a listener"),
-    foreign("sendproxy", "it is `proxy_protocol: v1` of an upstream"),
-    foreign("sendproxyv2", "it is `proxy_protocol: v2` of an upstream"),
-    foreign("hardstopafter", "it is `grace_period` of `server`"),
+    foreign("acceptproxy", "use `proxy_protocol: { from: […] }` of a listener"),
+    foreign("sendproxy", "use `proxy_protocol: v1` of an upstream"),
+    foreign("sendproxyv2", "use `proxy_protocol: v2` of an upstream"),
+    foreign("hardstopafter", "use `grace_period` of `server`"),
     // Envoy
     foreign("clusters", UPSTREAMS),
     foreign("cluster", UPSTREAM),
-    foreign("lbpolicy", "it is `balance` of an upstream"),
-    foreign("loadbalancing", "it is `balance` of an upstream"),
-    foreign("algorithm", "it is `balance` of an upstream"),
+    foreign("lbpolicy", "use `balance` of an upstream"),
+    foreign("loadbalancing", "use `balance` of an upstream"),
+    foreign("algorithm", "use `balance` of an upstream"),
     foreign("leastrequest", LEAST_CONNECTIONS),
-    foreign("ringhash", "it is `balance: { kind: consistent_hash, key: … }`"),
-    foreign("maglev", "it is `balance: { kind: consistent_hash, key: … }`"),
+    foreign("ringhash", "use `balance: { kind: consistent_hash, key: … }`"),
+    foreign("maglev", "use `balance: { kind: consistent_hash, key: … }`"),
     foreign("loadassignment", ENDPOINTS),
     foreign("lbendpoints", ENDPOINTS),
     foreign("virtualhosts", ROUTES),
@@ -192,7 +192,7 @@ const FOREIGN: &[Foreign] = &[
     foreign("circuitbreakers", CONNECTIONS),
     foreign("healthythreshold", HEALTHY_AFTER),
     foreign("unhealthythreshold", UNHEALTHY_AFTER),
-    foreign("healthypanicthreshold", "it is `when_all_unhealthy: any | fail` of an upstream"),
+    foreign("healthypanicthreshold", "use `when_all_unhealthy: any | fail` of an upstream"),
     foreign("retrypolicy", RETRIES),
     foreign("numretries", RETRIES),
     foreign("maxretries", RETRIES),
@@ -201,7 +201,7 @@ const FOREIGN: &[Foreign] = &[
     foreign("xffnumtrustedhops", TRUSTED),
     foreign("prefix", "a `path` is a prefix of whole segments; `=/exact` and `~regex` are the others"),
     foreign("commontlscontext", CERTIFICATE),
-    foreign("draintime", "it is `grace_period` of `server`, and `drain_window` of a route's `websocket`"),
+    foreign("draintime", "use `grace_period` of `server`, and `drain_window` of a route's `websocket`"),
     // Traefik
     foreign("entrypoints", LISTENERS),
     foreign("routers", ROUTES),
@@ -210,18 +210,18 @@ const FOREIGN: &[Foreign] = &[
     foreign("service", UPSTREAM),
     foreign("middlewares", PLUGINS),
     foreign("loadbalancer", "an upstream has `endpoints` and `balance`"),
-    foreign("healthcheck", "it is `health_check` of an upstream"),
+    foreign("healthcheck", "use `health_check` of an upstream"),
     foreign("certificatesresolvers", ACME),
     foreign("certresolver", ACME),
     foreign("stripprefix", REWRITE),
-    foreign("forwardauth", "it is the plugin `forward_auth`"),
-    foreign("basicauth", "it is the plugin `basic_auth`"),
+    foreign("forwardauth", "use the plugin `forward_auth`"),
+    foreign("basicauth", "use the plugin `basic_auth`"),
     foreign("ratelimit", RATE_LIMIT),
     foreign("ipallowlist", IP_ACCESS),
     foreign("ipwhitelist", IP_ACCESS),
     foreign("passhostheader", "the Host is kept; the plugin `headers` sets another one"),
-    foreign("sourcecriterion", "it is `key` of the plugin `rate_limit`"),
-    foreign("gracetimeout", "it is `grace_period` of `server`"),
+    foreign("sourcecriterion", "use `key` of the plugin `rate_limit`"),
+    foreign("gracetimeout", "use `grace_period` of `server`"),
     // Caddy
     foreign("reverseproxy", UPSTREAM),
     foreign("to", UPSTREAM),
@@ -230,13 +230,13 @@ const FOREIGN: &[Foreign] = &[
     foreign("lbretries", RETRIES),
     foreign("leastconnections", LEAST_CONNECTIONS),
     foreign("healthuri", HEALTH),
-    foreign("healthinterval", "it is `interval` of `health_check`"),
-    foreign("healthtimeout", "it is `timeout` of `health_check`"),
+    foreign("healthinterval", "use `interval` of `health_check`"),
+    foreign("healthtimeout", "use `timeout` of `health_check`"),
     foreign("headerup", HEADERS),
     foreign("headerdown", HEADERS),
     foreign("encode", COMPRESS),
     foreign("flushinterval", NOT_NEEDED),
-    foreign("streamtimeout", "it is `websocket: { max_age: … }` of a route"),
+    foreign("streamtimeout", "use `websocket: { max_age: … }` of a route"),
     foreign(
         "streamclosedelay",
         "a reload closes no WebSocket; `websocket: { on_reload: drain }` asks for it",
@@ -244,19 +244,19 @@ const FOREIGN: &[Foreign] = &[
     foreign("sites", ROUTES),
     foreign("autohttps", ACME),
     // Other common words.
-    foreign("heartbeat", "it is `websocket: { ping_interval: … }` of a route"),
+    foreign("heartbeat", "use `websocket: { ping_interval: … }` of a route"),
     foreign("loglevel", LOG),
     foreign("logging", LOG),
     foreign("logs", LOG),
-    foreign("port", "it is part of `address`, as in `0.0.0.0:8080`"),
-    foreign("url", "it is `address`, as in `10.0.0.5:8080`"),
-    foreign("uri", "it is `path` of a route"),
-    foreign("domain", "it is `host` of a route"),
-    foreign("domains", "they are `host` of a route: one name or a list"),
-    foreign("method", "it is `methods`, a list"),
-    foreign("header", "it is `headers`, a mapping"),
+    foreign("port", "write the port in `address`, as in `0.0.0.0:8080`"),
+    foreign("url", "use `address`, as in `10.0.0.5:8080`"),
+    foreign("uri", "use `path` of a route"),
+    foreign("domain", "use `host` of a route"),
+    foreign("domains", "use `host` of a route: one name or a list"),
+    foreign("method", "use `methods`, a list"),
+    foreign("header", "use `headers`, a mapping"),
     foreign("maxbodysize", BODY_LIMIT),
-    foreign("cors", "it is the plugin `cors`"),
+    foreign("cors", "use the plugin `cors`"),
     foreign("compression", COMPRESS),
     foreign("rewrite", REWRITE),
     foreign("letsencrypt", ACME),
@@ -274,8 +274,8 @@ const fn scoped(name: &'static str, within: &'static str, help: &'static str) ->
 }
 
 const NO_ENDPOINT_LIMIT: &str =
-    "no limit holds for one endpoint; `max_connections` is of a listener, or of a route's `websocket`";
-const ADMIN_ADDRESS: &str = "it is `address` of `admin`";
+    "an endpoint has no connection limit; use `max_connections` of a listener or of a route's `websocket`";
+const ADMIN_ADDRESS: &str = "use `address` of `admin`";
 
 const SCOPED: &[ScopedKey] = &[
     scoped("server", "upstreams.", ENDPOINTS),
@@ -284,11 +284,11 @@ const SCOPED: &[ScopedKey] = &[
     scoped("max_connections", ".endpoints[", NO_ENDPOINT_LIMIT),
     scoped("listen", "admin.", ADMIN_ADDRESS),
     scoped("bind", "admin.", ADMIN_ADDRESS),
-    scoped("verify", ".client_auth.", "it is `mode: require | optional`"),
-    scoped("tunnel_timeout", ".websocket.", "it is `idle_timeout`"),
-    scoped("code", ".plugins[", "it is `status`"),
-    scoped("uri", ".health_check.", "it is `path`"),
-    scoped("expected_status", ".health_check.", "it is `expect`: a list of statuses and ranges"),
+    scoped("verify", ".client_auth.", "use `mode: require | optional`"),
+    scoped("tunnel_timeout", ".websocket.", "use `idle_timeout`"),
+    scoped("code", ".plugins[", "use `status`"),
+    scoped("uri", ".health_check.", "use `path`"),
+    scoped("expected_status", ".health_check.", "use `expect`: a list of statuses and ranges"),
 ];
 
 /// A former name of a setting, its place, and the present name.

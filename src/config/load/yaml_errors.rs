@@ -44,13 +44,13 @@ fn problem_of(kind: &ErrorKind) -> Problem {
             ("a `:` is not expected here", "is a `[` or `{` above not closed?")
         }
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
-            ("a key is expected here", "is this line indented like its neighbours?")
+            ("a key is expected here", "indent this line like the lines around it")
         }
         ErrorKind::ExpectedBlockSequenceEntry => {
-            ("`- ` is expected here", "is this line indented like its neighbours?")
+            ("`- ` is expected here", "indent this line like the lines around it")
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
-            ("`:` is missing after the key", "is this line indented like its neighbours?")
+            ("`:` is missing after the key", "indent this line like the lines around it")
         }
         ErrorKind::UnexpectedCharacter { character: '%' | '@' | '`' } => {
             ("a value cannot start with this character", "put it in quotes")

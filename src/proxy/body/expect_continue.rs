@@ -6,10 +6,10 @@ use pingora_proxy::Session;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The body is going to be read: tells a client that waits for that.
+/// Sends 100 (Continue) before the body is read, if the client waits for it.
 ///
 /// # Errors
-/// When the client is gone.
+/// When the client disconnected.
 pub(in crate::proxy) async fn ask_for(session: &mut Session, ctx: &mut Context) -> Result<()> {
     if ctx.received.expects_continue && !std::mem::replace(&mut ctx.upload.is_asked_for, true) {
         let limit = ctx.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.globals.send_timeout);

@@ -32,7 +32,7 @@ enum PluginArgument<'p> {
     Whole(usize, &'p mut Piece),
 }
 
-/// What the route's plugins say to a request: nothing, or what the client gets instead of an answer.
+/// Runs the request phases of the route's plugins. Returns the response of a plugin, if one responds.
 pub(in crate::proxy) async fn ask_plugins(
     session: &mut Session,
     ctx: &mut Context,
@@ -150,7 +150,7 @@ async fn show(
     // The client may disconnect while a plugin waits.
     let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
     let head = session.req_header_mut();
-    // Cloned, since plugins may change the fields while they read these.
+    // Cloned, since plugins read both while they change the fields.
     let (method, uri) = (Method::clone(&head.method), head.uri.clone());
     let line = RequestLine { method: &method, uri: &uri };
     let mut fields = RequestFields(head);

@@ -28,7 +28,7 @@ pub(in crate::proxy) fn has_response_body(method: &Method, head: &ResponseHeader
     has_body(method, head.status) && (!empty || head.headers.contains_key(header::TRANSFER_ENCODING))
 }
 
-/// Sets the framing of a backend's response body after the plugins' header phase; `comes` tells whether the
+/// Sets the framing of a backend's response body after the plugins' header phase; `comes` is whether the
 /// backend sends one. A body that plugins may still change has no length yet.
 ///
 /// # Errors

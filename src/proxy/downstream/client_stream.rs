@@ -308,7 +308,7 @@ impl Connection {
                 own
             };
             if !was_in_head || (own == 0 && self.intake.is_empty()) {
-                // An empty read would be the client's end to the reader, which this is not.
+                // An empty read would mean end of stream to the reader.
                 return if own == 0 && self.is_broken() {
                     Poll::Ready(Err(broken()))
                 } else {

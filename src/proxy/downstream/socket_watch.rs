@@ -1,4 +1,4 @@
-//! A watch on a socket of which nothing is read, for the departure of its client.
+//! Detection of a client's disconnect on a socket that is not read.
 
 use std::future::{Future, pending};
 use std::io;
@@ -7,7 +7,7 @@ use std::pin::Pin;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Watches a socket of which nothing is read: what came is left there, and the end behind it is found.
+/// Watches a socket without reading: received bytes stay in the socket, and an end after them is detected.
 pub(in crate::proxy) struct SocketWatch {
     socket: OwnedFd,
     interest: Interest,
@@ -17,7 +17,7 @@ pub(in crate::proxy) struct SocketWatch {
 pub(in crate::proxy) type DisconnectFuture = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl SocketWatch {
-    /// For the other handle of a client's socket; `finishes`: the end of its direction alone is no departure.
+    /// Watches a duplicate of a client's socket. With `finishes`, a half-close is not a disconnect.
     pub(in crate::proxy) fn new(socket: OwnedFd, finishes: bool) -> Self {
         Self { socket, interest: if finishes { Interest::WRITABLE } else { Interest::READABLE } }
     }
@@ -25,7 +25,7 @@ impl SocketWatch {
     /// Ready when the client has left.
     pub(in crate::proxy) fn gone(self) -> DisconnectFuture {
         Box::pin(async move {
-            // Without a watch the client is noticed when its response is written.
+            // Without a watch, the next write detects the disconnect.
             if wait(self).await.is_err() {
                 pending::<()>().await;
             }
@@ -34,14 +34,14 @@ impl SocketWatch {
 }
 
 async fn wait(SocketWatch { socket, interest }: SocketWatch) -> io::Result<()> {
-    // Also a Unix socket: it is only waited for, and every one is registered alike.
+    // Also for a Unix socket: only readiness is used, which is registered in the same way.
     let socket = TcpStream::from_std(std::net::TcpStream::from(socket))?;
     loop {
         let ready = socket.ready(interest).await?;
         if ready.is_read_closed() || ready.is_write_closed() {
             return Ok(());
         }
-        // Nothing is read or written here, so the runtime is told to wait for the next event.
+        // Clears the readiness, since nothing is read or written here.
         let _ = socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }

@@ -1,15 +1,15 @@
-//! The gate that a request body passes: whether a read of it reads, waits or fails.
+//! State of a request body's reads: reading, waiting, or failing.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What a read of a request body does.
+/// The effect of a read of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Gate {
-    /// It reads.
+    /// Reads.
     Open,
-    /// It waits: the response is under way.
+    /// Waits: the response is in progress.
     Paused,
-    /// It fails: the response is complete.
+    /// Fails: the response is complete.
     Ended,
 }
 
@@ -26,7 +26,7 @@ impl UploadGate {
         }
     }
 
-    /// Open again, for the next request.
+    /// Reopens the gate for the next request.
     pub(in crate::proxy) fn reset(&self) {
         self.set(Gate::Open);
     }

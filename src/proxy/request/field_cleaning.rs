@@ -1,4 +1,4 @@
-//! Removal of what a client may not say, before an expression, a plugin or an internal call reads a field.
+//! Removal of request fields that a client may not send, before expressions, plugins and internal calls read them.
 
 use super::request_facts::Received;
 use super::{hop_by_hop, untrusted_headers, x_forwarded_policy};
@@ -7,7 +7,7 @@ use http::header;
 use pingora::Result;
 use pingora::http::RequestHeader;
 
-/// Removes fields that the client may not send, and settles X-Forwarded-* for every reader, before an expression, a
+/// Removes fields that the client may not send, and sets X-Forwarded-*, before an expression, a
 /// plugin or an internal call reads a field.
 ///
 /// # Errors
@@ -20,7 +20,7 @@ pub(in crate::proxy) fn clean(
     hop_by_hop::end_nominated(head)?;
     untrusted_headers::remove(head, received.is_trusted, policy);
     x_forwarded_policy::apply_policy(head, received, policy)?;
-    // The gateway answers an expectation itself, when it begins to read the body (RFC 9110 §10.1.1).
+    // The gateway itself sends 100 (Continue) when it begins to read the body (RFC 9110 §10.1.1).
     head.remove_header(&header::EXPECT);
     Ok(())
 }

@@ -54,7 +54,7 @@ pub(in crate::proxy) fn not_http(first: u8) -> Failure {
     bad(if first == 22 {
         "the client used TLS on a listener without `tls`"
     } else {
-        "the first byte does not begin a request"
+        "the first byte cannot begin an HTTP request"
     })
 }
 

@@ -12,7 +12,7 @@ use pingora::{ErrorType, OrErr, Result};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Fields of one value, in which a list came about by appending. In others a comma may be part of the value.
+/// Single-valued fields that proxies turn into lists by appending. In other fields a comma may be part of the value.
 const APPENDED: [&str; 5] =
     ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-scheme", "x-forwarded-ssl"];
 
@@ -20,7 +20,7 @@ const APPENDED: [&str; 5] =
 const LISTS: [&str; 5] =
     ["x-forwarded-for", "x-forwarded-server", "x-forwarded-prefix", "forwarded", "x-original-forwarded-for"];
 
-/// Brings the fields to what plugins, internal services and backends get. Those of an untrusted client have been
+/// Sets the fields that plugins, internal services and backends read. Those of an untrusted client have been
 /// removed before, unless the policy keeps them.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub(in crate::proxy) fn apply_policy(
     }
 }
 
-/// Leaves of each field that is no list what the nearest proxy wrote.
+/// Reduces each single-valued field to the value of the nearest proxy.
 fn one_line_each(head: &mut RequestHeader) -> Result<()> {
     let has_several = |name: &&HeaderName| {
         let text = name.as_str();
@@ -73,7 +73,7 @@ fn one_line_each(head: &mut RequestHeader) -> Result<()> {
 }
 
 fn add(head: &mut RequestHeader, received: &Received) -> Result<()> {
-    // One address of IPv4, as nearly always.
+    // Capacity for one IPv4 address, the common case.
     let mut list = Vec::with_capacity(16);
     if received.is_trusted {
         for hop in forwarded::hops(&head.headers) {
@@ -83,9 +83,9 @@ fn add(head: &mut RequestHeader, received: &Received) -> Result<()> {
     }
     address(&mut list, received.peer);
     head.insert_header(FOR, field_value(list)?)?;
-    // As it was read: backends compare with `https`, and not with `wss` or `HTTPS`.
+    // The interpreted scheme: backends compare with `https`, not with `wss` or `HTTPS`.
     head.insert_header(PROTO, HeaderValue::from_static(received.scheme))?;
-    // The port belongs to it: links that a backend makes for its clients need it.
+    // With the port, which backends need for links.
     let told =
         if received.is_trusted { host(&head.headers).map(|host| host.as_bytes().to_vec()) } else { None };
     let attempt_started = || head.headers.get(header::HOST).map(|host| host.as_bytes().to_vec());
@@ -107,7 +107,7 @@ mod tests {
     use super::super::x_forwarded::scheme;
     use super::*;
 
-    /// What is left of fields that came from 192.0.2.7 in plain HTTP.
+    /// The resulting fields of a request from 192.0.2.7 over plain HTTP.
     fn settled(
         is_trusted: bool,
         policy: XForwarded,

@@ -16,7 +16,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
-/// Who gave a response.
+/// The source of a response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::proxy) enum GivenBy {
     /// The endpoint of the lease.
@@ -25,8 +25,8 @@ pub(in crate::proxy) enum GivenBy {
     Gateway,
 }
 
-/// The last changes to the head of an answer, wherever it comes from. Returns what takes its place, if
-/// a plugin wants that; those at `passed` have had their say.
+/// Applies the last changes to a response header: plugins and cookie. Returns the replacement, if
+/// a plugin requests one; the plugins at `passed` are skipped.
 ///
 /// # Errors
 /// When a value cannot be a field value, which is excluded.
@@ -39,7 +39,7 @@ pub(in crate::proxy) async fn finish_head(
 ) -> Result<Option<ReplacementResponse>> {
     let mut status = head.status;
     let decision = dress(session, &mut status, &mut ResponseFields(head), ctx, passed, by).await;
-    // After the plugins: what they do to a backend's cookies is not meant for the gateway's own.
+    // After the plugins, so that changes to cookies of the backend do not affect the gateway's cookie.
     if let Some((cookie, _)) = sticky(session, ctx) {
         head.append_header(header::SET_COOKIE, cookie)?;
     }
@@ -52,10 +52,10 @@ pub(in crate::proxy) async fn finish_head(
     Ok(decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_response))
 }
 
-/// The same for the fields of a 101, whose status stays. Returns when in a drain the WebSocket's session leaves.
+/// The same for the fields of a 101, whose status stays. Returns the session's moment in a drain.
 ///
 /// # Errors
-/// What takes its place, if a plugin wants that.
+/// The replacement, if a plugin requests one.
 pub(in crate::proxy) async fn finish_upgrade(
     session: &Session,
     headers: &mut HeaderMap,
@@ -76,16 +76,16 @@ pub(in crate::proxy) async fn finish_upgrade(
     Ok(Some(moment))
 }
 
-/// The cookie that brings the client back to this endpoint, when it does not have it yet.
+/// The cookie that binds the client to this endpoint, if the client does not have it yet.
 fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
     cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.req_header())))
 }
 
-/// The plugins' part.
+/// Runs the plugins' response phase.
 ///
 /// # Errors
-/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
+/// [`Failure::ClientGone`] when the client disconnects while a plugin waits.
 async fn dress(
     session: &Session,
     status: &mut StatusCode,
@@ -99,7 +99,7 @@ async fn dress(
     };
     let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
     let request = session.req_header();
-    // The request is over for the plugins by now: they see its fields and change only the answer's.
+    // In this phase plugins read the request fields and change only the response fields.
     let mut seen = ReadOnlyHeaders(&request.headers);
     let lease = ctx.lease.as_ref().filter(|_| by == GivenBy::Backend);
     let endpoint = lease.map(|lease| Arc::clone(lease.endpoint()));

@@ -50,8 +50,8 @@ pub(in crate::proxy) async fn from_backend(
     Ok(())
 }
 
-/// Passes on an answer to a handshake that is no 101: an ordinary answer, on a connection that stays
-/// an ordinary one.
+/// Forwards a non-101 response to a handshake like any other response; the connection
+/// continues with HTTP.
 ///
 /// # Errors
 /// When either side disconnected.

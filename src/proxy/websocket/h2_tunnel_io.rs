@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream whose request was answered with 200.
+/// A stream whose CONNECT got 200.
 pub(in crate::proxy) struct Duplex {
     stream: StreamHalves,
     /// The rest of a DATA frame.

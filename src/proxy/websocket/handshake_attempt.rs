@@ -8,8 +8,8 @@ use crate::upstream::{Cluster, Endpoint, ProxyAddrs};
 use crate::websocket::handshake::{self, HandshakeResponse, Request};
 use std::time::{Duration, Instant};
 
-/// Asks one endpoint; the connect and the response's head come within `limit`. HTTP/1.1 is spoken also with backends of HTTP/2 over TLS: that is what a `wss:` URL
-/// means to most of them, and ALPN tells them.
+/// Sends the handshake to one endpoint. `limit` covers the connect and the response header. Backends with HTTP/2 over
+/// TLS get HTTP/1.1 too, selected by ALPN, since most of them support WebSockets only there.
 pub(in crate::proxy) async fn attempt(
     cluster: &Cluster,
     endpoint: &Endpoint,

@@ -1,4 +1,4 @@
-//! Access-log lines of a tunnel, and what they need of its request.
+//! Access log lines of a tunnel, and the request fields that they contain.
 
 use crate::proxy::context::Context;
 use crate::proxy::request::forwarded::Client;
@@ -13,26 +13,26 @@ use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a tunnel's log lines need of its request. One lives as long as its tunnel, so it is kept small:
+/// The request fields for a tunnel's log lines. Kept as long as the tunnel, so it is small:
 /// a block of 128 bytes for the allocator, and one for the text.
 pub(in crate::proxy) struct Origin {
     lines: Option<Lines>,
     route: Arc<str>,
-    /// Where it is; one that is kept beyond its backend moves.
+    /// The current endpoint; failover changes it.
     endpoint: Mutex<Arc<Endpoint>>,
     pub(in crate::proxy) client: Client,
 }
 
-/// The log, and what of the request stands in each line.
+/// The log, and the request fields of each line.
 struct Lines {
     log: Arc<AccessLog>,
-    /// One behind the other: method, host, path, user agent, referer, request id.
+    /// Concatenated: method, host, path, user agent, referer, request ID.
     text: Box<[u8]>,
-    /// Where each of them ends but the last.
+    /// The end of each part except the last.
     ends: [u32; 5],
     /// The client's connection; shared, so it costs a pointer.
     tls: Option<Arc<Tls>>,
-    /// It came over HTTP/2 (RFC 8441).
+    /// The request arrived over HTTP/2 (RFC 8441).
     h2: bool,
     /// How many endpoints were tried for the handshake.
     attempts: u8,
@@ -66,15 +66,15 @@ impl Lines {
         &self.text[number.checked_sub(1).map_or(0, end)..end(number)]
     }
 
-    /// A part that was text to begin with.
+    /// A part that is valid text.
     fn word(&self, number: usize) -> &str {
         std::str::from_utf8(self.part(number)).unwrap_or_default()
     }
 }
 
 impl Origin {
-    /// Keeps it, while the request is still there; `None` when an endpoint is missing, which is
-    /// excluded behind a handshake.
+    /// Copies the fields of the request; `None` without an endpoint, which is
+    /// excluded after a handshake.
     pub(in crate::proxy) fn of(head: &RequestHeader, ctx: &Context) -> Option<Arc<Self>> {
         let (route, lease) = (ctx.route.as_ref()?, ctx.lease.as_ref()?);
         let log = ctx.snapshot.as_ref().and_then(|snapshot| snapshot.log.clone()).filter(|_| route.logged);
@@ -93,12 +93,12 @@ impl Origin {
         &self.route
     }
 
-    /// Where it is now.
+    /// The current endpoint.
     pub(in crate::proxy) fn endpoint(&self) -> Arc<Endpoint> {
         Arc::clone(&self.endpoint.lock())
     }
 
-    /// Logs that the endpoint was lost, and where the tunnel is now, if anywhere.
+    /// Logs the loss of the endpoint, and the new endpoint if there is one.
     pub(in crate::proxy) fn moved(
         &self,
         to: Option<&Arc<Endpoint>>,
@@ -115,7 +115,7 @@ impl Origin {
         self.write(Entry { event, duration: took, attempts, error, ..Entry::default() });
     }
 
-    /// Logs the end, with what plugins said until then.
+    /// Logs the end, with the notes of plugins.
     pub(super) fn end(&self, outcome: &Outcome, said: &[CloseLogFields]) {
         let flow = |side: Side| Flow {
             messages: outcome.messages[side as usize],
@@ -143,7 +143,7 @@ impl Origin {
         });
     }
 
-    /// Logs the beginning, with what plugins have to say about it.
+    /// Logs the opening, with the notes of plugins.
     pub(super) fn begin(&self, handshake: Duration, said: &[CloseLogFields]) {
         let attempts = self.attempts();
         let (event, duration, notes) = (Event::Open, handshake, &*CloseLogFields::notes(said));
@@ -155,7 +155,7 @@ impl Origin {
         self.lines.as_ref().map_or(0, |lines| u32::from(lines.attempts))
     }
 
-    /// Writes a line of what `entry` says and of what all lines of the tunnel have in common.
+    /// Writes `entry` with the fields that all lines of the tunnel share.
     fn write(&self, entry: Entry<'_>) {
         let Some(lines) = &self.lines else { return };
         let endpoint = self.endpoint();
@@ -178,7 +178,7 @@ impl Origin {
     }
 }
 
-/// Something that a plugin put on a line of the tunnel.
+/// A note of a plugin.
 pub(in crate::proxy) struct CloseLogFields {
     plugin: String,
     key: String,
@@ -186,7 +186,7 @@ pub(in crate::proxy) struct CloseLogFields {
 }
 
 impl CloseLogFields {
-    /// All of it.
+    /// Copies the notes.
     pub(in crate::proxy) fn all(notes: &[Note<'_>]) -> Vec<Self> {
         let said = |note: &Note<'_>| Self {
             plugin: note.plugin.to_owned(),
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_a_tunnel_keeps_of_its_request_fits_the_allocator_s_block_of_128_bytes() {
-        // Behind the two counts of its `Arc`.
+        // 128 bytes, minus the two counts of the `Arc`.
         assert!(size_of::<Origin>() <= 112, "{}", size_of::<Origin>());
     }
 }

@@ -1,12 +1,12 @@
-//! Permits that a client holds while its WebSocket lives.
+//! Permits of a client's WebSocket in connection limits, released when it ends.
 
 use crate::tunnel::Permit;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Where a client counts while its WebSocket lives.
+/// The permits of an open WebSocket.
 pub(in crate::proxy) struct TunnelPermits {
-    /// In the limits of its route.
+    /// The permit of the route's limits.
     pub(in crate::proxy) _permit: Permit,
-    /// In the limit of its listener, with HTTP/1.1: a stream of HTTP/2 counts with its connection.
+    /// The permit of the listener's limit, with HTTP/1.1 only: an HTTP/2 stream counts with its connection.
     pub(in crate::proxy) _room: Option<OwnedSemaphorePermit>,
 }

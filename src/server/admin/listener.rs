@@ -1,5 +1,5 @@
-//! Listener of the admin address: an accept loop on a thread of its own, so that it responds whatever the
-//! load of the workers, and whatever hangs.
+//! Listener of the admin address: an accept loop on its own thread, so that it responds under any
+//! load of the workers, and while other threads hang.
 
 use super::connection_limit::{Admitted, ConnectionLimit};
 use super::{Admin, AdminState, connection};

@@ -47,12 +47,12 @@ fn write(page: &mut String, status: &Value, ready: bool) -> fmt::Result {
     ] {
         row(page, name, &text(&status[key]))?;
     }
-    row(page, "Up", &uptime(status["uptime_seconds"].as_u64().unwrap_or_default()))?;
+    row(page, "Uptime", &uptime(status["uptime_seconds"].as_u64().unwrap_or_default()))?;
     let reload = &status["last_reload"];
     row(
         page,
         "Last reload",
-        if reload["ok"] == false { "rejected; the previous configuration is in use" } else { "taken" },
+        if reload["ok"] == false { "rejected; the previous configuration is in use" } else { "applied" },
     )?;
     for listener in items(&status["listeners"]) {
         row(page, "Listener", &format!("{} {}", text(&listener["name"]), text(&listener["address"])))?;

@@ -54,11 +54,11 @@ families! {
     HTTP_CLIENT_ABORTS = Shape::Counter, "moongate_http_client_aborts_total" ["route", "reason"],
         "Requests ended by their client: it disconnected (`client_gone`), sent its body too slowly (`body_timeout`), or read its response too slowly (`send_timeout`).";
     HTTP_REQUESTS_FAILED = Shape::Counter, "moongate_http_requests_failed_total" ["reason"],
-        "Requests that failed or that the gateway refused, by the reason in the response and in the access log.";
+        "Requests that failed or were rejected by the gateway, by the reason in the response and in the access log.";
     UPSTREAM_HEALTHY = Shape::Gauge, "moongate_upstream_healthy" ["upstream", "endpoint"],
         "1 if the endpoint is healthy, 0 if health checks or failures made it unhealthy.";
     UPSTREAM_CONNECTIONS_ACTIVE = Shape::Gauge, "moongate_upstream_connections_active" ["upstream", "endpoint"],
-        "Requests and WebSockets at the endpoint now; a removed endpoint or upstream is kept until the last one has ended.";
+        "Active requests and WebSockets at the endpoint; a removed endpoint is reported until its last connection ends.";
     UPSTREAM_FAILURES = Shape::Counter, "moongate_upstream_failures_total" ["upstream", "endpoint", "reason"],
         "Failed attempts at the endpoint, retried ones included; redials of WebSockets add the reasons handshake_refused and other_agreement.";
     UPSTREAM_ALL_UNHEALTHY = Shape::Counter, "moongate_upstream_all_unhealthy_total" ["upstream"],
@@ -94,9 +94,9 @@ families! {
     PLUGIN_ERRORS = Shape::Counter, "moongate_plugin_errors_total" ["plugin", "kind", "phase"],
         "Plugin calls that failed or panicked, with any `on_error`.";
     PLUGIN_SECONDS = Shape::Counter, "moongate_plugin_seconds_total" ["plugin", "kind", "phase"],
-        "Time spent in a plugin, in seconds; one call in 16 is timed and stands for all 16, waiting time is exact.";
+        "Time spent in a plugin, in seconds. One call in 16 is timed and counted 16 times; waiting time is exact.";
     EXPRESSION_FAILURES = Shape::Counter, "moongate_expression_failures_total" [],
-        "Expressions that could not be evaluated for a request; such a condition is false.";
+        "Failed evaluations of expressions; a condition that fails is false.";
     WASM_COUNTER = Shape::Counter, "moongate_wasm_counter_total" ["plugin", "metric"],
         "Counters defined by WebAssembly filters, by the filter's own metric name.";
     WASM_GAUGE = Shape::Gauge, "moongate_wasm_gauge" ["plugin", "metric"],
@@ -106,7 +106,7 @@ families! {
     HTTP2_CONNECTIONS = Shape::Gauge, "moongate_http2_connections" [],
         "Open HTTP/2 connections of clients.";
     HTTP2_CLOSED = Shape::Counter, "moongate_http2_connections_closed_total" ["reason"],
-        "HTTP/2 connections of clients closed, by reason: `client`, `idle` (or the process ended), `slow`, `error`, `flood` or `malformed`.";
+        "Closed HTTP/2 connections of clients, by reason: `client`, `idle` (or the process ended), `slow`, `error`, `flood` or `malformed`.";
     TLS_HANDSHAKES = Shape::Counter, "moongate_tls_handshakes_total" ["listener", "result", "version"],
         "Completed TLS handshakes with clients, by result: `full` or `resumed`.";
     TLS_HANDSHAKE_FAILURES = Shape::Counter, "moongate_tls_handshake_failures_total" ["listener", "reason"],
@@ -114,7 +114,7 @@ families! {
     TLS_CERTIFICATE_EXPIRY = Shape::Gauge, "moongate_tls_certificate_expiry_timestamp_seconds" ["listener", "certificate"],
         "Expiry of a certificate in use, in Unix seconds.";
     TLS_ROTATIONS = Shape::Counter, "moongate_tls_rotations_total" ["listener", "result"],
-        "Changed certificate and key files of a listener, by result: `taken`, or `refused` (the old files stay in use).";
+        "Changed certificate and key files of a listener, by result: `taken` (applied), or `refused` (the old files stay in use).";
     ACME_ISSUED = Shape::Counter, "moongate_acme_issued_total" ["certificate", "directory"],
         "Certificates issued to this process by a certificate authority.";
     ACME_FAILURES = Shape::Counter, "moongate_acme_failures_total" ["certificate", "directory", "reason"],
@@ -130,13 +130,13 @@ families! {
     TASK_RESTARTS = Shape::Counter, "moongate_task_restarts_total" ["task"],
         "Long-lived tasks of the process restarted after a panic.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],
-        "1 if the last configuration load was applied, 0 if it was refused and the previous configuration stays in use.";
+        "1 if the last configuration load was applied, 0 if it was rejected; the previous configuration stays in use.";
     CONFIG_GENERATION = Shape::Gauge, "moongate_config_generation" [],
         "Number of the configuration in use: configurations applied since the start.";
     CONFIG_LAST_RELOAD_TIMESTAMP = Shape::Gauge, "moongate_config_last_reload_timestamp_seconds" [],
-        "Time of the last applied or refused configuration, in Unix seconds.";
+        "Time of the last applied or rejected configuration, in Unix seconds.";
     BUILD_INFO = Shape::Gauge, "moongate_build_info" ["version"],
-        "Always 1; the label has the version.";
+        "Always 1; the label `version` has the version.";
     PROCESS_CPU = Shape::Counter, "process_cpu_seconds_total" [],
         "CPU time of the process, user and system, in seconds.";
     PROCESS_RESIDENT = Shape::Gauge, "process_resident_memory_bytes" [],

@@ -1,4 +1,4 @@
-//! Labels of WebSocket metrics: direction, opcode, side, who ended it, and the result of a reconnect.
+//! Labels of WebSocket metrics: direction, opcode, side, initiator of the end, and the result of a reconnect.
 
 macro_rules! labels {
     ($(#[$about:meta])+ $name:ident { $($(#[$each:meta])+ $variant:ident = $label:literal,)+ }) => {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "consistent_hash",
-    about: "The same endpoint for the same key",
+    about: "Consistent hashing (ketama) of a key of the request",
     schema: |generator| generator.subschema_for::<HashSettings>(),
     build,
 };

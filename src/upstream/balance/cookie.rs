@@ -39,7 +39,7 @@ const TAG: usize = 43;
 pub(super) struct CookieTag([u8; TAG]);
 
 impl CookieTag {
-    /// Reads what may be a tag; `None` when its length is another.
+    /// Reads a possible tag; `None` if the length is wrong.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         text.try_into().ok().map(Self)
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "least_connections",
-    about: "Fewest active requests and WebSockets for the weight",
+    about: "Fewest active requests and WebSockets, relative to weight",
     schema: |generator| generator.subschema_for::<NoSettings>(),
     build: |settings| {
         settings.read::<NoSettings>()?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "round_robin",
-    about: "Each endpoint in turn, by weight",
+    about: "Weighted round robin",
     schema: |generator| generator.subschema_for::<NoSettings>(),
     build: |settings| {
         settings.read::<NoSettings>()?;

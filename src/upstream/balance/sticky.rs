@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "sticky",
-    about: "The endpoint that a signed cookie names",
+    about: "Session affinity by a signed cookie",
     schema: |generator| generator.subschema_for::<StickySettings>(),
     build,
 };

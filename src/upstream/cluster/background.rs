@@ -114,7 +114,7 @@ impl Cluster {
         if let Err(error) = self.engine.update().await {
             log::error!(upstream = &*self.name, reason:% = error; "membership not updated");
         }
-        log::info!(upstream = &*self.name, endpoints = self.endpoint_set.current().as_slice().len(); "membership changed");
+        log::info!(upstream = &*self.name, endpoints = self.endpoint_set.current().as_slice().len(); "upstream membership changed");
         self.members.fetch_add(1, Relaxed);
         self.new_endpoints.notify_one();
     }

@@ -23,7 +23,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// Name servers are not asked more often than this.
+/// The shortest interval of name lookups.
 const SHORTEST_RESOLVE: Duration = Duration::from_secs(1);
 /// A shorter window would cause a reconnect storm.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
@@ -54,7 +54,9 @@ impl Cluster {
         let balance = problems.keep(balance(spec.balance.as_ref(), place));
         let probe = problems.keep(probe(spec));
         let connector = problems.keep(Connector::compile(spec, prior.map(|prior| &*prior.connector)));
-        let (Some(balance), Some(probe), Some(connector)) = (balance, probe, connector) else { return Err(problems) };
+        let (Some(balance), Some(probe), Some(connector)) = (balance, probe, connector) else {
+            return Err(problems);
+        };
         check_rebalance(spec, &*balance, &mut problems);
         if problems.refuse() {
             return Err(problems);
@@ -62,7 +64,13 @@ impl Cluster {
         problems.0.extend(balance.advice());
         problems.0.extend(connector.advice().iter().cloned());
         problems.0.extend(unprobed(spec));
-        Ok(assemble(name, spec, prior, removed, Parts { lines, balance, probe, connector, advice: problems.0 }))
+        Ok(assemble(
+            name,
+            spec,
+            prior,
+            removed,
+            Parts { lines, balance, probe, connector, advice: problems.0 },
+        ))
     }
 }
 
@@ -241,7 +249,7 @@ fn check_rebalance(spec: &config::Upstream, balance: &dyn Balance, problems: &mu
     let threshold = &rebalance.threshold;
     if !(threshold.is_finite() && threshold.value > 1.0) {
         let problem = Problem::new("`threshold` must be more than 1");
-        problems.push(problem.help("1.3 is a third more than an endpoint's share").at(&threshold.place));
+        problems.push(problem.help("1.3 means 30 % above an endpoint's share").at(&threshold.place));
     }
     if rebalance.window.0 < SHORTEST_WINDOW {
         let problem = Problem::new("`window` must be at least 1s");

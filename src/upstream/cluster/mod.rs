@@ -79,7 +79,7 @@ pub struct Cluster {
 pub enum Affinity {
     /// Its cookie names an endpoint that accepts requests.
     Endpoint,
-    /// The endpoint of its cookie accepts none now, but another one of the upstream does.
+    /// The endpoint of its cookie accepts no requests now, but another one of the upstream does.
     Upstream,
     /// It has no cookie of this upstream, or the upstream has no available endpoint.
     None,
@@ -165,18 +165,18 @@ impl Cluster {
         }
     }
 
-    /// Waits while no endpoint is healthy and one has not been probed yet, for at most the `timeout` of one probe: it
-    /// should get no request before. To be called before [`Cluster::pick`]; at once without a health check.
+    /// Waits while no endpoint is healthy and one has not been probed yet, for at most one probe `timeout`.
+    /// To be called before [`Cluster::pick`]; returns at once without a health check.
     pub async fn await_first_probe(&self) {
         let Some(schedule) = self.schedule else { return };
         if self.endpoint_set.current().awaits_first_probe() {
-            // Beyond that `when_all_unhealthy` decides.
+            // After the timeout, `when_all_unhealthy` decides.
             let _ = tokio::time::timeout(schedule.timeout, self.endpoint_set.first_probe()).await;
         }
     }
 
-    /// Chooses an endpoint for one try of one request, and counts it there from now on. A draining endpoint keeps its
-    /// sessions until their moments in a drain with this window; with a window of zero it gets nothing.
+    /// Selects an endpoint for one attempt of a request, and counts the attempt there. A draining endpoint keeps its
+    /// sessions until their moments in a drain with this window; a window of zero ends them at once.
     ///
     /// # Errors
     /// Why no endpoint can be selected.

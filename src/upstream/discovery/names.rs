@@ -100,8 +100,8 @@ impl EndpointSource {
         let has_failed = failure.is_some();
         if let Some(error) = failure {
             let message = match self.knows(host, port) {
-                true => "host name not resolved; its last addresses are kept",
-                false => "host name not resolved; it has no address, and gives the upstream no endpoint",
+                true => "host name not resolved; last addresses kept",
+                false => "host name not resolved; the upstream has no endpoint of that name",
             };
             if log_throttle::admit(log::Level::Warn, message, &[upstream, host]) {
                 log::warn!(upstream, name = &**host, reason:% = error; "{message}");

@@ -1,7 +1,7 @@
 //! Health checks: a table of kinds, one file each.
 //!
-//! A probe connects, sends a request and judges the response; it has no state. `probe_results` applies
-//! thresholds, `probe_schedule` decides when to probe, and pingora-load-balancing runs the probes through
+//! A probe connects, sends a request and judges the response; it has no state. `health_score` applies
+//! thresholds, `probe_settings` has the schedule, and pingora-load-balancing runs the probes through
 //! `pingora_check`.
 
 mod grpc;

@@ -118,7 +118,7 @@ impl WebSocket {
     }
 }
 
-/// Sends Close 1000 and reads a little of what comes, so that leaving does not reset the connection.
+/// Sends Close 1000 and reads up to 4 KiB, so that closing the socket does not reset the connection.
 async fn close_websocket(wire: &mut UpstreamStream) -> std::io::Result<()> {
     wire.write_all(ControlFrame::close(1000, "", Mask::fresh()).as_bytes()).await?;
     let mut rest = [0; 512];

@@ -69,7 +69,7 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<H
     let body = headers.contains_key(TRANSFER_ENCODING)
         || headers.get_all(CONTENT_LENGTH).iter().any(|length| length.as_bytes() != b"0");
     if body {
-        return Err(HandshakeError::Bad("a WebSocket handshake has no body"));
+        return Err(HandshakeError::Bad("a WebSocket handshake must not have a body"));
     }
     check_version(headers)?;
     let key = sole(headers, &SEC_WEBSOCKET_KEY).and_then(key);
@@ -84,7 +84,7 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<H
 pub fn check_stream(headers: &HeaderMap) -> Result<Handshake, HandshakeError> {
     // The frames are the data of the stream, so a length would limit them.
     if headers.contains_key(CONTENT_LENGTH) {
-        return Err(HandshakeError::Bad("a WebSocket handshake has no body"));
+        return Err(HandshakeError::Bad("a WebSocket handshake must not have a body"));
     }
     check_version(headers)?;
     Ok(Handshake::with_own_key())

@@ -115,7 +115,7 @@ impl de::Error for ReadError {
 
 /// Former keys with their replacement.
 const REPLACED: [(&str, &str); 1] =
-    [("ipv6_prefix", "`server: { client_ipv6_prefix: … }` holds for every limit and key")];
+    [("ipv6_prefix", "use `server.client_ipv6_prefix`, which applies to every limit and key")];
 
 /// An unknown key. Without a similar name, the problem lists all known keys.
 pub(crate) fn unknown_key(key: &str, known: &'static [&'static str]) -> Problem {

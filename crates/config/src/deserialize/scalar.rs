@@ -56,9 +56,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn list_of_one(self) -> ReadError {
         let problem = self.wrong_problem("a list");
         ReadError::new(match &self.node.kind {
-            ValueKind::Scalar { text, .. } => {
-                problem.label(format!("a list of one is written `[{}]`", truncated(text)))
-            }
+            ValueKind::Scalar { text, .. } => problem.label(format!("write a list: `[{}]`", truncated(text))),
             _ => problem,
         })
     }

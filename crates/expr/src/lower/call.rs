@@ -95,13 +95,13 @@ impl Lowering<'_> {
         if fits {
             return gives;
         }
-        let problem = Problem::new(format!("`{operator}` does not take {left} and {right}"));
+        let problem = Problem::new(format!("`{operator}` is not defined for {left} and {right}"));
         self.refuse(
             id,
             operator,
             match (left, right) {
                 (ValueType::Text, other) | (other, ValueType::Text) if other.is_number() => {
-                    problem.help("`int(…)` makes a number of text, and `string(…)` text of a number")
+                    problem.help("`int(…)` converts text to a number, and `string(…)` a number to text")
                 }
                 _ => problem,
             },
@@ -196,7 +196,7 @@ impl Lowering<'_> {
                     true => Problem::new(format!("`{name}` is called without arguments")),
                     false => Problem::new(format!("`{name}` does not take {}", given.join(" and "))),
                 };
-                self.refuse(id, &name, problem.help(format!("it is used as {}", usages.join(", "))))
+                self.refuse(id, &name, problem.help(format!("use {}", usages.join(", "))))
             }
         }
     }
@@ -216,7 +216,7 @@ impl Lowering<'_> {
     fn pattern(&mut self, node: &mut IdedExpr) {
         let Some(text) = literal(node).map(str::to_owned) else {
             let problem = Problem::new("a pattern must be a literal").help(
-                "it is compiled once, with the configuration: write it in quotes, as in `request.path.matches(\"^/v[0-9]+/\")`",
+                "patterns are compiled once, with the configuration: write a quoted text, as in `request.path.matches(\"^/v[0-9]+/\")`",
             );
             self.refuse(node.id, "", problem);
             return;

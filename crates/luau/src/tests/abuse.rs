@@ -24,7 +24,10 @@ fn a_call_that_runs_too_long_is_ended() {
     ] {
         let begun = Instant::now();
         let raised = raises(body);
-        assert!(raised.contains("it ran longer than 20ms") || raised.contains("memory"), "{body}: {raised}");
+        assert!(
+            raised.contains("the call ran longer than 20ms") || raised.contains("memory"),
+            "{body}: {raised}"
+        );
         assert!(begun.elapsed().as_secs() < 5, "{body} took {:?}", begun.elapsed());
     }
 }
@@ -81,7 +84,7 @@ fn a_script_that_eats_memory_is_ended_and_gets_a_fresh_state() {
     let plugin = built(json!({ "source": source, "limits": { "cpu": "10s" } })).ok().unwrap();
     for _ in 0..3 {
         let fault = fault(&*plugin, &mut TestExchange::new("/eat"));
-        assert!(fault.contains("it needed more than 16384 KiB of memory"), "{fault}");
+        assert!(fault.contains("the call needed more than 16384 KiB of memory"), "{fault}");
         assert!(matches!(ask(&*plugin, "/"), Verdict::Continue));
     }
     for body in ["local s = 'x' while true do s = s .. s end", "local t = {} while true do t = { t } end"] {

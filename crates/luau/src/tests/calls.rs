@@ -104,7 +104,7 @@ fn invalid_calls_are_errors() {
         ("call { upstream = 'a', headers = { ['a b'] = 'c' } }", "`a b` is not a field name"),
         ("call('x')", "source:2:"),
         ("coroutine.wrap(function() call { upstream = 'auth' } end)()", "a coroutine of the script's own"),
-        ("coroutine.yield('call')", "it yielded, but not in `call`"),
+        ("coroutine.yield('call')", "the script yielded outside `call`"),
         ("while true do call { upstream = 'auth' } end", "more than 32 calls"),
     ] {
         let plugin = plugin(&format!("function request_headers(req)\n{body}\n call = call end"));

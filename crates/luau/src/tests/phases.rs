@@ -110,7 +110,7 @@ fn a_script_responds_with_fields_and_body() {
 fn an_invalid_head_is_an_error_with_its_line() {
     for (body, words) in [
         ("req:set_header('a b', '1')", "source:2: `a b` is not a field name"),
-        ("req:set_header('x', 'a\\nb')", "a character that no field may have"),
+        ("req:set_header('x', 'a\\nb')", "a character that is invalid in a header field"),
         ("req:set_header('Content-Length', '1')", "`content-length` is the gateway's own"),
         ("req:remove_header('Host')", "exactly one `host`"),
         ("req:set_header('x', string.rep('x', 40000))", "of 40000 bytes is too long"),

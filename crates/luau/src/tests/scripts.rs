@@ -14,7 +14,7 @@ fn an_error_during_loading_is_a_problem_with_its_line() {
     let problem = wrong(json!({ "source": "local a = nil\na.b = 1" }));
     assert!(problem.contains("source:2: attempt to index nil with 'b'"), "{problem}");
     let problem = wrong(json!({ "source": "while true do end" }));
-    assert!(problem.contains("source:1: it ran longer than 20ms"), "{problem}");
+    assert!(problem.contains("source:1: the call ran longer than 20ms"), "{problem}");
 }
 
 #[test]

@@ -30,13 +30,16 @@ fn fault(plugin: &dyn Plugin) -> String {
 }
 
 const TRAPS: [(&str, &str); 5] = [
-    ("unreachable", "it trapped: wasm trap: wasm `unreachable` instruction executed"),
-    ("(drop (i32.load (i32.const -1)))", "it trapped: wasm trap: out of bounds memory access"),
-    ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", "it trapped: wasm trap: integer divide by zero"),
-    ("(call $deep)", "it trapped: wasm trap: call stack exhausted"),
+    ("unreachable", "the filter trapped: wasm trap: wasm `unreachable` instruction executed"),
+    ("(drop (i32.load (i32.const -1)))", "the filter trapped: wasm trap: out of bounds memory access"),
+    (
+        "(drop (i32.div_u (i32.const 1) (i32.const 0)))",
+        "the filter trapped: wasm trap: integer divide by zero",
+    ),
+    ("(call $deep)", "the filter trapped: wasm trap: call stack exhausted"),
     (
         "(if (i32.ne (memory.grow (i32.const 10000)) (i32.const -1)) (then (return (i32.const 0)))) unreachable",
-        "it trapped",
+        "the filter trapped",
     ),
 ];
 
@@ -66,7 +69,7 @@ fn trapping(callback: &str, signature: &str, more: serde_json::Value) -> Box<dyn
 fn a_trap_is_a_fault_in_every_callback_that_decides() {
     const DECIDES: &str = "(param i32 i32 i32) (result i32)";
     let piece = || Piece { bytes: "body".into(), last: true };
-    let is_fault = |verdict: &Verdict| matches!(verdict, Verdict::Failed(fault) if fault.to_string().starts_with("it trapped"));
+    let is_fault = |verdict: &Verdict| matches!(verdict, Verdict::Failed(fault) if fault.to_string().starts_with("the filter trapped"));
     for _ in 0..2 {
         let plugin = trapping("request_headers", DECIDES, json!({}));
         assert!(is_fault(&TestExchange::new("/").request_headers(&*plugin)));
@@ -118,7 +121,7 @@ fn a_loop_ends_after_its_processor_time() {
     let plugin = plugin_with(&fragile("(loop (br 0))"), json!({ "limits": { "cpu": "20ms" } }));
     assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
     let began = Instant::now();
-    assert_eq!(fault(&*plugin), "it took more processor time than `limits.cpu`");
+    assert_eq!(fault(&*plugin), "the callback exceeded `limits.cpu`");
     assert!(began.elapsed() >= Duration::from_millis(19), "{:?}", began.elapsed());
     assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
 }
@@ -142,14 +145,14 @@ fn a_request_in_a_dead_instance_fails() {
 fn a_module_that_cannot_serve_is_retried_after_a_pause() {
     let plugin = plugin(&fragile("unreachable"));
     fault(&*plugin);
-    assert_eq!(fault(&*plugin), "its module failed and is not retried yet");
-    assert_eq!(fault(&*plugin), "its module failed and is not retried yet");
+    assert_eq!(fault(&*plugin), "the module failed and is not retried yet");
+    assert_eq!(fault(&*plugin), "the module failed and is not retried yet");
 }
 
 #[test]
 fn a_pause_without_a_pending_call_is_a_fault() {
     let plugin = plugin(&fragile("(return (i32.const 1))"));
-    assert!(fault(&*plugin).starts_with("it paused"));
+    assert!(fault(&*plugin).starts_with("the filter paused"));
     assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
 }
 

@@ -37,19 +37,19 @@ fn a_module_that_is_not_a_filter_is_rejected_with_a_reason() {
         ),
         (
             wasm(&format!("{EMPTY} (func (export \"_initialize\") unreachable)")),
-            "the module does not start: it trapped: wasm trap: wasm `unreachable` instruction executed",
+            "the module does not start: the filter trapped: wasm trap: wasm `unreachable` instruction executed",
         ),
         (
             wasm(&format!(
                 "{EMPTY} (func (export \"proxy_on_configure\") (param i32 i32) (result i32) (i32.const 0))"
             )),
-            "the module does not start: it refused its configuration",
+            "the module does not start: `proxy_on_configure` returned false",
         ),
         (
             wasm(&format!(
                 "{EMPTY} (func (export \"proxy_on_vm_start\") (param i32 i32) (result i32) (i32.const 0))"
             )),
-            "the module does not start: it refused to start",
+            "the module does not start: `proxy_on_vm_start` returned false",
         ),
     ];
     for (bytes, expected) in cases {

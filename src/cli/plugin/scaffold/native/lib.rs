@@ -11,7 +11,7 @@ const FIELD: HeaderName = HeaderName::from_static("x-greeting");
 /// The entry in the table of kinds; `kind: my_plugin` selects it.
 pub const KIND: Kind<dyn Plugin> = Kind {
     name: "my_plugin",
-    about: "Sets the field X-Greeting of requests and responses.",
+    about: "Sets the field X-Greeting of requests and responses",
     schema: <MyPluginSettings as JsonSchema>::json_schema,
     build,
 };
@@ -20,7 +20,7 @@ pub const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct MyPluginSettings {
-    /// Set X-Greeting to this text.
+    /// Sets X-Greeting to this text. Required.
     greeting: String,
 }
 
