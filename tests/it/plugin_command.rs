@@ -244,7 +244,7 @@ message to the backend \"a\"
 message to the backend \"drop\"
   dropped
 message to the client \"b\"
-  ~ sort: text -> binary
+  ~ type: text -> binary
   ~ payload: \"b\" -> 2 bytes
 message to the client \"close\"
   close 4000 enough

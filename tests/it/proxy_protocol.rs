@@ -201,7 +201,7 @@ fn a_slow_header_costs_its_time_and_nothing_else() {
     assert!(start.elapsed() >= Duration::from_millis(900));
     // A busy loop over the same bytes would have used the whole second.
     let took = cpu() - before;
-    assert!(took < 0.5, "{took} s of processor time");
+    assert!(took < 0.5, "{took} s of CPU time");
     refused(&gateway, "timeout", 5.0);
     assert_eq!(origin.connections(), 0);
 }
