@@ -1,124 +1,129 @@
-//! The backend behind every gateway: two bytes for a GET, an echo for a WebSocket. One thread, one epoll set, one
-//! read and one write per exchange, so that the backend is never the bottleneck. It has no timeouts and handles
-//! only the load's requests.
+//! The backend of all gateways: two bytes for a GET, an echo for a WebSocket. One thread, one epoll set, one read
+//! and one write per response, so that the backend is not the bottleneck. It has no timeouts and understands only
+//! the requests of the load.
 
-use crate::conn::{Conn, Got, Ready, SCRATCH, Watch};
-use crate::frames::{self, CLOSE, Frames, PING, PONG, Seen};
+use crate::conn::{Conn, EpollSet, READ_SIZE, ReadOutcome, ReadyEvent};
+use crate::frames::{self, CLOSE, FrameEvent, FrameParser, PING, PONG};
 use crate::http;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::TcpListener;
 
 const LISTENER: u64 = u64::MAX;
-const PARENT: u64 = u64::MAX - 1;
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
+const STDIN: u64 = u64::MAX - 1;
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
 
 /// Serves until standard input ends: a backend ends with its parent process.
 pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let mut watch = Watch::new()?;
-    watch.add_source(listener, LISTENER)?;
+    let mut epoll = EpollSet::new()?;
+    epoll.add_source(listener, LISTENER)?;
     // epoll cannot watch every standard input (/dev/null); such a backend ends by a signal.
-    let _ = watch.add_source(&io::stdin(), PARENT);
-    let mut room = Room { connections: HashMap::new(), next: 0, scratch: vec![0; SCRATCH], out: Vec::new() };
+    let _ = epoll.add_source(&io::stdin(), STDIN);
+    let mut backend = BackendLoop {
+        connections: HashMap::new(),
+        next_token: 0,
+        scratch: vec![0; READ_SIZE],
+        out: Vec::new(),
+    };
     loop {
-        for at in 0..watch.wait(None)? {
-            let ready = watch.ready(at);
-            match ready.number {
-                LISTENER => room.accept(listener, &watch)?,
-                PARENT => {
+        for at in 0..epoll.wait(None)? {
+            let event = epoll.event(at);
+            match event.token {
+                LISTENER => backend.accept(listener, &epoll)?,
+                STDIN => {
                     if matches!(io::stdin().read(&mut [0; 64]), Ok(0) | Err(_)) {
                         return Ok(());
                     }
                 }
-                _ => room.attend(ready),
+                _ => backend.handle_event(event),
             }
         }
     }
 }
 
 /// All connections and their shared buffers.
-struct Room {
+struct BackendLoop {
     connections: HashMap<u64, Connection>,
-    next: u64,
+    next_token: u64,
     scratch: Vec<u8>,
     out: Vec<u8>,
 }
 
-impl Room {
-    fn accept(&mut self, listener: &TcpListener, watch: &Watch) -> io::Result<()> {
+impl BackendLoop {
+    fn accept(&mut self, listener: &TcpListener, epoll: &EpollSet) -> io::Result<()> {
         loop {
-            let line = match listener.accept() {
+            let conn = match listener.accept() {
                 Ok((stream, _)) => Conn::from(stream)?,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(e) => return Err(e),
             };
-            line.unblock()?;
-            watch.add(line.watched(), self.next)?;
-            let connection = Connection { line, head: Vec::new(), speaks: Speaks::Http };
-            self.connections.insert(self.next, connection);
-            self.next += 1;
+            conn.set_nonblocking()?;
+            epoll.add(conn.socket(), self.next_token)?;
+            let connection = Connection { conn, head: Vec::new(), protocol: Protocol::Http };
+            self.connections.insert(self.next_token, connection);
+            self.next_token += 1;
         }
     }
 
     /// A connection that fails or ends is dropped, which closes it.
-    fn attend(&mut self, ready: Ready) {
-        let Some(connection) = self.connections.get_mut(&ready.number) else { return };
-        connection.line.note(ready);
-        if !matches!(connection.attend(&mut self.scratch, &mut self.out), Ok(After::Keep)) {
-            self.connections.remove(&ready.number);
+    fn handle_event(&mut self, event: ReadyEvent) {
+        let Some(connection) = self.connections.get_mut(&event.token) else { return };
+        connection.conn.record_event(event);
+        if !matches!(connection.handle_event(&mut self.scratch, &mut self.out), Ok(NextAction::KeepOpen)) {
+            self.connections.remove(&event.token);
         }
     }
 }
 
 struct Connection {
-    line: Conn,
+    conn: Conn,
     /// Bytes of an incomplete head.
     head: Vec<u8>,
-    speaks: Speaks,
+    protocol: Protocol,
 }
 
-enum Speaks {
+enum Protocol {
     Http,
-    Frames(Frames),
+    WebSocket(FrameParser),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
-    Keep,
+enum NextAction {
+    KeepOpen,
     Close,
 }
 
 impl Connection {
     /// Responds to everything that has arrived. Reading stops while the peer does not take the responses.
-    fn attend(&mut self, scratch: &mut [u8], out: &mut Vec<u8>) -> io::Result<After> {
-        while self.line.flush()? {
-            let (length, last) = match self.line.read(scratch)? {
-                Got::Some(length) => (length, false),
-                Got::Last(length) => (length, true),
-                Got::End => return Ok(After::Close),
+    fn handle_event(&mut self, scratch: &mut [u8], out: &mut Vec<u8>) -> io::Result<NextAction> {
+        while self.conn.flush()? {
+            let (length, last) = match self.conn.read(scratch)? {
+                ReadOutcome::Data(length) => (length, false),
+                ReadOutcome::Drained(length) => (length, true),
+                ReadOutcome::Eof => return Ok(NextAction::Close),
             };
             out.clear();
-            let after = self.answer(&mut scratch[..length], out)?;
+            let next_action = self.respond(&mut scratch[..length], out)?;
             if !out.is_empty() {
-                self.line.send(out)?;
+                self.conn.send(out)?;
             }
-            if last || after == After::Close {
-                return Ok(after);
+            if last || next_action == NextAction::Close {
+                return Ok(next_action);
             }
         }
-        Ok(After::Keep)
+        Ok(NextAction::KeepOpen)
     }
 
-    fn answer(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> io::Result<After> {
-        match &mut self.speaks {
-            Speaks::Frames(frames) => Ok(echo(frames, bytes, out)),
-            Speaks::Http => self.answer_heads(bytes, out),
+    fn respond(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> io::Result<NextAction> {
+        match &mut self.protocol {
+            Protocol::WebSocket(frames) => Ok(echo(frames, bytes, out)),
+            Protocol::Http => self.respond_to_requests(bytes, out),
         }
     }
 
-    fn answer_heads(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<After> {
+    fn respond_to_requests(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<NextAction> {
         self.head.extend_from_slice(bytes);
         while let Some(end) = http::head_end(&self.head)? {
             if let Some(key) = http::field(&self.head[..end], "sec-websocket-key") {
@@ -128,29 +133,29 @@ impl Connection {
                 out.extend_from_slice(b"Sec-WebSocket-Accept: ");
                 out.extend_from_slice(http::accept(key).as_bytes());
                 out.extend_from_slice(b"\r\n\r\n");
-                let mut early = self.head.split_off(end);
+                let mut first_frames = self.head.split_off(end);
                 self.head = Vec::new();
-                let mut frames = Frames::default();
-                let after = echo(&mut frames, &mut early, out);
-                self.speaks = Speaks::Frames(frames);
-                return Ok(after);
+                let mut frames = FrameParser::default();
+                let next_action = echo(&mut frames, &mut first_frames, out);
+                self.protocol = Protocol::WebSocket(frames);
+                return Ok(next_action);
             }
-            out.extend_from_slice(ANSWER);
+            out.extend_from_slice(RESPONSE);
             self.head.drain(..end);
         }
-        Ok(After::Keep)
+        Ok(NextAction::KeepOpen)
     }
 }
 
 /// Every frame comes back unchanged and unmasked, a ping as a pong. Nothing follows a Close.
-fn echo(frames: &mut Frames, bytes: &mut [u8], out: &mut Vec<u8>) -> After {
-    let mut after = After::Keep;
-    frames.feed(bytes, |seen| match seen {
-        Seen::FrameHeader(head) if head.opcode == PING => frames::put_head(out, PONG, head.length),
-        Seen::FrameHeader(head) => frames::put_head(out, head.opcode, head.length),
-        Seen::Payload(piece) => out.extend_from_slice(piece),
-        Seen::End(head) if head.opcode == CLOSE => after = After::Close,
-        Seen::End(_) => {}
+fn echo(frames: &mut FrameParser, bytes: &mut [u8], out: &mut Vec<u8>) -> NextAction {
+    let mut next_action = NextAction::KeepOpen;
+    frames.feed(bytes, |event| match event {
+        FrameEvent::Header(head) if head.opcode == PING => frames::put_header(out, PONG, head.length),
+        FrameEvent::Header(head) => frames::put_header(out, head.opcode, head.length),
+        FrameEvent::Payload(piece) => out.extend_from_slice(piece),
+        FrameEvent::End(head) if head.opcode == CLOSE => next_action = NextAction::Close,
+        FrameEvent::End(_) => {}
     });
-    after
+    next_action
 }

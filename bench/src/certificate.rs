@@ -12,12 +12,12 @@ pub(crate) struct Certificate {
     /// Its key.
     pub(crate) key: PathBuf,
     /// Both in one file, as HAProxy expects them.
-    pub(crate) both: PathBuf,
+    pub(crate) bundle: PathBuf,
 }
 
 impl Certificate {
     /// Generates a certificate and writes its files into a directory.
-    pub(crate) fn make(directory: &Path) -> Outcome<Self> {
+    pub(crate) fn generate(directory: &Path) -> Outcome<Self> {
         let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let file = |name: &str, text: String| -> Outcome<PathBuf> {
@@ -26,7 +26,7 @@ impl Certificate {
             Ok(path)
         };
         Ok(Self {
-            both: file("both.pem", format!("{cert}{key}"))?,
+            bundle: file("bundle.pem", format!("{cert}{key}"))?,
             cert: file("cert.pem", cert)?,
             key: file("key.pem", key)?,
         })

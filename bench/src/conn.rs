@@ -1,8 +1,8 @@
-//! A non-blocking socket with its write buffer, plaintext or TLS, and the epoll set for many of them. Sockets are
-//! registered once, edge-triggered: no epoll_ctl call falls into a measurement.
+//! A non-blocking socket with its write buffer, plaintext or TLS, and an epoll set. Sockets are registered once,
+//! edge-triggered: a measurement contains no epoll_ctl.
 
 use crate::tls::Session;
-use crate::transport::Road;
+use crate::transport::Transport;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,19 +11,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// The largest read, in bytes.
-pub(crate) const SCRATCH: usize = 64 << 10;
+pub(crate) const READ_SIZE: usize = 64 << 10;
 
 /// The timeout of a connect and of each blocking step of a handshake.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The outcome of a read.
-pub(crate) enum Got {
+pub(crate) enum ReadOutcome {
     /// This many bytes; more may be waiting.
-    Some(usize),
+    Data(usize),
     /// This many bytes; nothing more is available now.
-    Last(usize),
+    Drained(usize),
     /// The peer's end of stream.
-    End,
+    Eof,
 }
 
 /// A socket and its unsent bytes.
@@ -32,32 +32,32 @@ pub(crate) struct Conn {
     /// The TLS connection, if any; it buffers its own unsent bytes.
     tls: Option<Box<Session>>,
     unsent: Vec<u8>,
-    ending: bool,
+    peer_closed: bool,
 }
 
 impl Conn {
-    /// Connects; reads and writes block until [`Conn::unblock`]. A TLS handshake begins with the first write.
-    pub(crate) fn connect(road: &Road) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&road.address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let tls = road.tls.as_ref().map(Session::new).transpose()?.map(Box::new);
+    /// Connects; reads and writes block until [`Conn::set_nonblocking`]. A TLS handshake begins with the first write.
+    pub(crate) fn connect(transport: &Transport) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&transport.address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let tls = transport.tls.as_ref().map(Session::new).transpose()?.map(Box::new);
         Ok(Self { tls, ..Self::from(stream)? })
     }
 
     /// Wraps an accepted socket.
     pub(crate) fn from(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, tls: None, unsent: Vec::new(), ending: false })
+        Ok(Self { stream, tls: None, unsent: Vec::new(), peer_closed: false })
     }
 
     /// Switches to non-blocking I/O.
-    pub(crate) fn unblock(&self) -> io::Result<()> {
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
         self.stream.set_nonblocking(true)
     }
 
     /// The socket, for an epoll set.
-    pub(crate) fn watched(&self) -> &impl AsFd {
+    pub(crate) fn socket(&self) -> &impl AsFd {
         &self.stream
     }
 
@@ -104,22 +104,22 @@ impl Conn {
     }
 
     /// Records an event of the epoll set.
-    pub(crate) fn note(&mut self, ready: Ready) {
-        self.ending |= ready.ending;
+    pub(crate) fn record_event(&mut self, event: ReadyEvent) {
+        self.peer_closed |= event.peer_closed;
     }
 
     /// Reads once. A read that does not fill the buffer has emptied the socket (epoll(7)), so no second read is
-    /// needed. Except after the peer's end of stream, for which no further event would come.
-    pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<Got> {
+    /// needed. The exception is the end of stream, for which no further event would come.
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<ReadOutcome> {
         if let Some(session) = &mut self.tls {
             return session.read(&self.stream, into);
         }
         loop {
             match (&self.stream).read(into) {
-                Ok(0) => return Ok(Got::End),
-                Ok(n) if n == into.len() || self.ending => return Ok(Got::Some(n)),
-                Ok(n) => return Ok(Got::Last(n)),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Got::Last(0)),
+                Ok(0) => return Ok(ReadOutcome::Eof),
+                Ok(n) if n == into.len() || self.peer_closed => return Ok(ReadOutcome::Data(n)),
+                Ok(n) => return Ok(ReadOutcome::Drained(n)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(ReadOutcome::Drained(0)),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -134,20 +134,20 @@ impl Conn {
 
 /// A ready member of the set.
 #[derive(Clone, Copy)]
-pub(crate) struct Ready {
-    /// Its number.
-    pub(crate) number: u64,
+pub(crate) struct ReadyEvent {
+    /// Its token.
+    pub(crate) token: u64,
     /// The peer sends nothing more, or the connection is broken.
-    ending: bool,
+    peer_closed: bool,
 }
 
-/// An epoll set; its members are identified by numbers.
-pub(crate) struct Watch {
+/// An epoll set; a token identifies each member.
+pub(crate) struct EpollSet {
     set: OwnedFd,
     events: Vec<epoll::Event>,
 }
 
-impl Watch {
+impl EpollSet {
     /// An empty set.
     pub(crate) fn new() -> io::Result<Self> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -155,18 +155,18 @@ impl Watch {
     }
 
     /// Watches a socket for both directions, edge-triggered, until it is closed.
-    pub(crate) fn add(&self, socket: &impl AsFd, number: u64) -> io::Result<()> {
+    pub(crate) fn add(&self, socket: &impl AsFd, token: u64) -> io::Result<()> {
         use epoll::EventFlags as On;
-        self.insert(socket, number, On::IN | On::OUT | On::RDHUP | On::ET)
+        self.insert(socket, token, On::IN | On::OUT | On::RDHUP | On::ET)
     }
 
     /// Watches for readability, level-triggered: listeners and pipes.
-    pub(crate) fn add_source(&self, source: &impl AsFd, number: u64) -> io::Result<()> {
-        self.insert(source, number, epoll::EventFlags::IN)
+    pub(crate) fn add_source(&self, source: &impl AsFd, token: u64) -> io::Result<()> {
+        self.insert(source, token, epoll::EventFlags::IN)
     }
 
-    fn insert(&self, source: &impl AsFd, number: u64, flags: epoll::EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.set, source, epoll::EventData::new_u64(number), flags)?)
+    fn insert(&self, source: &impl AsFd, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+        Ok(epoll::add(&self.set, source, epoll::EventData::new_u64(token), flags)?)
     }
 
     /// Waits at most `timeout` for ready members and returns their number; 0 after an interrupting signal.
@@ -183,10 +183,10 @@ impl Watch {
     }
 
     /// The `at`th ready member of the last wait.
-    pub(crate) fn ready(&self, at: usize) -> Ready {
+    pub(crate) fn event(&self, at: usize) -> ReadyEvent {
         use epoll::EventFlags as On;
         let event = self.events[at];
         let flags = event.flags;
-        Ready { number: event.data.u64(), ending: flags.intersects(On::RDHUP | On::HUP | On::ERR) }
+        ReadyEvent { token: event.data.u64(), peer_closed: flags.intersects(On::RDHUP | On::HUP | On::ERR) }
     }
 }

@@ -1,4 +1,4 @@
-//! WebSocket frames for both ends of the bench: written whole, parsed from any split of bytes. Payloads are
+//! WebSocket frames of load and backend: written whole, parsed from any split of bytes. Payloads are
 //! unmasked in place and never stored. Protocol violations are not checked; the tests do that.
 
 /// A text frame.
@@ -26,10 +26,10 @@ pub(crate) struct FrameHeader {
     key: Option<[u8; 4]>,
 }
 
-/// The events of [`Frames::feed`], in order: one head, any number of payload pieces, one end.
-pub(crate) enum Seen<'a> {
+/// The events of [`FrameParser::feed`]. Each frame has one header, any number of payload pieces and one end.
+pub(crate) enum FrameEvent<'a> {
     /// A header is complete.
-    FrameHeader(FrameHeader),
+    Header(FrameHeader),
     /// A piece of the payload, unmasked.
     Payload(&'a [u8]),
     /// The frame is complete.
@@ -38,55 +38,57 @@ pub(crate) enum Seen<'a> {
 
 /// A parser of frames in a stream of bytes.
 #[derive(Default)]
-pub(crate) struct Frames {
+pub(crate) struct FrameParser {
     header: [u8; 14],
-    have: usize,
+    header_bytes: usize,
     current: Option<FrameHeader>,
-    left: u64,
-    turn: usize,
+    remaining: u64,
+    key_offset: usize,
 }
 
-impl Frames {
+impl FrameParser {
     /// Parses further bytes; `bytes` are unmasked in place.
-    pub(crate) fn feed(&mut self, mut bytes: &mut [u8], mut each: impl FnMut(Seen<'_>)) {
+    pub(crate) fn feed(&mut self, mut bytes: &mut [u8], mut on_event: impl FnMut(FrameEvent<'_>)) {
         while !bytes.is_empty() {
             let Some(head) = self.current else {
-                bytes = self.header(bytes, &mut each);
+                bytes = self.header(bytes, &mut on_event);
                 continue;
             };
-            let take = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let take =
+                usize::try_from(self.remaining).map_or(bytes.len(), |remaining| remaining.min(bytes.len()));
             let (piece, rest) = bytes.split_at_mut(take);
             if let Some(key) = head.key {
-                mask(piece, key, self.turn);
+                mask(piece, key, self.key_offset);
             }
-            self.turn = (self.turn + take) % 4;
-            self.left -= take as u64;
-            each(Seen::Payload(piece));
-            self.finish(&mut each);
+            self.key_offset = (self.key_offset + take) % 4;
+            self.remaining -= take as u64;
+            on_event(FrameEvent::Payload(piece));
+            self.finish(&mut on_event);
             bytes = rest;
         }
     }
 
     /// Collects the header byte by byte: a header is short and may be split anywhere.
-    fn header<'a>(&mut self, bytes: &'a mut [u8], each: &mut impl FnMut(Seen<'_>)) -> &'a mut [u8] {
+    fn header<'a>(&mut self, bytes: &'a mut [u8], on_event: &mut impl FnMut(FrameEvent<'_>)) -> &'a mut [u8] {
         for (at, byte) in bytes.iter().enumerate() {
-            self.header[self.have] = *byte;
-            self.have += 1;
-            if let Some(head) = parse(&self.header[..self.have]) {
-                (self.current, self.left, self.turn, self.have) = (Some(head), head.length, 0, 0);
-                each(Seen::FrameHeader(head));
-                self.finish(each);
+            self.header[self.header_bytes] = *byte;
+            self.header_bytes += 1;
+            if let Some(head) = parse(&self.header[..self.header_bytes]) {
+                (self.current, self.remaining, self.key_offset, self.header_bytes) =
+                    (Some(head), head.length, 0, 0);
+                on_event(FrameEvent::Header(head));
+                self.finish(on_event);
                 return &mut bytes[at + 1..];
             }
         }
         &mut []
     }
 
-    fn finish(&mut self, each: &mut impl FnMut(Seen<'_>)) {
-        if self.left == 0
+    fn finish(&mut self, on_event: &mut impl FnMut(FrameEvent<'_>)) {
+        if self.remaining == 0
             && let Some(head) = self.current.take()
         {
-            each(Seen::End(head));
+            on_event(FrameEvent::End(head));
         }
     }
 }
@@ -104,7 +106,7 @@ fn parse(bytes: &[u8]) -> Option<FrameHeader> {
 }
 
 /// Appends a header without a key, as a server sends it.
-pub(crate) fn put_head(out: &mut Vec<u8>, opcode: u8, length: u64) {
+pub(crate) fn put_header(out: &mut Vec<u8>, opcode: u8, length: u64) {
     out.push(0x80 | opcode);
     match u16::try_from(length) {
         Ok(short @ 0..=125) => out.push(short as u8),
@@ -122,7 +124,7 @@ pub(crate) fn put_head(out: &mut Vec<u8>, opcode: u8, length: u64) {
 /// Appends a whole masked frame, as a client sends it.
 pub(crate) fn put_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     let start = out.len();
-    put_head(out, opcode, payload.len() as u64);
+    put_header(out, opcode, payload.len() as u64);
     out[start + 1] |= 0x80;
     out.extend_from_slice(&KEY);
     let body = out.len();
@@ -131,8 +133,8 @@ pub(crate) fn put_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
 }
 
 /// Eight bytes at a time, to keep the backend's share of a 16 KiB message small.
-fn mask(bytes: &mut [u8], key: [u8; 4], turn: usize) {
-    let key: [u8; 8] = std::array::from_fn(|at| key[(turn + at) % 4]);
+fn mask(bytes: &mut [u8], key: [u8; 4], key_offset: usize) {
+    let key: [u8; 8] = std::array::from_fn(|at| key[(key_offset + at) % 4]);
     let word = u64::from_ne_bytes(key);
     let (words, rest) = bytes.as_chunks_mut::<8>();
     for chunk in words {
@@ -148,15 +150,15 @@ mod tests {
     use super::*;
 
     fn collect(
-        frames: &mut Frames,
+        frames: &mut FrameParser,
         bytes: &[u8],
         into: &mut Vec<(FrameHeader, Vec<u8>)>,
         part: &mut Vec<u8>,
     ) {
-        frames.feed(&mut bytes.to_vec(), |seen| match seen {
-            Seen::FrameHeader(_) => part.clear(),
-            Seen::Payload(piece) => part.extend_from_slice(piece),
-            Seen::End(head) => into.push((head, part.clone())),
+        frames.feed(&mut bytes.to_vec(), |event| match event {
+            FrameEvent::Header(_) => part.clear(),
+            FrameEvent::Payload(piece) => part.extend_from_slice(piece),
+            FrameEvent::End(head) => into.push((head, part.clone())),
         });
     }
 
@@ -166,11 +168,11 @@ mod tests {
         let mut wire = Vec::new();
         for payload in &payloads {
             put_masked(&mut wire, BINARY, payload);
-            put_head(&mut wire, TEXT, payload.len() as u64);
+            put_header(&mut wire, TEXT, payload.len() as u64);
             wire.extend_from_slice(payload);
         }
         for size in 1..wire.len() {
-            let (mut frames, mut got, mut part) = (Frames::default(), Vec::new(), Vec::new());
+            let (mut frames, mut got, mut part) = (FrameParser::default(), Vec::new(), Vec::new());
             for piece in wire.chunks(size) {
                 collect(&mut frames, piece, &mut got, &mut part);
             }
@@ -187,7 +189,7 @@ mod tests {
         let mut wire = Vec::new();
         put_masked(&mut wire, BINARY, &vec![1; 70_000]);
         assert_eq!(wire.len(), 70_000 + 14);
-        let (mut frames, mut got, mut part) = (Frames::default(), Vec::new(), Vec::new());
+        let (mut frames, mut got, mut part) = (FrameParser::default(), Vec::new(), Vec::new());
         collect(&mut frames, &wire, &mut got, &mut part);
         assert_eq!(got[0].1, vec![1; 70_000]);
     }

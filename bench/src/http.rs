@@ -1,5 +1,5 @@
-//! Minimal HTTP/1.1 for two known ends: fixed requests, fixed responses, the opening handshake of RFC 6455 §4.
-//! Anything unexpected is an error, so that a figure never counts wrong responses.
+//! Minimal HTTP/1.1 between load and backend: fixed requests and responses, and the opening handshake of RFC 6455
+//! §4. Anything unexpected is an error, so that wrong responses are never counted.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ pub(crate) fn route(number: usize) -> String {
 }
 
 /// A request for the `number`th route with additional `fields`, each ended by CRLF.
-pub(crate) fn page(number: usize, fields: &str) -> Vec<u8> {
+pub(crate) fn get_request(number: usize, fields: &str) -> Vec<u8> {
     format!(
         "GET {}item?id=17 HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: moongate-bench\r\n\
          Accept: */*\r\n{fields}\r\n",
@@ -84,7 +84,7 @@ pub(crate) fn accept(key: &[u8]) -> String {
 ///
 /// # Errors
 /// The response is not a 200 with the expected body.
-pub(crate) fn whole_answer(bytes: &[u8]) -> io::Result<Option<usize>> {
+pub(crate) fn response_length(bytes: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = head_end(bytes)? else { return Ok(None) };
     let (head, body) = bytes.split_at(end);
     let length =
@@ -103,7 +103,7 @@ pub(crate) fn whole_answer(bytes: &[u8]) -> io::Result<Option<usize>> {
 ///
 /// # Errors
 /// The response is not a 101.
-pub(crate) fn switched(bytes: &[u8]) -> io::Result<Option<usize>> {
+pub(crate) fn handshake_response_length(bytes: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = head_end(bytes)? else { return Ok(None) };
     if status(&bytes[..end]) == Some(101) { Ok(Some(end)) } else { Err(unexpected(&bytes[..end])) }
 }
@@ -124,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_200_with_our_body_counts() {
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 2 \r\n\r\nok";
-        assert_eq!(whole_answer(answer).unwrap(), Some(answer.len()));
-        assert_eq!(whole_answer(&answer[..answer.len() - 1]).unwrap(), None);
-        assert_eq!(whole_answer(&answer[..20]).unwrap(), None);
-        assert!(whole_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno").is_err());
-        assert!(whole_answer(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\nok").is_err());
+    fn only_a_complete_200_with_the_expected_body_counts() {
+        let response = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 2 \r\n\r\nok";
+        assert_eq!(response_length(response).unwrap(), Some(response.len()));
+        assert_eq!(response_length(&response[..response.len() - 1]).unwrap(), None);
+        assert_eq!(response_length(&response[..20]).unwrap(), None);
+        assert!(response_length(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno").is_err());
+        assert!(response_length(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\nok").is_err());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The harness of `make bench`: Moongate, nginx and HAProxy on one machine in one run, each alone on a CPU, with
-//! the same backend and the same load. docs/project/benchmarks.md describes the method.
+//! The program of `make bench`: it measures Moongate, nginx and HAProxy in one run, each alone on a CPU, with the same
+//! backend and the same load. docs/project/benchmarks.md describes the method.
 
 mod backend;
 mod cases;
@@ -7,8 +7,8 @@ mod certificate;
 mod conn;
 mod frames;
 mod gateway;
-mod h2;
 mod http;
+mod http2;
 mod load;
 mod machine;
 mod noise;
@@ -22,8 +22,8 @@ mod transport;
 
 use cases::{Bench, Case, cost};
 use certificate::Certificate;
-use gateway::{Ground, Installed, KINDS};
-use machine::Seats;
+use gateway::{Environment, InstalledGateway, KINDS};
+use machine::CpuPlacement;
 use options::{Command, Options};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -33,13 +33,13 @@ use std::{env, fs};
 use stop::Stop;
 use transport::Target;
 
-/// Errors are for the person at the terminal; they end the run or a gateway's part in it.
+/// An error is printed. It ends the run, or removes a gateway from a case.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1).peekable();
     // bench/run checks the arguments first, so that a mistake is reported before a build of minutes.
-    let asks = arguments.next_if(|word| word == "needs").is_some();
+    let prints_needs = arguments.next_if(|word| word == "needs").is_some();
     let command = match options::read(arguments) {
         Ok(command) => command,
         Err(e) => {
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if asks {
+    if prints_needs {
         println!("{}", command.needs().join(" "));
         return ExitCode::SUCCESS;
     }
@@ -67,10 +67,10 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Profile(cost, options) => {
             with_bench(options, |bench| profile::profile(bench, cost, &recording(cost)))?;
         }
-        Command::Backend(address) => serve(address)?,
+        Command::Backend(address) => run_backend(address)?,
         Command::Load(cost, address, options) => {
-            machine::open_files();
-            let tally = (cost.open)(Target::one(address), &Stop::on_signals()?)?.drive(options.time)?;
+            machine::raise_open_files();
+            let tally = (cost.open)(Target::one(address), &Stop::on_signals()?)?.run(options.time)?;
             println!("{} operations in {:.3} s", tally.operations, tally.elapsed.as_secs_f64());
         }
     }
@@ -85,7 +85,7 @@ fn measure(cases: &[Case], options: Options) -> Outcome<ExitCode> {
         }
         println!(
             "gateway on CPU {}, backend on CPU {}, load on CPU {}",
-            bench.seats.gateway, bench.seats.backend, bench.seats.load
+            bench.placement.gateway, bench.placement.backend, bench.placement.load
         );
         let mut failed = Vec::new();
         for case in cases {
@@ -101,27 +101,28 @@ fn measure(cases: &[Case], options: Options) -> Outcome<ExitCode> {
 /// Prepares everything, runs `work`, and removes every file.
 fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> Outcome<T> {
     let stop = Stop::on_signals()?;
-    let _turn = noise::BenchLock::take(&stop)?;
-    let files = machine::open_files();
-    let seats = Seats::take()?;
+    let _lock = noise::BenchLock::acquire(&stop)?;
+    let files = machine::raise_open_files();
+    let placement = CpuPlacement::pin()?;
     let installed = installed(&options)?;
-    let directory = Directory::new()?;
-    let (_backend, backend) = start_backend(seats.backend)?;
+    let directory = TempDir::new()?;
+    let (_backend, backend) = start_backend(placement.backend)?;
     let tunnels = tunnels(&options, files);
-    let certificate = Certificate::make(&directory.0)?;
-    let ground = Ground { directory: directory.0.clone(), certificate, backend, cpu: seats.gateway, tunnels };
-    work(&Bench { options, installed, ground, seats, stop })
+    let certificate = Certificate::generate(&directory.0)?;
+    let environment =
+        Environment { directory: directory.0.clone(), certificate, backend, cpu: placement.gateway, tunnels };
+    work(&Bench { options, installed, environment, placement, stop })
 }
 
 /// The selected gateways that are installed. Missing ones are reported.
-fn installed(options: &Options) -> Outcome<Vec<Installed>> {
+fn installed(options: &Options) -> Outcome<Vec<InstalledGateway>> {
     let mut found = Vec::new();
     for kind in KINDS {
         if !options.wants(kind.name) {
             continue;
         }
         let program = if kind.name == "moongate" { options.moongate.clone() } else { program(kind.name) };
-        match Installed::find(kind, &program) {
+        match InstalledGateway::find(kind, &program) {
             Ok(installed) => found.push(installed),
             Err(e) => eprintln!("{e}"),
         }
@@ -131,35 +132,35 @@ fn installed(options: &Options) -> Outcome<Vec<Installed>> {
 
 /// Debian installs servers outside the PATH of ordinary users.
 fn program(name: &str) -> PathBuf {
-    let beside = PathBuf::from("/usr/sbin").join(name);
-    if beside.exists() { beside } else { PathBuf::from(name) }
+    let in_sbin = PathBuf::from("/usr/sbin").join(name);
+    if in_sbin.exists() { in_sbin } else { PathBuf::from(name) }
 }
 
-/// As many tunnels as descriptors allow: a gateway needs two descriptors per tunnel.
+/// The number of tunnels, limited by the open files: a gateway needs two per tunnel.
 fn tunnels(options: &Options, files: u64) -> usize {
-    let most = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(1024) / 2;
-    if most < options.tunnels {
-        eprintln!("the limit of {files} open files reduces `idle` to {most} tunnels");
+    let limit = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(1024) / 2;
+    if limit < options.tunnels {
+        eprintln!("the limit of {files} open files reduces `idle` to {limit} tunnels");
     }
-    options.tunnels.min(most).max(1)
+    options.tunnels.min(limit).max(1)
 }
 
 fn recording(cost: &cost::Cost) -> PathBuf {
     Path::new("target/bench").join(format!("perf-{}.data", cost.name))
 }
 
-fn serve(address: SocketAddr) -> Outcome<()> {
-    machine::open_files();
+fn run_backend(address: SocketAddr) -> Outcome<()> {
+    machine::raise_open_files();
     let listener = TcpListener::bind(address)?;
     println!("{}", listener.local_addr()?);
     Ok(backend::serve(&listener)?)
 }
 
-/// A child process of the same program; closing its standard input ends the backend.
+/// Starts the backend as a child process of the same program. It ends when its standard input is closed.
 fn start_backend(cpu: usize) -> Outcome<(process::Process, SocketAddr)> {
-    let mut own = std::process::Command::new(env::current_exe()?);
-    own.arg("backend");
-    let mut child = process::on_cpu(cpu, &own).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut command = std::process::Command::new(env::current_exe()?);
+    command.arg("backend");
+    let mut child = process::on_cpu(cpu, &command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("the backend has no output")?;
     let process = process::Process::of("backend", child);
     let mut line = String::new();
@@ -167,10 +168,10 @@ fn start_backend(cpu: usize) -> Outcome<(process::Process, SocketAddr)> {
     Ok((process, line.trim().parse().map_err(|_| "the backend did not start")?))
 }
 
-/// A directory of this run, removed with its contents.
-struct Directory(PathBuf);
+/// A temporary directory, removed with its contents on drop.
+struct TempDir(PathBuf);
 
-impl Directory {
+impl TempDir {
     fn new() -> Outcome<Self> {
         let path = env::temp_dir().join(format!("moongate-bench-{}", std::process::id()));
         fs::create_dir(&path).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -178,7 +179,7 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

@@ -1,4 +1,4 @@
-//! The command line. A few words and four numbers need no library.
+//! The command line.
 
 use crate::cases::cost::{self, Cost};
 use crate::cases::{CASES, Case};
@@ -123,9 +123,9 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Command, S
         ["backend", at] => address(at).map(Command::Backend),
         ["profile", case] => {
             options.gateways = vec!["moongate".to_owned()];
-            Ok(Command::Profile(costly(case)?, options))
+            Ok(Command::Profile(cost_case(case)?, options))
         }
-        ["load", case, at] => Ok(Command::Load(costly(case)?, address(at)?, options)),
+        ["load", case, at] => Ok(Command::Load(cost_case(case)?, address(at)?, options)),
         [] | ["all"] => Ok(Command::Measure(CASES.to_vec(), options)),
         names => {
             let cases = names.iter().map(|name| case(name)).collect::<Result<_, _>>()?;
@@ -160,7 +160,7 @@ fn case(name: &str) -> Result<Case, String> {
     CASES.into_iter().find(|case| case.name() == name).ok_or_else(|| format!("unknown case `{name}`"))
 }
 
-fn costly(name: &str) -> Result<&'static Cost, String> {
+fn cost_case(name: &str) -> Result<&'static Cost, String> {
     match case(name)? {
         Case::Cost(cost) => Ok(cost),
         Case::Plugins => Err(format!("`plugins` has the same load as `{0}`; use `{0}`", cost::HTTP.name)),

@@ -1,4 +1,4 @@
-//! A gateway's processes: started pinned to a CPU, measured as a tree, ended by ID. All figures come from /proc, so
+//! The processes of a gateway: started on one CPU, measured as a tree, ended by id. All figures come from /proc, so
 //! that every gateway is measured the same way.
 
 use crate::Outcome;
@@ -109,7 +109,7 @@ impl Process {
             sleep(Duration::from_millis(5));
         }
         for member in &members {
-            // The start time tells a remaining process from a new one with the same ID.
+            // The start time tells a remaining process from a new one with the same id.
             if Stat::read(member.id).is_some_and(|now| now.started == member.started) {
                 let _ = send(member.id, Signal::KILL);
             }

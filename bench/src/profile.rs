@@ -1,4 +1,4 @@
-//! A CPU profile: one case against Moongate under `perf record`. Without perf a hint describes valgrind's
+//! A CPU profile of Moongate in one case, with `perf record`. Without perf it describes valgrind's
 //! instruction counts, which are far slower and need no kernel support.
 
 use crate::Outcome;
@@ -16,11 +16,11 @@ const FREQUENCY: &str = "4999";
 /// Records the first installed gateway under the case's load and prints the most expensive symbols.
 pub(crate) fn profile(bench: &Bench, cost: &Cost, output: &Path) -> Outcome<()> {
     let installed = bench.installed.first().ok_or("no gateway to profile")?;
-    let gateway = Gateway::start(installed, &bench.ground)?;
+    let gateway = Gateway::start(installed, &bench.environment)?;
     let mut load = (cost.open)(gateway.target, &bench.stop)?;
-    load.drive(Duration::from_secs(1))?;
+    load.run(Duration::from_secs(1))?;
     if !has_perf() {
-        hint(cost);
+        print_callgrind_hint(cost);
         return Ok(());
     }
     let mut record = Command::new("perf");
@@ -28,8 +28,8 @@ pub(crate) fn profile(bench: &Bench, cost: &Cost, output: &Path) -> Outcome<()> 
     record.args(["-p", &gateway.process.id().to_string(), "--", "sleep"]);
     record.arg(bench.options.time.as_secs_f64().to_string());
     // On the load's CPU, so that the gateway keeps its own.
-    let mut recorder = on_cpu(bench.seats.load, &record).stdin(Stdio::null()).spawn()?;
-    let driven = load.drive(bench.options.time + Duration::from_millis(500));
+    let mut recorder = on_cpu(bench.placement.load, &record).stdin(Stdio::null()).spawn()?;
+    let driven = load.run(bench.options.time + Duration::from_millis(500));
     let status = recorder.wait()?;
     let tally = driven?;
     if !status.success() {
@@ -41,7 +41,10 @@ pub(crate) fn profile(bench: &Bench, cost: &Cost, output: &Path) -> Outcome<()> 
     for keys in ["dso", "dso,symbol"] {
         report(output, keys)?;
     }
-    println!("The samples are in {}; perf report -g caller -i FILE shows the callers.", output.display());
+    println!(
+        "The samples are in {}; perf report -g caller -i FILE shows the short_connections.",
+        output.display()
+    );
     Ok(())
 }
 
@@ -77,7 +80,7 @@ fn has_perf() -> bool {
     quiet.is_ok_and(|status| status.success())
 }
 
-fn hint(cost: &Cost) {
+fn print_callgrind_hint(cost: &Cost) {
     println!(
         "perf is missing (Debian: apt-get install linux-perf). valgrind counts instructions instead:
   valgrind --tool=callgrind --callgrind-out-file=target/bench/callgrind.out target/release/moongate run -c FILE

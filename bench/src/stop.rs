@@ -21,11 +21,15 @@ impl Stop {
     /// # Errors
     /// A signal requested the end of the run.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if self.asked() { Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")) } else { Ok(()) }
+        if self.is_requested() {
+            Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a signal requested the end.
-    pub(crate) fn asked(&self) -> bool {
+    pub(crate) fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

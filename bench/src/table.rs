@@ -5,25 +5,25 @@ pub(crate) struct Spread {
     /// The median, or the mean of the middle two.
     pub(crate) median: f64,
     /// The minimum.
-    pub(crate) least: f64,
+    pub(crate) min: f64,
     /// The maximum.
-    pub(crate) most: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
     /// NaN without figures.
-    pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn new(figures: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
         let (count, last) = (sorted.len(), sorted.len().saturating_sub(1));
-        Self { median: f64::midpoint(at(last / 2), at(count / 2)), least: at(0), most: at(last) }
+        Self { median: f64::midpoint(at(last / 2), at(count / 2)), min: at(0), max: at(last) }
     }
 
     /// `1.02 [0.99-1.05]`; a difference may be negative: `0.1 [-0.2 to 0.3]`
     pub(crate) fn show(&self, digits: usize) -> String {
-        let to = if self.least < 0.0 { " to " } else { "-" };
-        format!("{:.digits$} [{:.digits$}{to}{:.digits$}]", self.median, self.least, self.most)
+        let to = if self.min < 0.0 { " to " } else { "-" };
+        format!("{:.digits$} [{:.digits$}{to}{:.digits$}]", self.median, self.min, self.max)
     }
 }
 
@@ -62,9 +62,9 @@ mod tests {
 
     #[test]
     fn the_median_is_the_middle_or_between_the_middle_two() {
-        assert_eq!(Spread::of([3.0, 1.0, 2.0].into_iter()).show(1), "2.0 [1.0-3.0]");
-        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0].into_iter()).show(1), "2.5 [1.0-4.0]");
-        assert_eq!(Spread::of([-0.2, 0.1, 0.3].into_iter()).show(1), "0.1 [-0.2 to 0.3]");
-        assert!(Spread::of(std::iter::empty()).median.is_nan());
+        assert_eq!(Spread::new([3.0, 1.0, 2.0].into_iter()).show(1), "2.0 [1.0-3.0]");
+        assert_eq!(Spread::new([4.0, 1.0, 2.0, 3.0].into_iter()).show(1), "2.5 [1.0-4.0]");
+        assert_eq!(Spread::new([-0.2, 0.1, 0.3].into_iter()).show(1), "0.1 [-0.2 to 0.3]");
+        assert!(Spread::new(std::iter::empty()).median.is_nan());
     }
 }

@@ -1,7 +1,7 @@
 //! TLS on the load's side: one version, one cipher, one group, so that every gateway does the same cryptography.
 //! The certificate is not verified: that would be the load's work, which is not measured.
 
-use crate::conn::Got;
+use crate::conn::ReadOutcome;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::crypto::ring::{self, cipher_suite, kx_group};
@@ -19,15 +19,15 @@ pub(crate) const NAME: &str = "bench.example";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tickets {
     /// Discarded: every handshake is a full one.
-    Never,
+    Discard,
     /// Used: every handshake but the first is resumed.
-    Kept,
+    Reuse,
 }
 
 /// TLS 1.3 with AES-128-GCM over X25519, and one protocol in ALPN.
 pub(crate) fn client(protocol: &[u8], tickets: Tickets) -> io::Result<Arc<ClientConfig>> {
     let all = ring::default_provider();
-    let verifier = Anybody(all.signature_verification_algorithms);
+    let verifier = AcceptAnyCertificate(all.signature_verification_algorithms);
     let provider = CryptoProvider {
         cipher_suites: vec![cipher_suite::TLS13_AES_128_GCM_SHA256],
         kx_groups: vec![kx_group::X25519],
@@ -40,8 +40,8 @@ pub(crate) fn client(protocol: &[u8], tickets: Tickets) -> io::Result<Arc<Client
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = match tickets {
-        Tickets::Never => Resumption::disabled(),
-        Tickets::Kept => Resumption::store(Arc::new(ClientSessionMemoryCache::new(1))),
+        Tickets::Discard => Resumption::disabled(),
+        Tickets::Reuse => Resumption::store(Arc::new(ClientSessionMemoryCache::new(1))),
     };
     Ok(Arc::new(config))
 }
@@ -78,12 +78,12 @@ impl Session {
     }
 
     /// Reads plaintext of the peer, and continues the handshake.
-    pub(crate) fn read(&mut self, mut stream: &TcpStream, into: &mut [u8]) -> io::Result<Got> {
+    pub(crate) fn read(&mut self, mut stream: &TcpStream, into: &mut [u8]) -> io::Result<ReadOutcome> {
         loop {
             match self.0.reader().read(into) {
-                Ok(0) => return end(stream, into),
-                Ok(length) => return Ok(Got::Some(length)),
-                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(Got::End),
+                Ok(0) => return read_eof(stream, into),
+                Ok(length) => return Ok(ReadOutcome::Data(length)),
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(ReadOutcome::Eof),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }
@@ -92,7 +92,7 @@ impl Session {
                     self.0.process_new_packets().map_err(io::Error::other)?;
                     self.flush(stream)?;
                 }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Got::Last(0)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(ReadOutcome::Drained(0)),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -107,20 +107,22 @@ impl Session {
 
 /// After close_notify only the end of the connection counts: the side that closes first keeps the port in
 /// TIME_WAIT.
-fn end(mut stream: &TcpStream, into: &mut [u8]) -> io::Result<Got> {
+fn read_eof(mut stream: &TcpStream, into: &mut [u8]) -> io::Result<ReadOutcome> {
     match stream.read(into) {
-        Ok(0) => Ok(Got::End),
+        Ok(0) => Ok(ReadOutcome::Eof),
         Ok(_) => Err(io::Error::other("bytes after close_notify")),
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Got::Last(0)),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(ReadOutcome::Drained(0))
+        }
         Err(e) => Err(e),
     }
 }
 
 /// Accepts any certificate.
 #[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
+struct AcceptAnyCertificate(WebPkiSupportedAlgorithms);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

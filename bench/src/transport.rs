@@ -17,7 +17,7 @@ pub(crate) struct Target {
 
 /// A transport to a gateway.
 #[derive(Clone)]
-pub(crate) struct Road {
+pub(crate) struct Transport {
     /// Its address.
     pub(crate) address: SocketAddr,
     /// The TLS configuration, if any. Transports with the same configuration share tickets.
@@ -31,17 +31,17 @@ impl Target {
     }
 
     /// HTTP/1.1 without TLS.
-    pub(crate) fn plain(self) -> Road {
-        Road { address: self.plain, tls: None }
+    pub(crate) fn plain(self) -> Transport {
+        Transport { address: self.plain, tls: None }
     }
 
     /// HTTP/1.1 over TLS.
-    pub(crate) fn tls(self, tickets: Tickets) -> io::Result<Road> {
-        Ok(Road { address: self.tls, tls: Some(tls::client(b"http/1.1", tickets)?) })
+    pub(crate) fn tls(self, tickets: Tickets) -> io::Result<Transport> {
+        Ok(Transport { address: self.tls, tls: Some(tls::client(b"http/1.1", tickets)?) })
     }
 
     /// HTTP/2 over TLS.
-    pub(crate) fn h2(self) -> io::Result<Road> {
-        Ok(Road { address: self.tls, tls: Some(tls::client(b"h2", Tickets::Never)?) })
+    pub(crate) fn h2(self) -> io::Result<Transport> {
+        Ok(Transport { address: self.tls, tls: Some(tls::client(b"h2", Tickets::Discard)?) })
     }
 }

@@ -2,83 +2,87 @@
 //! kernel's socket memory is the same for all gateways and not counted.
 
 use crate::Outcome;
-use crate::cases::{Bench, Contestant, Disturbed, failures};
+use crate::cases::{Bench, NoiseHandling, SampleSeries, failures};
 use crate::gateway::Gateway;
 use crate::http::ROUTES;
-use crate::load::Crowd;
-use crate::load::sockets::{Again, Batch, Talker};
+use crate::load::ClosedLoop;
+use crate::load::websockets::{Batch, EchoClient, Repeat};
 use crate::table::{Spread, Table};
 use crate::tls::Tickets;
-use crate::transport::{Road, Target};
+use crate::transport::{Target, Transport};
 use std::io;
 use std::time::{Duration, Instant};
 
 /// Idle WebSockets whose memory is measured.
-pub(crate) struct Idle {
+pub(crate) struct IdleMemory {
     /// Its name on the command line.
     pub(crate) name: &'static str,
     /// The title of its table.
     title: &'static str,
     /// The transport of the connections.
-    road: fn(Target) -> io::Result<Road>,
+    transport: fn(Target) -> io::Result<Transport>,
 }
 
 /// Plaintext.
-pub(crate) const IDLE: Idle =
-    Idle { name: "idle", title: "idle: memory of an idle WebSocket", road: |target| Ok(target.plain()) };
+pub(crate) const IDLE: IdleMemory = IdleMemory {
+    name: "idle",
+    title: "idle: memory of an idle WebSocket",
+    transport: |target| Ok(target.plain()),
+};
 
 /// TLS.
-pub(crate) const TLS_IDLE: Idle = Idle {
+pub(crate) const TLS_IDLE: IdleMemory = IdleMemory {
     name: "tls-idle",
     title: "tls-idle: as idle, with TLS between client and gateway",
-    road: |target| target.tls(Tickets::Never),
+    transport: |target| target.tls(Tickets::Discard),
 };
 
 /// Tunnels opened and closed before the baseline, so that one-time allocations are not counted.
 const WARM_UP: usize = 64;
 
 /// The time between two samples of the memory.
-const LOOK: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After this time, memory that still changes is taken as it is.
-const SETTLE: Duration = Duration::from_secs(10);
+/// After this time a sample counts even if the memory still changes.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// More rounds add little: the figure does not depend on other load of the machine.
+/// The most rounds: memory hardly differs between them.
 const ROUNDS: u32 = 3;
 
 /// Measures the rounds, each with a new process, and prints the table.
-pub(crate) fn measure(bench: &Bench, idle: &Idle) -> Outcome<Vec<String>> {
-    let mut contestants = bench.contestants();
+pub(crate) fn measure(bench: &Bench, idle: &IdleMemory) -> Outcome<Vec<String>> {
+    let mut series = bench.series();
     let rounds = bench.options.rounds.min(ROUNDS);
-    bench.rounds(rounds, Disturbed::Counts, &mut contestants, |contestant| {
+    bench.rounds(rounds, NoiseHandling::Accept, &mut series, |gateway| {
         // Every round starts a new process: a gateway that has held tunnels before has free memory to reuse.
-        let gateway = Gateway::start(contestant.installed, &bench.ground)?;
+        let gateway = Gateway::start(gateway.installed, &bench.environment)?;
         sample(bench, idle, gateway)
     })?;
-    print(bench, idle, rounds, &contestants);
-    Ok(failures(&contestants))
+    print(bench, idle, rounds, &series);
+    Ok(failures(&series))
 }
 
 /// Bytes per tunnel.
-fn sample(bench: &Bench, idle: &Idle, mut gateway: Gateway) -> Outcome<f64> {
-    let (count, road) = (bench.ground.tunnels, (idle.road)(gateway.target)?);
-    drop(open(bench, &road, WARM_UP.min(count))?);
+fn sample(bench: &Bench, idle: &IdleMemory, mut gateway: Gateway) -> Outcome<f64> {
+    let (count, transport) = (bench.environment.tunnels, (idle.transport)(gateway.target)?);
+    drop(open(bench, &transport, WARM_UP.min(count))?);
     let before = settled(&gateway, || {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(SAMPLE_INTERVAL);
         Ok(())
     })?;
-    let mut tunnels = open(bench, &road, count)?;
-    let after = settled(&gateway, || Ok(tunnels.attend(LOOK)?))?;
+    let mut tunnels = open(bench, &transport, count)?;
+    let after = settled(&gateway, || Ok(tunnels.serve_idle(SAMPLE_INTERVAL)?))?;
     gateway.process.check()?;
     Ok(after.saturating_sub(before) as f64 / count as f64)
 }
 
 /// Tunnels that have carried one message each way.
-fn open(bench: &Bench, road: &Road, count: usize) -> Outcome<Crowd<Talker>> {
-    let batch = Batch::of(1, 128, Again::Never);
-    let mut crowd = Crowd::open(count, &bench.stop, |number| Talker::open(road, &batch, number % ROUTES))?;
-    crowd.complete(count as u64)?;
-    Ok(crowd)
+fn open(bench: &Bench, transport: &Transport, count: usize) -> Outcome<ClosedLoop<EchoClient>> {
+    let batch = Batch::new(1, 128, Repeat::Once);
+    let mut clients =
+        ClosedLoop::open(count, &bench.stop, |number| EchoClient::open(transport, &batch, number % ROUTES))?;
+    clients.run_until_completed(count as u64)?;
+    Ok(clients)
 }
 
 /// The memory in bytes once it no longer changes.
@@ -88,20 +92,20 @@ fn settled(gateway: &Gateway, mut wait: impl FnMut() -> Outcome<()>) -> Outcome<
     loop {
         wait()?;
         let now = gateway.process.pss()?;
-        if now.abs_diff(last) < now / 200 || began.elapsed() > SETTLE {
+        if now.abs_diff(last) < now / 200 || began.elapsed() > SETTLE_TIMEOUT {
             return Ok(now);
         }
         last = now;
     }
 }
 
-fn print(bench: &Bench, idle: &Idle, rounds: u32, contestants: &[Contestant<'_, f64>]) {
+fn print(bench: &Bench, idle: &IdleMemory, rounds: u32, series: &[SampleSeries<'_, f64>]) {
     let mut table = Table::new(&["", "KB/tunnel"]);
-    for contestant in contestants.iter().filter(|contestant| !contestant.samples.is_empty()) {
-        let spread = Spread::of(contestant.samples.iter().map(|bytes| bytes / 1024.0));
-        table.row(vec![contestant.name.to_owned(), spread.show(2)]);
+    for gateway in series.iter().filter(|gateway| !gateway.samples.is_empty()) {
+        let spread = Spread::new(gateway.samples.iter().map(|bytes| bytes / 1024.0));
+        table.row(vec![gateway.name.to_owned(), spread.show(2)]);
     }
-    println!("\n{}; {} of them, one message each before", idle.title, bench.ground.tunnels);
+    println!("\n{}; {} of them, one message each before", idle.title, bench.environment.tunnels);
     table.print();
     println!("  {rounds} rounds, each with a new process; KB are 1024 bytes");
 }

@@ -1,25 +1,25 @@
-//! The measured cases and the run: every case over every installed gateway, in interleaved rounds, so that a noisy
-//! minute of the machine affects all gateways alike.
+//! The cases and their rounds. Each round measures every gateway once, so that a disturbance of the machine
+//! affects all gateways alike.
 
-mod latency_under_reload;
 pub(crate) mod cost;
 pub(crate) mod idle;
+mod latency_under_reload;
 mod plugins;
 
 use crate::Outcome;
 use crate::cases::cost::Cost;
-use crate::cases::idle::Idle;
-use crate::gateway::{Gateway, Ground, Installed};
-use crate::machine::Seats;
-use crate::noise::Strangers;
+use crate::cases::idle::IdleMemory;
+use crate::gateway::{Environment, Gateway, InstalledGateway};
+use crate::machine::CpuPlacement;
+use crate::noise::OtherProcesses;
 use crate::options::Options;
 use crate::stop::Stop;
 use crate::table::Spread;
 
-/// Other processes that use more than this share of a CPU disturb a measurement.
-const CALM: f64 = 0.05;
+/// The share of a CPU above which other processes disturb a measurement.
+const NOISE_LIMIT: f64 = 0.05;
 
-/// The number of attempts for a disturbed measurement before the calmest one counts.
+/// Attempts of a disturbed measurement; then the least disturbed one counts.
 const ATTEMPTS: usize = 3;
 
 /// A case.
@@ -28,10 +28,10 @@ pub(crate) enum Case {
     /// CPU per operation.
     Cost(&'static Cost),
     /// Memory per tunnel.
-    Idle(&'static Idle),
-    /// Latency at an offered rate, undisturbed and with reloads.
+    Idle(&'static IdleMemory),
+    /// Latency at a fixed rate, without and with reloads.
     Latency,
-    /// CPU per request with and without plugins: Moongate alone.
+    /// CPU per request with and without plugins; Moongate only.
     Plugins,
 }
 
@@ -65,20 +65,20 @@ impl Case {
     }
 }
 
-/// Handling of a sample during which other processes used the bench's CPUs.
+/// The handling of a sample that other processes disturbed.
 #[derive(Clone, Copy)]
-enum Disturbed {
-    /// The sample is taken again.
-    Again,
-    /// The sample counts: it does not measure time.
-    Counts,
+enum NoiseHandling {
+    /// Measure again, up to [`ATTEMPTS`] times.
+    Repeat,
+    /// Keep it: the sample does not depend on time.
+    Accept,
 }
 
-impl Disturbed {
+impl NoiseHandling {
     fn attempts(self) -> usize {
         match self {
-            Self::Again => ATTEMPTS,
-            Self::Counts => 1,
+            Self::Repeat => ATTEMPTS,
+            Self::Accept => 1,
         }
     }
 }
@@ -88,11 +88,11 @@ pub(crate) struct Bench {
     /// The user's options.
     pub(crate) options: Options,
     /// The installed gateways.
-    pub(crate) installed: Vec<Installed>,
+    pub(crate) installed: Vec<InstalledGateway>,
     /// The environment in which gateways start.
-    pub(crate) ground: Ground,
-    /// The assignment of processes to CPUs.
-    pub(crate) seats: Seats,
+    pub(crate) environment: Environment,
+    /// The CPUs of gateway, backend and load.
+    pub(crate) placement: CpuPlacement,
     /// The stop flag.
     pub(crate) stop: Stop,
 }
@@ -112,78 +112,78 @@ impl Bench {
     }
 
     /// Every gateway with an empty list of samples.
-    fn contestants<S>(&self) -> Vec<Contestant<'_, S>> {
-        self.installed.iter().map(|installed| Contestant::new(installed.kind.name, installed)).collect()
+    fn series<S>(&self) -> Vec<SampleSeries<'_, S>> {
+        self.installed.iter().map(|installed| SampleSeries::new(installed.kind.name, installed)).collect()
     }
 
-    /// Runs the rounds: in each, every contestant that has not failed takes a sample.
+    /// Runs the rounds: in each, every gateway that has not failed is measured once.
     fn rounds<S>(
         &self,
         count: u32,
-        disturbed: Disturbed,
-        contestants: &mut [Contestant<'_, S>],
-        mut sample: impl FnMut(&mut Contestant<'_, S>) -> Outcome<S>,
+        noise_handling: NoiseHandling,
+        series: &mut [SampleSeries<'_, S>],
+        mut sample: impl FnMut(&mut SampleSeries<'_, S>) -> Outcome<S>,
     ) -> Outcome<()> {
         for _ in 0..count {
-            for contestant in contestants.iter_mut().filter(|contestant| contestant.failure.is_none()) {
-                let result = self.calmest(contestant, disturbed.attempts(), &mut sample);
+            for gateway in series.iter_mut().filter(|gateway| gateway.failure.is_none()) {
+                let result = self.least_disturbed(gateway, noise_handling.attempts(), &mut sample);
                 self.stop.check()?;
                 match result {
                     Ok((sample, others)) => {
-                        contestant.samples.push(sample);
-                        contestant.others.push(others);
+                        gateway.samples.push(sample);
+                        gateway.others.push(others);
                     }
-                    Err(e) => contestant.fail(&e.to_string()),
+                    Err(e) => gateway.fail(&e.to_string()),
                 }
             }
         }
         Ok(())
     }
 
-    /// A sample and the share of a CPU that other processes used meanwhile. A disturbed sample is taken again; the
-    /// disturbance decides which one counts, never the figure.
-    fn calmest<S>(
+    /// A sample with the share of a CPU that other processes used during it. Of several attempts, the one with the
+    /// least disturbance counts, whatever its figure.
+    fn least_disturbed<S>(
         &self,
-        contestant: &mut Contestant<'_, S>,
+        gateway: &mut SampleSeries<'_, S>,
         attempts: usize,
-        sample: &mut impl FnMut(&mut Contestant<'_, S>) -> Outcome<S>,
+        sample: &mut impl FnMut(&mut SampleSeries<'_, S>) -> Outcome<S>,
     ) -> Outcome<(S, f64)> {
         let mut best: Option<(S, f64)> = None;
         for attempt in 0..attempts {
-            let strangers = Strangers::watch(self.seats);
-            let taken = (sample(contestant)?, strangers.share());
-            contestant.repeated += usize::from(attempt > 0);
+            let others = OtherProcesses::observe(self.placement);
+            let taken = (sample(gateway)?, others.cpu_share());
+            gateway.repeated += usize::from(attempt > 0);
             if best.as_ref().is_none_or(|best| taken.1 < best.1) {
                 best = Some(taken);
             }
-            if best.as_ref().is_some_and(|best| best.1 <= CALM) {
+            if best.as_ref().is_some_and(|best| best.1 <= NOISE_LIMIT) {
                 break;
             }
         }
         best.ok_or_else(|| "no sample was taken".into())
     }
 
-    /// Prints the number and length of the rounds and the disturbance by other processes.
-    fn print_circumstances<S>(&self, contestants: &[Contestant<'_, S>]) {
-        let others = Spread::of(contestants.iter().flat_map(|one| &one.others).copied());
+    /// Prints the number and length of the rounds and the CPU use of other processes.
+    fn print_conditions<S>(&self, series: &[SampleSeries<'_, S>]) {
+        let others = Spread::new(series.iter().flat_map(|one| &one.others).copied());
         println!(
             "  {} rounds of {} s; other processes used {:.0} % of a CPU (median), {:.0} % (worst); {} samples repeated",
             self.options.rounds,
             self.options.time.as_secs_f64(),
             others.median * 100.0,
-            others.most * 100.0,
-            contestants.iter().map(|one| one.repeated).sum::<usize>()
+            others.max * 100.0,
+            series.iter().map(|one| one.repeated).sum::<usize>()
         );
-        if others.median > CALM {
+        if others.median > NOISE_LIMIT {
             println!("  The machine was not idle: these figures are for orientation only.");
         }
     }
 }
 
-/// A gateway in a case.
-struct Contestant<'a, S> {
+/// The samples of a gateway in a case.
+struct SampleSeries<'a, S> {
     name: &'static str,
-    installed: &'a Installed,
+    installed: &'a InstalledGateway,
     /// The running gateway, started on first use and stopped with the case.
     gateway: Option<Gateway>,
     samples: Vec<S>,
@@ -194,8 +194,8 @@ struct Contestant<'a, S> {
     failure: Option<String>,
 }
 
-impl<'a, S> Contestant<'a, S> {
-    fn new(name: &'static str, installed: &'a Installed) -> Self {
+impl<'a, S> SampleSeries<'a, S> {
+    fn new(name: &'static str, installed: &'a InstalledGateway) -> Self {
         Self {
             name,
             installed,
@@ -207,23 +207,23 @@ impl<'a, S> Contestant<'a, S> {
         }
     }
 
-    /// Ends the contestant's part and its processes: leftover work would disturb the others.
+    /// Records the failure and ends the gateway: its remaining work would disturb the others.
     fn fail(&mut self, reason: &str) {
         self.failure = Some(format!("{} failed: {reason}", self.name));
         self.gateway = None;
     }
 
     /// The running gateway, started if necessary.
-    fn gateway(&mut self, ground: &Ground) -> Outcome<&mut Gateway> {
+    fn gateway(&mut self, environment: &Environment) -> Outcome<&mut Gateway> {
         let gateway = match self.gateway.take() {
             Some(gateway) => gateway,
-            None => Gateway::start(self.installed, ground)?,
+            None => Gateway::start(self.installed, environment)?,
         };
         Ok(self.gateway.insert(gateway))
     }
 }
 
 /// The failures, for the end of the run.
-fn failures<S>(contestants: &[Contestant<'_, S>]) -> Vec<String> {
-    contestants.iter().filter_map(|contestant| contestant.failure.clone()).collect()
+fn failures<S>(series: &[SampleSeries<'_, S>]) -> Vec<String> {
+    series.iter().filter_map(|gateway| gateway.failure.clone()).collect()
 }

@@ -1,19 +1,19 @@
 //! HAProxy with one thread and its master, routes in a map, the access log in a ring in memory: its cheapest log. A
 //! ring backed by a file makes old workers crash at a reload.
 
-use crate::gateway::{CIPHERS, Kind, Site};
+use crate::gateway::{CIPHERS, ConfigValues, GatewayKind};
 use rustix::process::Signal;
 use std::fmt::Write;
 
 /// The table's entry.
-pub(crate) const HAPROXY: Kind =
-    Kind { name: "haproxy", version: "-v", files, arguments, reload: Signal::USR2 };
+pub(crate) const HAPROXY: GatewayKind =
+    GatewayKind { name: "haproxy", version: "-v", files, arguments, reload: Signal::USR2 };
 
-fn arguments(site: &Site) -> Vec<String> {
-    vec!["-W".into(), "-db".into(), "-f".into(), site.path("haproxy.cfg")]
+fn arguments(values: &ConfigValues) -> Vec<String> {
+    vec!["-W".into(), "-db".into(), "-f".into(), values.path("haproxy.cfg")]
 }
 
-fn files(site: &Site) -> Vec<(&'static str, String)> {
+fn files(values: &ConfigValues) -> Vec<(&'static str, String)> {
     let text = format!(
         "global
   nbthread 1
@@ -47,7 +47,7 @@ frontend web
   use_backend %[path,map_beg({map})]
 
 frontend secure
-  bind {tls} ssl crt {both} alpn h2,http/1.1 backlog 4096
+  bind {tls} ssl crt {bundle} alpn h2,http/1.1 backlog 4096
   http-request set-header X-Forwarded-Proto https
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   use_backend %[path,map_beg({map})]
@@ -55,16 +55,16 @@ frontend secure
 backend service
   server one {backend}
 ",
-        connections = site.tunnels + 256,
-        address = site.target.plain,
-        tls = site.target.tls,
-        both = site.both,
+        connections = values.tunnels + 256,
+        address = values.target.plain,
+        tls = values.target.tls,
+        bundle = values.bundle,
         ciphers = CIPHERS,
-        map = site.path("routes.map"),
-        backend = site.backend,
+        map = values.path("routes.map"),
+        backend = values.backend,
     );
     let mut map = String::new();
-    for prefix in site.prefixes() {
+    for prefix in values.prefixes() {
         let _ = writeln!(map, "{prefix} service");
     }
     vec![("routes.map", map), ("haproxy.cfg", text)]

@@ -1,6 +1,6 @@
-//! The gateways under test: a table of three, each with its configuration files, command and reload signal. All do
-//! the same work: a hundred routes to one backend, X-Forwarded-*, an access log, plaintext and TLS by Mozilla's
-//! intermediate profile with session tickets.
+//! The gateways under test, each with its configuration files, command and reload signal. All do the same work: a
+//! hundred routes to one backend, X-Forwarded-*, an access log, plaintext, and TLS by Mozilla's intermediate profile
+//! with session tickets.
 
 mod haproxy;
 mod moongate;
@@ -20,37 +20,37 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The time limit until a gateway accepts connections.
-const START: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A kind of gateway.
-pub(crate) struct Kind {
+pub(crate) struct GatewayKind {
     /// Its name in tables and options.
     pub(crate) name: &'static str,
     /// The argument that makes it print its version.
     version: &'static str,
     /// The files it reads, with their contents.
-    files: fn(&Site) -> Vec<(&'static str, String)>,
+    files: fn(&ConfigValues) -> Vec<(&'static str, String)>,
     /// Its arguments.
-    arguments: fn(&Site) -> Vec<String>,
+    arguments: fn(&ConfigValues) -> Vec<String>,
     /// The signal that reloads its configuration.
     reload: Signal,
 }
 
 /// Every gateway, in the order of the rounds.
-pub(crate) const KINDS: [&Kind; 3] = [&nginx::NGINX, &haproxy::HAPROXY, &moongate::MOONGATE];
+pub(crate) const KINDS: [&GatewayKind; 3] = [&nginx::NGINX, &haproxy::HAPROXY, &moongate::MOONGATE];
 
 /// The TLS 1.2 ciphers of Mozilla's intermediate profile that match the ECDSA certificate, by their OpenSSL names.
 const CIPHERS: &str =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305";
 
-/// The inputs of a gateway's configuration files.
-pub(crate) struct Site {
-    /// Its listening addresses.
+/// The values in the configuration files of a gateway.
+pub(crate) struct ConfigValues {
+    /// The listening addresses.
     target: Target,
-    /// The certificate's file, its key's, and the file with both.
+    /// The files of the certificate, of its key, and of both in one.
     cert: String,
     key: String,
-    both: String,
+    bundle: String,
     /// An admin address, for gateways that have one.
     admin: SocketAddr,
     /// The backend's address.
@@ -59,13 +59,13 @@ pub(crate) struct Site {
     directory: PathBuf,
     /// The number of tunnels that it must be able to hold.
     tunnels: usize,
-    /// Reloads so far; each changes a route.
+    /// Reloads so far. Each changes a route.
     generation: u32,
-    /// See [`Installed::plugins`].
+    /// See [`InstalledGateway::plugins`].
     plugins: String,
 }
 
-impl Site {
+impl ConfigValues {
     fn path(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
@@ -77,7 +77,7 @@ impl Site {
             .chain([format!("/generation-{}/", self.generation)])
     }
 
-    fn write(&self, kind: &Kind) -> Outcome<()> {
+    fn write(&self, kind: &GatewayKind) -> Outcome<()> {
         for (name, contents) in (kind.files)(self) {
             fs::write(self.directory.join(name), contents)?;
         }
@@ -85,8 +85,8 @@ impl Site {
     }
 }
 
-/// The environment shared by all gateways of a run.
-pub(crate) struct Ground {
+/// What all gateways of a run have in common.
+pub(crate) struct Environment {
     /// The parent of the directories of all starts.
     pub(crate) directory: PathBuf,
     /// The certificate for TLS clients.
@@ -101,9 +101,9 @@ pub(crate) struct Ground {
 
 /// An installed gateway.
 #[derive(Clone)]
-pub(crate) struct Installed {
+pub(crate) struct InstalledGateway {
     /// Its kind.
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: &'static GatewayKind,
     /// Its program.
     pub(crate) program: PathBuf,
     /// The first line of its version output.
@@ -112,10 +112,10 @@ pub(crate) struct Installed {
     pub(crate) plugins: String,
 }
 
-impl Installed {
+impl InstalledGateway {
     /// # Errors
     /// The program is missing or does not run.
-    pub(crate) fn find(kind: &'static Kind, program: &Path) -> Outcome<Self> {
+    pub(crate) fn find(kind: &'static GatewayKind, program: &Path) -> Outcome<Self> {
         let output = Command::new(program)
             .arg(kind.version)
             .output()
@@ -129,43 +129,43 @@ impl Installed {
 /// A running gateway.
 pub(crate) struct Gateway {
     /// Its kind.
-    pub(crate) kind: &'static Kind,
-    /// Its listening addresses.
+    pub(crate) kind: &'static GatewayKind,
+    /// The listening addresses.
     pub(crate) target: Target,
     /// Its processes.
     pub(crate) process: Process,
-    site: Site,
+    values: ConfigValues,
 }
 
 impl Gateway {
     /// Starts the gateway and waits until it accepts connections.
     ///
     /// # Errors
-    /// The gateway ends or takes too long; the error has the end of its output.
-    pub(crate) fn start(installed: &Installed, ground: &Ground) -> Outcome<Self> {
+    /// The gateway ends or takes too long; the error contains its output.
+    pub(crate) fn start(installed: &InstalledGateway, environment: &Environment) -> Outcome<Self> {
         let kind = installed.kind;
         let [plain, tls, admin] = machine::free_addresses()?;
         let target = Target { plain, tls };
-        let directory = ground.directory.join(format!("{}-{}", kind.name, target.plain.port()));
+        let directory = environment.directory.join(format!("{}-{}", kind.name, target.plain.port()));
         fs::create_dir_all(&directory)?;
-        let site = Site {
+        let values = ConfigValues {
             target,
-            cert: ground.certificate.cert.display().to_string(),
-            key: ground.certificate.key.display().to_string(),
-            both: ground.certificate.both.display().to_string(),
+            cert: environment.certificate.cert.display().to_string(),
+            key: environment.certificate.key.display().to_string(),
+            bundle: environment.certificate.bundle.display().to_string(),
             admin,
-            backend: ground.backend,
+            backend: environment.backend,
             directory,
-            tunnels: ground.tunnels,
+            tunnels: environment.tunnels,
             generation: 0,
             plugins: installed.plugins.clone(),
         };
-        site.write(kind)?;
+        values.write(kind)?;
         let mut command = Command::new(&installed.program);
-        command.args((kind.arguments)(&site)).env("RUST_LOG", "info");
-        let log = site.directory.join("output");
-        let process = Process::start(kind.name, ground.cpu, &command, &File::create(&log)?)?;
-        let mut gateway = Self { kind, target, process, site };
+        command.args((kind.arguments)(&values)).env("RUST_LOG", "info");
+        let log = values.directory.join("output");
+        let process = Process::start(kind.name, environment.cpu, &command, &File::create(&log)?)?;
+        let mut gateway = Self { kind, target, process, values };
         match gateway.wait() {
             Ok(()) => Ok(gateway),
             Err(e) => Err(format!("{e}\n{}", fs::read_to_string(log).unwrap_or_default().trim_end()).into()),
@@ -173,13 +173,16 @@ impl Gateway {
     }
 
     fn wait(&mut self) -> Outcome<()> {
-        let until = Instant::now() + START;
+        let until = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(self.target.plain).is_err() {
             self.process.check()?;
             if Instant::now() > until {
-                return Err(
-                    format!("{} accepts no connections after {} s", self.kind.name, START.as_secs()).into()
-                );
+                return Err(format!(
+                    "{} accepts no connections after {} s",
+                    self.kind.name,
+                    START_TIMEOUT.as_secs()
+                )
+                .into());
             }
             sleep(Duration::from_millis(20));
         }
@@ -188,8 +191,8 @@ impl Gateway {
 
     /// Changes a route and sends the reload signal, without waiting for the reload.
     pub(crate) fn reload(&mut self) -> Outcome<()> {
-        self.site.generation += 1;
-        self.site.write(self.kind)?;
+        self.values.generation += 1;
+        self.values.write(self.kind)?;
         self.process.signal(self.kind.reload)
     }
 

@@ -1,7 +1,7 @@
 //! Moongate with one thread and its defaults: TLS and HTTP/2, the admin listener (and so the metrics) on, the
 //! access log in a file.
 
-use crate::gateway::{Kind, Site};
+use crate::gateway::{ConfigValues, GatewayKind};
 use crate::http::{INSPECTED, route};
 use rustix::process::Signal;
 use std::fmt::Write;
@@ -10,14 +10,14 @@ use std::fmt::Write;
 const FILTER: &str = ", plugins: [{ kind: message_filter, direction: both, max_size: 1MiB }]";
 
 /// The table's entry.
-pub(crate) const MOONGATE: Kind =
-    Kind { name: "moongate", version: "--version", files, arguments, reload: Signal::HUP };
+pub(crate) const MOONGATE: GatewayKind =
+    GatewayKind { name: "moongate", version: "--version", files, arguments, reload: Signal::HUP };
 
-fn arguments(site: &Site) -> Vec<String> {
-    vec!["run".into(), "-c".into(), site.path("moongate.yaml")]
+fn arguments(values: &ConfigValues) -> Vec<String> {
+    vec!["run".into(), "-c".into(), values.path("moongate.yaml")]
 }
 
-fn files(site: &Site) -> Vec<(&'static str, String)> {
+fn files(values: &ConfigValues) -> Vec<(&'static str, String)> {
     let mut text = format!(
         "server: {{ threads: 1 }}
 admin: {{ address: \"{admin}\" }}
@@ -31,18 +31,18 @@ upstreams:
   service: {{ endpoints: [\"{backend}\"] }}
 routes:
 ",
-        admin = site.admin,
-        address = site.target.plain,
-        tls = site.target.tls,
-        cert = site.cert,
-        key = site.key,
-        access = site.path("access.log"),
-        backend = site.backend,
+        admin = values.admin,
+        address = values.target.plain,
+        tls = values.target.tls,
+        cert = values.cert,
+        key = values.key,
+        access = values.path("access.log"),
+        backend = values.backend,
     );
-    if !site.plugins.is_empty() {
-        text.insert_str(0, &format!("plugins: [{}]\n", site.plugins));
+    if !values.plugins.is_empty() {
+        text.insert_str(0, &format!("plugins: [{}]\n", values.plugins));
     }
-    for prefix in site.prefixes() {
+    for prefix in values.prefixes() {
         let plugins = if prefix == route(INSPECTED) { FILTER } else { "" };
         let _ = writeln!(text, "  - {{ path: {prefix}, upstream: service{plugins} }}");
     }

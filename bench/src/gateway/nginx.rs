@@ -1,26 +1,27 @@
 //! nginx with one worker, a WebSocket proxy with upstream keep-alive as its documentation configures it.
 
-use crate::gateway::{CIPHERS, Kind, Site};
+use crate::gateway::{CIPHERS, ConfigValues, GatewayKind};
 use rustix::process::Signal;
 use std::fmt::Write;
 
 /// The table's entry.
-pub(crate) const NGINX: Kind = Kind { name: "nginx", version: "-v", files, arguments, reload: Signal::HUP };
+pub(crate) const NGINX: GatewayKind =
+    GatewayKind { name: "nginx", version: "-v", files, arguments, reload: Signal::HUP };
 
-fn arguments(site: &Site) -> Vec<String> {
+fn arguments(values: &ConfigValues) -> Vec<String> {
     vec![
         "-e".into(),
-        site.path("error.log"),
+        values.path("error.log"),
         "-p".into(),
-        site.path(""),
+        values.path(""),
         "-c".into(),
-        site.path("nginx.conf"),
+        values.path("nginx.conf"),
     ]
 }
 
-fn files(site: &Site) -> Vec<(&'static str, String)> {
+fn files(values: &ConfigValues) -> Vec<(&'static str, String)> {
     // Two connections per tunnel, and some spare.
-    let connections = site.tunnels * 2 + 512;
+    let connections = values.tunnels * 2 + 512;
     let mut text = format!(
         "daemon off;
 worker_processes 1;
@@ -56,18 +57,18 @@ http {{
     ssl_session_tickets on;
 ",
         files = connections + 64,
-        pid = site.path("nginx.pid"),
-        error = site.path("error.log"),
-        access = site.path("access.log"),
-        temp = site.path("temp"),
-        backend = site.backend,
-        address = site.target.plain,
-        tls = site.target.tls,
-        cert = site.cert,
-        key = site.key,
+        pid = values.path("nginx.pid"),
+        error = values.path("error.log"),
+        access = values.path("access.log"),
+        temp = values.path("temp"),
+        backend = values.backend,
+        address = values.target.plain,
+        tls = values.target.tls,
+        cert = values.cert,
+        key = values.key,
         ciphers = CIPHERS,
     );
-    for prefix in site.prefixes() {
+    for prefix in values.prefixes() {
         let _ = writeln!(text, "    location {prefix} {{ proxy_pass http://backend; }}");
     }
     text.push_str("  }\n}\n");

@@ -1,44 +1,43 @@
 //! The load: many connections on one thread, each with one operation in flight (a closed loop), or at a fixed rate
 //! (`paced`). A wrong or missing response ends the measurement with an error.
 
+pub(crate) mod http2_streams;
+pub(crate) mod keepalive_gets;
 pub(crate) mod paced;
-pub(crate) mod pages;
 pub(crate) mod short_connections;
 pub(crate) mod short_websockets;
-pub(crate) mod sockets;
-pub(crate) mod streams;
+pub(crate) mod websockets;
 
-use crate::conn::{Conn, Ready, SCRATCH, Watch};
+use crate::conn::{Conn, EpollSet, READ_SIZE, ReadyEvent};
 use crate::stop::Stop;
 use std::io;
 use std::time::{Duration, Instant};
 
 /// The time without progress after which a gateway counts as stuck.
-const STALL: Duration = Duration::from_secs(5);
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The interval at which a waiting load checks the stop flag.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One connection of a closed loop, already open.
 pub(crate) trait Client {
     /// Its socket.
-    fn line(&mut self) -> &mut Conn;
+    fn conn(&mut self) -> &mut Conn;
 
     /// Begins the first operation.
     fn start(&mut self) -> io::Result<()>;
 
-    /// Reads available bytes, begins the next operation if one is complete, and returns the number of completed
-    /// operations.
-    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Advance>;
+    /// Reads available bytes and begins the next operation when one is complete.
+    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Progress>;
 }
 
 /// The outcome of one pass over a connection.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Advance {
+pub(crate) struct Progress {
     /// Operations completed.
-    pub(crate) done: u64,
-    /// The client has a new socket, which must be registered.
-    pub(crate) renewed: bool,
+    pub(crate) completed: u64,
+    /// Whether the client has a new socket, which must be registered.
+    pub(crate) reconnected: bool,
 }
 
 /// Operations and their duration.
@@ -53,90 +52,90 @@ pub(crate) struct Tally {
 /// A closed loop of any kind of client.
 pub(crate) trait Load {
     /// Runs for this long. The next call completes operations still in flight.
-    fn drive(&mut self, duration: Duration) -> io::Result<Tally>;
+    fn run(&mut self, duration: Duration) -> io::Result<Tally>;
 }
 
 /// Clients of one kind.
-pub(crate) struct Crowd<C> {
+pub(crate) struct ClosedLoop<C> {
     clients: Vec<C>,
-    watch: Watch,
+    epoll: EpollSet,
     scratch: Vec<u8>,
     stop: Stop,
 }
 
-impl<C: Client> Crowd<C> {
+impl<C: Client> ClosedLoop<C> {
     /// Opens `count` clients one after another, then begins the first operation of each.
     pub(crate) fn open(
         count: usize,
         stop: &Stop,
         mut open: impl FnMut(usize) -> io::Result<C>,
     ) -> io::Result<Self> {
-        let watch = Watch::new()?;
+        let epoll = EpollSet::new()?;
         let mut clients = Vec::with_capacity(count);
         for number in 0..count {
             stop.check()?;
             let mut client = open(number)?;
-            client.line().unblock()?;
-            watch.add(client.line().watched(), number as u64)?;
+            client.conn().set_nonblocking()?;
+            epoll.add(client.conn().socket(), number as u64)?;
             client.start()?;
             clients.push(client);
         }
-        Ok(Self { clients, watch, scratch: vec![0; SCRATCH], stop: stop.clone() })
+        Ok(Self { clients, epoll, scratch: vec![0; READ_SIZE], stop: stop.clone() })
     }
 
     /// Runs until this many operations are complete.
-    pub(crate) fn complete(&mut self, wanted: u64) -> io::Result<()> {
+    pub(crate) fn run_until_completed(&mut self, wanted: u64) -> io::Result<()> {
         let (mut done, mut last) = (0, Instant::now());
         while done < wanted {
-            let now = self.turn(LOOK)?;
+            let now = self.poll_once(POLL_INTERVAL)?;
             done += now;
-            last = alive(now, last)?;
+            last = check_stall(now, last)?;
         }
         Ok(())
     }
 
     /// Serves idle connections for this long by replying to pings.
-    pub(crate) fn attend(&mut self, duration: Duration) -> io::Result<()> {
+    pub(crate) fn serve_idle(&mut self, duration: Duration) -> io::Result<()> {
         let until = Instant::now() + duration;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            self.turn(left.min(LOOK))?;
+            self.poll_once(left.min(POLL_INTERVAL))?;
         }
         Ok(())
     }
 
-    fn turn(&mut self, timeout: Duration) -> io::Result<u64> {
+    fn poll_once(&mut self, timeout: Duration) -> io::Result<u64> {
         self.stop.check()?;
         let mut done = 0;
-        for at in 0..self.watch.wait(Some(timeout))? {
-            done += self.look(self.watch.ready(at))?;
+        for at in 0..self.epoll.wait(Some(timeout))? {
+            done += self.handle_event(self.epoll.event(at))?;
         }
         Ok(done)
     }
 
-    fn look(&mut self, ready: Ready) -> io::Result<u64> {
-        let number = ready.number as usize;
+    fn handle_event(&mut self, event: ReadyEvent) -> io::Result<u64> {
+        let number = event.token as usize;
         let client = &mut self.clients[number];
-        client.line().note(ready);
-        if !client.line().flush()? {
+        client.conn().record_event(event);
+        if !client.conn().flush()? {
             return Ok(0);
         }
-        let advance = client.advance(&mut self.scratch)?;
-        if advance.renewed {
-            client.line().unblock()?;
-            self.watch.add(client.line().watched(), ready.number)?;
+        let progress = client.advance(&mut self.scratch)?;
+        if progress.reconnected {
+            client.conn().set_nonblocking()?;
+            self.epoll.add(client.conn().socket(), event.token)?;
         }
-        Ok(advance.done)
+        Ok(progress.completed)
     }
 }
 
-impl<C: Client> Load for Crowd<C> {
-    fn drive(&mut self, duration: Duration) -> io::Result<Tally> {
+impl<C: Client> Load for ClosedLoop<C> {
+    fn run(&mut self, duration: Duration) -> io::Result<Tally> {
         let began = Instant::now();
         let (mut operations, mut last) = (0, began);
         loop {
-            let done = self.turn(LOOK)?;
+            let done = self.poll_once(POLL_INTERVAL)?;
             operations += done;
-            last = alive(done, last)?;
+            last = check_stall(done, last)?;
             let elapsed = began.elapsed();
             if elapsed >= duration {
                 return Ok(Tally { operations, elapsed });
@@ -145,11 +144,14 @@ impl<C: Client> Load for Crowd<C> {
     }
 }
 
-/// The moment of the last progress.
-fn alive(done: u64, last: Instant) -> io::Result<Instant> {
-    match done {
-        0 if last.elapsed() > STALL => {
-            Err(io::Error::other(format!("no response for {} s", STALL.as_secs())))
+/// Returns the time of the last progress.
+///
+/// # Errors
+/// There was none for [`STALL_TIMEOUT`].
+fn check_stall(completed: u64, last: Instant) -> io::Result<Instant> {
+    match completed {
+        0 if last.elapsed() > STALL_TIMEOUT => {
+            Err(io::Error::other(format!("no response for {} s", STALL_TIMEOUT.as_secs())))
         }
         0 => Ok(last),
         _ => Ok(Instant::now()),

@@ -1,60 +1,60 @@
-//! Echoes at an offered rate, for latency. Every message has a due time and is sent then, whether or not earlier
-//! echoes are back. Its latency counts from the due time even if the sender is late, so a stall shows in every
-//! delayed message (no coordinated omission).
+//! Echoes at a fixed rate, for latency. Every message has a due time and does not wait for earlier echoes. Its
+//! latency counts from the due time even if the sender is late, so a stall counts for every message that it
+//! delays (no coordinated omission).
 
-use crate::conn::{Conn, Got, SCRATCH, Watch};
+use crate::conn::{Conn, EpollSet, READ_SIZE, ReadOutcome};
 use crate::frames::{self, BINARY};
 use crate::http::ROUTES;
-use crate::load::sockets::{Inbox, shake_hands};
+use crate::load::websockets::{MessageReceiver, handshake};
 use crate::stop::Stop;
-use crate::transport::Road;
+use crate::transport::Transport;
 use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
 /// The timeout of the last echoes.
-const STRAGGLERS: Duration = Duration::from_secs(5);
+const LAST_ECHO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Open WebSockets, used in turn.
-pub(crate) struct Paced {
-    sockets: Vec<Socket>,
-    watch: Watch,
+pub(crate) struct PacedLoad {
+    sockets: Vec<PacedWebSocket>,
+    epoll: EpollSet,
     message: Vec<u8>,
     scratch: Vec<u8>,
     stop: Stop,
 }
 
-struct Socket {
-    line: Conn,
-    inbox: Inbox,
+struct PacedWebSocket {
+    conn: Conn,
+    receiver: MessageReceiver,
     /// The due times of the messages in flight, oldest first.
     due: VecDeque<Instant>,
 }
 
-impl Paced {
+impl PacedLoad {
     /// Opens `count` WebSockets for messages of `size` bytes.
-    pub(crate) fn open(road: &Road, count: usize, size: usize, stop: &Stop) -> io::Result<Self> {
-        let watch = Watch::new()?;
+    pub(crate) fn open(transport: &Transport, count: usize, size: usize, stop: &Stop) -> io::Result<Self> {
+        let epoll = EpollSet::new()?;
         let mut message = Vec::new();
         frames::put_masked(&mut message, BINARY, &vec![b'l'; size]);
         let mut sockets = Vec::with_capacity(count);
         for number in 0..count {
             stop.check()?;
-            let (line, inbox) = shake_hands(road, number % ROUTES)?;
-            line.unblock()?;
-            watch.add(line.watched(), number as u64)?;
-            sockets.push(Socket { line, inbox, due: VecDeque::new() });
+            let (conn, receiver) = handshake(transport, number % ROUTES)?;
+            conn.set_nonblocking()?;
+            epoll.add(conn.socket(), number as u64)?;
+            sockets.push(PacedWebSocket { conn, receiver, due: VecDeque::new() });
         }
-        Ok(Self { sockets, watch, message, scratch: vec![0; SCRATCH], stop: stop.clone() })
+        Ok(Self { sockets, epoll, message, scratch: vec![0; READ_SIZE], stop: stop.clone() })
     }
 
-    /// Offers `rate` messages per second for this long and returns the latency of each, sorted. `every` is called
-    /// about once per iteration with the elapsed time.
-    pub(crate) fn drive(
+    /// Sends `rate` messages per second for this long and returns the latency of each, sorted. Calls `on_iteration`
+    /// with the elapsed time in every iteration.
+    pub(crate) fn run(
         &mut self,
         rate: u32,
         duration: Duration,
-        mut every: impl FnMut(Duration) -> io::Result<()>,
+        mut on_iteration: impl FnMut(Duration) -> io::Result<()>,
     ) -> io::Result<Vec<Duration>> {
         let began = Instant::now();
         let total = (f64::from(rate) * duration.as_secs_f64()) as u64;
@@ -62,19 +62,22 @@ impl Paced {
         let (mut sent, mut latencies) = (0, Vec::with_capacity(total as usize));
         while (latencies.len() as u64) < total {
             self.stop.check()?;
-            every(began.elapsed())?;
+            on_iteration(began.elapsed())?;
             let now = Instant::now();
             while sent < total && due(sent) <= now {
                 self.send(sent, due(sent))?;
                 sent += 1;
             }
-            if sent == total && now > due(total) + STRAGGLERS {
+            if sent == total && now > due(total) + LAST_ECHO_TIMEOUT {
                 let lost = total - latencies.len() as u64;
                 return Err(io::Error::other(format!("{lost} of {total} messages were not echoed")));
             }
-            let wait =
-                if sent < total { due(sent).saturating_duration_since(Instant::now()) } else { STRAGGLERS };
-            self.receive(wait.min(STRAGGLERS), &mut latencies)?;
+            let wait = if sent < total {
+                due(sent).saturating_duration_since(Instant::now())
+            } else {
+                LAST_ECHO_TIMEOUT
+            };
+            self.receive(wait.min(LAST_ECHO_TIMEOUT), &mut latencies)?;
         }
         latencies.sort_unstable();
         Ok(latencies)
@@ -84,37 +87,37 @@ impl Paced {
         let at = number as usize % self.sockets.len();
         let socket = &mut self.sockets[at];
         socket.due.push_back(due);
-        socket.line.send(&self.message)
+        socket.conn.send(&self.message)
     }
 
     fn receive(&mut self, timeout: Duration, latencies: &mut Vec<Duration>) -> io::Result<()> {
-        for at in 0..self.watch.wait(Some(timeout))? {
-            let ready = self.watch.ready(at);
-            let socket = &mut self.sockets[ready.number as usize];
-            socket.line.note(ready);
-            socket.line.flush()?;
+        for at in 0..self.epoll.wait(Some(timeout))? {
+            let event = self.epoll.event(at);
+            let socket = &mut self.sockets[event.token as usize];
+            socket.conn.record_event(event);
+            socket.conn.flush()?;
             socket.receive(&mut self.scratch, latencies)?;
         }
         Ok(())
     }
 }
 
-impl Socket {
+impl PacedWebSocket {
     fn receive(&mut self, scratch: &mut [u8], latencies: &mut Vec<Duration>) -> io::Result<()> {
         loop {
-            let (length, last) = match self.line.read(scratch)? {
-                Got::Some(length) => (length, false),
-                Got::Last(length) => (length, true),
-                Got::End => return Err(io::Error::other("the gateway closed a WebSocket")),
+            let (length, last) = match self.conn.read(scratch)? {
+                ReadOutcome::Data(length) => (length, false),
+                ReadOutcome::Drained(length) => (length, true),
+                ReadOutcome::Eof => return Err(io::Error::other("the gateway closed a WebSocket")),
             };
             let now = Instant::now();
-            self.inbox.take(&mut scratch[..length], &mut self.line)?;
-            for _ in 0..std::mem::take(&mut self.inbox.messages) {
+            self.receiver.receive(&mut scratch[..length], &mut self.conn)?;
+            for _ in 0..std::mem::take(&mut self.receiver.messages) {
                 let due =
                     self.due.pop_front().ok_or_else(|| io::Error::other("an echo without a message"))?;
                 latencies.push(now.saturating_duration_since(due));
             }
-            if self.inbox.closed {
+            if self.receiver.closed {
                 return Err(io::Error::other("the gateway sent a Close frame"));
             }
             if last {

@@ -1,69 +1,69 @@
 //! Short connections: connect, TLS handshake, one GET, end of the connection, then a new one. The gateway closes,
 //! as the request's `Connection: close` asks.
 
-use crate::conn::{Conn, Got};
+use crate::conn::{Conn, ReadOutcome};
 use crate::http;
-use crate::load::{Advance, Client};
+use crate::load::{Client, Progress};
 use crate::tls::Tickets;
-use crate::transport::{Road, Target};
+use crate::transport::{Target, Transport};
 use std::io;
 
 /// A client that connects, sends one request and closes.
-pub(crate) struct Caller {
-    road: Road,
+pub(crate) struct ShortConnection {
+    transport: Transport,
     request: Vec<u8>,
     tickets: Tickets,
-    line: Conn,
-    answer: Vec<u8>,
-    /// An earlier connection received a ticket.
-    known: bool,
+    conn: Conn,
+    response: Vec<u8>,
+    /// Whether an earlier connection received a ticket.
+    has_ticket: bool,
 }
 
-impl Caller {
+impl ShortConnection {
     /// Connects for the first time. Every client keeps its own tickets.
     pub(crate) fn open(target: Target, tickets: Tickets, number: usize) -> io::Result<Self> {
-        let road = target.tls(tickets)?;
-        let line = Conn::connect(&road)?;
-        let request = http::page(number % http::ROUTES, "Connection: close\r\n");
-        Ok(Self { road, request, tickets, line, answer: Vec::new(), known: false })
+        let transport = target.tls(tickets)?;
+        let conn = Conn::connect(&transport)?;
+        let request = http::get_request(number % http::ROUTES, "Connection: close\r\n");
+        Ok(Self { transport, request, tickets, conn, response: Vec::new(), has_ticket: false })
     }
 
-    fn again(&mut self) -> io::Result<Advance> {
-        if http::whole_answer(&self.answer)? != Some(self.answer.len()) {
+    fn reconnect(&mut self) -> io::Result<Progress> {
+        if http::response_length(&self.response)? != Some(self.response.len()) {
             return Err(io::Error::other("the gateway closed a connection before its response"));
         }
-        let wanted = self.known && self.tickets == Tickets::Kept;
-        if self.line.resumed() != Some(wanted) {
+        let wanted = self.has_ticket && self.tickets == Tickets::Reuse;
+        if self.conn.resumed() != Some(wanted) {
             let kind = if wanted { "full, although there was a ticket" } else { "not a full one" };
             return Err(io::Error::other(format!("a handshake was {kind}")));
         }
-        self.known = true;
-        self.line = Conn::connect(&self.road)?;
-        self.answer.clear();
+        self.has_ticket = true;
+        self.conn = Conn::connect(&self.transport)?;
+        self.response.clear();
         self.start()?;
-        Ok(Advance { done: 1, renewed: true })
+        Ok(Progress { completed: 1, reconnected: true })
     }
 }
 
-impl Client for Caller {
-    fn line(&mut self) -> &mut Conn {
-        &mut self.line
+impl Client for ShortConnection {
+    fn conn(&mut self) -> &mut Conn {
+        &mut self.conn
     }
 
     fn start(&mut self) -> io::Result<()> {
-        self.line.send(&self.request)
+        self.conn.send(&self.request)
     }
 
-    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Advance> {
+    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Progress> {
         loop {
-            let (length, last) = match self.line.read(scratch)? {
-                Got::Some(length) => (length, false),
-                Got::Last(length) => (length, true),
-                Got::End => return self.again(),
+            let (length, last) = match self.conn.read(scratch)? {
+                ReadOutcome::Data(length) => (length, false),
+                ReadOutcome::Drained(length) => (length, true),
+                ReadOutcome::Eof => return self.reconnect(),
             };
-            self.answer.extend_from_slice(&scratch[..length]);
+            self.response.extend_from_slice(&scratch[..length]);
             if last {
-                return Ok(Advance::default());
+                return Ok(Progress::default());
             }
         }
     }

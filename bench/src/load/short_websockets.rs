@@ -1,106 +1,106 @@
 //! Short WebSockets: connect, handshake, one echo, closing handshake, end of the connection, then a new one. The
 //! server ends the TCP connection, as RFC 6455 §7.1.1 demands.
 
-use crate::conn::{Conn, Got};
+use crate::conn::{Conn, ReadOutcome};
 use crate::frames::{self, CLOSE, TEXT};
 use crate::http;
-use crate::load::sockets::Inbox;
-use crate::load::{Advance, Client};
-use crate::transport::Road;
+use crate::load::websockets::MessageReceiver;
+use crate::load::{Client, Progress};
+use crate::transport::Transport;
 use std::io;
 
 /// The message of a WebSocket, in bytes.
 const MESSAGE: usize = 128;
 
 /// A client of short WebSockets.
-pub(crate) struct Visitor {
-    road: Road,
+pub(crate) struct ShortWebSocket {
+    transport: Transport,
     handshake: Vec<u8>,
     message: Vec<u8>,
-    farewell: Vec<u8>,
-    line: Conn,
-    stage: VisitState,
+    close_frame: Vec<u8>,
+    conn: Conn,
+    state: State,
 }
 
-enum VisitState {
-    /// The request is sent; this many bytes of the response have arrived.
+enum State {
+    /// The request is sent; the bytes are the beginning of the response.
     Handshake(Vec<u8>),
     /// The message is sent.
-    Echo(Inbox),
+    Echo(MessageReceiver),
     /// The Close frame is sent; the end of the connection ends the cycle.
-    Farewell(Inbox),
+    Closing(MessageReceiver),
 }
 
-impl Visitor {
+impl ShortWebSocket {
     /// Connects for the first time.
-    pub(crate) fn open(road: &Road, number: usize) -> io::Result<Self> {
-        let (mut message, mut farewell) = (Vec::new(), Vec::new());
+    pub(crate) fn open(transport: &Transport, number: usize) -> io::Result<Self> {
+        let (mut message, mut close_frame) = (Vec::new(), Vec::new());
         frames::put_masked(&mut message, TEXT, &[b'v'; MESSAGE]);
-        frames::put_masked(&mut farewell, CLOSE, &1000u16.to_be_bytes());
+        frames::put_masked(&mut close_frame, CLOSE, &1000u16.to_be_bytes());
         let handshake = http::handshake(number % http::ROUTES);
-        let line = Conn::connect(road)?;
+        let conn = Conn::connect(transport)?;
         Ok(Self {
-            road: road.clone(),
+            transport: transport.clone(),
             handshake,
             message,
-            farewell,
-            line,
-            stage: VisitState::Handshake(Vec::new()),
+            close_frame,
+            conn,
+            state: State::Handshake(Vec::new()),
         })
     }
 
-    fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        match &mut self.stage {
-            VisitState::Handshake(head) => {
+    fn receive(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        match &mut self.state {
+            State::Handshake(head) => {
                 head.extend_from_slice(bytes);
-                if let Some(end) = http::switched(head)? {
-                    let mut inbox = Inbox::default();
-                    inbox.take(&mut head[end..], &mut self.line)?;
-                    self.line.send(&self.message)?;
-                    self.stage = VisitState::Echo(inbox);
+                if let Some(end) = http::handshake_response_length(head)? {
+                    let mut receiver = MessageReceiver::default();
+                    receiver.receive(&mut head[end..], &mut self.conn)?;
+                    self.conn.send(&self.message)?;
+                    self.state = State::Echo(receiver);
                 }
             }
-            VisitState::Echo(inbox) => {
-                inbox.take(bytes, &mut self.line)?;
-                if (inbox.messages, inbox.payload) == (1, MESSAGE as u64) {
-                    self.line.send(&self.farewell)?;
-                    self.stage = VisitState::Farewell(std::mem::take(inbox));
+            State::Echo(receiver) => {
+                receiver.receive(bytes, &mut self.conn)?;
+                if (receiver.messages, receiver.payload) == (1, MESSAGE as u64) {
+                    self.conn.send(&self.close_frame)?;
+                    self.state = State::Closing(std::mem::take(receiver));
                 }
             }
-            VisitState::Farewell(inbox) => inbox.take(bytes, &mut self.line)?,
+            State::Closing(receiver) => receiver.receive(bytes, &mut self.conn)?,
         }
         Ok(())
     }
 
-    fn again(&mut self) -> io::Result<Advance> {
-        if !matches!(&self.stage, VisitState::Farewell(inbox) if inbox.closed) {
-            return Err(io::Error::other("the gateway ended a visit without a Close"));
+    fn reconnect(&mut self) -> io::Result<Progress> {
+        if !matches!(&self.state, State::Closing(receiver) if receiver.closed) {
+            return Err(io::Error::other("the gateway closed a WebSocket without a Close frame"));
         }
-        self.line = Conn::connect(&self.road)?;
-        self.stage = VisitState::Handshake(Vec::new());
+        self.conn = Conn::connect(&self.transport)?;
+        self.state = State::Handshake(Vec::new());
         self.start()?;
-        Ok(Advance { done: 1, renewed: true })
+        Ok(Progress { completed: 1, reconnected: true })
     }
 }
 
-impl Client for Visitor {
-    fn line(&mut self) -> &mut Conn {
-        &mut self.line
+impl Client for ShortWebSocket {
+    fn conn(&mut self) -> &mut Conn {
+        &mut self.conn
     }
 
     fn start(&mut self) -> io::Result<()> {
-        self.line.send(&self.handshake)
+        self.conn.send(&self.handshake)
     }
 
-    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Advance> {
+    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Progress> {
         loop {
-            match self.line.read(scratch)? {
-                Got::Some(length) => self.take(&mut scratch[..length])?,
-                Got::Last(length) => {
-                    self.take(&mut scratch[..length])?;
-                    return Ok(Advance::default());
+            match self.conn.read(scratch)? {
+                ReadOutcome::Data(length) => self.receive(&mut scratch[..length])?,
+                ReadOutcome::Drained(length) => {
+                    self.receive(&mut scratch[..length])?;
+                    return Ok(Progress::default());
                 }
-                Got::End => return self.again(),
+                ReadOutcome::Eof => return self.reconnect(),
             }
         }
     }

@@ -5,10 +5,10 @@ use crate::http;
 use std::io;
 
 /// The length of a frame's header.
-const HEADER: usize = 9;
+const HEADER_LENGTH: usize = 9;
 
 /// The largest frame without a SETTINGS_MAX_FRAME_SIZE of the peer (RFC 9113 §4.2).
-const LARGEST: usize = 16 << 10;
+const MAX_FRAME_SIZE: usize = 16 << 10;
 
 /// The type of DATA.
 pub(crate) const DATA: u8 = 0;
@@ -53,12 +53,12 @@ impl Frame<'_> {
 
     /// The frame's bytes on the wire.
     pub(crate) fn size(&self) -> usize {
-        HEADER + self.payload.len()
+        HEADER_LENGTH + self.payload.len()
     }
 }
 
 /// Appends a frame.
-pub(crate) fn put(out: &mut Vec<u8>, frame: &Frame<'_>) {
+pub(crate) fn put_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
     let length = frame.payload.len() as u32;
     out.extend_from_slice(&length.to_be_bytes()[1..]);
     out.extend_from_slice(&[frame.kind, frame.flags]);
@@ -70,29 +70,29 @@ pub(crate) fn put(out: &mut Vec<u8>, frame: &Frame<'_>) {
 ///
 /// # Errors
 /// The frame is larger than allowed.
-pub(crate) fn frame(bytes: &[u8]) -> io::Result<Option<Frame<'_>>> {
-    let Some(([a, b, c, kind, flags, stream @ ..], rest)) = bytes.split_first_chunk::<HEADER>() else {
+pub(crate) fn parse_frame(bytes: &[u8]) -> io::Result<Option<Frame<'_>>> {
+    let Some(([a, b, c, kind, flags, stream @ ..], rest)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
         return Ok(None);
     };
     let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-    if length > LARGEST {
+    if length > MAX_FRAME_SIZE {
         return Err(io::Error::other("an HTTP/2 frame is too large"));
     }
     let stream = u32::from_be_bytes(*stream) & 0x7fff_ffff;
     Ok(rest.get(..length).map(|payload| Frame { kind: *kind, flags: *flags, stream, payload }))
 }
 
-/// The client's preface: no push, and a connection window that responses of two bytes never exhaust.
-pub(crate) fn opening() -> Vec<u8> {
+/// The client's connection preface, without server push and with the largest connection window.
+pub(crate) fn connection_preface() -> Vec<u8> {
     let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    put(&mut out, &Frame { kind: SETTINGS, flags: 0, stream: 0, payload: &[0, 2, 0, 0, 0, 0] });
+    put_frame(&mut out, &Frame { kind: SETTINGS, flags: 0, stream: 0, payload: &[0, 2, 0, 0, 0, 0] });
     let window = (0x7fff_ffff_u32 - 0xffff).to_be_bytes();
-    put(&mut out, &Frame { kind: WINDOW_UPDATE, flags: 0, stream: 0, payload: &window });
+    put_frame(&mut out, &Frame { kind: WINDOW_UPDATE, flags: 0, stream: 0, payload: &window });
     out
 }
 
-/// The header block of a request for the `number`th route, like `http::page`.
-pub(crate) fn page(number: usize) -> Vec<u8> {
+/// The header block of a request for the `number`th route, like `http::get_request`.
+pub(crate) fn get_request_block(number: usize) -> Vec<u8> {
     // :method GET and :scheme https are indexed (RFC 7541, appendix A). The rest are literals with indexed names:
     // :path 4, :authority 1, user-agent 58, accept 19.
     let mut block = vec![0x82, 0x87];
@@ -110,12 +110,12 @@ pub(crate) fn page(number: usize) -> Vec<u8> {
 
 /// Appends a request without a body.
 pub(crate) fn put_request(out: &mut Vec<u8>, stream: u32, block: &[u8]) {
-    put(out, &Frame { kind: HEADERS, flags: END_HEADERS | END_STREAM, stream, payload: block });
+    put_frame(out, &Frame { kind: HEADERS, flags: END_HEADERS | END_STREAM, stream, payload: block });
 }
 
 /// # Errors
 /// The response that begins with this frame is not a 200, or has an unsupported encoding.
-pub(crate) fn accepted(frame: &Frame<'_>) -> io::Result<()> {
+pub(crate) fn check_response(frame: &Frame<'_>) -> io::Result<()> {
     if !frame.has(END_HEADERS) || frame.has(PADDED | PRIORITY) {
         return Err(io::Error::other("a response head spans more than one plain HEADERS frame"));
     }
@@ -140,23 +140,23 @@ mod tests {
     #[test]
     fn written_frames_are_parsed_back() {
         let mut wire = Vec::new();
-        put_request(&mut wire, 5, &page(7));
-        assert_eq!(frame(&wire[..wire.len() - 1]).unwrap(), None);
-        assert_eq!(frame(&wire[..8]).unwrap(), None);
-        let read = frame(&wire).unwrap().unwrap();
+        put_request(&mut wire, 5, &get_request_block(7));
+        assert_eq!(parse_frame(&wire[..wire.len() - 1]).unwrap(), None);
+        assert_eq!(parse_frame(&wire[..8]).unwrap(), None);
+        let read = parse_frame(&wire).unwrap().unwrap();
         assert_eq!((read.kind, read.flags, read.stream), (HEADERS, END_HEADERS | END_STREAM, 5));
-        assert_eq!((read.payload, read.size()), (&page(7)[..], wire.len()));
-        assert!(frame(b"HTTP/1.1 400 Bad Request").is_err());
+        assert_eq!((read.payload, read.size()), (&get_request_block(7)[..], wire.len()));
+        assert!(parse_frame(b"HTTP/1.1 400 Bad Request").is_err());
     }
 
     #[test]
     fn only_a_200_is_accepted() {
         let head = |payload| Frame { kind: HEADERS, flags: END_HEADERS, stream: 1, payload };
-        assert!(accepted(&head(&[0x88, 0x0f])).is_ok());
-        assert!(accepted(&head(&[0x20, 0x3f, 0xe1, 0x1f, 0x88])).is_ok());
-        assert!(accepted(&head(&[0x8d])).is_err());
-        assert!(accepted(&head(&[0x3f])).is_err());
-        assert!(accepted(&head(&[])).is_err());
-        assert!(accepted(&Frame { flags: 0, ..head(&[0x88]) }).is_err());
+        assert!(check_response(&head(&[0x88, 0x0f])).is_ok());
+        assert!(check_response(&head(&[0x20, 0x3f, 0xe1, 0x1f, 0x88])).is_ok());
+        assert!(check_response(&head(&[0x8d])).is_err());
+        assert!(check_response(&head(&[0x3f])).is_err());
+        assert!(check_response(&head(&[])).is_err());
+        assert!(check_response(&Frame { flags: 0, ..head(&[0x88]) }).is_err());
     }
 }
