@@ -1,4 +1,4 @@
-//! The program of `make bench`: it measures Moongate, nginx and HAProxy in one run, each alone on a CPU, with the same
+//! The program of `make bench`: it measures Moongate, nginx, HAProxy and stock Pingora in one run, each alone on a CPU, with the same
 //! backend and the same load. docs/project/benchmarks.md describes the method.
 
 mod backend;
@@ -107,10 +107,15 @@ fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> O
     let installed = installed(&options)?;
     let directory = TempDir::new()?;
     let (_backend, backend) = start_backend(placement.backend)?;
-    let tunnels = tunnels(&options, files);
+    let options = Options { tunnels: tunnels(&options, files), ..options };
     let certificate = Certificate::generate(&directory.0)?;
-    let environment =
-        Environment { directory: directory.0.clone(), certificate, backend, cpu: placement.gateway, tunnels };
+    let environment = Environment {
+        directory: directory.0.clone(),
+        certificate,
+        backend,
+        cpu: placement.gateway,
+        connections: options.tunnels,
+    };
     work(&Bench { options, installed, environment, placement, stop })
 }
 
@@ -121,19 +126,12 @@ fn installed(options: &Options) -> Outcome<Vec<InstalledGateway>> {
         if !options.wants(kind.name) {
             continue;
         }
-        let program = if kind.name == "moongate" { options.moongate.clone() } else { program(kind.name) };
-        match InstalledGateway::find(kind, &program) {
+        match InstalledGateway::find(kind, options) {
             Ok(installed) => found.push(installed),
             Err(e) => eprintln!("{e}"),
         }
     }
     if found.is_empty() { Err("no gateway to measure".into()) } else { Ok(found) }
-}
-
-/// Debian installs servers outside the PATH of ordinary users.
-fn program(name: &str) -> PathBuf {
-    let in_sbin = PathBuf::from("/usr/sbin").join(name);
-    if in_sbin.exists() { in_sbin } else { PathBuf::from(name) }
 }
 
 /// The number of tunnels, limited by the open files: a gateway needs two per tunnel.

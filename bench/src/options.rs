@@ -1,7 +1,7 @@
 //! The command line.
 
-use crate::cases::cost::{self, Cost};
-use crate::cases::{CASES, Case};
+use crate::cases::cost::Cost;
+use crate::cases::{CASES, Case, cost_cases};
 use crate::gateway::KINDS;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 /// The text of --help.
 pub(crate) const HELP: &str = "\
-bench/run [CASE]... [OPTION]...        measures Moongate, nginx and HAProxy
+bench/run [CASE]... [OPTION]...        measures Moongate, nginx, HAProxy and stock Pingora
 bench/run profile CASE [OPTION]...     profiles Moongate's CPU time (perf)
 bench/run backend [ADDRESS]            the backend alone, until standard input ends
 bench/run load CASE ADDRESS            the load alone, against the gateway at that address
 
-CASE: http, echo, burst, bulk, messages, connect, plugins, latency, idle; over TLS tls-new, tls-resumed,
-tls-echo, tls-idle, h2; or all (the default)
+CASE: http, http-routes, echo, burst, bulk, messages, connect, plugins, latency, idle; over TLS tls-new,
+tls-resumed, tls-echo, tls-idle, h2; or all (the default)
   --rounds N         rounds, interleaved over the gateways (5)
   --seconds S        seconds of one measurement (3)
   --rate N           messages per second that `latency` offers (10000)
   --tunnels N        WebSockets that `idle` and `tls-idle` open (4000)
-  --gateways A,B     a selection of nginx, haproxy, moongate (all)
+  --gateways A,B     a selection of nginx, haproxy, pingora, moongate (all)
   --moongate FILE    the binary to measure (target/release/moongate, built before)
   --no-build         measure the existing binary";
 
@@ -74,13 +74,14 @@ impl Options {
 }
 
 impl Command {
-    /// The requirements of this command, as bench/run understands them: `build`, `nginx`, `haproxy`.
+    /// What bench/run must build or install before this command: `build` (Moongate), `pingora`, `nginx`, `haproxy`.
     pub(crate) fn needs(&self) -> Vec<&'static str> {
         let (Self::Measure(_, options) | Self::Profile(_, options)) = self else { return Vec::new() };
         let build = options.build == Build::First && options.wants("moongate");
-        let alone =
+        let moongate_only =
             matches!(self, Self::Measure(cases, _) if cases.iter().all(|case| matches!(case, Case::Plugins)));
-        let programs = ["nginx", "haproxy"].into_iter().filter(|name| !alone && options.wants(name));
+        let programs =
+            ["pingora", "nginx", "haproxy"].into_iter().filter(|name| !moongate_only && options.wants(name));
         build.then_some("build").into_iter().chain(programs).collect()
     }
 }
@@ -163,9 +164,11 @@ fn case(name: &str) -> Result<Case, String> {
 fn cost_case(name: &str) -> Result<&'static Cost, String> {
     match case(name)? {
         Case::Cost(cost) => Ok(cost),
-        Case::Plugins => Err(format!("`plugins` has the same load as `{0}`; use `{0}`", cost::HTTP.name)),
+        Case::Plugins => {
+            Err(format!("`plugins` has the same load as `{0}`; use `{0}`", cost_cases::HTTP_ROUTES.name))
+        }
         Case::Idle(_) | Case::Latency => {
-            Err(format!("`{name}` does not measure CPU; use {}", cost::ECHO.name))
+            Err(format!("`{name}` does not measure CPU; use {}", cost_cases::ECHO.name))
         }
     }
 }
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn only_selected_gateways_are_required() {
         let needs = |line| parse(line).map(|command| command.needs());
-        assert_eq!(needs("http"), Ok(vec!["build", "nginx", "haproxy"]));
+        assert_eq!(needs("http"), Ok(vec!["build", "pingora", "nginx", "haproxy"]));
         assert_eq!(needs("http --gateways nginx"), Ok(vec!["nginx"]));
         assert_eq!(needs("profile http"), Ok(vec!["build"]));
         assert_eq!(needs("plugins"), Ok(vec!["build"]));
@@ -213,7 +216,7 @@ mod tests {
             ("--gateways nginx,envoy", "`envoy`"),
             ("profile idle", "`idle`"),
             ("profile tls-idle", "`tls-idle`"),
-            ("profile plugins", "`http`"),
+            ("profile plugins", "`http-routes`"),
             ("load echo 192.0.2.1:80", "loopback"),
         ] {
             let Err(message) = parse(line) else { panic!("`{line}` was accepted") };

@@ -16,7 +16,7 @@ const FREQUENCY: &str = "4999";
 /// Records the first installed gateway under the case's load and prints the most expensive symbols.
 pub(crate) fn profile(bench: &Bench, cost: &Cost, output: &Path) -> Outcome<()> {
     let installed = bench.installed.first().ok_or("no gateway to profile")?;
-    let gateway = Gateway::start(installed, &bench.environment)?;
+    let gateway = Gateway::start(installed, cost.setup, &bench.environment)?;
     let mut load = (cost.open)(gateway.target, &bench.stop)?;
     load.run(Duration::from_secs(1))?;
     if !has_perf() {

@@ -34,8 +34,8 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table with these column names.
-    pub(crate) fn new(names: &[&str]) -> Self {
-        Self { rows: vec![names.iter().map(|name| (*name).to_owned()).collect()] }
+    pub(crate) fn new<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
+        Self { rows: vec![names.into_iter().map(Into::into).collect()] }
     }
 
     /// One more row.

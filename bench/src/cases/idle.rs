@@ -3,7 +3,7 @@
 
 use crate::Outcome;
 use crate::cases::{Bench, NoiseHandling, SampleSeries, failures};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Setup};
 use crate::http::ROUTES;
 use crate::load::ClosedLoop;
 use crate::load::websockets::{Batch, EchoClient, Repeat};
@@ -51,11 +51,11 @@ const ROUNDS: u32 = 3;
 
 /// Measures the rounds, each with a new process, and prints the table.
 pub(crate) fn measure(bench: &Bench, idle: &IdleMemory) -> Outcome<Vec<String>> {
-    let mut series = bench.series();
+    let mut series = bench.series(Setup::Minimal);
     let rounds = bench.options.rounds.min(ROUNDS);
     bench.rounds(rounds, NoiseHandling::Accept, &mut series, |gateway| {
         // Every round starts a new process: a gateway that has held tunnels before has free memory to reuse.
-        let gateway = Gateway::start(gateway.installed, &bench.environment)?;
+        let gateway = Gateway::start(gateway.installed, gateway.setup, &bench.environment)?;
         sample(bench, idle, gateway)
     })?;
     print(bench, idle, rounds, &series);
@@ -64,7 +64,7 @@ pub(crate) fn measure(bench: &Bench, idle: &IdleMemory) -> Outcome<Vec<String>> 
 
 /// Bytes per tunnel.
 fn sample(bench: &Bench, idle: &IdleMemory, mut gateway: Gateway) -> Outcome<f64> {
-    let (count, transport) = (bench.environment.tunnels, (idle.transport)(gateway.target)?);
+    let (count, transport) = (bench.options.tunnels, (idle.transport)(gateway.target)?);
     drop(open(bench, &transport, WARM_UP.min(count))?);
     let before = settled(&gateway, || {
         std::thread::sleep(SAMPLE_INTERVAL);
@@ -100,12 +100,12 @@ fn settled(gateway: &Gateway, mut wait: impl FnMut() -> Outcome<()>) -> Outcome<
 }
 
 fn print(bench: &Bench, idle: &IdleMemory, rounds: u32, series: &[SampleSeries<'_, f64>]) {
-    let mut table = Table::new(&["", "KB/tunnel"]);
+    let mut table = Table::new(["", "KB/tunnel"]);
     for gateway in series.iter().filter(|gateway| !gateway.samples.is_empty()) {
         let spread = Spread::new(gateway.samples.iter().map(|bytes| bytes / 1024.0));
         table.row(vec![gateway.name.to_owned(), spread.show(2)]);
     }
-    println!("\n{}; {} of them, one message each before", idle.title, bench.environment.tunnels);
+    println!("\n{}; {} of them, one message each before", idle.title, bench.options.tunnels);
     table.print();
-    println!("  {rounds} rounds, each with a new process; KB are 1024 bytes");
+    println!("  rounds: {rounds}, each with a new process; KB are 1024 bytes");
 }

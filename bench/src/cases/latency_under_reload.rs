@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::cases::{Bench, NoiseHandling, SampleSeries, failures};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Setup};
 use crate::load::paced::{PacedLoad, quantile};
 use crate::table::{Spread, Table};
 use std::io;
@@ -37,7 +37,7 @@ struct Sample {
 pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
     let mut failed = Vec::new();
     for (reloads, title) in [(Reloads::None, ""), (Reloads::EverySecond, ", with a reload every second")] {
-        let mut series = bench.series();
+        let mut series = bench.series(Setup::Full);
         bench.rounds(bench.options.rounds, NoiseHandling::Repeat, &mut series, |gateway| {
             sample(bench, gateway.gateway(&bench.environment)?, reloads)
         })?;
@@ -69,7 +69,7 @@ fn sample(bench: &Bench, gateway: &mut Gateway, reloads: Reloads) -> Outcome<Sam
 }
 
 fn print(bench: &Bench, series: &[SampleSeries<'_, Sample>]) {
-    let mut table = Table::new(&["", "p50 us", "p99 us", "p99.9 us", "worst us"]);
+    let mut table = Table::new(["", "p50 us", "p99 us", "p99.9 us", "worst us"]);
     for gateway in series.iter().filter(|gateway| !gateway.samples.is_empty()) {
         let spread = |of: &dyn Fn(&Sample) -> Duration| {
             Spread::new(gateway.samples.iter().map(|sample| of(sample).as_secs_f64() * 1e6)).show(0)

@@ -2,6 +2,7 @@
 //! affects all gateways alike.
 
 pub(crate) mod cost;
+pub(crate) mod cost_cases;
 pub(crate) mod idle;
 mod latency_under_reload;
 mod plugins;
@@ -9,7 +10,7 @@ mod plugins;
 use crate::Outcome;
 use crate::cases::cost::Cost;
 use crate::cases::idle::IdleMemory;
-use crate::gateway::{Environment, Gateway, InstalledGateway};
+use crate::gateway::{Environment, Gateway, InstalledGateway, Setup};
 use crate::machine::CpuPlacement;
 use crate::noise::OtherProcesses;
 use crate::options::Options;
@@ -36,17 +37,18 @@ pub(crate) enum Case {
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 14] = [
-    Case::Cost(&cost::HTTP),
-    Case::Cost(&cost::ECHO),
-    Case::Cost(&cost::BURST),
-    Case::Cost(&cost::BULK),
-    Case::Cost(&cost::MESSAGES),
-    Case::Cost(&cost::CONNECT),
-    Case::Cost(&cost::TLS_NEW),
-    Case::Cost(&cost::TLS_RESUMED),
-    Case::Cost(&cost::TLS_ECHO),
-    Case::Cost(&cost::H2),
+pub(crate) const CASES: [Case; 15] = [
+    Case::Cost(&cost_cases::HTTP),
+    Case::Cost(&cost_cases::HTTP_ROUTES),
+    Case::Cost(&cost_cases::ECHO),
+    Case::Cost(&cost_cases::BURST),
+    Case::Cost(&cost_cases::BULK),
+    Case::Cost(&cost_cases::MESSAGES),
+    Case::Cost(&cost_cases::CONNECT),
+    Case::Cost(&cost_cases::TLS_NEW),
+    Case::Cost(&cost_cases::TLS_RESUMED),
+    Case::Cost(&cost_cases::TLS_ECHO),
+    Case::Cost(&cost_cases::H2),
     Case::Plugins,
     Case::Latency,
     Case::Idle(&idle::IDLE),
@@ -111,9 +113,10 @@ impl Bench {
         }
     }
 
-    /// Every gateway with an empty list of samples.
-    fn series<S>(&self) -> Vec<SampleSeries<'_, S>> {
-        self.installed.iter().map(|installed| SampleSeries::new(installed.kind.name, installed)).collect()
+    /// Every gateway that supports the setup, with an empty list of samples.
+    fn series<S>(&self, setup: Setup) -> Vec<SampleSeries<'_, S>> {
+        let able = self.installed.iter().filter(|installed| installed.kind.supports(setup));
+        able.map(|installed| SampleSeries::new(installed.kind.name, installed, setup)).collect()
     }
 
     /// Runs the rounds: in each, every gateway that has not failed is measured once.
@@ -167,7 +170,7 @@ impl Bench {
     fn print_conditions<S>(&self, series: &[SampleSeries<'_, S>]) {
         let others = Spread::new(series.iter().flat_map(|one| &one.others).copied());
         println!(
-            "  {} rounds of {} s; other processes used {:.0} % of a CPU (median), {:.0} % (worst); {} samples repeated",
+            "  rounds: {} of {} s; other processes used {:.0} % of a CPU (median), {:.0} % (worst); {} samples repeated",
             self.options.rounds,
             self.options.time.as_secs_f64(),
             others.median * 100.0,
@@ -184,6 +187,7 @@ impl Bench {
 struct SampleSeries<'a, S> {
     name: &'static str,
     installed: &'a InstalledGateway,
+    setup: Setup,
     /// The running gateway, started on first use and stopped with the case.
     gateway: Option<Gateway>,
     samples: Vec<S>,
@@ -195,10 +199,11 @@ struct SampleSeries<'a, S> {
 }
 
 impl<'a, S> SampleSeries<'a, S> {
-    fn new(name: &'static str, installed: &'a InstalledGateway) -> Self {
+    fn new(name: &'static str, installed: &'a InstalledGateway, setup: Setup) -> Self {
         Self {
             name,
             installed,
+            setup,
             gateway: None,
             samples: Vec::new(),
             others: Vec::new(),
@@ -217,7 +222,7 @@ impl<'a, S> SampleSeries<'a, S> {
     fn gateway(&mut self, environment: &Environment) -> Outcome<&mut Gateway> {
         let gateway = match self.gateway.take() {
             Some(gateway) => gateway,
-            None => Gateway::start(self.installed, environment)?,
+            None => Gateway::start(self.installed, self.setup, environment)?,
         };
         Ok(self.gateway.insert(gateway))
     }

@@ -2,9 +2,9 @@
 //! equivalent. Every tier does the same work: one field set in each direction.
 
 use crate::Outcome;
-use crate::cases::cost::{self, Cost, Sample};
-use crate::cases::{Bench, NoiseHandling, SampleSeries, failures};
-use crate::gateway::{Gateway, InstalledGateway};
+use crate::cases::cost::{self, Cost, OPERATION, Sample};
+use crate::cases::{Bench, NoiseHandling, SampleSeries, cost_cases, failures};
+use crate::gateway::{Gateway, InstalledGateway, Setup};
 use crate::http;
 use crate::table::{Spread, Table};
 use std::fs;
@@ -25,7 +25,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const GETS: Cost = Cost {
     name: "plugins",
     title: "plugins: a keep-alive GET of 2 bytes through plugins that write a field each way; 16 connections, 100 routes",
-    open: |target, stop| cost::keepalive_clients(target, stop, FIELDS),
+    setup: Setup::Full,
+    unit: &OPERATION,
+    open: |target, stop| cost_cases::keepalive_clients(target, stop, FIELDS),
 };
 
 /// A tier of plugins.
@@ -73,11 +75,14 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
             (0..count).map(|number| plugin_entry(tier, number, &module)).collect::<Vec<_>>().join(", ");
         InstalledGateway { plugins, ..moongate.clone() }
     });
-    let mut series: Vec<_> =
-        ROWS.iter().zip(&gateways).map(|((name, ..), gateway)| SampleSeries::new(name, gateway)).collect();
+    let mut series: Vec<_> = ROWS
+        .iter()
+        .zip(&gateways)
+        .map(|((name, ..), gateway)| SampleSeries::new(name, gateway, GETS.setup))
+        .collect();
     bench.rounds(bench.options.rounds, NoiseHandling::Repeat, &mut series, |series| {
         // A second, idle gateway would run its timers on the same CPU.
-        let mut gateway = Gateway::start(series.installed, &bench.environment)?;
+        let mut gateway = Gateway::start(series.installed, series.setup, &bench.environment)?;
         check_plugins(&gateway, !series.installed.plugins.is_empty())?;
         cost::sample(bench, &GETS, &mut gateway)
     })?;
@@ -126,7 +131,7 @@ fn check_plugins(gateway: &Gateway, filtered: bool) -> Outcome<()> {
 }
 
 fn print(bench: &Bench, series: &[SampleSeries<'_, Sample>]) {
-    let mut table = Table::new(&["", "CPU us/op", "user", "ops/s", "over none", "per plugin"]);
+    let mut table = Table::new(["", "CPU us/op", "user", "kernel", "op/s", "over none", "per plugin"]);
     let Some(none) = series.first() else { return };
     for (gateway, (_, _, count)) in series.iter().zip(&ROWS) {
         if gateway.samples.is_empty() {
@@ -136,14 +141,15 @@ fn print(bench: &Bench, series: &[SampleSeries<'_, Sample>]) {
         // Computed within a round, like the ratios of the other cases.
         let more = |share: f64| {
             let pairs = gateway.samples.iter().zip(&none.samples);
-            Spread::new(pairs.map(|(own, none)| (own.micros - none.micros) / share)).show(2)
+            Spread::new(pairs.map(|(sample, none)| (sample.cpu - none.cpu) / share)).show(2)
         };
         let compared = *count > 0 && !none.samples.is_empty();
         table.row(vec![
             gateway.name.to_owned(),
-            spread(|sample| sample.micros).show(2),
-            format!("{:.0} %", spread(|sample| sample.user * 100.0).median),
-            format!("{:.0}", spread(|sample| sample.rate).median),
+            spread(|sample| sample.cpu).show(2),
+            format!("{:.2}", spread(|sample| sample.user).median),
+            format!("{:.2}", spread(|sample| sample.kernel).median),
+            cost::show_rate(spread(|sample| sample.rate).median),
             if compared { more(1.0) } else { "-".into() },
             if compared { more(*count as f64) } else { "-".into() },
         ]);

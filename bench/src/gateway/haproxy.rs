@@ -1,37 +1,73 @@
-//! HAProxy with one thread and its master, routes in a map, the access log in a ring in memory: its cheapest log. A
-//! ring backed by a file makes old workers crash at a reload.
+//! HAProxy with one thread and its master. With [`Setup::Full`] it has routes in a map, and the access log in a ring in
+//! memory, its cheapest log. A ring backed by a file makes old workers crash at a reload.
 
-use crate::gateway::{CIPHERS, ConfigValues, GatewayKind};
+use crate::gateway::{CIPHERS, ConfigValues, GatewayKind, Setup, Support, in_sbin};
 use rustix::process::Signal;
 use std::fmt::Write;
 
 /// The table's entry.
-pub(crate) const HAPROXY: GatewayKind =
-    GatewayKind { name: "haproxy", version: "-v", files, arguments, reload: Signal::USR2 };
+pub(crate) const HAPROXY: GatewayKind = GatewayKind {
+    name: "haproxy",
+    program: |_| in_sbin("haproxy"),
+    version: "-v",
+    files,
+    arguments: |values| vec!["-W".into(), "-db".into(), "-f".into(), values.path("haproxy.cfg")],
+    support: Support::Full { reload: Signal::USR2 },
+};
 
-fn arguments(values: &ConfigValues) -> Vec<String> {
-    vec!["-W".into(), "-db".into(), "-f".into(), values.path("haproxy.cfg")]
+/// The settings that differ between the setups.
+struct Differing {
+    global: &'static str,
+    defaults: &'static str,
+    plain: String,
+    tls: String,
 }
 
-fn files(values: &ConfigValues) -> Vec<(&'static str, String)> {
-    let text = format!(
-        "global
-  nbthread 1
-  maxconn {connections}
-  log ring@access len 1200 local0 info
-  ssl-default-bind-ciphers {ciphers}
-  ssl-default-bind-options prefer-client-ciphers ssl-min-ver TLSv1.2
+fn differing(values: &ConfigValues) -> Differing {
+    let frontend = |scheme| {
+        format!(
+            "  http-request set-header X-Forwarded-Proto {scheme}
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  use_backend %[path,map_beg({map})]",
+            map = values.path("routes.map")
+        )
+    };
+    match values.setup {
+        Setup::Minimal => Differing {
+            global: "",
+            defaults: "",
+            plain: "  default_backend service".to_owned(),
+            tls: "  default_backend service".to_owned(),
+        },
+        Setup::Full => Differing {
+            global: "  log ring@access len 1200 local0 info
 
 ring access
   format rfc3164
   maxlen 1200
   size 1048576
-
-defaults
-  mode http
-  log global
+",
+            defaults: "  log global
   option httplog
   option forwardfor
+",
+            plain: frontend("http"),
+            tls: frontend("https"),
+        },
+    }
+}
+
+fn files(values: &ConfigValues) -> Vec<(&'static str, String)> {
+    let differing = differing(values);
+    let text = format!(
+        "global
+  nbthread 1
+  maxconn {connections}
+  ssl-default-bind-ciphers {CIPHERS}
+  ssl-default-bind-options prefer-client-ciphers ssl-min-ver TLSv1.2
+{global}
+defaults
+  mode http
   http-reuse always
   timeout connect 2s
   timeout http-request 10s
@@ -39,28 +75,26 @@ defaults
   timeout client 75s
   timeout server 60s
   timeout tunnel 1h
-
+{defaults}
 frontend web
   bind {address} backlog 4096
-  http-request set-header X-Forwarded-Proto http
-  http-request set-header X-Forwarded-Host %[req.hdr(host)]
-  use_backend %[path,map_beg({map})]
+{plain}
 
 frontend secure
   bind {tls} ssl crt {bundle} alpn h2,http/1.1 backlog 4096
-  http-request set-header X-Forwarded-Proto https
-  http-request set-header X-Forwarded-Host %[req.hdr(host)]
-  use_backend %[path,map_beg({map})]
+{secure}
 
 backend service
   server one {backend}
 ",
-        connections = values.tunnels + 256,
+        connections = values.connections + 256,
+        global = differing.global,
+        defaults = differing.defaults,
         address = values.target.plain,
+        plain = differing.plain,
         tls = values.target.tls,
         bundle = values.bundle,
-        ciphers = CIPHERS,
-        map = values.path("routes.map"),
+        secure = differing.tls,
         backend = values.backend,
     );
     let mut map = String::new();

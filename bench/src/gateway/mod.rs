@@ -1,20 +1,22 @@
-//! The gateways under test, each with its configuration files, command and reload signal. All do the same work: a
-//! hundred routes to one backend, X-Forwarded-*, an access log, plaintext, and TLS by Mozilla's intermediate profile
+//! The gateways under test, each with its configuration files, command and reload signal. In one run all do the same
+//! work, by the [`Setup`] of the case. All have a plaintext listener, and one for TLS by Mozilla's intermediate profile
 //! with session tickets.
 
 mod haproxy;
 mod moongate;
 mod nginx;
+mod pingora;
 
 use crate::Outcome;
 use crate::certificate::Certificate;
 use crate::machine;
+use crate::options::Options;
 use crate::process::{Cpu, Process};
 use crate::transport::Target;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -26,18 +28,45 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) struct GatewayKind {
     /// Its name in tables and options.
     pub(crate) name: &'static str,
+    /// The path of its program.
+    program: fn(&Options) -> PathBuf,
     /// The argument that makes it print its version.
     version: &'static str,
     /// The files it reads, with their contents.
     files: fn(&ConfigValues) -> Vec<(&'static str, String)>,
     /// Its arguments.
     arguments: fn(&ConfigValues) -> Vec<String>,
-    /// The signal that reloads its configuration.
-    reload: Signal,
+    /// The setups that it supports.
+    support: Support,
+}
+
+/// The work of every gateway in a case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setup {
+    /// One route, no access log, forwarded fields as received.
+    Minimal,
+    /// A hundred routes, an access log, X-Forwarded-For, -Proto and -Host added.
+    Full,
+}
+
+/// The setups that a gateway supports.
+enum Support {
+    /// Only [`Setup::Minimal`], without reloads.
+    Minimal,
+    /// Both, and a reload by this signal.
+    Full { reload: Signal },
+}
+
+impl GatewayKind {
+    /// Whether the gateway can do the work of a setup.
+    pub(crate) fn supports(&self, setup: Setup) -> bool {
+        setup == Setup::Minimal || matches!(self.support, Support::Full { .. })
+    }
 }
 
 /// Every gateway, in the order of the rounds.
-pub(crate) const KINDS: [&GatewayKind; 3] = [&nginx::NGINX, &haproxy::HAPROXY, &moongate::MOONGATE];
+pub(crate) const KINDS: [&GatewayKind; 4] =
+    [&nginx::NGINX, &haproxy::HAPROXY, &pingora::PINGORA, &moongate::MOONGATE];
 
 /// The TLS 1.2 ciphers of Mozilla's intermediate profile that match the ECDSA certificate, by their OpenSSL names.
 const CIPHERS: &str =
@@ -45,6 +74,8 @@ const CIPHERS: &str =
 
 /// The values in the configuration files of a gateway.
 pub(crate) struct ConfigValues {
+    /// The work of the case.
+    setup: Setup,
     /// The listening addresses.
     target: Target,
     /// The files of the certificate, of its key, and of both in one.
@@ -57,8 +88,8 @@ pub(crate) struct ConfigValues {
     backend: SocketAddr,
     /// Its own directory.
     directory: PathBuf,
-    /// The number of tunnels that it must be able to hold.
-    tunnels: usize,
+    /// The number of client connections that it must be able to hold.
+    connections: usize,
     /// Reloads so far. Each changes a route.
     generation: u32,
     /// See [`InstalledGateway::plugins`].
@@ -95,8 +126,8 @@ pub(crate) struct Environment {
     pub(crate) backend: SocketAddr,
     /// The CPU of the gateway under test.
     pub(crate) cpu: usize,
-    /// The number of tunnels that a gateway must be able to hold.
-    pub(crate) tunnels: usize,
+    /// The number of client connections that a gateway must be able to hold.
+    pub(crate) connections: usize,
 }
 
 /// An installed gateway.
@@ -115,14 +146,15 @@ pub(crate) struct InstalledGateway {
 impl InstalledGateway {
     /// # Errors
     /// The program is missing or does not run.
-    pub(crate) fn find(kind: &'static GatewayKind, program: &Path) -> Outcome<Self> {
-        let output = Command::new(program)
+    pub(crate) fn find(kind: &'static GatewayKind, options: &Options) -> Outcome<Self> {
+        let program = (kind.program)(options);
+        let output = Command::new(&program)
             .arg(kind.version)
             .output()
             .map_err(|e| format!("{} is skipped: {}: {e}", kind.name, program.display()))?;
         let text = [output.stdout, output.stderr].concat();
         let version = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned();
-        Ok(Self { kind, program: program.to_owned(), version, plugins: String::new() })
+        Ok(Self { kind, program, version, plugins: String::new() })
     }
 }
 
@@ -142,13 +174,18 @@ impl Gateway {
     ///
     /// # Errors
     /// The gateway ends or takes too long; the error contains its output.
-    pub(crate) fn start(installed: &InstalledGateway, environment: &Environment) -> Outcome<Self> {
+    pub(crate) fn start(
+        installed: &InstalledGateway,
+        setup: Setup,
+        environment: &Environment,
+    ) -> Outcome<Self> {
         let kind = installed.kind;
         let [plain, tls, admin] = machine::free_addresses()?;
         let target = Target { plain, tls };
         let directory = environment.directory.join(format!("{}-{}", kind.name, target.plain.port()));
         fs::create_dir_all(&directory)?;
         let values = ConfigValues {
+            setup,
             target,
             cert: environment.certificate.cert.display().to_string(),
             key: environment.certificate.key.display().to_string(),
@@ -156,7 +193,7 @@ impl Gateway {
             admin,
             backend: environment.backend,
             directory,
-            tunnels: environment.tunnels,
+            connections: environment.connections,
             generation: 0,
             plugins: installed.plugins.clone(),
         };
@@ -191,13 +228,22 @@ impl Gateway {
 
     /// Changes a route and sends the reload signal, without waiting for the reload.
     pub(crate) fn reload(&mut self) -> Outcome<()> {
+        let Support::Full { reload } = self.kind.support else {
+            return Err(format!("{} cannot reload", self.kind.name).into());
+        };
         self.values.generation += 1;
         self.values.write(self.kind)?;
-        self.process.signal(self.kind.reload)
+        self.process.signal(reload)
     }
 
     /// CPU time so far.
     pub(crate) fn cpu(&self) -> Cpu {
         self.process.cpu()
     }
+}
+
+/// The path of a server. Debian installs servers outside the PATH of ordinary users.
+fn in_sbin(name: &str) -> PathBuf {
+    let path = PathBuf::from("/usr/sbin").join(name);
+    if path.exists() { path } else { PathBuf::from(name) }
 }

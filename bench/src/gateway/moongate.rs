@@ -1,7 +1,6 @@
-//! Moongate with one thread and its defaults: TLS and HTTP/2, the admin listener (and so the metrics) on, the
-//! access log in a file.
+//! Moongate with one thread and its defaults. TLS and HTTP/2 are on, and so are the admin listener and the metrics.
 
-use crate::gateway::{ConfigValues, GatewayKind};
+use crate::gateway::{ConfigValues, GatewayKind, Setup, Support};
 use crate::http::{INSPECTED, route};
 use rustix::process::Signal;
 use std::fmt::Write;
@@ -10,41 +9,55 @@ use std::fmt::Write;
 const FILTER: &str = ", plugins: [{ kind: message_filter, direction: both, max_size: 1MiB }]";
 
 /// The table's entry.
-pub(crate) const MOONGATE: GatewayKind =
-    GatewayKind { name: "moongate", version: "--version", files, arguments, reload: Signal::HUP };
-
-fn arguments(values: &ConfigValues) -> Vec<String> {
-    vec!["run".into(), "-c".into(), values.path("moongate.yaml")]
-}
+pub(crate) const MOONGATE: GatewayKind = GatewayKind {
+    name: "moongate",
+    program: |options| options.moongate.clone(),
+    version: "--version",
+    files,
+    arguments: |values| vec!["run".into(), "-c".into(), values.path("moongate.yaml")],
+    support: Support::Full { reload: Signal::HUP },
+};
 
 fn files(values: &ConfigValues) -> Vec<(&'static str, String)> {
+    let (x_forwarded, access_log, routes) = match values.setup {
+        Setup::Minimal => ("keep", "off".to_owned(), "  - { upstream: service }\n".to_owned()),
+        Setup::Full => (
+            "add",
+            format!("{{ format: combined, path: \"{}\" }}", values.path("access.log")),
+            routes(values),
+        ),
+    };
     let mut text = format!(
-        "server: {{ threads: 1 }}
+        "server: {{ threads: 1, x_forwarded: {x_forwarded} }}
 admin: {{ address: \"{admin}\" }}
 listeners:
   - {{ name: web, address: \"{address}\" }}
   - name: tls
     address: \"{tls}\"
     tls: {{ certificates: [{{ cert: \"{cert}\", key: \"{key}\" }}] }}
-access_log: {{ format: combined, path: \"{access}\" }}
+access_log: {access_log}
 upstreams:
   service: {{ endpoints: [\"{backend}\"] }}
 routes:
-",
+{routes}",
         admin = values.admin,
         address = values.target.plain,
         tls = values.target.tls,
         cert = values.cert,
         key = values.key,
-        access = values.path("access.log"),
         backend = values.backend,
     );
     if !values.plugins.is_empty() {
         text.insert_str(0, &format!("plugins: [{}]\n", values.plugins));
     }
+    vec![("moongate.yaml", text)]
+}
+
+fn routes(values: &ConfigValues) -> String {
+    let mut routes = String::new();
     for prefix in values.prefixes() {
         let plugins = if prefix == route(INSPECTED) { FILTER } else { "" };
-        let _ = writeln!(text, "  - {{ path: {prefix}, upstream: service{plugins} }}");
+        let _ = writeln!(routes, "  - {{ path: {prefix}, upstream: service{plugins} }}");
     }
-    vec![("moongate.yaml", text)]
+    routes
 }

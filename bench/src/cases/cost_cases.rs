@@ -1,0 +1,139 @@
+//! The cases of CPU time: a load each.
+
+use crate::cases::cost::{Cost, OPERATION};
+use crate::gateway::Setup;
+use crate::http::{INSPECTED, ROUTES};
+use crate::load::http2_streams::Http2Client;
+use crate::load::keepalive_gets::KeepaliveClient;
+use crate::load::short_connections::ShortConnection;
+use crate::load::short_websockets::ShortWebSocket;
+use crate::load::websockets::{Batch, EchoClient, Repeat};
+use crate::load::{ClosedLoop, Load, http2_streams, keepalive_gets};
+use crate::stop::Stop;
+use crate::tls::Tickets;
+use crate::transport::{Target, Transport};
+use std::io;
+
+/// Plain HTTP: the cost of a proxied request.
+pub(crate) const HTTP: Cost = Cost {
+    name: "http",
+    title: "http: a keep-alive GET of 2 bytes; 16 connections; no access log",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| keepalive_clients(target, stop, ""),
+};
+
+/// Plain HTTP with the usual work of a gateway.
+pub(crate) const HTTP_ROUTES: Cost = Cost {
+    name: "http-routes",
+    title: "http-routes: as http, with 100 routes, access log and X-Forwarded-*",
+    setup: Setup::Full,
+    unit: &OPERATION,
+    open: |target, stop| keepalive_clients(target, stop, ""),
+};
+
+/// One small message at a time.
+pub(crate) const ECHO: Cost = Cost {
+    name: "echo",
+    title: "echo: a WebSocket message of 128 bytes and its echo; 64 connections, one in flight each",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| echo_clients(&target.plain(), stop, &Batch::new(1, 128, Repeat::Forever)),
+};
+
+/// Many small messages at once.
+pub(crate) const BURST: Cost = Cost {
+    name: "burst",
+    title: "burst: a message of 128 bytes and its echo, 64 in one write; 64 connections",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| echo_clients(&target.plain(), stop, &Batch::new(64, 128, Repeat::Forever)),
+};
+
+/// Large messages.
+pub(crate) const BULK: Cost = Cost {
+    name: "bulk",
+    title: "bulk: a message of 16 KiB and its echo; 64 connections, one in flight each",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| echo_clients(&target.plain(), stop, &Batch::new(1, 16 << 10, Repeat::Forever)),
+};
+
+/// One small message at a time, each inspected by a plugin.
+pub(crate) const MESSAGES: Cost = Cost {
+    name: "messages",
+    title: "messages: as echo, on a route where a native plugin of Moongate inspects each message, both ways",
+    setup: Setup::Full,
+    unit: &OPERATION,
+    open: |target, stop| {
+        let (transport, batch) = (target.plain(), Batch::new(1, 128, Repeat::Forever));
+        Ok(Box::new(ClosedLoop::open(64, stop, |_| EchoClient::open(&transport, &batch, INSPECTED))?))
+    },
+};
+
+/// Short WebSockets.
+pub(crate) const CONNECT: Cost = Cost {
+    name: "connect",
+    title: "connect: connect, handshake, an echo of 128 bytes, close; 16 at a time",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| {
+        let transport = target.plain();
+        Ok(Box::new(ClosedLoop::open(16, stop, |number| ShortWebSocket::open(&transport, number))?))
+    },
+};
+
+/// Short TLS connections, each with a full handshake.
+pub(crate) const TLS_NEW: Cost = Cost {
+    name: "tls-new",
+    title: "tls-new: connect, a full handshake in TLS 1.3 (ECDSA), a GET of 2 bytes, close; 16 at a time",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| short_connections(target, stop, Tickets::Discard),
+};
+
+/// Short TLS connections, each resumed with the previous ticket.
+pub(crate) const TLS_RESUMED: Cost = Cost {
+    name: "tls-resumed",
+    title: "tls-resumed: connect, a handshake in TLS 1.3 resumed by a ticket, a GET of 2 bytes, close; 16 at a time",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| short_connections(target, stop, Tickets::Reuse),
+};
+
+/// One small message at a time, under TLS.
+pub(crate) const TLS_ECHO: Cost = Cost {
+    name: "tls-echo",
+    title: "tls-echo: as echo, with TLS between client and gateway",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| {
+        echo_clients(&target.tls(Tickets::Discard)?, stop, &Batch::new(1, 128, Repeat::Forever))
+    },
+};
+
+/// Requests over HTTP/2.
+pub(crate) const H2: Cost = Cost {
+    name: "h2",
+    title: "h2: a GET of 2 bytes over HTTP/2 and TLS; 4 connections, 8 streams each; no access log",
+    setup: Setup::Minimal,
+    unit: &OPERATION,
+    open: |target, stop| {
+        let (transport, requests) = (target.h2()?, http2_streams::requests());
+        Ok(Box::new(ClosedLoop::open(4, stop, |number| Http2Client::open(&transport, &requests, number))?))
+    },
+};
+
+/// Sixteen keep-alive clients, whose requests also have `fields`.
+pub(super) fn keepalive_clients(target: Target, stop: &Stop, fields: &str) -> io::Result<Box<dyn Load>> {
+    let (transport, requests) = (target.plain(), keepalive_gets::requests(fields));
+    Ok(Box::new(ClosedLoop::open(16, stop, |number| KeepaliveClient::open(&transport, &requests, number))?))
+}
+
+fn echo_clients(transport: &Transport, stop: &Stop, batch: &Batch) -> io::Result<Box<dyn Load>> {
+    Ok(Box::new(ClosedLoop::open(64, stop, |number| EchoClient::open(transport, batch, number % ROUTES))?))
+}
+
+fn short_connections(target: Target, stop: &Stop, tickets: Tickets) -> io::Result<Box<dyn Load>> {
+    Ok(Box::new(ClosedLoop::open(16, stop, |number| ShortConnection::open(target, tickets, number))?))
+}
