@@ -1,10 +1,10 @@
-//! The backend of all gateways: two bytes for a GET, an echo for a WebSocket. One thread, one epoll set, one read
-//! and one write per response, so that the backend is not the bottleneck. It has no timeouts and understands only
-//! the requests of the load.
+//! The backend of all gateways: small responses, bodies of any size, event streams and WebSocket echoes. One thread,
+//! one epoll set, one read and one write per small response, so that the backend is not the bottleneck. It has no
+//! timeouts and understands only the requests of the load.
 
 use crate::conn::{Conn, EpollSet, READ_SIZE, ReadOutcome, ReadyEvent};
 use crate::frames::{self, CLOSE, FrameEvent, FrameParser, PING, PONG};
-use crate::http;
+use crate::http::{self, Request};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::TcpListener;
@@ -12,6 +12,11 @@ use std::net::TcpListener;
 const LISTENER: u64 = u64::MAX;
 const STDIN: u64 = u64::MAX - 1;
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
+
+/// X-Accel-Buffering is what applications behind nginx send with an event stream.
+const EVENT_STREAM_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\
+      X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Serves until standard input ends: a backend ends with its parent process.
 pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
@@ -23,6 +28,7 @@ pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
     let mut backend = BackendLoop {
         connections: HashMap::new(),
         next_token: 0,
+        event: http::event_chunk(),
         scratch: vec![0; READ_SIZE],
         out: Vec::new(),
     };
@@ -46,6 +52,8 @@ pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
 struct BackendLoop {
     connections: HashMap<u64, Connection>,
     next_token: u64,
+    /// The event that a publish request sends to all event streams.
+    event: Vec<u8>,
     scratch: Vec<u8>,
     out: Vec<u8>,
 }
@@ -61,7 +69,7 @@ impl BackendLoop {
             };
             conn.set_nonblocking()?;
             epoll.add(conn.socket(), self.next_token)?;
-            let connection = Connection { conn, head: Vec::new(), protocol: Protocol::Http };
+            let connection = Connection { conn, head: Vec::new(), state: State::Head };
             self.connections.insert(self.next_token, connection);
             self.next_token += 1;
         }
@@ -71,9 +79,17 @@ impl BackendLoop {
     fn handle_event(&mut self, event: ReadyEvent) {
         let Some(connection) = self.connections.get_mut(&event.token) else { return };
         connection.conn.record_event(event);
-        if !matches!(connection.handle_event(&mut self.scratch, &mut self.out), Ok(NextAction::KeepOpen)) {
-            self.connections.remove(&event.token);
+        match connection.handle_event(&mut self.scratch, &mut self.out) {
+            Ok(NextAction::KeepOpen) => {}
+            Ok(NextAction::Publish) => self.publish(),
+            Ok(NextAction::Close) | Err(_) => drop(self.connections.remove(&event.token)),
         }
+    }
+
+    fn publish(&mut self) {
+        self.connections.retain(|_, connection| {
+            !matches!(connection.state, State::EventStream) || connection.conn.send(&self.event).is_ok()
+        });
     }
 }
 
@@ -81,11 +97,19 @@ struct Connection {
     conn: Conn,
     /// Bytes of an incomplete head.
     head: Vec<u8>,
-    protocol: Protocol,
+    state: State,
 }
 
-enum Protocol {
-    Http,
+enum State {
+    /// The next bytes belong to the head of a request.
+    Head,
+    /// This many bytes of a request body have not arrived.
+    Upload(u64),
+    /// This many bytes of a response body are not sent.
+    Download(u64),
+    /// The response is an event stream, which does not end.
+    EventStream,
+    /// The connection is a WebSocket.
     WebSocket(FrameParser),
 }
 
@@ -93,57 +117,104 @@ enum Protocol {
 enum NextAction {
     KeepOpen,
     Close,
+    /// Send an event to all event streams.
+    Publish,
 }
 
 impl Connection {
     /// Responds to everything that has arrived. Reading stops while the peer does not take the responses.
     fn handle_event(&mut self, scratch: &mut [u8], out: &mut Vec<u8>) -> io::Result<NextAction> {
-        while self.conn.flush()? {
+        let mut next_action = NextAction::KeepOpen;
+        while self.conn.flush()? && self.send_body()? {
             let (length, last) = match self.conn.read(scratch)? {
                 ReadOutcome::Data(length) => (length, false),
                 ReadOutcome::Drained(length) => (length, true),
                 ReadOutcome::Eof => return Ok(NextAction::Close),
             };
             out.clear();
-            let next_action = self.respond(&mut scratch[..length], out)?;
+            match self.respond(&mut scratch[..length], out)? {
+                NextAction::KeepOpen => {}
+                other => next_action = other,
+            }
             if !out.is_empty() {
                 self.conn.send(out)?;
             }
-            if last || next_action == NextAction::Close {
-                return Ok(next_action);
+            let has_body = matches!(self.state, State::Download(_));
+            if next_action == NextAction::Close || last && !has_body {
+                break;
             }
         }
-        Ok(NextAction::KeepOpen)
+        Ok(next_action)
+    }
+
+    /// Sends as much of a response body as possible; true if nothing of it is left.
+    fn send_body(&mut self) -> io::Result<bool> {
+        let State::Download(left) = &mut self.state else { return Ok(true) };
+        if !http::send_body(&mut self.conn, left)? {
+            return Ok(false);
+        }
+        self.state = State::Head;
+        Ok(true)
     }
 
     fn respond(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> io::Result<NextAction> {
-        match &mut self.protocol {
-            Protocol::WebSocket(frames) => Ok(echo(frames, bytes, out)),
-            Protocol::Http => self.respond_to_requests(bytes, out),
+        match &mut self.state {
+            State::WebSocket(frames) => Ok(echo(frames, bytes, out)),
+            State::Upload(left) => {
+                *left = left.saturating_sub(bytes.len() as u64);
+                if *left == 0 {
+                    out.extend_from_slice(RESPONSE);
+                    self.state = State::Head;
+                }
+                Ok(NextAction::KeepOpen)
+            }
+            State::Head | State::Download(_) | State::EventStream => {
+                self.head.extend_from_slice(bytes);
+                match http::head_end(&self.head)? {
+                    Some(end) => self.respond_to_request(end, out),
+                    None => Ok(NextAction::KeepOpen),
+                }
+            }
         }
     }
 
-    fn respond_to_requests(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<NextAction> {
-        self.head.extend_from_slice(bytes);
-        while let Some(end) = http::head_end(&self.head)? {
-            if let Some(key) = http::field(&self.head[..end], "sec-websocket-key") {
-                out.extend_from_slice(
-                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
-                );
-                out.extend_from_slice(b"Sec-WebSocket-Accept: ");
-                out.extend_from_slice(http::accept(key).as_bytes());
-                out.extend_from_slice(b"\r\n\r\n");
-                let mut first_frames = self.head.split_off(end);
-                self.head = Vec::new();
-                let mut frames = FrameParser::default();
-                let next_action = echo(&mut frames, &mut first_frames, out);
-                self.protocol = Protocol::WebSocket(frames);
-                return Ok(next_action);
+    /// Responds to the request whose head ends at `end`, then to the bytes after it.
+    fn respond_to_request(&mut self, end: usize, out: &mut Vec<u8>) -> io::Result<NextAction> {
+        let mut next_action = NextAction::KeepOpen;
+        self.state = match http::parse_request(&self.head[..end])? {
+            Request::Item => {
+                out.extend_from_slice(RESPONSE);
+                State::Head
             }
-            out.extend_from_slice(RESPONSE);
-            self.head.drain(..end);
+            Request::Publish => {
+                out.extend_from_slice(RESPONSE);
+                next_action = NextAction::Publish;
+                State::Head
+            }
+            Request::Upload(length) => State::Upload(length),
+            Request::Download(length) => {
+                http::put_download_head(out, length);
+                State::Download(length)
+            }
+            Request::EventStream => {
+                out.extend_from_slice(EVENT_STREAM_HEAD);
+                out.extend_from_slice(&http::event_chunk());
+                State::EventStream
+            }
+            Request::WebSocket(key) => {
+                http::put_handshake_response(out, key);
+                State::WebSocket(FrameParser::default())
+            }
+        };
+        let mut rest = self.head.split_off(end);
+        self.head.clear();
+        if rest.is_empty() {
+            return Ok(next_action);
         }
-        Ok(NextAction::KeepOpen)
+        match self.respond(&mut rest, out)? {
+            NextAction::KeepOpen => Ok(next_action),
+            other => Ok(other),
+        }
     }
 }
 

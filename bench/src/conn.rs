@@ -89,6 +89,11 @@ impl Conn {
         Ok(self.unsent.is_empty())
     }
 
+    /// Sends as much of the bytes as possible and returns their number. Without TLS only.
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.flush()? { self.write(bytes) } else { Ok(0) }
+    }
+
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
         while sent < bytes.len() {

@@ -1,12 +1,19 @@
 //! Minimal HTTP/1.1 between load and backend: fixed requests and responses, and the opening handshake of RFC 6455
 //! §4. Anything unexpected is an error, so that wrong responses are never counted.
 
+use crate::conn::Conn;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::io;
 
 /// The body of every ordinary response.
 pub(crate) const BODY: &[u8] = b"ok";
+
+/// The bytes of large bodies, sent as often as necessary.
+static BODY_PIECE: [u8; 256 << 10] = [b'b'; 256 << 10];
+
+/// The byte by which events are counted.
+const EVENT_MARK: u8 = b'|';
 
 /// The path prefixes that each gateway routes.
 pub(crate) const ROUTES: usize = 100;
@@ -46,6 +53,109 @@ pub(crate) fn handshake(number: usize) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A request for a response body of `size` bytes.
+pub(crate) fn download_request(number: usize, size: u64) -> Vec<u8> {
+    request("GET", number, &format!("download?{size}"), "")
+}
+
+/// The head of a request with a body of `size` bytes.
+pub(crate) fn upload_head(number: usize, size: u64) -> Vec<u8> {
+    request("POST", number, "upload", &format!("Content-Length: {size}\r\n"))
+}
+
+/// A request for an event stream.
+pub(crate) fn event_stream_request(number: usize) -> Vec<u8> {
+    request("GET", number, "events", "Accept: text/event-stream\r\n")
+}
+
+/// A request that makes the backend send an event to all event streams.
+pub(crate) fn publish_request() -> Vec<u8> {
+    request("GET", 0, "publish", "")
+}
+
+/// A request for `resource` on the `number`th route with additional `fields`, each ended by CRLF.
+fn request(method: &str, number: usize, resource: &str, fields: &str) -> Vec<u8> {
+    format!(
+        "{method} {}{resource} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: moongate-bench\r\n{fields}\r\n",
+        route(number)
+    )
+    .into_bytes()
+}
+
+/// A request, as the backend understands it.
+pub(crate) enum Request<'a> {
+    /// A small response.
+    Item,
+    /// A response body of this many bytes.
+    Download(u64),
+    /// A request body of this many bytes.
+    Upload(u64),
+    /// An event stream.
+    EventStream,
+    /// An event for all event streams.
+    Publish,
+    /// A WebSocket with this Sec-WebSocket-Key.
+    WebSocket(&'a [u8]),
+}
+
+/// The request with this head. Its path after the route selects the kind.
+pub(crate) fn parse_request(head: &[u8]) -> io::Result<Request<'_>> {
+    let incomplete = || io::Error::other("a request lacks a field");
+    let target = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let resource = target.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let (resource, query) = split_once(resource, b'?');
+    Ok(match resource {
+        b"socket" => Request::WebSocket(field(head, "sec-websocket-key").ok_or_else(incomplete)?),
+        b"events" => Request::EventStream,
+        b"publish" => Request::Publish,
+        b"download" => Request::Download(number(query).ok_or_else(incomplete)?),
+        b"upload" => Request::Upload(content_length(head).ok_or_else(incomplete)?),
+        _ => Request::Item,
+    })
+}
+
+/// Appends the head of a response to a download.
+pub(crate) fn put_download_head(out: &mut Vec<u8>, size: u64) {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {size}\r\n\r\n"
+    );
+    out.extend_from_slice(head.as_bytes());
+}
+
+/// Appends the response to an opening handshake.
+pub(crate) fn put_handshake_response(out: &mut Vec<u8>, key: &[u8]) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Accept: ",
+    );
+    out.extend_from_slice(accept(key).as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Sends as much of a body with `left` bytes as possible; true if nothing is left.
+pub(crate) fn send_body(conn: &mut Conn, left: &mut u64) -> io::Result<bool> {
+    while *left > 0 {
+        let piece = &BODY_PIECE[..BODY_PIECE.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
+        let sent = conn.send_some(piece)?;
+        *left -= sent as u64;
+        if sent < piece.len() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// An event of 128 bytes as a chunk (RFC 9112 §7.1). [`EVENT_MARK`] occurs once in it, and nowhere else in a stream.
+pub(crate) fn event_chunk() -> Vec<u8> {
+    let event = format!("data: {}{}\n\n", "e".repeat(119), char::from(EVENT_MARK));
+    format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
+}
+
+/// The number of events in a piece of an event stream, however the gateway has split it into chunks.
+pub(crate) fn count_events(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == EVENT_MARK).count() as u64
+}
+
 /// The end of the head at the beginning of `bytes`, after its empty line.
 ///
 /// # Errors
@@ -68,12 +178,12 @@ pub(crate) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// The status of a response's head.
-pub(crate) fn status(head: &[u8]) -> Option<u16> {
+fn status(head: &[u8]) -> Option<u16> {
     std::str::from_utf8(head.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?.parse().ok()
 }
 
 /// The value of Sec-WebSocket-Accept for a key.
-pub(crate) fn accept(key: &[u8]) -> String {
+fn accept(key: &[u8]) -> String {
     let mut digest = sha1_smol::Sha1::new();
     digest.update(key);
     digest.update(GUID);
@@ -87,15 +197,39 @@ pub(crate) fn accept(key: &[u8]) -> String {
 pub(crate) fn response_length(bytes: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = head_end(bytes)? else { return Ok(None) };
     let (head, body) = bytes.split_at(end);
-    let length =
-        field(head, "content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
-    if status(head) != Some(200) || length != Some(BODY.len()) {
-        return Err(unexpected(head));
-    }
+    check_content_length(head, BODY.len() as u64)?;
     match body.get(..BODY.len()) {
         None => Ok(None),
         Some(BODY) => Ok(Some(end + BODY.len())),
         Some(_) => Err(io::Error::other("the body of a response is wrong")),
+    }
+}
+
+/// # Errors
+/// The response is not a 200, or its body has another length.
+pub(crate) fn check_content_length(head: &[u8], length: u64) -> io::Result<()> {
+    check_ok(head)?;
+    if content_length(head) == Some(length) { Ok(()) } else { Err(unexpected(head)) }
+}
+
+/// # Errors
+/// The response is not a 200.
+pub(crate) fn check_ok(head: &[u8]) -> io::Result<()> {
+    if status(head) == Some(200) { Ok(()) } else { Err(unexpected(head)) }
+}
+
+fn content_length(head: &[u8]) -> Option<u64> {
+    number(field(head, "content-length")?)
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn split_once(bytes: &[u8], separator: u8) -> (&[u8], &[u8]) {
+    match bytes.iter().position(|byte| *byte == separator) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (bytes, &[]),
     }
 }
 

@@ -23,6 +23,7 @@ mod transport;
 use cases::{Bench, Case, cost};
 use certificate::Certificate;
 use gateway::{Environment, InstalledGateway, KINDS};
+use load::event_streams::STREAMS;
 use machine::CpuPlacement;
 use options::{Command, Options};
 use std::io::{BufRead, BufReader};
@@ -114,7 +115,7 @@ fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> O
         certificate,
         backend,
         cpu: placement.gateway,
-        connections: options.tunnels,
+        connections: options.tunnels.max(STREAMS),
     };
     work(&Bench { options, installed, environment, placement, stop })
 }

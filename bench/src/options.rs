@@ -14,8 +14,9 @@ bench/run profile CASE [OPTION]...     profiles Moongate's CPU time (perf)
 bench/run backend [ADDRESS]            the backend alone, until standard input ends
 bench/run load CASE ADDRESS            the load alone, against the gateway at that address
 
-CASE: http, http-routes, echo, burst, bulk, messages, connect, plugins, latency, idle; over TLS tls-new,
-tls-resumed, tls-echo, tls-idle, h2; or all (the default)
+CASE: http, http-routes, echo, burst, bulk, messages, connect, sse, download-1m, download-1g, upload-1m,
+upload-1g, plugins, latency, idle, sse-idle; over TLS tls-new, tls-resumed, tls-echo, tls-idle, h2; or all (the
+default)
   --rounds N         rounds, interleaved over the gateways (5)
   --seconds S        seconds of one measurement (3)
   --rate N           messages per second that `latency` offers (10000)

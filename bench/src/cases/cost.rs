@@ -4,6 +4,7 @@ use crate::Outcome;
 use crate::cases::{Bench, NoiseHandling, SampleSeries, failures};
 use crate::gateway::{Gateway, Setup};
 use crate::load::Load;
+use crate::load::event_streams::STREAMS;
 use crate::stop::Stop;
 use crate::table::{Spread, Table};
 use crate::transport::Target;
@@ -44,6 +45,14 @@ pub(crate) struct Unit {
 
 /// One operation of the load.
 pub(super) const OPERATION: Unit = Unit { name: "op", operations: 1.0, time: "us", per_second: 1e6 };
+
+/// One event to all event streams.
+pub(super) const BROADCAST: Unit =
+    Unit { name: "broadcast", operations: STREAMS as f64, time: "ms", per_second: 1e3 };
+
+/// A GiB of bodies.
+pub(super) const GIB: Unit =
+    Unit { name: "GiB", operations: (1u64 << 30) as f64, time: "ms", per_second: 1e3 };
 
 /// The result of one round of one gateway.
 pub(super) struct Sample {

@@ -1,12 +1,14 @@
 //! The cases of CPU time: a load each.
 
-use crate::cases::cost::{Cost, OPERATION};
+use crate::cases::cost::{BROADCAST, Cost, GIB, OPERATION};
 use crate::gateway::Setup;
 use crate::http::{INSPECTED, ROUTES};
+use crate::load::event_streams::Broadcast;
 use crate::load::http2_streams::Http2Client;
 use crate::load::keepalive_gets::KeepaliveClient;
 use crate::load::short_connections::ShortConnection;
 use crate::load::short_websockets::ShortWebSocket;
+use crate::load::transfers::{Downloader, Uploader};
 use crate::load::websockets::{Batch, EchoClient, Repeat};
 use crate::load::{ClosedLoop, Load, http2_streams, keepalive_gets};
 use crate::stop::Stop;
@@ -83,6 +85,51 @@ pub(crate) const CONNECT: Cost = Cost {
     },
 };
 
+/// One event to many event streams.
+pub(crate) const SSE: Cost = Cost {
+    name: "sse",
+    title: "sse: an event of 128 bytes to each of 1,000 event streams",
+    setup: Setup::Minimal,
+    unit: &BROADCAST,
+    open: |target, stop| Ok(Box::new(Broadcast::open(&target.plain(), stop)?)),
+};
+
+/// Response bodies of 1 MiB.
+pub(crate) const DOWNLOAD_1M: Cost = Cost {
+    name: "download-1m",
+    title: "download-1m: responses of 1 MiB; 16 connections",
+    setup: Setup::Minimal,
+    unit: &GIB,
+    open: |target, stop| downloaders(target, stop, 16, 1 << 20),
+};
+
+/// Response bodies of 1 GiB.
+pub(crate) const DOWNLOAD_1G: Cost = Cost {
+    name: "download-1g",
+    title: "download-1g: responses of 1 GiB; 4 connections",
+    setup: Setup::Minimal,
+    unit: &GIB,
+    open: |target, stop| downloaders(target, stop, 4, 1 << 30),
+};
+
+/// Request bodies of 1 MiB.
+pub(crate) const UPLOAD_1M: Cost = Cost {
+    name: "upload-1m",
+    title: "upload-1m: requests of 1 MiB; 16 connections",
+    setup: Setup::Minimal,
+    unit: &GIB,
+    open: |target, stop| uploaders(target, stop, 16, 1 << 20),
+};
+
+/// Request bodies of 1 GiB.
+pub(crate) const UPLOAD_1G: Cost = Cost {
+    name: "upload-1g",
+    title: "upload-1g: requests of 1 GiB; 4 connections",
+    setup: Setup::Minimal,
+    unit: &GIB,
+    open: |target, stop| uploaders(target, stop, 4, 1 << 30),
+};
+
 /// Short TLS connections, each with a full handshake.
 pub(crate) const TLS_NEW: Cost = Cost {
     name: "tls-new",
@@ -136,4 +183,14 @@ fn echo_clients(transport: &Transport, stop: &Stop, batch: &Batch) -> io::Result
 
 fn short_connections(target: Target, stop: &Stop, tickets: Tickets) -> io::Result<Box<dyn Load>> {
     Ok(Box::new(ClosedLoop::open(16, stop, |number| ShortConnection::open(target, tickets, number))?))
+}
+
+fn downloaders(target: Target, stop: &Stop, count: usize, size: u64) -> io::Result<Box<dyn Load>> {
+    let transport = target.plain();
+    Ok(Box::new(ClosedLoop::open(count, stop, |number| Downloader::open(&transport, size, number))?))
+}
+
+fn uploaders(target: Target, stop: &Stop, count: usize, size: u64) -> io::Result<Box<dyn Load>> {
+    let transport = target.plain();
+    Ok(Box::new(ClosedLoop::open(count, stop, |number| Uploader::open(&transport, size, number))?))
 }

@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 3;
 pub(crate) enum Case {
     /// CPU per operation.
     Cost(&'static Cost),
-    /// Memory per tunnel.
+    /// Memory per idle connection.
     Idle(&'static IdleMemory),
     /// Latency at a fixed rate, without and with reloads.
     Latency,
@@ -37,7 +37,7 @@ pub(crate) enum Case {
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 15] = [
+pub(crate) const CASES: [Case; 21] = [
     Case::Cost(&cost_cases::HTTP),
     Case::Cost(&cost_cases::HTTP_ROUTES),
     Case::Cost(&cost_cases::ECHO),
@@ -45,6 +45,11 @@ pub(crate) const CASES: [Case; 15] = [
     Case::Cost(&cost_cases::BULK),
     Case::Cost(&cost_cases::MESSAGES),
     Case::Cost(&cost_cases::CONNECT),
+    Case::Cost(&cost_cases::SSE),
+    Case::Cost(&cost_cases::DOWNLOAD_1M),
+    Case::Cost(&cost_cases::DOWNLOAD_1G),
+    Case::Cost(&cost_cases::UPLOAD_1M),
+    Case::Cost(&cost_cases::UPLOAD_1G),
     Case::Cost(&cost_cases::TLS_NEW),
     Case::Cost(&cost_cases::TLS_RESUMED),
     Case::Cost(&cost_cases::TLS_ECHO),
@@ -53,6 +58,7 @@ pub(crate) const CASES: [Case; 15] = [
     Case::Latency,
     Case::Idle(&idle::IDLE),
     Case::Idle(&idle::TLS_IDLE),
+    Case::Idle(&idle::SSE_IDLE),
 ];
 
 impl Case {

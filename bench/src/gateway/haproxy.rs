@@ -15,6 +15,11 @@ pub(crate) const HAPROXY: GatewayKind = GatewayKind {
     support: Support::Full { reload: Signal::USR2 },
 };
 
+/// HAProxy delays each event by 200 ms without `option http-no-delay`, which its documentation recommends for such
+/// applications.
+const MINIMAL_FRONTEND: &str = "  use_backend events if { path_end /events }
+  default_backend service";
+
 /// The settings that differ between the setups.
 struct Differing {
     global: &'static str,
@@ -36,8 +41,8 @@ fn differing(values: &ConfigValues) -> Differing {
         Setup::Minimal => Differing {
             global: "",
             defaults: "",
-            plain: "  default_backend service".to_owned(),
-            tls: "  default_backend service".to_owned(),
+            plain: MINIMAL_FRONTEND.to_owned(),
+            tls: MINIMAL_FRONTEND.to_owned(),
         },
         Setup::Full => Differing {
             global: "  log ring@access len 1200 local0 info
@@ -85,6 +90,10 @@ frontend secure
 {secure}
 
 backend service
+  server one {backend}
+
+backend events
+  option http-no-delay
   server one {backend}
 ",
         connections = values.connections + 256,

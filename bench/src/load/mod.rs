@@ -1,11 +1,13 @@
 //! The load: many connections on one thread, each with one operation in flight (a closed loop), or at a fixed rate
 //! (`paced`). A wrong or missing response ends the measurement with an error.
 
+pub(crate) mod event_streams;
 pub(crate) mod http2_streams;
 pub(crate) mod keepalive_gets;
 pub(crate) mod paced;
 pub(crate) mod short_connections;
 pub(crate) mod short_websockets;
+pub(crate) mod transfers;
 pub(crate) mod websockets;
 
 use crate::conn::{Conn, EpollSet, READ_SIZE, ReadyEvent};
@@ -55,6 +57,12 @@ pub(crate) trait Load {
     fn run(&mut self, duration: Duration) -> io::Result<Tally>;
 }
 
+/// Connections that stay open without operations.
+pub(crate) trait IdleLoad {
+    /// Serves the connections for this long by replying to pings.
+    fn serve_idle(&mut self, duration: Duration) -> io::Result<()>;
+}
+
 /// Clients of one kind.
 pub(crate) struct ClosedLoop<C> {
     clients: Vec<C>,
@@ -90,15 +98,6 @@ impl<C: Client> ClosedLoop<C> {
             let now = self.poll_once(POLL_INTERVAL)?;
             done += now;
             last = check_stall(now, last)?;
-        }
-        Ok(())
-    }
-
-    /// Serves idle connections for this long by replying to pings.
-    pub(crate) fn serve_idle(&mut self, duration: Duration) -> io::Result<()> {
-        let until = Instant::now() + duration;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            self.poll_once(left.min(POLL_INTERVAL))?;
         }
         Ok(())
     }
@@ -141,6 +140,16 @@ impl<C: Client> Load for ClosedLoop<C> {
                 return Ok(Tally { operations, elapsed });
             }
         }
+    }
+}
+
+impl<C: Client> IdleLoad for ClosedLoop<C> {
+    fn serve_idle(&mut self, duration: Duration) -> io::Result<()> {
+        let until = Instant::now() + duration;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.poll_once(left.min(POLL_INTERVAL))?;
+        }
+        Ok(())
     }
 }
 
