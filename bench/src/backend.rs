@@ -8,9 +8,10 @@ use crate::http::{self, Request};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 
 const LISTENER: u64 = u64::MAX;
-const STDIN: u64 = u64::MAX - 1;
+const PARENT: u64 = u64::MAX - 1;
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
 
 /// X-Accel-Buffering is what applications behind nginx send with an event stream.
@@ -18,13 +19,13 @@ const EVENT_STREAM_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\
       X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Serves until standard input ends: a backend ends with its parent process.
-pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
+/// Serves until `parent` ends. That is standard input, so that a backend ends with its parent process.
+pub(crate) fn serve(listener: &TcpListener, mut parent: impl AsFd + Read) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut epoll = EpollSet::new()?;
     epoll.add_source(listener, LISTENER)?;
     // epoll cannot watch every standard input (/dev/null); such a backend ends by a signal.
-    let _ = epoll.add_source(&io::stdin(), STDIN);
+    let _ = epoll.add_source(&parent, PARENT);
     let mut backend = BackendLoop {
         connections: HashMap::new(),
         next_token: 0,
@@ -37,8 +38,8 @@ pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
             let event = epoll.event(at);
             match event.token {
                 LISTENER => backend.accept(listener, &epoll)?,
-                STDIN => {
-                    if matches!(io::stdin().read(&mut [0; 64]), Ok(0) | Err(_)) {
+                PARENT => {
+                    if matches!(parent.read(&mut [0; 64]), Ok(0) | Err(_)) {
                         return Ok(());
                     }
                 }

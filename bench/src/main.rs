@@ -16,6 +16,7 @@ mod options;
 mod process;
 mod profile;
 mod stop;
+mod system_calls;
 mod table;
 mod tls;
 mod transport;
@@ -152,7 +153,7 @@ fn run_backend(address: SocketAddr) -> Outcome<()> {
     machine::raise_open_files();
     let listener = TcpListener::bind(address)?;
     println!("{}", listener.local_addr()?);
-    Ok(backend::serve(&listener)?)
+    Ok(backend::serve(&listener, std::io::stdin())?)
 }
 
 /// Starts the backend as a child process of the same program. It ends when its standard input is closed.

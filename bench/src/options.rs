@@ -75,7 +75,8 @@ impl Options {
 }
 
 impl Command {
-    /// What bench/run must build or install before this command: `build` (Moongate), `pingora`, `nginx`, `haproxy`.
+    /// What bench/run must build or install before this command: `build` (Moongate), `pingora`, `nginx`, `haproxy`,
+    /// `strace`.
     pub(crate) fn needs(&self) -> Vec<&'static str> {
         let (Self::Measure(_, options) | Self::Profile(_, options)) = self else { return Vec::new() };
         let build = options.build == Build::First && options.wants("moongate");
@@ -83,7 +84,9 @@ impl Command {
             matches!(self, Self::Measure(cases, _) if cases.iter().all(|case| matches!(case, Case::Plugins)));
         let programs =
             ["pingora", "nginx", "haproxy"].into_iter().filter(|name| !moongate_only && options.wants(name));
-        build.then_some("build").into_iter().chain(programs).collect()
+        let strace =
+            matches!(self, Self::Measure(cases, _) if cases.iter().any(|case| matches!(case, Case::Cost(_))));
+        build.then_some("build").into_iter().chain(programs).chain(strace.then_some("strace")).collect()
     }
 }
 
@@ -199,11 +202,11 @@ mod tests {
     #[test]
     fn only_selected_gateways_are_required() {
         let needs = |line| parse(line).map(|command| command.needs());
-        assert_eq!(needs("http"), Ok(vec!["build", "pingora", "nginx", "haproxy"]));
-        assert_eq!(needs("http --gateways nginx"), Ok(vec!["nginx"]));
+        assert_eq!(needs("http"), Ok(vec!["build", "pingora", "nginx", "haproxy", "strace"]));
+        assert_eq!(needs("http --gateways nginx"), Ok(vec!["nginx", "strace"]));
         assert_eq!(needs("profile http"), Ok(vec!["build"]));
         assert_eq!(needs("plugins"), Ok(vec!["build"]));
-        assert_eq!(needs("all --no-build --gateways moongate"), Ok(vec![]));
+        assert_eq!(needs("idle --no-build --gateways moongate"), Ok(vec![]));
         assert_eq!(needs("backend"), Ok(vec![]));
     }
 

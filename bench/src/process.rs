@@ -83,6 +83,11 @@ impl Process {
         cpu_of(self.id())
     }
 
+    /// The ids of the process and its running descendants.
+    pub(crate) fn tree_ids(&self) -> Vec<u32> {
+        tree(self.id()).iter().map(|stat| stat.id).collect()
+    }
+
     /// Proportional set size of the tree in bytes: its memory, with shared pages divided among their users.
     pub(crate) fn pss(&self) -> Outcome<u64> {
         let mut sum = 0;

@@ -27,6 +27,11 @@ impl Spread {
     }
 }
 
+/// Two decimals below 100, none from there on.
+pub(crate) fn digits(figure: f64) -> usize {
+    if figure < 100.0 { 2 } else { 0 }
+}
+
 /// Columns as wide as their contents; the first is left-aligned, the others right-aligned.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,

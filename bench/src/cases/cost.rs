@@ -6,13 +6,20 @@ use crate::gateway::{Gateway, Setup};
 use crate::load::Load;
 use crate::load::event_streams::STREAMS;
 use crate::stop::Stop;
-use crate::table::{Spread, Table};
+use crate::system_calls::{CallCount, Strace};
+use crate::table::{Spread, Table, digits};
 use crate::transport::Target;
 use std::io;
 use std::time::Duration;
 
 /// Warm-up before each measurement, because connections are new and caches cold.
 const WARM_UP: Duration = Duration::from_millis(500);
+
+/// The length of the round under strace.
+const STRACE_TIME: Duration = Duration::from_secs(1);
+
+/// The share of all system calls below which one is not printed.
+const RARE: f64 = 0.01;
 
 /// The gateways to which a table gives ratios.
 const BASELINES: [&str; 3] = ["nginx", "haproxy", "pingora"];
@@ -76,6 +83,7 @@ pub(crate) fn measure(bench: &Bench, cost: &Cost) -> Outcome<Vec<String>> {
         sample(bench, cost, gateway)
     })?;
     print(bench, cost, &series);
+    print_system_calls(bench, cost, &mut series);
     Ok(failures(&series))
 }
 
@@ -112,12 +120,13 @@ fn print(bench: &Bench, cost: &Cost, series: &[SampleSeries<'_, Sample>]) {
     let mut table = Table::new(columns);
     for gateway in series.iter().filter(|series| !series.samples.is_empty()) {
         let spread = |of: fn(&Sample) -> f64| Spread::new(gateway.samples.iter().map(of));
+        let cpu = spread(|sample| sample.cpu);
         let mut row = vec![
             gateway.name.to_owned(),
-            spread(|sample| sample.cpu).show(2),
-            format!("{:.2}", spread(|sample| sample.user).median),
-            format!("{:.2}", spread(|sample| sample.kernel).median),
-            show_rate(spread(|sample| sample.rate).median),
+            cpu.show(digits(cpu.median)),
+            show(spread(|sample| sample.user).median),
+            show(spread(|sample| sample.kernel).median),
+            show(spread(|sample| sample.rate).median),
             format!("{:.0} %", spread(|sample| sample.busy * 100.0).median),
         ];
         row.extend(baselines.iter().map(|baseline| ratio(gateway, baseline)));
@@ -128,9 +137,43 @@ fn print(bench: &Bench, cost: &Cost, series: &[SampleSeries<'_, Sample>]) {
     bench.print_conditions(series);
 }
 
-/// Two decimals for small rates, none for large ones.
-pub(super) fn show_rate(rate: f64) -> String {
-    if rate < 100.0 { format!("{rate:.2}") } else { format!("{rate:.0}") }
+/// Prints the system calls of one more round under strace. It is shorter than a round, and not part of the figures:
+/// strace makes every call slow.
+fn print_system_calls(bench: &Bench, cost: &Cost, series: &mut [SampleSeries<'_, Sample>]) {
+    if !Strace::is_installed() {
+        println!("  system calls were not counted: strace is not installed");
+        return;
+    }
+    println!("  system calls per {} in a round of {} s under strace:", cost.unit.name, STRACE_TIME.as_secs());
+    for series in series.iter_mut().filter(|series| series.failure.is_none()) {
+        let counted =
+            series.gateway(&bench.environment).and_then(|gateway| system_calls(bench, cost, gateway));
+        let text = counted.unwrap_or_else(|e| format!("not counted: {e}"));
+        println!("    {:<8}   {text}", series.name);
+    }
+}
+
+/// The system calls per unit: the sum, then the frequent ones.
+fn system_calls(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outcome<String> {
+    let mut load = (cost.open)(gateway.target, &bench.stop)?;
+    load.run(WARM_UP)?;
+    let strace = Strace::attach(&gateway.process, bench.placement.load, &bench.environment.directory)?;
+    let tally = load.run(STRACE_TIME)?;
+    let counts = strace.detach()?;
+    gateway.process.check()?;
+    let units = tally.operations as f64 / cost.unit.operations;
+    let per_unit = |count: &CallCount| count.calls as f64 / units;
+    let sum = counts.iter().map(per_unit).sum();
+    let limit = f64::max(RARE * sum, 0.01);
+    let frequent = counts.iter().filter(|count| per_unit(count) >= limit);
+    let frequent: Vec<_> =
+        frequent.map(|count| format!("{} {}", count.name, show(per_unit(count)))).collect();
+    Ok(format!("{}: {}", show(sum), frequent.join(", ")))
+}
+
+/// A figure with two decimals if it is small, else none.
+pub(super) fn show(figure: f64) -> String {
+    format!("{figure:.*}", digits(figure))
 }
 
 /// The ratio to another gateway, formed within each round.

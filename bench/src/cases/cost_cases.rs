@@ -194,3 +194,28 @@ fn uploaders(target: Target, stop: &Stop, count: usize, size: u64) -> io::Result
     let transport = target.plain();
     Ok(Box::new(ClosedLoop::open(count, stop, |number| Uploader::open(&transport, size, number))?))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    #[test]
+    fn every_plaintext_load_runs_against_the_backend() {
+        crate::machine::raise_open_files();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::one(listener.local_addr().unwrap());
+        let (_parent, end) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || crate::backend::serve(&listener, end));
+        for cost in
+            [&HTTP, &ECHO, &BURST, &BULK, &CONNECT, &SSE, &DOWNLOAD_1M, &DOWNLOAD_1G, &UPLOAD_1M, &UPLOAD_1G]
+        {
+            let mut load = (cost.open)(target, &Stop::default()).unwrap();
+            let tally = load.run(Duration::from_millis(50)).unwrap();
+            assert!(tally.operations > 0, "{}", cost.name);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use crate::cases::cost::{self, Cost, OPERATION, Sample};
 use crate::cases::{Bench, NoiseHandling, SampleSeries, cost_cases, failures};
 use crate::gateway::{Gateway, InstalledGateway, Setup};
 use crate::http;
-use crate::table::{Spread, Table};
+use crate::table::{Spread, Table, digits};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -144,12 +144,13 @@ fn print(bench: &Bench, series: &[SampleSeries<'_, Sample>]) {
             Spread::new(pairs.map(|(sample, none)| (sample.cpu - none.cpu) / share)).show(2)
         };
         let compared = *count > 0 && !none.samples.is_empty();
+        let cpu = spread(|sample| sample.cpu);
         table.row(vec![
             gateway.name.to_owned(),
-            spread(|sample| sample.cpu).show(2),
-            format!("{:.2}", spread(|sample| sample.user).median),
-            format!("{:.2}", spread(|sample| sample.kernel).median),
-            cost::show_rate(spread(|sample| sample.rate).median),
+            cpu.show(digits(cpu.median)),
+            cost::show(spread(|sample| sample.user).median),
+            cost::show(spread(|sample| sample.kernel).median),
+            cost::show(spread(|sample| sample.rate).median),
             if compared { more(1.0) } else { "-".into() },
             if compared { more(*count as f64) } else { "-".into() },
         ]);
