@@ -1,5 +1,5 @@
-//! The program of `make bench`: it measures Moongate, nginx, HAProxy and stock Pingora in one run, each alone on a CPU, with the same
-//! backend and the same load. docs/project/benchmarks.md describes the method.
+//! The program of `make bench`: it measures Moongate, nginx, HAProxy and stock Pingora in one run, each alone on a CPU,
+//! with the same backend and the same load. docs/project/benchmarks.md describes the method.
 
 mod backend;
 mod cases;
@@ -116,7 +116,8 @@ fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> O
         certificate,
         backend,
         cpu: placement.gateway,
-        connections: options.tunnels.max(STREAMS),
+        // HAProxy notices that the event streams of the last round are closed only at the next event.
+        connections: options.tunnels.max(2 * STREAMS),
     };
     work(&Bench { options, installed, environment, placement, stop })
 }

@@ -92,12 +92,18 @@ impl<C: Client> ClosedLoop<C> {
     }
 
     /// Runs until this many operations are complete.
+    ///
+    /// # Errors
+    /// More are complete.
     pub(crate) fn run_until_completed(&mut self, wanted: u64) -> io::Result<()> {
         let (mut done, mut last) = (0, Instant::now());
         while done < wanted {
             let now = self.poll_once(POLL_INTERVAL)?;
             done += now;
             last = check_stall(now, last)?;
+        }
+        if done > wanted {
+            return Err(io::Error::other("the gateway sent something twice"));
         }
         Ok(())
     }
