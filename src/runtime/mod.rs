@@ -1,5 +1,7 @@
-//! Threads, tasks and time: pools for blocking calls, supervision of long-lived tasks, and a coarse clock.
+//! Threads, tasks and time: pools for blocking calls, supervision of long-lived tasks, a coarse clock, and timers
+//! that share one of the runtime.
 
 pub(crate) mod blocking_pool;
 pub(crate) mod clock;
 pub(crate) mod supervision;
+pub(crate) mod worker_timer;

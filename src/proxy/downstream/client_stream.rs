@@ -8,7 +8,6 @@
 //! Pingora gets empty lines, which its parser skips (RFC 9112 §2.2). They restart Pingora's timer, which
 //! would close without a response.
 
-use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
 use super::session_limits::{EndedBy, SessionControl};
 use super::socket_watch::{DisconnectFuture, SocketWatch};
@@ -19,6 +18,7 @@ use crate::net::http1::message_framing::{Boundary, ParseState, Reading};
 use crate::proxy::failure::Failure;
 use crate::proxy::request::h1_head::SentHead;
 use crate::proxy::request::head_substitution::HeadIntake;
+use crate::runtime::worker_timer::WorkerTimer;
 use crate::snapshot::MinRate;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
@@ -83,7 +83,7 @@ pub struct Connection {
     deadline: Option<Pin<Box<Sleep>>>,
     announcement: Option<Pin<Box<Sleep>>>,
     /// Limits the backend's idle time.
-    silence: LazyTimer,
+    silence: WorkerTimer,
     /// Detects the disconnect of a client that is no longer read.
     gone: Option<DisconnectFuture>,
     /// The client's half-close was read after the current request.
@@ -117,7 +117,7 @@ impl Connection {
             intake: HeadIntake::default(),
             deadline: None,
             announcement: None,
-            silence: LazyTimer::default(),
+            silence: WorkerTimer::default(),
             gone: None,
             is_half_closed: false,
             body_pace: None,

@@ -3,12 +3,12 @@
 //! the backend's idle time nor a slow client.
 
 use super::h2_stream::StreamIo;
-use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
 use super::session_limits::{EndedBy, SessionControl};
 use super::upload_gate::Gate;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::request_validation;
+use crate::runtime::worker_timer::WorkerTimer;
 use crate::snapshot::MinRate;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -80,7 +80,7 @@ impl ReceivedStream {
             proxied: false,
             taken: 0,
             control,
-            silence: LazyTimer::default(),
+            silence: WorkerTimer::default(),
             body_pace: None,
             send_pace: None,
             handover,
@@ -135,7 +135,7 @@ struct Stream {
     /// The bytes read for a plugin that buffers the body; the buffer is sent to the backend.
     taken: usize,
     control: Arc<SessionControl>,
-    silence: LazyTimer,
+    silence: WorkerTimer,
     /// The rates of the body and of the response, created at the first wait for the client.
     body_pace: Option<Box<Pace>>,
     send_pace: Option<Box<Pace>>,
@@ -267,7 +267,7 @@ impl Stream {
 const SILENT: &str = "the backend is idle";
 
 /// Ready when the backend was idle for too long.
-fn poll_silence(silence: &mut LazyTimer, control: &SessionControl, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_silence(silence: &mut WorkerTimer, control: &SessionControl, cx: &mut Context<'_>) -> Poll<()> {
     let Some(deadline) = control.deadline() else { return Poll::Pending };
     ready!(silence.poll(deadline, cx));
     control.end(EndedBy::Backend);
@@ -292,7 +292,7 @@ impl Session for Stream {
     }
 
     fn is_body_done(&mut self) -> bool {
-        // A body that is no longer read is never complete, whatever has arrived of it.
+        // A body that is no longer read is never complete, even if all of it has arrived.
         self.control.gate.get() == Gate::Open && (self.has_no_body() || self.io.is_read())
     }
 

@@ -1,4 +1,4 @@
-//! A timer whose deadline every request of a connection extends. It uses the runtime's timer wheel only when
+//! A timer whose deadline moves, with the precision of the runtime. It uses the runtime's timer wheel only when
 //! it fires: a timer that fires early is set again.
 
 use std::future::Future;

@@ -189,7 +189,7 @@ impl Relay {
             return NextStep::Again;
         }
         if now < deadline {
-            self.timer.wake_by(deadline, now, cx);
+            self.timer.wake_by(deadline, cx);
             return NextStep::Wait;
         }
         if self.tell_the_rest() { self.extend(now, verdict) } else { NextStep::Finish(verdict) }

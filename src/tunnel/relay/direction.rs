@@ -26,7 +26,7 @@ pub(super) enum Text {
     Given,
 }
 
-/// What is still sent to the sink.
+/// The state of the sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SinkMode {
     /// Everything.
@@ -39,7 +39,7 @@ pub(super) enum SinkMode {
     Shut,
 }
 
-/// What is still expected from the source.
+/// The state of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceState {
     Open,
@@ -227,7 +227,7 @@ impl Direction {
         self.inspect_state.get_or_insert_default().plugin_close = Some(plugin_close);
     }
 
-    /// Why the inspector ends the tunnel; told once.
+    /// Why the inspector ends the tunnel; returned once.
     pub(super) fn take_dismissal(&mut self) -> Option<PluginClose> {
         self.inspect_state.as_mut()?.plugin_close.take()
     }

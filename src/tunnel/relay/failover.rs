@@ -203,7 +203,7 @@ impl Relay {
         self.early(Side::Backend, &found.early, activity);
     }
 
-    /// No other backend was found: the client is closed with 1012, or its Close frame is answered.
+    /// No other backend was found: the client is closed with 1012, or gets a response to its Close frame.
     fn fail_search(&mut self, reason: Reason, code: u16, why: &'static &'static str) {
         let answered = self.directions[Side::Client as usize].has_closed();
         let close_code = self.ending_code().filter(|_| answered).unwrap_or(1012);

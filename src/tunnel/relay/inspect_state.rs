@@ -8,6 +8,6 @@ pub(super) struct InspectState {
     pub(super) stage: Option<Reassembler>,
     /// Why the inspector ends the tunnel, until that is done.
     pub(super) plugin_close: Option<PluginClose>,
-    /// What a Close of the gateway's own says.
+    /// The code and reason of a Close frame of the gateway.
     pub(super) given: Box<str>,
 }

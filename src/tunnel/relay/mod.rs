@@ -91,7 +91,7 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
         transports: [tunnel.client, tunnel.backend],
         directions: Side::BOTH.map(Direction::new),
         clocks: Clocks::new(now, &policy),
-        timer: Timer::new(now),
+        timer: Timer::default(),
         closing: None,
         throttle: policy.rates().map(|rates| Box::new(Throttle::new(rates, now))),
         messages: [0; 2],
@@ -269,7 +269,7 @@ impl Relay {
         self.process_read(side, turn, &seen, activity);
     }
 
-    /// Takes the bytes that came before the relay began. They go out with the first poll.
+    /// Takes the bytes read before the relay started; the first poll writes them.
     fn early(&mut self, side: Side, bytes: &[u8], activity: &mut Activity) {
         if bytes.is_empty() {
             return;
@@ -297,7 +297,7 @@ impl Relay {
         } else if self.directions[side as usize].out.take_drained() {
             activity.drained(side.other());
         }
-        // What is told in consequence is delivered before the task sleeps.
+        // Resulting Close frames are written before the task sleeps.
         activity.consequences |= !matches!(turn, ReadOutcome::Waiting | ReadOutcome::Yield);
         match turn {
             ReadOutcome::Waiting if side == Side::Backend && self.failover.is_some() => {
@@ -354,7 +354,7 @@ impl Relay {
                 let asked = self.rechecks.as_ref().and_then(|rechecks| rechecks.next());
                 if let Some(next) = next.into_iter().chain(paused).chain(asked).min() {
                     self.clocks.quiet_until = next;
-                    self.timer.wake_by(next, now, cx);
+                    self.timer.wake_by(next, cx);
                 }
                 NextStep::Wait
             }
@@ -412,7 +412,7 @@ impl Relay {
     /// Ends it here and now, by no doing of either side.
     pub(super) fn abort(&mut self) -> Outcome {
         let reason = if std::thread::panicking() { Reason::Panicked } else { Reason::Aborted };
-        // A side that was sent a Close and did not answer it knows its code.
+        // A side that got a Close frame without responding already has the code.
         let code = self.ending_code().unwrap_or(ABNORMAL);
         self.ended(Verdict { by: Initiator::Gateway, reason, code })
     }

@@ -1,47 +1,36 @@
-//! Timer of a tunnel. It is rescheduled only after it fires: traffic only records times, so a busy tunnel
-//! never touches the runtime's timer wheel.
+//! Timer of a tunnel. It is set anew only after it fires: traffic only records times, so a busy tunnel never
+//! touches the worker's timers.
 
-use std::future::Future;
-use std::pin::Pin;
+use crate::runtime::worker_timer::WorkerTimer;
 use std::task::Context;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-/// A timer that fires at the requested time or earlier.
-#[derive(Debug)]
+/// A timer that fires at the requested time, or at one that was requested before.
+#[derive(Debug, Default)]
 pub(super) struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    /// The runtime holds the waker for the current deadline.
-    armed: bool,
+    timer: WorkerTimer,
+    /// The task's waker has changed since the timer was set.
+    is_stale: bool,
 }
 
 impl Timer {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { sleep: Box::pin(sleep_until(now)), armed: false }
-    }
-
     /// The task's waker has changed.
     pub(super) fn disarm(&mut self) {
-        self.armed = false;
+        self.is_stale = true;
     }
 
-    /// Returns whether the timer is pending and registered.
+    /// Returns whether the timer is set and has not fired.
     pub(super) fn is_running(&self) -> bool {
-        self.armed && !self.sleep.is_elapsed()
+        !self.is_stale && self.timer.is_pending()
     }
 
-    /// Ensures that the task is woken at `deadline` or before, and after `now`.
-    pub(super) fn wake_by(&mut self, deadline: Instant, now: Instant, cx: &mut Context<'_>) {
-        let current = self.sleep.deadline();
+    /// Ensures that the task is woken at `deadline` or before.
+    pub(super) fn wake_by(&mut self, deadline: Instant, cx: &mut Context<'_>) {
         // A later deadline is set when the earlier one fires.
-        if current > deadline || current <= now {
-            self.sleep.as_mut().reset(deadline);
-            self.armed = false;
-        }
-        if !self.armed {
-            self.armed = self.sleep.as_mut().poll(cx).is_pending();
-            if !self.armed {
-                cx.waker().wake_by_ref();
-            }
+        let is_early_enough = self.timer.deadline().is_some_and(|current| current <= deadline);
+        if !self.is_running() || !is_early_enough {
+            self.timer.set(deadline, cx.waker());
+            self.is_stale = false;
         }
     }
 }

@@ -120,7 +120,7 @@ async fn a_close_that_is_none_ends_the_tunnel_where_it_passes() {
     drop(backend);
     assert_eq!(read_close(&mut client).await, 1002);
     read_end(&mut client).await;
-    assert_eq!(began.elapsed().as_secs(), 0, "nobody waits for another Close");
+    assert_eq!(began.elapsed().as_secs(), 0, "no wait for another Close");
     drop(client);
     assert_eq!(relay.await.unwrap().reason.token(), "close");
 }

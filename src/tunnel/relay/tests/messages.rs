@@ -129,7 +129,7 @@ async fn a_plugins_close_goes_to_both_sides_and_waits_for_the_clients_close() {
             drop((client, backend));
             let outcome = relay.await.unwrap();
             assert_eq!((outcome.by, outcome.reason, outcome.code), (Initiator::Gateway, reason, code));
-            assert_eq!(began.elapsed(), Duration::ZERO, "nobody is waited for in vain");
+            assert_eq!(began.elapsed(), Duration::ZERO, "no wait for a silent side");
         }
     }
 }

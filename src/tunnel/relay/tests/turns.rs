@@ -68,5 +68,5 @@ async fn the_clock_goes_on_after_a_client_that_used_up_the_task_s_budget() {
     client.write_all(&question(b"one")).await.unwrap();
     let _relay = tokio::spawn(run(tunnel(spender(near), boxed(far), policy(|_| {}))));
     let pinged = tokio::time::timeout(Duration::from_secs(3600), read_frame(&mut client));
-    assert_eq!(pinged.await.expect("nobody pings").0, 0x89);
+    assert_eq!(pinged.await.expect("no ping arrived").0, 0x89);
 }
