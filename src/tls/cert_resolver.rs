@@ -27,7 +27,7 @@ struct Offer(Vec<Arc<CertifiedKey>>);
 
 impl Offer {
     fn choose(&self, verifiable: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
-        // Without a verifiable key, the first certificate still tells the client the problem.
+        // Without a verifiable key, the first certificate gives the client a precise error.
         self.0.iter().find(|key| key.key.choose_scheme(verifiable).is_some()).or(self.0.first())
     }
 }

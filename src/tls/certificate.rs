@@ -55,7 +55,7 @@ impl LoadedCertificate {
 }
 
 /// Reads a certificate, its key and its OCSP response. `serving` are those that serve now: an expired
-/// one among them is no reason to refuse what else changed.
+/// one among them must not reject the other changes.
 ///
 /// # Errors
 /// Every problem of the files, at the places of their settings.

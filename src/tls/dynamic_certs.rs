@@ -53,7 +53,7 @@ pub struct Challenges {
     responses: RwLock<HashMap<Box<str>, Arc<str>>>,
 }
 
-/// A guard: the challenge is answered until it is dropped.
+/// A guard: the challenge gets responses until the guard is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct StapledCertificate {

@@ -11,6 +11,7 @@ mod dynamic_certs;
 mod handshake_error;
 mod listener_config;
 mod pem;
+pub(crate) mod platform_roots;
 mod session_tickets;
 mod unix_time;
 mod upstream_config;

@@ -1,6 +1,6 @@
 //! TLS to backends: an upstream's settings as rustls configurations.
 
-use super::{certificate, certificate_names, client_trust, pem};
+use super::{certificate, certificate_names, client_trust, pem, platform_roots};
 use crate::config::UpstreamTls;
 use moongate_config::{Files, Placed, Problem, Problems};
 use rustls::client::WebPkiServerVerifier;
@@ -8,8 +8,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
 /// An upstream's TLS configuration with its session cache. It is kept over reloads unless the settings or
 /// their files change.
@@ -200,27 +200,17 @@ fn roots(path: &Placed<String>, issuers: &[CertificateDer<'static>]) -> Result<A
     Ok(Arc::new(roots))
 }
 
-/// The trusted issuers of the system, read once.
+/// The trusted issuers of the system.
 fn system(written: &Placed<UpstreamTls>) -> Result<Arc<RootCertStore>, Problems> {
-    static ROOTS: OnceLock<Result<Arc<RootCertStore>, String>> = OnceLock::new();
     if !*written.verify {
         return Ok(Arc::new(RootCertStore::empty()));
     }
-    let read = || {
-        let found = rustls_native_certs::load_native_certs().map_err(|error| error.to_string())?;
-        let mut roots = RootCertStore::empty();
-        // A broken certificate must not disable the others.
-        let (taken, _) = roots.add_parsable_certificates(found);
-        if taken == 0 { Err("none found".to_owned()) } else { Ok(Arc::new(roots)) }
-    };
-    match ROOTS.get_or_init(read) {
-        Ok(roots) => Ok(Arc::clone(roots)),
-        Err(error) => {
-            let problem = Problem::new(format!("system root certificates not read: {error}"));
-            let help = "install root certificates (Debian: ca-certificates), or set `ca` to a file of trusted issuers";
-            Err(problem.help(help).at(&written.place).into())
-        }
-    }
+    platform_roots::store().map_err(|error| {
+        let problem = Problem::new(format!("system root certificates not read: {error}"));
+        let help =
+            "install root certificates (Debian: ca-certificates), or set `ca` to a file of trusted issuers";
+        problem.help(help).at(&written.place).into()
+    })
 }
 
 fn configure(
