@@ -1,4 +1,4 @@
-//! The candidates of one request, as a balancer sees them.
+//! The members and the candidates of one request, as a balancer sees them.
 
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::slow_start::{SlowStart, WHOLE};
@@ -40,6 +40,11 @@ impl Member {
         self.weight > 0 && self.draining_since().is_none()
     }
 
+    /// Returns whether the member accepts new connections and is healthy.
+    pub(in crate::upstream) fn is_usable(&self) -> bool {
+        self.is_open() && self.endpoint.is_usable()
+    }
+
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
@@ -59,6 +64,31 @@ impl Member {
     /// The decayed peak latency in microseconds; 0 if unknown.
     pub fn latency(&self) -> f32 {
         self.endpoint.latency()
+    }
+}
+
+/// All members of an upstream, usable or not. None of them is new.
+#[derive(Clone, Copy)]
+pub struct AllMembers<'a>(&'a [Member]);
+
+impl<'a> AllMembers<'a> {
+    pub(in crate::upstream) fn new(members: &'a [Member]) -> Self {
+        Self(members)
+    }
+
+    /// The number of members.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The member at `index` if it accepts new connections and is healthy.
+    pub fn usable(&self, index: usize) -> Option<&'a Member> {
+        self.0.get(index).filter(|member| member.is_usable())
     }
 }
 

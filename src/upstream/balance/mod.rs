@@ -16,7 +16,7 @@ mod sticky;
 mod tests;
 
 pub(super) use candidates::Open;
-pub use candidates::{Candidates, Member};
+pub use candidates::{AllMembers, Candidates, Member};
 pub use cookie::CookieScope;
 pub(super) use round_robin::RoundRobin;
 
@@ -54,6 +54,14 @@ pub trait Balance: Send + Sync {
     /// The index of one of the candidates; `None` if there is none. `key` is the value of [`Balance::key`].
     /// Called for every request: no allocation, at most a short lock.
     fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize>;
+
+    /// The index of a usable member for a first attempt, without the set of candidates: listing them takes time
+    /// in proportion to the members. `None` makes the caller list them and call [`Balance::choose`], which must
+    /// give the same shares. Not called while a member is new.
+    fn choose_directly(&self, members: &AllMembers<'_>, key: &[u8]) -> Option<usize> {
+        let _ = (members, key);
+        None
+    }
 
     /// The part of a request that is the key.
     fn key(&self) -> KeySource {

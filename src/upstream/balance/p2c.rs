@@ -3,7 +3,8 @@
 //! Comparing two is nearly as good as comparing all. Gateways that see the same fastest backend do not all
 //! send to it.
 
-use super::{Balance, Candidates, Group, Member, NoSettings};
+use super::{AllMembers, Balance, Candidates, Group, Member, NoSettings};
+use crate::upstream::slow_start::WHOLE;
 use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
@@ -19,6 +20,10 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 /// The latency in microseconds assumed for an endpoint without responses and with pending requests: it
 /// receives one request, and the next ones depend on its latency.
 const UNMEASURED: f32 = 1e6;
+
+/// The most random draws for one choice. Two usable members are found nearly always if half of all are usable;
+/// otherwise the candidates are listed.
+const DRAWS: usize = 16;
 
 struct P2c;
 
@@ -39,15 +44,37 @@ impl Balance for P2c {
         let other = if other >= one { other + 1 } else { other };
         let (one, first) = candidates.nth(one)?;
         let (other, second) = candidates.nth(other)?;
-        Some(if cost(candidates, second) < cost(candidates, first) { other } else { one })
+        let cost = |member| cost(member, candidates.share(member));
+        Some(if cost(second) < cost(first) { other } else { one })
+    }
+
+    /// Draws indices until two usable members are found. All pairs of usable members are equally likely, as in
+    /// [`Balance::choose`].
+    fn choose_directly(&self, members: &AllMembers<'_>, _: &[u8]) -> Option<usize> {
+        // A pair needs two; one member is listed at once.
+        if members.len() < 2 {
+            return None;
+        }
+        let mut first: Option<(usize, &Member)> = None;
+        for _ in 0..DRAWS {
+            let other = fastrand::usize(..members.len());
+            if first.is_some_and(|(one, _)| one == other) {
+                continue;
+            }
+            let Some(second) = members.usable(other) else { continue };
+            let Some((one, first)) = first.replace((other, second)) else { continue };
+            let cost = |member: &Member| cost(member, u32::from(member.weight()) * WHOLE);
+            return Some(if cost(second) < cost(first) { other } else { one });
+        }
+        None
     }
 }
 
-fn cost(candidates: &Candidates<'_>, member: &Member) -> f32 {
+fn cost(member: &Member, share: u32) -> f32 {
     let active = member.active();
     let latency = match member.latency() {
         unknown if unknown <= 0.0 && active > 0 => UNMEASURED,
         known => known.max(1.0),
     };
-    latency * (active as f32 + 1.0) / (candidates.share(member) as f32).max(1.0)
+    latency * (active as f32 + 1.0) / (share as f32).max(1.0)
 }

@@ -4,9 +4,13 @@
 mod slow_start;
 
 use super::*;
+use crate::config::PassiveHealth;
+use crate::upstream::monotonic_millis;
+use crate::upstream::passive_health::{Policy, Reason};
 use crate::upstream::session_drain::DrainMoment;
 use crate::upstream::slow_start::SlowStart;
 use crate::upstream::testing::{members, settings};
+use moongate_config::Period;
 use std::time::Duration;
 
 /// A kind arranged for some members.
@@ -34,6 +38,19 @@ impl Table {
             }
         }
         self.balance.choose(&Candidates::new(&self.members, &open, self.slow), key)
+    }
+
+    /// Selects without a set of candidates among those that are usable.
+    fn choose_directly(&self) -> Option<usize> {
+        self.balance.choose_directly(&AllMembers::new(&self.members), b"")
+    }
+
+    /// Ejects a member.
+    fn eject(&self, index: usize) {
+        let hour = Period(Duration::from_secs(3600));
+        let policy = Policy::from(&PassiveHealth { eject_for: hour, ..PassiveHealth::default() });
+        let passive = self.members[index].endpoint().passive();
+        while !passive.failed(Reason::Refused, policy, monotonic_millis::now()) {}
     }
 
     /// Selects for a retry after `tried`.
@@ -86,7 +103,7 @@ fn round_robin_spreads_weights_evenly() {
     let table = Table::new("round_robin", &[], &["127.0.0.1:1*5", "127.0.0.1:2*1", "127.0.0.1:3*1"]);
     let turns: Vec<_> = (0..7).map(|_| table.choose(&[], b"").unwrap()).collect();
     assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
-    assert_eq!(table.shares(&[0], 100), [0, 50, 50], "who stays shares what the one that is out leaves");
+    assert_eq!(table.shares(&[0], 100), [0, 50, 50], "the others share the load of the unavailable one");
 }
 
 #[test]
@@ -151,6 +168,55 @@ fn p2c_avoids_the_slow_and_the_busy() {
         table.members[0].endpoint().enter();
     }
     assert_eq!(table.shares(&[2], 50), [0, 50, 0], "four times as busy");
+}
+
+#[test]
+fn p2c_draws_directly_as_it_does_among_candidates() {
+    fastrand::seed(5);
+    let lines = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5*0", "127.0.0.1:6"];
+    let table = Table::new("p2c", &[], &lines);
+    table.eject(3);
+    table.members[5].endpoint().set_drained(true);
+    let unusable = [3, 4, 5];
+    let direct = |rounds: usize| {
+        let mut shares = vec![0; lines.len()];
+        let mut drawn = 0;
+        while drawn < rounds {
+            // `None` has a probability of 0.005 here: three of six are usable, and the pair must differ.
+            let Some(index) = table.choose_directly() else { continue };
+            shares[index] += 1;
+            drawn += 1;
+        }
+        shares
+    };
+    near(&direct(9000), &[3000, 3000, 3000, 0, 0, 0], 200);
+    for (member, ms) in table.members.iter().zip([500, 50, 5]) {
+        member.endpoint().record_latency(Duration::from_millis(ms));
+    }
+    let (drawn, listed) = (direct(9000), table.shares(&unusable, 9000));
+    near(&drawn, &[0, 3000, 6000, 0, 0, 0], 200);
+    near(&listed, &[0, 3000, 6000, 0, 0, 0], 200);
+}
+
+#[test]
+fn p2c_draws_directly_only_where_a_pair_is_easily_found() {
+    fastrand::seed(6);
+    assert_eq!(Table::new("p2c", &[], &[]).choose_directly(), None);
+    assert_eq!(Table::new("p2c", &[], &["127.0.0.1:1"]).choose_directly(), None);
+    let table = Table::new("p2c", &[], THREE);
+    assert!((0..1000).filter(|_| table.choose_directly().is_some()).count() > 990);
+    table.eject(0);
+    table.eject(1);
+    assert!((0..1000).all(|_| table.choose_directly().is_none()), "one usable member is no pair");
+    table.eject(2);
+    assert!((0..1000).all(|_| table.choose_directly().is_none()));
+}
+
+#[test]
+fn the_other_kinds_choose_among_candidates_only() {
+    for kind in BALANCE.iter().filter(|kind| kind.name != "p2c") {
+        assert_eq!(Table::new(kind.name, &[], THREE).choose_directly(), None, "{}", kind.name);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ const OVER: u64 = 30_000;
 const CAME: u64 = 1000;
 
 impl Table {
-    /// The member at `index` joined at [`CAME`], `since` milliseconds ago.
+    /// The member at `index` joined at [`CAME`], and `since` milliseconds have passed.
     fn with_newcomer(mut self, index: usize, since: u64) -> Self {
         self.members[index].endpoint().join_time().begin(CAME);
         self.at(since);
@@ -60,7 +60,7 @@ fn least_connections_does_not_overload_a_new_endpoint() {
     table.hold(0, 1000);
     table.hold(1, 1000);
     let counts = table.open(2100);
-    assert!((60..=100).contains(&counts[2]), "a tenth of a weight's share of those who come: {counts:?}");
+    assert!((60..=100).contains(&counts[2]), "a tenth of a weight's share of new connections: {counts:?}");
     assert!(counts[0].abs_diff(counts[1]) <= 1, "the others share the rest: {counts:?}");
     // With few connections, the part of the weight bounds the held connections too.
     let table = Table::new("least_connections", &[], THREE).with_newcomer(2, 0);
@@ -133,7 +133,7 @@ fn where_a_key_belongs_does_not_change_for_a_newcomer() {
     fastrand::seed(42);
     sticky.hold(0, 1000);
     sticky.hold(2, 1000);
-    assert!(sticky.open(100)[1] <= 12, "whom its fallback chooses for does not rush there");
+    assert!(sticky.open(100)[1] <= 12, "the fallback spares the new endpoint");
 }
 
 #[test]
