@@ -1,11 +1,14 @@
 //! Connector for endpoints: a connection, the PROXY header and TLS within one time limit. Probes, tunnels and
-//! plugin calls use it; HTTP requests use Pingora's connector with the same settings (`http_peer`).
+//! HTTP/1.1 requests use it; HTTP/2 upstreams and plugin calls use Pingora's connector with the same settings (`http_peer`).
 
 use super::address::Address;
-use super::dial::{self, DialError, PlainStream};
+use super::connection_pool;
+use super::dial::{self, DialError};
 use super::endpoint::Endpoint;
 use super::http_peer::{PeerBuilder, Versions};
+use super::http1_connection::Http1Connection;
 use super::proxy_header::{ProxyAddrs, send_proxy_header};
+use super::upstream_stream::UpstreamStream;
 use crate::config::{self, ProxyVersion, UpstreamProtocol};
 use crate::tls::Client;
 use moongate_config::{Problem, Problems};
@@ -13,13 +16,9 @@ use pingora::upstreams::peer::HttpPeer;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 /// How the endpoints of an upstream are reached.
 #[derive(Debug)]
@@ -30,20 +29,13 @@ pub struct Connector {
     peers: PeerBuilder,
 }
 
-/// A connection to an endpoint.
-#[derive(Debug)]
-pub enum UpstreamStream {
-    /// Without TLS.
-    Plain(PlainStream),
-    /// With TLS.
-    Tls(Box<TlsStream<PlainStream>>),
-}
-
-impl UpstreamStream {
-    /// Returns whether the backend selected HTTP/2 in ALPN (RFC 7301).
-    pub fn chose_h2(&self) -> bool {
-        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
-    }
+/// Whether a pooled connection may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// A pooled connection is preferred.
+    Allowed,
+    /// Only a new connection.
+    Forbidden,
 }
 
 impl Connector {
@@ -180,6 +172,29 @@ impl Connector {
         tokio::time::timeout(limit, connect).await.unwrap_or(Err(DialError::TimedOut))
     }
 
+    /// A connection for HTTP/1.1 to an endpoint: a pooled one if `reuse` allows it, otherwise a new one within
+    /// `limit`.
+    ///
+    /// # Errors
+    /// [`DialError`], within `limit` in every case.
+    pub async fn http1_connection(
+        &self,
+        to: &Arc<Endpoint>,
+        addrs: ProxyAddrs,
+        reuse: Reuse,
+        limit: Duration,
+    ) -> Result<Box<Http1Connection>, DialError> {
+        // A PROXY header names one client, so that only requests with the same one share a connection.
+        let addrs = addrs.filter(|_| self.proxy.is_some());
+        if reuse == Reuse::Allowed
+            && let Some(pooled) = connection_pool::take(to, addrs)
+        {
+            return Ok(pooled);
+        }
+        let stream = self.connect(to, addrs, false, limit).await?;
+        Ok(Box::new(Http1Connection::new(stream, addrs)))
+    }
+
     /// Connects without a time limit.
     pub(super) async fn open(
         &self,
@@ -211,37 +226,5 @@ fn refused(error: io::Error) -> DialError {
             DialError::Certificate(rustls_error.clone())
         }
         _ => DialError::Handshake(error),
-    }
-}
-
-impl AsyncRead for UpstreamStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for UpstreamStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

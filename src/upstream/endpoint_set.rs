@@ -5,7 +5,7 @@
 //! lease holds it.
 
 use super::address::Address;
-use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
+use super::balance::{AllMembers, Balance, Candidates, Group, Member, Open, RoundRobin};
 use super::discovery::{DrainMark, HostName};
 use super::endpoint::{Endpoint, Load, Token};
 use super::hash_key::KeySource;
@@ -81,12 +81,19 @@ impl Members {
     /// healthy, `when_all_unhealthy: any` adds the unhealthy ones.
     pub(super) fn open(&self) -> Open {
         let mut open = Open::with_room(self.members.len());
-        let usable = self.takers().filter(|(_, member)| member.endpoint().is_usable());
+        let usable = self.members.iter().enumerate().filter(|(_, member)| member.is_usable());
         usable.for_each(|(index, _)| open.insert(index));
         if open.is_empty() && self.when_all_unhealthy == WhenAllUnhealthy::Any {
             self.takers().for_each(|(index, _)| open.insert(index));
         }
         open
+    }
+
+    /// Selects for a first attempt without [`Members::open`], if the balancer can. To be called only while no
+    /// member is new.
+    pub(super) fn choose_directly(&self, key: &[u8]) -> Option<usize> {
+        let chosen = self.balance.choose_directly(&AllMembers::new(&self.members), key)?;
+        self.is_usable(chosen).then_some(chosen)
     }
 
     /// Selects for a retry. pingora-load-balancing's iterator does not know the tried endpoints, so retries
@@ -134,13 +141,13 @@ impl Members {
 
     /// Whether no member is healthy and the first probe of one has not ended.
     pub(super) fn awaits_first_probe(&self) -> bool {
-        let has_usable = self.takers().any(|(_, member)| member.endpoint().is_usable());
+        let has_usable = self.members.iter().any(Member::is_usable);
         !has_usable && self.takers().any(|(_, member)| member.endpoint().awaits_first_probe())
     }
 
     /// Whether the member at an index accepts new connections and is healthy.
     pub(super) fn is_usable(&self, index: usize) -> bool {
-        self.members.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
+        self.members.get(index).is_some_and(Member::is_usable)
     }
 
     /// The slow start at this moment, while a member is new. Without the setting the clock is not read.

@@ -54,6 +54,11 @@ impl TriedEndpoints {
         self.is_repeated = true;
     }
 
+    /// Returns whether the request is sent again although no endpoint failed.
+    pub fn is_repeated(&self) -> bool {
+        self.is_repeated
+    }
+
     /// Returns whether no endpoint was selected for the request before.
     pub fn is_first_choice(&self) -> bool {
         self.is_empty() && !self.is_repeated

@@ -14,6 +14,7 @@
 mod address;
 pub mod balance;
 mod cluster;
+mod connection_pool;
 mod connector;
 mod dial;
 mod discovery;
@@ -23,6 +24,7 @@ mod h2c_silence_watchdog;
 mod hash_key;
 pub mod health;
 mod health_score;
+mod http1_connection;
 mod http_peer;
 mod into_tunnel_io;
 mod join_time;
@@ -36,20 +38,24 @@ mod session_drain;
 mod slow_start;
 #[cfg(test)]
 mod testing;
+mod upstream_stream;
 
 pub use address::Address;
 pub use balance::{BALANCE, Balance, CookieScope};
 pub use cluster::{
     Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointStatus, Leaving, Order, RemovedUpstream,
 };
-pub use connector::UpstreamStream;
+pub use connection_pool::give_back;
+pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
 pub use endpoint::Endpoint;
 pub use hash_key::{KeySource, RequestView};
 pub use health::{PROBES, Probe};
 pub use health_score::Health;
 pub use http_peer::Versions;
+pub use http1_connection::{BodyPart, Broken, Http1Connection, Progress};
 pub use lease::{Lease, TriedEndpoints};
 pub use passive_health::Reason;
 pub use proxy_header::ProxyAddrs;
 pub use session_drain::DrainMoment;
+pub use upstream_stream::UpstreamStream;

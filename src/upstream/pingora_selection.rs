@@ -30,28 +30,57 @@ impl BackendSelection for Selection {
     }
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> CandidateIter {
-        let (open, slow) = (self.0.open(), self.0.slow_start());
-        CandidateIter { open, slow, key: KeyBytes::new(key), members: Arc::clone(&self.0) }
+        CandidateIter {
+            open: None,
+            direct: None,
+            slow: self.0.slow_start(),
+            key: KeyBytes::new(key),
+            members: Arc::clone(&self.0),
+        }
     }
 }
 
 /// The endpoints in the order in which one request should try them.
 pub(super) struct CandidateIter {
     members: Arc<Members>,
-    open: Open,
+    /// The candidates that were not returned. Listing them reads all members, and pingora-load-balancing asks
+    /// for a second endpoint only if the first was just removed.
+    open: Option<Open>,
+    /// The endpoint that was returned before the candidates were listed.
+    direct: Option<usize>,
     slow: Option<SlowStart>,
     key: KeyBytes,
 }
 
-impl BackendIter for CandidateIter {
-    fn next(&mut self) -> Option<&Backend> {
-        let candidates = Candidates::new(self.members.as_slice(), &self.open, self.slow);
-        let chosen = self.members.balance().choose(&candidates, self.key.as_bytes())?;
-        // A balancer that returned a non-candidate would loop forever.
-        if !self.open.contains(chosen) {
+impl CandidateIter {
+    fn choose_directly(&mut self) -> Option<usize> {
+        if self.open.is_some() || self.direct.is_some() || self.slow.is_some() {
             return None;
         }
-        self.open.remove(chosen);
+        self.direct = self.members.choose_directly(self.key.as_bytes());
+        self.direct
+    }
+
+    fn choose_candidate(&mut self) -> Option<usize> {
+        let open = self.open.get_or_insert_with(|| {
+            let mut open = self.members.open();
+            self.direct.into_iter().for_each(|index| open.remove(index));
+            open
+        });
+        let candidates = Candidates::new(self.members.as_slice(), open, self.slow);
+        let chosen = self.members.balance().choose(&candidates, self.key.as_bytes())?;
+        // A balancer that returned a non-candidate would loop forever.
+        if !open.contains(chosen) {
+            return None;
+        }
+        open.remove(chosen);
+        Some(chosen)
+    }
+}
+
+impl BackendIter for CandidateIter {
+    fn next(&mut self) -> Option<&Backend> {
+        let chosen = self.choose_directly().or_else(|| self.choose_candidate())?;
         self.members.backend(chosen)
     }
 }

@@ -87,6 +87,23 @@ impl Chunks {
         (at, Body::Open)
     }
 
+    /// Parses bytes up to the end of the next run of data. Returns the number of framing bytes, the number of
+    /// data bytes after them, and the state; both numbers are 0 or more whatever the state is.
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> (usize, usize, Body) {
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.step == Step::Data {
+                return (at, self.skip(bytes.len() - at), Body::Open);
+            }
+            self.step = self.next(*byte);
+            match self.step {
+                Step::Broken => return (at, 0, Body::Broken),
+                Step::Over => return (at + 1, 0, Body::Over),
+                _ => {}
+            }
+        }
+        (bytes.len(), 0, Body::Open)
+    }
+
     /// Whether the framing breaks in these bytes; the state is unchanged.
     pub(crate) fn breaks_in(mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {

@@ -3,6 +3,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use pingora::http::ResponseHeader;
 use std::borrow::Cow;
 use std::io;
 use std::mem::MaybeUninit;
@@ -85,7 +86,11 @@ pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, 
             }
             continue;
         };
-        let head = parse(std::mem::take(&mut buffer).freeze(), end)?;
+        let bytes = std::mem::take(&mut buffer).freeze();
+        let (status, version, fields) = parse(&bytes.slice(..end), |status, version, response, head| {
+            Ok((status, version, fields(head, response.headers)?))
+        })?;
+        let head = ResponseHead { status, version, fields, bytes, end };
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(head);
         }
@@ -93,6 +98,31 @@ pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, 
         buffer.extend_from_slice(&head.bytes[end..]);
         searched = 0;
     }
+}
+
+/// Takes the next header, interim ones included, from the start of a buffer, with names in their received
+/// spelling. `None` needs more bytes. `searched` is the number of bytes that earlier calls have searched; it
+/// starts at 0 for each header.
+///
+/// # Errors
+/// [`HeadError::Malformed`]; the connection cannot be used afterwards.
+pub fn take_next(buffer: &mut BytesMut, searched: &mut usize) -> Result<Option<ResponseHeader>, HeadError> {
+    if *searched == 0 {
+        skip_empty_lines(buffer);
+    }
+    if !buffer.iter().zip(START).all(|(found, expected)| found == expected) {
+        return Err(HeadError::Malformed("the response is not HTTP"));
+    }
+    let Some(end) = head_end(buffer, *searched) else {
+        *searched = buffer.len();
+        if *searched >= MAX_HEAD {
+            return Err(HeadError::Malformed("the response header is longer than 1 MiB"));
+        }
+        return Ok(None);
+    };
+    *searched = 0;
+    let bytes = buffer.split_to(end).freeze();
+    parse(&bytes, spelled_head).map(Some)
 }
 
 impl ResponseHead {
@@ -152,13 +182,17 @@ fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
     None
 }
 
-fn parse(bytes: Bytes, end: usize) -> Result<ResponseHead, HeadError> {
+/// Parses a complete header, and makes the result of it.
+fn parse<T>(
+    head: &Bytes,
+    make: impl FnOnce(StatusCode, Version, &httparse::Response<'_, '_>, &Bytes) -> Result<T, HeadError>,
+) -> Result<T, HeadError> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let mut parser = httparse::ParserConfig::default();
     parser.allow_spaces_after_header_name_in_responses(true);
     parser.allow_obsolete_multiline_headers_in_responses(true);
-    match parser.parse_response_with_uninit_headers(&mut response, &bytes[..end], &mut room) {
+    match parser.parse_response_with_uninit_headers(&mut response, head, &mut room) {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => {
             return Err(HeadError::Malformed("the response has more than 256 header fields"));
@@ -170,40 +204,63 @@ fn parse(bytes: Bytes, end: usize) -> Result<ResponseHead, HeadError> {
     let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let Some(status) = status else { return Err(HeadError::Malformed("the response has no status")) };
-    let fields = fields(&bytes, response.headers)?;
-    Ok(ResponseHead { status, version, fields, bytes, end })
+    make(status, version, &response, head)
+}
+
+/// The header as Pingora's type, which keeps the spelling of names and an unusual reason phrase.
+fn spelled_head(
+    status: StatusCode,
+    version: Version,
+    response: &httparse::Response<'_, '_>,
+    bytes: &Bytes,
+) -> Result<ResponseHeader, HeadError> {
+    const INVALID: HeadError = HeadError::Malformed("a header field has invalid characters");
+    let mut head = ResponseHeader::build(status, Some(response.headers.len() + 2)).map_err(|_| INVALID)?;
+    head.set_version(version);
+    head.set_reason_phrase(response.reason).map_err(|_| INVALID)?;
+    for field in &*response.headers {
+        let value = value(field.value, bytes)?;
+        head.append_header(bytes.slice_ref(field.name.as_bytes()), value).map_err(|_| INVALID)?;
+    }
+    Ok(head)
 }
 
 /// The fields found in `bytes`; only folded values are copied.
 fn fields(bytes: &Bytes, found: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
     let mut fields = HeaderMap::with_capacity(found.len());
     for field in found {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok();
-        let value = match unfold(field.value) {
-            Cow::Borrowed(value) => HeaderValue::from_maybe_shared(bytes.slice_ref(value)),
-            Cow::Owned(value) => HeaderValue::from_maybe_shared(Bytes::from(value)),
-        };
-        let (Some(name), Ok(value)) = (name, value) else {
+        let Ok(name) = HeaderName::from_bytes(field.name.as_bytes()) else {
             return Err(HeadError::Malformed("a header field has invalid characters"));
         };
-        fields.append(name, value);
+        fields.append(name, value(field.value, bytes)?);
     }
     Ok(fields)
 }
 
-/// A value with line folding replaced by spaces (RFC 9112 §5.2).
+/// A value found in `bytes`; only a folded one is copied.
+fn value(found: &[u8], bytes: &Bytes) -> Result<HeaderValue, HeadError> {
+    let value = match unfold(found) {
+        Cow::Borrowed(value) => HeaderValue::from_maybe_shared(bytes.slice_ref(value)),
+        Cow::Owned(value) => HeaderValue::from_maybe_shared(Bytes::from(value)),
+    };
+    value.map_err(|_| HeadError::Malformed("a header field has invalid characters"))
+}
+
+/// A value in which each line fold, with the blanks around it, is one space (RFC 9112 §5.2).
 fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
     let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
     if !value.iter().any(is_break) {
         return Cow::Borrowed(value);
     }
-    Cow::Owned(value.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect())
+    let lines = value.split(is_break).map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    Cow::Owned(lines.collect::<Vec<_>>().join(&b' '))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
+    use proptest::prelude::*;
 
     async fn read_all(bytes: impl AsRef<[u8]>) -> Result<ResponseHead, HeadError> {
         read(&mut bytes.as_ref()).await
@@ -244,10 +301,7 @@ mod tests {
             (head.version, &head.fields["spaced"]),
             (Version::HTTP_10, &HeaderValue::from_static("c"))
         );
-        assert_eq!(
-            head.fields["folded"].as_bytes().split(|b| *b == b' ').filter(|w| !w.is_empty()).count(),
-            2
-        );
+        assert_eq!(head.fields["folded"], "a b");
     }
 
     #[tokio::test]
@@ -280,5 +334,39 @@ mod tests {
         }
         let old = read_all("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
         assert!(!old.has_clear_framing());
+    }
+
+    type StatusAndFields = (u16, Vec<u8>);
+
+    /// The headers at the start of bytes that arrive in these parts, and the bytes after them; `None` when
+    /// they are malformed.
+    fn take_all(parts: &[&[u8]]) -> Option<(Vec<StatusAndFields>, Vec<u8>)> {
+        let (mut buffer, mut searched, mut heads) = (BytesMut::new(), 0, Vec::new());
+        for part in parts {
+            buffer.extend_from_slice(part);
+            while let Some(head) = take_next(&mut buffer, &mut searched).ok()? {
+                let mut fields = Vec::new();
+                head.header_to_h1_wire(&mut fields);
+                heads.push((head.status.as_u16(), fields));
+            }
+        }
+        Some((heads, buffer.to_vec()))
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_headers(
+            words in prop::collection::vec(prop::sample::select(vec![
+                "HTTP/1.1 200 OK\r\n", "HTTP/1.0 103\n", "\r\n", "\n", "\r", "a: b\r\n", "A : b\n", " c\r\n", "x",
+            ]), 0..20),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let wire = words.concat();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+            cuts.extend([0, wire.len()]);
+            cuts.sort_unstable();
+            let parts: Vec<_> = cuts.windows(2).map(|cut| &wire.as_bytes()[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(take_all(&parts), take_all(&[wire.as_bytes()]));
+        }
     }
 }

@@ -253,7 +253,7 @@ impl Cluster {
         let due = last == 0 || now.saturating_sub(last) >= ALL_UNHEALTHY_LOG_EVERY;
         // Only one of the threads that find it due logs the warning.
         if due && self.warned.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
-            log::warn!(upstream = &*self.name, selections = self.all_unhealthy_picks(); "no healthy endpoint; selecting among all");
+            log::warn!(upstream = &*self.name, selections = self.all_unhealthy_picks(); "no healthy endpoint; all endpoints considered");
         }
     }
 }

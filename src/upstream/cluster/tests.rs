@@ -164,6 +164,30 @@ fn three_refusals_put_an_endpoint_out_and_the_others_share() {
 }
 
 #[test]
+fn p2c_serves_with_the_endpoints_that_are_left() {
+    let lines: Vec<_> = (1..=40).map(|n| format!("127.0.0.1:{}", 8000 + n)).collect();
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let mut spec = upstream(&lines);
+    spec.balance = Some(kind("p2c", &[]));
+    spec.passive_health.eject_for = Period(Duration::from_secs(3600));
+    let cluster = build(&spec, None);
+    let chosen = |rounds: usize| {
+        let found: std::collections::BTreeSet<_> =
+            (0..rounds).map(|_| address(&pick(&cluster, &TriedEndpoints::new()).unwrap())).collect();
+        Vec::from_iter(found)
+    };
+    assert!(chosen(400).len() > 30, "all get requests");
+    (3..=40).for_each(|n| eject(&cluster, &format!(":{}", 8000 + n)));
+    assert_eq!(chosen(200), ["127.0.0.1:8001", "127.0.0.1:8002"], "random draws would miss them");
+    eject(&cluster, ":8001");
+    assert_eq!(chosen(50), ["127.0.0.1:8002"]);
+    assert_eq!(cluster.all_unhealthy_picks(), 0);
+    eject(&cluster, ":8002");
+    assert!(chosen(400).len() > 30, "`when_all_unhealthy: any`");
+    assert_eq!(cluster.all_unhealthy_picks(), 400);
+}
+
+#[test]
 fn when_all_are_unhealthy_the_setting_decides() {
     let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82*0"]);
     let any = build(&spec, None);
@@ -175,7 +199,7 @@ fn when_all_are_unhealthy_the_setting_decides() {
     assert_eq!(pick(&fail, &TriedEndpoints::new()).unwrap_err(), NoEndpoint::Unhealthy);
     let lease = Lease::new(Arc::clone(&fail.endpoints()[0]), fail.policy);
     lease.record_latency(Duration::from_millis(1));
-    assert!(pick(&fail, &TriedEndpoints::new()).is_ok(), "an answer brings it back");
+    assert!(pick(&fail, &TriedEndpoints::new()).is_ok(), "a response ends the ejection");
     assert_eq!(
         pick(&build(&upstream(&["127.0.0.1:81*0"]), None), &TriedEndpoints::new()).unwrap_err(),
         NoEndpoint::Empty
@@ -423,7 +447,11 @@ async fn a_living_count_survives_a_change_of_membership() {
     let lease = pick(&cluster, &TriedEndpoints::new()).unwrap();
     lease.endpoint().probed(true, Proof::Handshake, cluster.schedule.unwrap().thresholds);
     become_of(vec![here, there]).await;
-    assert_eq!(health(&cluster), [Health::Healthy, Health::Unknown], "who stays stays as he is");
+    assert_eq!(
+        health(&cluster),
+        [Health::Healthy, Health::Unknown],
+        "an endpoint that stays keeps its health"
+    );
     become_of(vec![there]).await;
     assert_eq!(cluster.endpoints().len(), 1);
     let left = &cluster.status().endpoints[1];
@@ -431,5 +459,5 @@ async fn a_living_count_survives_a_change_of_membership() {
     become_of(vec![here]).await;
     assert_eq!(cluster.endpoints()[0].token(), lease.endpoint().token());
     assert_eq!(cluster.status().endpoints[0].active, 1);
-    assert_eq!(health(&cluster), [Health::Unknown], "who comes back is probed first");
+    assert_eq!(health(&cluster), [Health::Unknown], "an endpoint that returns is probed first");
 }

@@ -1,7 +1,7 @@
 //! One probe request over HTTP/2, on a connection of its own.
 
 use super::Failure;
-use crate::upstream::connector::UpstreamStream;
+use crate::upstream::upstream_stream::UpstreamStream;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 

@@ -4,7 +4,7 @@ use super::probe_settings::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, probe_target};
 use crate::config::OneOrMany;
 use crate::net::http1::response_head;
-use crate::upstream::connector::UpstreamStream;
+use crate::upstream::upstream_stream::UpstreamStream;
 use async_trait::async_trait;
 use http::Method;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings};

@@ -3,8 +3,9 @@
 use crate::config::UpstreamProtocol;
 use crate::net::http1::response_head::HeadError;
 use crate::upstream::address::Address;
-use crate::upstream::connector::{Connector, UpstreamStream};
+use crate::upstream::connector::Connector;
 use crate::upstream::dial::DialError;
+use crate::upstream::upstream_stream::UpstreamStream;
 use moongate_config::{Placed, Problem, Problems};
 use std::sync::Arc;
 use std::time::Duration;

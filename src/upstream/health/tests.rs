@@ -202,7 +202,7 @@ async fn websocket_refuses_a_wrong_accept_and_what_is_no_handshake() {
         ("no connection", |head| {
             String::from_utf8(handshake(head, right)).unwrap().replace("upgrade\r\n", "x\r\n").into()
         }),
-        ("a subprotocol nobody offered", |head| {
+        ("a subprotocol that was not offered", |head| {
             String::from_utf8(handshake(head, right))
                 .unwrap()
                 .replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n")
@@ -212,7 +212,7 @@ async fn websocket_refuses_a_wrong_accept_and_what_is_no_handshake() {
             let field = "\r\nSec-WebSocket-Protocol: x\r\nSec-WebSocket-Protocol: x\r\n\r\n";
             String::from_utf8(handshake(head, right)).unwrap().replace("\r\n\r\n", field).into()
         }),
-        ("an extension nobody offered", |head| {
+        ("an extension that was not offered", |head| {
             let field = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
             String::from_utf8(handshake(head, right)).unwrap().replace("\r\n\r\n", field).into()
         }),

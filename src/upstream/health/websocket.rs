@@ -4,7 +4,7 @@
 use super::probe_settings::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target, probe_target};
 use crate::net::http1::response_head;
-use crate::upstream::connector::UpstreamStream;
+use crate::upstream::upstream_stream::UpstreamStream;
 use crate::websocket::Offer;
 use crate::websocket::frame::{ControlFrame, Mask};
 use crate::websocket::handshake::Handshake;

@@ -31,7 +31,7 @@ fn at_the_start_no_endpoint_is_new_and_after_a_reload_the_added_ones_are() {
     let third = build(&slow(&["127.0.0.1:82", "127.0.0.1:83*2"]), Some(&second));
     assert_eq!(new_ones(&third), ["83"], "a reload does not end its time");
     let fourth = build(&slow(&["127.0.0.1:81", "127.0.0.1:82"]), Some(&third));
-    assert_eq!(new_ones(&fourth), ["81"], "who left and came back is new again");
+    assert_eq!(new_ones(&fourth), ["81"], "an endpoint that returns is new again");
     assert!(new_ones(&first).is_empty(), "building changes nothing that serves");
 }
 
@@ -60,7 +60,7 @@ fn a_recovered_endpoint_is_new_and_one_that_is_first_healthy_is_not() {
     let cluster = build(&spec, None);
     probed(&cluster, ":81", true);
     probed(&cluster, ":82", true);
-    assert!(new_ones(&cluster).is_empty(), "the first probes of a process make nobody new");
+    assert!(new_ones(&cluster).is_empty(), "the first probes of a process make no endpoint new");
     probed(&cluster, ":82", false);
     probed(&cluster, ":82", true);
     assert_eq!(new_ones(&cluster), ["82"]);
@@ -104,13 +104,13 @@ fn an_endpoint_that_was_ejected_is_new_when_it_is_back() {
     assert_eq!(new_ones(&cluster), ["82"], "its time outside is over");
     let endpoint = cluster.endpoints().into_iter().find(|each| each.name().ends_with(":82")).unwrap();
     Lease::new(endpoint, cluster.policy).record_latency(Duration::from_millis(1));
-    assert_eq!(new_ones(&cluster), ["82"], "an answer does not end its slow start");
+    assert_eq!(new_ones(&cluster), ["82"], "a response does not end the slow start");
     spec.passive_health.eject_for = Period(Duration::from_secs(3600));
     let long = build(&spec, None);
     eject(&long, ":81");
-    assert!(new_ones(&long).is_empty(), "who is out is not back yet");
+    assert!(new_ones(&long).is_empty(), "an ejected endpoint has not returned yet");
     Lease::new(Arc::clone(&long.endpoints()[0]), long.policy).record_latency(Duration::from_millis(1));
-    assert_eq!(new_ones(&long), ["81"], "an answer brought it back early");
+    assert_eq!(new_ones(&long), ["81"], "a response ended the ejection early");
 }
 
 #[tokio::test]

@@ -1,0 +1,216 @@
+//! Decoder of a response body (RFC 9112 §6): its length, `chunked`, or the end of the connection. Sans-io.
+
+use super::chunked_body::{Body, Chunks};
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode, header};
+
+/// The decoder of one response body.
+#[derive(Debug)]
+pub struct BodyDecoder(Framing);
+
+#[derive(Debug)]
+enum Framing {
+    /// This many bytes follow.
+    Length(u64),
+    Chunked(Chunks),
+    /// The body ends with the connection.
+    UntilClose,
+    /// The body is complete.
+    Over,
+}
+
+/// A step of the decoder.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// Data, never empty.
+    Data(Bytes),
+    /// The body is complete.
+    End,
+    /// More bytes are needed.
+    NeedsBytes,
+}
+
+/// The framing of a chunked body is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the chunked body of the response violates its framing")]
+pub struct BadChunk;
+
+impl BodyDecoder {
+    /// The decoder for a final response to a request with `method`. The framing of the response must be
+    /// clear (see `has_clear_framing`).
+    #[must_use]
+    pub fn new(method: &Method, status: StatusCode, fields: &HeaderMap) -> Self {
+        let is_bodiless = *method == Method::HEAD
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if is_bodiless {
+            return Self(Framing::Over);
+        }
+        if fields.contains_key(header::TRANSFER_ENCODING) {
+            return Self(Framing::Chunked(Chunks::default()));
+        }
+        let length = fields.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Self(match length {
+            Some(0) => Framing::Over,
+            Some(length) => Framing::Length(length),
+            None => Framing::UntilClose,
+        })
+    }
+
+    /// Whether the body is complete.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.0, Framing::Over)
+    }
+
+    /// Whether the end of the connection ends the body.
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
+        matches!(self.0, Framing::UntilClose)
+    }
+
+    /// Takes the body's bytes from the start of `buffer`. Bytes after the body stay.
+    ///
+    /// # Errors
+    /// [`BadChunk`]; the connection cannot be used afterwards.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, BadChunk> {
+        match &mut self.0 {
+            Framing::Over => Ok(Decoded::End),
+            _ if buffer.is_empty() => Ok(Decoded::NeedsBytes),
+            Framing::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+                *left -= here as u64;
+                if *left == 0 {
+                    self.0 = Framing::Over;
+                }
+                Ok(Decoded::Data(buffer.split_to(here).freeze()))
+            }
+            Framing::UntilClose => Ok(Decoded::Data(buffer.split().freeze())),
+            Framing::Chunked(chunks) => {
+                let (data, is_over) = decode_chunks(chunks, buffer)?;
+                if is_over {
+                    self.0 = Framing::Over;
+                }
+                Ok(match (data.is_empty(), is_over) {
+                    (false, _) => Decoded::Data(data),
+                    (true, true) => Decoded::End,
+                    (true, false) => Decoded::NeedsBytes,
+                })
+            }
+        }
+    }
+}
+
+/// All data in the buffer, joined, and whether the body is over. A single run of data is not copied.
+fn decode_chunks(chunks: &mut Chunks, buffer: &mut BytesMut) -> Result<(Bytes, bool), BadChunk> {
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    loop {
+        let (framing, data, state) = chunks.decode(buffer);
+        if state == Body::Broken {
+            return Err(BadChunk);
+        }
+        buffer.advance(framing);
+        if data > 0 {
+            let data = buffer.split_to(data);
+            if first.is_empty() {
+                first = data.freeze();
+            } else {
+                if joined.is_empty() {
+                    joined.extend_from_slice(&first);
+                }
+                joined.extend_from_slice(&data);
+            }
+        }
+        let is_over = state == Body::Over;
+        if is_over || buffer.is_empty() {
+            let all = if joined.is_empty() { first } else { joined.freeze() };
+            return Ok((all, is_over));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decoder(fields: &[(&'static str, &str)]) -> BodyDecoder {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, value.parse().unwrap());
+        }
+        BodyDecoder::new(&Method::GET, StatusCode::OK, &map)
+    }
+
+    /// The body and the rest, from bytes that arrive in these parts.
+    fn decode(mut decoder: BodyDecoder, parts: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, bool), BadChunk> {
+        let (mut buffer, mut body) = (BytesMut::new(), Vec::new());
+        for part in parts {
+            buffer.extend_from_slice(part);
+            while let Decoded::Data(data) = decoder.decode(&mut buffer)? {
+                assert!(!data.is_empty());
+                body.extend_from_slice(&data);
+            }
+        }
+        Ok((body, buffer.to_vec(), decoder.is_over()))
+    }
+
+    const CHUNKED: &[(&str, &str)] = &[("transfer-encoding", "chunked")];
+
+    #[test]
+    fn each_framing_has_its_end() {
+        let length = decode(decoder(&[("content-length", "3")]), &[b"ab", b"cnext"]).unwrap();
+        assert_eq!(length, (b"abc".to_vec(), b"next".to_vec(), true));
+        let chunked = decode(decoder(CHUNKED), &[b"1\r\na\r\n2;x\r\nbc\r\n0\r\nt: 1\r\n\r\nnext"]).unwrap();
+        assert_eq!(chunked, (b"abc".to_vec(), b"next".to_vec(), true));
+        let until_close = decode(decoder(&[]), &[b"ab", b"c"]).unwrap();
+        assert_eq!(until_close, (b"abc".to_vec(), Vec::new(), false));
+        assert!(decoder(&[("content-length", "0")]).is_over());
+    }
+
+    #[test]
+    fn responses_without_a_body_are_over_at_once() {
+        let fields = HeaderMap::from_iter([(header::CONTENT_LENGTH, "5".parse().unwrap())]);
+        assert!(BodyDecoder::new(&Method::HEAD, StatusCode::OK, &fields).is_over());
+        for status in [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::EARLY_HINTS] {
+            assert!(BodyDecoder::new(&Method::GET, status, &fields).is_over(), "{status}");
+        }
+    }
+
+    #[test]
+    fn invalid_chunks_are_errors() {
+        for bytes in ["x\r\n", "\r\n", "1\r\nab", "1\r\na\n", "fffffffffffffffff\r\n"] {
+            assert_eq!(decode(decoder(CHUNKED), &[bytes.as_bytes()]), Err(BadChunk), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_body(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\n\r\nnext");
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len())).collect();
+            cuts.extend([0, wire.len()]);
+            cuts.sort_unstable();
+            let parts: Vec<_> = cuts.windows(2).map(|cut| &wire[cut[0]..cut[1]]).collect();
+            let (body, rest, is_over) = decode(decoder(CHUNKED), &parts).unwrap();
+            prop_assert_eq!(body, chunks.concat());
+            prop_assert_eq!((&rest[..], is_over), (&b"next"[..], true));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(decoder(CHUNKED), &[&bytes]);
+        }
+    }
+}
