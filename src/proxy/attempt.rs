@@ -26,15 +26,27 @@ use std::time::{Duration, Instant};
 /// Pingora's own read timeout, used only after the session no longer enforces its limits.
 const LAST_RESORT: Duration = Duration::from_secs(3600);
 
+/// Chooses the upstream of the request, once.
+pub(super) fn choose_cluster(head: &RequestHeader, ctx: &mut Context) {
+    if ctx.cluster.is_none()
+        && let Some(route) = &ctx.route
+    {
+        ctx.cluster = route.destination.choose(&ctx.view(head), route.policy.drain).cloned();
+    }
+}
+
+/// Returns whether the last attempt failed because its pooled connection had been closed.
+pub(super) fn is_stale_retry(ctx: &Context) -> bool {
+    ctx.tried.is_repeated()
+}
+
 /// Leases the next endpoint. Waits for the first probe of endpoints where no other is healthy.
 ///
 /// # Errors
 /// When no endpoint is available; the context has the reason.
 pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
+    choose_cluster(head, ctx);
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
-    if ctx.cluster.is_none() {
-        ctx.cluster = route.destination.choose(&ctx.view(head), route.policy.drain).cloned();
-    }
     // The previous lease is released before the next endpoint is counted.
     ctx.lease = None;
     if let Some(cluster) = &ctx.cluster {
@@ -101,10 +113,11 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
 }
 
 /// Returns whether connections to the request's upstream are kept for reuse.
-fn keeps_connections(ctx: &Context) -> bool {
-    let upstream = |cluster: &Arc<Cluster>| !cluster.spec().keepalive_timeout.0.is_zero();
-    ctx.cluster.as_ref().is_some_and(upstream)
-        && ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.max_idle_connections > 0)
+pub(super) fn keeps_connections(ctx: &Context) -> bool {
+    ctx.cluster.as_ref().is_some_and(|cluster| {
+        let spec = cluster.spec();
+        !spec.keepalive_timeout.0.is_zero() && spec.max_idle_connections > 0
+    })
 }
 
 /// Returns whether the request is a gRPC call to an HTTP/2 backend.
@@ -190,6 +203,15 @@ pub(super) async fn dispatch(
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     request_body::frame(head, ctx)?;
+    begin_waiting(session, ctx).await
+}
+
+/// The request is about to be sent: tells a client that waits for it to send its body, and starts the time
+/// limit of the response.
+///
+/// # Errors
+/// When the client disconnected.
+pub(super) async fn begin_waiting(session: &mut Session, ctx: &mut Context) -> Result<()> {
     expect_continue::ask_for(session, ctx).await?;
     if let (Some(control), Some(route)) = (session_lookup::control(session), &ctx.route) {
         if is_call(ctx) {

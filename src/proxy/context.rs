@@ -17,12 +17,14 @@ use std::time::Instant;
 
 /// The context of a request.
 pub struct Context {
-    /// When its header had been read.
+    /// When the request header was complete.
     pub(super) started: Instant,
     /// The generation that serves it, pinned across reloads.
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// The facts about the request, determined when its header was received.
     pub(super) received: Received,
+    /// Pingora's loop serves it: it was routed before.
+    pub(super) is_routed: bool,
     /// The route.
     pub(super) route: Option<Arc<Route>>,
     /// The services for its plugins.
@@ -73,6 +75,7 @@ impl Context {
             attempt_started: now,
             snapshot: None,
             received: Received::default(),
+            is_routed: false,
             route: None,
             services,
             running: RequestState::default(),

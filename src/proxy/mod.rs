@@ -5,10 +5,12 @@ mod attempt;
 mod body;
 mod context;
 mod downstream;
+mod exchange;
 mod failure;
 mod message_fields;
 mod replacement_response;
 mod request;
+mod request_service;
 mod request_start;
 mod response;
 mod upload;
@@ -21,6 +23,7 @@ pub use downstream::session_lookup::digest;
 pub use failure::Failure;
 pub use request::explain_request::{Preview, preview};
 pub use request::forwarded::Client;
+pub use request_service::{NextRequest, serve_request};
 
 use crate::control::Live;
 use crate::snapshot::ListenerProtocols;
@@ -189,15 +192,31 @@ impl ProxyHttp for Gateway {
         Context::new(Busy::new(&self.busy), Arc::clone(&self.shared.services))
     }
 
+    /// Takes over a request that was routed before Pingora's service began.
+    fn on_connection_reuse(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        routed: Box<dyn std::any::Any + Send + Sync>,
+    ) {
+        request_service::RoutedRequest::resume(routed, session, ctx);
+    }
+
     // Pingora's compression module costs time per request and is not used.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        request_start::open(self, session, ctx);
+        // A routed request of HTTP/1 has been opened (see `request_service`).
+        if !ctx.is_routed {
+            request_start::open(self, session, ctx);
+        }
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        if ctx.is_routed {
+            return Ok(false);
+        }
         request_start::route(self, session, ctx).await
     }
 
@@ -221,19 +240,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        if ctx.upload.is_cut_off {
-            request_body::drop_late(body, end)?;
-        } else if ctx.upload.is_plain() {
-            request_body::pass_plain(body, end);
-        } else {
-            request_body::pass(session, body, end, ctx).await?;
-        }
-        ctx.upload.is_sent |= end;
-        // Bytes sent to the backend restart its idle limit.
-        if let Some(control) = session_lookup::control(session) {
-            control.hear();
-        }
-        Ok(())
+        request_body::filter(session, body, end, ctx).await
     }
 
     async fn upstream_response_filter(
@@ -261,13 +268,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        // Also if plugins hold the whole chunk back.
-        if let Some(control) = session_lookup::control(session) {
-            control.hear();
-        }
-        if ctx.replaced || ctx.plugins_see_body {
-            response_body::pass(session, body, end, ctx)?;
-        }
+        response_body::filter(session, body, end, ctx)?;
         if end && ctx.upload.is_cut_off {
             attempt::cut_off_upload(session, ctx);
         }

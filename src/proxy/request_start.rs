@@ -6,6 +6,7 @@ use super::context::Context;
 use super::downstream::session_limits::SessionControl;
 use super::downstream::session_lookup::{self, connection};
 use super::downstream::session_timeouts::configure_session;
+use super::exchange;
 use super::failure::{Detail, Failure};
 use super::request::field_cleaning::clean;
 use super::request::h1_head::SentHead;
@@ -123,7 +124,13 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
             served?;
         }
         // An ordinary request, whose Upgrade is not forwarded.
-        Err(HandshakeError::NotWebSocket) => return Ok(false),
+        Err(HandshakeError::NotWebSocket) => {
+            if !exchange::serves(session, ctx) {
+                // Pingora's loop serves HTTP/2 upstreams.
+                return Ok(false);
+            }
+            exchange::serve(session, ctx).await?;
+        }
         Err(HandshakeError::Version) => {
             local_response::failure(session, ctx, Failure::WebSocketVersion).await?;
         }

@@ -13,6 +13,7 @@ use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
 use crate::snapshot::{Address, Kinds, Snapshot};
 use crate::telemetry::metrics::{self, MetricSource};
+use crate::tls::platform_roots;
 use log::{error, info};
 use pingora::server::configuration::ServerConf;
 use std::io;
@@ -22,6 +23,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, oneshot, watch};
+
+/// The idle connections in Pingora's pools, over all workers.
+const PINGORA_POOL: usize = 512;
 
 /// Why a gateway failed to start.
 #[derive(Debug)]
@@ -192,11 +196,12 @@ fn server_conf(snapshot: &Snapshot) -> ServerConf {
     ServerConf {
         threads: 1,
         work_stealing: false,
-        // Pingora's pool holds at least one. Without pooling no connection is given to it.
-        upstream_keepalive_pool_size: (snapshot.max_idle_connections / snapshot.threads.max(1)).max(1),
+        // Only for HTTP/2 upstreams.
+        upstream_keepalive_pool_size: (PINGORA_POOL / snapshot.threads.max(1)).max(1),
         // The upstream's `retries` limits attempts; this only bounds pooled connections that turn out to be
         // closed.
         max_retries: 64,
+        ca_file: platform_roots::ca_file(),
         ..ServerConf::default()
     }
 }
@@ -272,7 +277,7 @@ async fn drain(
     graceful_shutdown::wait(asks, shared).await;
 }
 
-/// Ends the workers, within a bound: a thread of them that hangs is left behind. The log comes last.
+/// Stops the workers within a time limit and abandons hanging threads. Then closes the log.
 async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Sender<ProcessState>) {
     let _ = stage.send(ProcessState::Ended);
     let until = Instant::now() + LAST_TURNS;

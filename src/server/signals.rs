@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Who follows signals now.
+/// The receiver of signals.
 enum Phase {
     /// None yet. Signals that would not end the process are stored here.
     Starting(Vec<i32>),

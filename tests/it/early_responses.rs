@@ -3,12 +3,12 @@
 //! bytes.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, LIMIT, Wire, eventually, h2};
+use crate::support::{Gate, Gateway, LIMIT, Next, Origin, Wire, eventually, h2};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 /// A request that a client hides in a body.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: b\r\n\r\n";
@@ -237,6 +237,33 @@ fn only_a_connection_with_nothing_left_on_it_is_used_again() {
     ] {
         let connections = reuse(answer, method);
         assert_eq!(connections == 1, reused, "{what}: {connections} connections");
+    }
+}
+
+/// More bytes arrive when the connection is idle already.
+#[test]
+fn what_a_backend_sends_between_two_requests_reaches_no_client() {
+    for surplus in ["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "!", "\r\n"] {
+        let gate = Arc::new(Gate::default());
+        let (told, sent) = channel();
+        let (told, passed) = (Mutex::new(told), Arc::clone(&gate));
+        let backend = Origin::scripted("late", move |_, wire| {
+            wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+            passed.pass_within(LIMIT);
+            wire.try_send(surplus).unwrap();
+            told.lock().unwrap().send(()).unwrap();
+            Next::Keep
+        });
+        let gateway = to(&backend);
+        for _ in 0..3 {
+            assert_eq!(
+                ask(gateway.web(), "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").text(),
+                "ok"
+            );
+            gate.open();
+            sent.recv_timeout(LIMIT).unwrap();
+        }
+        assert_eq!(backend.connections(), 3, "{surplus:?}");
     }
 }
 

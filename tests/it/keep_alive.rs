@@ -42,16 +42,16 @@ fn without_keep_alive_an_http2_connection_ends_with_its_last_request() {
 
 #[test]
 fn connections_to_a_backend_are_not_kept_without_keep_alive_or_room() {
-    for (server, upstream) in [("", ", keepalive_timeout: 0s"), (", max_idle_connections: 0", "")] {
+    for upstream in [", keepalive_timeout: 0s", ", max_idle_connections: 0"] {
         let a = Origin::named("a");
-        let gateway = to(&a, server, upstream);
+        let gateway = to(&a, "", upstream);
         let mut wire = gateway.wire();
         for _ in 0..3 {
             wire.send(GET);
             let response = wire.response();
             assert_eq!((response.status, response.field("connection")), (200, Some("keep-alive")));
         }
-        assert_eq!(a.connections(), 3, "{server}{upstream}");
+        assert_eq!(a.connections(), 3, "{upstream}");
         assert!(a.seen().iter().all(|seen| seen.field("connection") == Some("close")));
     }
 }

@@ -11,6 +11,8 @@ mod catalogue;
 mod cli;
 mod client_close;
 mod client_identity;
+#[cfg(debug_assertions)]
+mod differential;
 mod draining_sessions;
 mod drains;
 mod early_responses;

@@ -223,7 +223,7 @@ const POSITIVE: &[&str] = &[
 
 /// The keys for which zero has a meaning.
 const ZERO: &[&str] = &[
-    "server: { header_timeout: 0s, keepalive_timeout: 0s, body_timeout: 0s, send_timeout: 0, max_idle_connections: 0 }",
+    "server: { header_timeout: 0s, keepalive_timeout: 0s, body_timeout: 0s, send_timeout: 0 }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], keepalive_timeout: 0s } }",
     "server: { drain_delay: 0s, grace_period: 0s, body_min_rate: { grace: 0s }, send_min_rate: { rate: 0 } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], slow_start: 0s, passive_health: { eject_for: 0s } } }",

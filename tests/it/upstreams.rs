@@ -85,6 +85,45 @@ fn the_host_name_is_sent_as_sni_and_verified() {
 }
 
 #[test]
+fn without_ca_the_certificates_of_the_system_are_trusted() {
+    let issuer = Issuer::new();
+    let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);
+    let yaml = |address: SocketAddr, more: &str| {
+        format!(
+            "upstreams: {{ all: {{ endpoints: [\"{address}\"], tls: {{ verify: true }}, {more} }} }}\n\
+             routes: [{{ name: all, upstream: all }}]"
+        )
+    };
+    let system = issuer.file("ca.pem");
+    let gateway = Gateway::start_with("SSL_CERT_FILE", system.as_os_str(), &yaml(front.address, ""));
+    assert_eq!(gateway.get("/").text(), "a");
+    Socket::open(gateway.web(), "/ws").echo("trusted");
+    let backend = Http2::start(Some(issuer.server(&["127.0.0.1"], Life::Now, false)));
+    gateway.reload(&yaml(backend.address, "protocol: h2")).unwrap();
+    assert_eq!(gateway.get("/").text(), "two");
+    let (_origin, strange) = secured(&Issuer::new(), &["127.0.0.1"], Life::Now);
+    gateway.reload(&yaml(strange.address, "")).unwrap();
+    assert_eq!(gateway.get("/").status, 502);
+}
+
+#[test]
+fn a_gateway_serves_without_certificates_of_the_system() {
+    let issuer = Issuer::new();
+    let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);
+    let nowhere = issuer.file("nowhere.pem");
+    let gateway =
+        Gateway::start_with("SSL_CERT_FILE", nowhere.as_os_str(), &https(&issuer, front.address, ""));
+    gateway.log().wait(0, &["system root certificates not read"]);
+    assert_eq!(gateway.get("/").text(), "a");
+    let unverified = https(&issuer, front.address, "").replace("ca: ", "verify: false, ca: ");
+    gateway.reload(&unverified).unwrap();
+    assert_eq!(gateway.get("/").text(), "a");
+    let ca = format!("ca: {}", quoted(&issuer.file("ca.pem")));
+    gateway.reload(&unverified.replace(&format!(", {ca}"), "")).unwrap();
+    assert_eq!(gateway.get("/").text(), "a", "nothing is verified");
+}
+
+#[test]
 fn a_certificate_that_is_not_to_be_trusted_gets_nothing() {
     let (issuer, other) = (Issuer::new(), Issuer::new());
     let strangers = [

@@ -6,7 +6,7 @@
 use super::buffered_body;
 use crate::plugin::Decision;
 use crate::proxy::context::Context;
-use crate::proxy::downstream::client_disconnect;
+use crate::proxy::downstream::{client_disconnect, session_lookup};
 use crate::proxy::failure::{Failure, OURS};
 use crate::proxy::message_fields::RequestFields;
 use crate::proxy::replacement_response::ReplacementResponse;
@@ -14,7 +14,7 @@ use crate::proxy::request::request_facts::RequestLine;
 use crate::proxy::upload::BodyProgress;
 use crate::snapshot::Route;
 use bytes::{Bytes, BytesMut};
-use http::{Method, header};
+use http::{HeaderMap, Method, header};
 use moongate_sdk::{BodyLength, Piece};
 use pingora::http::RequestHeader;
 use pingora::{Error, Result};
@@ -167,27 +167,83 @@ async fn show(
     client_disconnect::until_disconnect(watch, decision).await
 }
 
-/// Sets the framing of the body for an attempt. A body that plugins may still change has no length yet.
+/// The framing of the body for an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum OutgoingBody {
+    /// As the client framed it.
+    AsReceived,
+    /// A buffered body with this length.
+    Length(usize),
+    /// A buffered body without a byte, of a request that announced none.
+    Empty,
+    /// Plugins may still change its length.
+    UnknownLength,
+}
+
+/// Decides the framing of the body for an attempt, which begins now.
+pub(in crate::proxy) fn outgoing_body(received: &HeaderMap, ctx: &mut Context) -> OutgoingBody {
+    ctx.upload.is_sent = false;
+    if let Some(whole) = &ctx.upload.whole {
+        let is_announced = received.contains_key(header::CONTENT_LENGTH) || ctx.upload.read > 0;
+        return match whole.len() {
+            0 if !is_announced => OutgoingBody::Empty,
+            length => OutgoingBody::Length(length),
+        };
+    }
+    let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_request_body(0, &ctx.running));
+    ctx.upload.shown = wanted && ctx.received.body != BodyLength::Empty;
+    if !ctx.upload.shown {
+        return OutgoingBody::AsReceived;
+    }
+    ctx.upload.again = !matches!(ctx.upload.passed, BodyProgress::Nothing);
+    match ctx.route.as_ref().is_some_and(|route| route.chain.may_change_request_body(&ctx.running)) {
+        true => OutgoingBody::UnknownLength,
+        false => OutgoingBody::AsReceived,
+    }
+}
+
+/// Sets the fields of that framing in a header for Pingora, which uses chunked coding without a length.
 ///
 /// # Errors
 /// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    ctx.upload.is_sent = false;
-    if let Some(whole) = &ctx.upload.whole {
-        head.remove_header(&header::TRANSFER_ENCODING);
-        if !whole.is_empty() || head.headers.contains_key(header::CONTENT_LENGTH) || ctx.upload.read > 0 {
-            head.insert_header(header::CONTENT_LENGTH, whole.len())?;
+    match outgoing_body(&head.headers, ctx) {
+        OutgoingBody::AsReceived => {}
+        OutgoingBody::Empty => {
+            head.remove_header(&header::TRANSFER_ENCODING);
         }
-        return Ok(());
-    }
-    let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_request_body(0, &ctx.running));
-    ctx.upload.shown = wanted && ctx.received.body != BodyLength::Empty;
-    if ctx.upload.shown {
-        if ctx.route.as_ref().is_some_and(|route| route.chain.may_change_request_body(&ctx.running)) {
-            // Pingora uses chunked coding without a length.
+        OutgoingBody::Length(length) => {
+            head.remove_header(&header::TRANSFER_ENCODING);
+            head.insert_header(header::CONTENT_LENGTH, length)?;
+        }
+        OutgoingBody::UnknownLength => {
             head.remove_header(&header::CONTENT_LENGTH);
         }
-        ctx.upload.again = !matches!(ctx.upload.passed, BodyProgress::Nothing);
+    }
+    Ok(())
+}
+
+/// Passes a chunk of the body on its way to the backend through the plugins, if any see it.
+///
+/// # Errors
+/// As [`pass`], and at the end of a body that the backend must not receive.
+pub(in crate::proxy) async fn filter(
+    session: &mut Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Context,
+) -> Result<()> {
+    if ctx.upload.is_cut_off {
+        drop_late(body, end)?;
+    } else if ctx.upload.is_plain() {
+        pass_plain(body, end);
+    } else {
+        pass(session, body, end, ctx).await?;
+    }
+    ctx.upload.is_sent |= end;
+    // What is sent to the backend gives it its time anew.
+    if let Some(control) = session_lookup::control(session) {
+        control.hear();
     }
     Ok(())
 }
@@ -196,12 +252,7 @@ pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Re
 ///
 /// # Errors
 /// When a plugin responded or failed; the context has the response.
-pub(in crate::proxy) async fn pass(
-    session: &mut Session,
-    body: &mut Option<Bytes>,
-    end: bool,
-    ctx: &mut Context,
-) -> Result<()> {
+async fn pass(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
     if let Some(whole) = &ctx.upload.whole {
         // The session's own request has one byte that was read; this is the only call for it.
         *body = Some(whole.clone()).filter(|whole| !whole.is_empty());
@@ -232,7 +283,7 @@ pub(in crate::proxy) async fn pass(
 ///
 /// # Errors
 /// At the end of the body, which the backend must not receive: its connection is closed.
-pub(in crate::proxy) fn drop_late(body: &mut Option<Bytes>, end: bool) -> Result<()> {
+fn drop_late(body: &mut Option<Bytes>, end: bool) -> Result<()> {
     if end {
         return Err(Error::new(OURS));
     }
@@ -243,7 +294,7 @@ pub(in crate::proxy) fn drop_late(body: &mut Option<Bytes>, end: bool) -> Result
 
 /// Passes a chunk of a body without plugins. An HTTP/2 body may end with an empty chunk, which HTTP/1 would
 /// write as a second end.
-pub(in crate::proxy) fn pass_plain(body: &mut Option<Bytes>, end: bool) {
+fn pass_plain(body: &mut Option<Bytes>, end: bool) {
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
     }

@@ -2,6 +2,7 @@
 
 use crate::plugin::PluginFailure;
 use crate::proxy::context::Context;
+use crate::proxy::downstream::session_lookup;
 use crate::proxy::failure::{Failure, OURS};
 use crate::proxy::request::request_facts::RequestLine;
 use crate::snapshot::Route;
@@ -62,6 +63,26 @@ pub(in crate::proxy) fn frame(
         if goes && !head.headers.contains_key(header::CONTENT_LENGTH) {
             session.set_keepalive(None);
         }
+    }
+    Ok(())
+}
+
+/// Passes a chunk of a response body on its way to the client through the plugins, if any see it.
+///
+/// # Errors
+/// As [`pass`].
+pub(in crate::proxy) fn filter(
+    session: &Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Context,
+) -> Result<()> {
+    // Also where plugins leave nothing of it for the client.
+    if let Some(control) = session_lookup::control(session) {
+        control.hear();
+    }
+    if ctx.replaced || ctx.plugins_see_body {
+        pass(session, body, end, ctx)?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ pub(in crate::proxy) fn value(text: impl Into<Vec<u8>>) -> Result<HeaderValue> {
 }
 
 /// Returns whether the end of a backend's response is unambiguous (RFC 9112 §6.3), as for health checks.
-/// Repeated equal lengths become one.
+/// Repeated equal lengths become one, and a length beside `chunked` is removed (RFC 9112 §6.3).
 ///
 /// # Errors
 /// When a value is invalid in a field, which is excluded.
@@ -100,6 +100,9 @@ pub(in crate::proxy) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool
     }
     if !has_clear_framing(head.status, head.version, &head.headers) {
         return Ok(false);
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        head.remove_header(&header::CONTENT_LENGTH);
     }
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(true) };

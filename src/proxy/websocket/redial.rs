@@ -32,7 +32,7 @@ const SHORT_LIFE: Duration = Duration::from_secs(1);
 const CROWDED: Duration = Duration::from_millis(500);
 
 /// The agreement of a 101, if the route has failover and another backend could continue from it. The client
-/// is also told to keep no compression context.
+/// also gets `client_no_context_takeover`.
 pub(in crate::proxy) fn agreement(ctx: &Context, headers: &mut HeaderMap) -> Option<Agreement> {
     let route = ctx.route.as_ref().filter(|route| route.policy.reconnect.is_some())?;
     let agreement = Agreement::of(headers);

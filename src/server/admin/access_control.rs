@@ -74,7 +74,7 @@ fn bearer(fields: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
-/// An address or localhost, with or without a port: nothing that a foreign DNS could have answered for.
+/// An address or `localhost`, with or without a port: a `Host` that DNS rebinding cannot produce.
 fn is_local(host: &str) -> bool {
     if host.parse::<SocketAddr>().is_ok() {
         return true;

@@ -6,7 +6,7 @@
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// An endpoint of an upstream, and what is to happen to it.
+/// An endpoint of an upstream, and the order for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EndpointPath {
     pub(super) upstream: String,

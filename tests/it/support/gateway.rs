@@ -56,9 +56,16 @@ impl Gateway {
 
     /// The same with that whole file.
     pub(crate) fn start_own_whole(yaml: &str) -> Self {
+        Self::start_own_whole_with(&[], yaml)
+    }
+
+    /// The same with more environment variables.
+    pub(crate) fn start_own_whole_with(variables: &[(&str, &str)], yaml: &str) -> Self {
         let built = Path::new(BINARY).with_file_name("examples").join("own_gateway");
         assert!(built.exists(), "cargo build --example own_gateway makes {}", built.display());
-        let gateway = Self::spawn_with(&built, yaml, |_| ());
+        let gateway = Self::spawn_with(&built, yaml, |command| {
+            command.envs(variables.iter().copied());
+        });
         gateway.web();
         gateway
     }
@@ -102,6 +109,8 @@ impl Gateway {
             .args(["run", "-c"])
             .arg(&file)
             .env_remove("RUST_LOG")
+            // Its certificates would be trusted besides those of SSL_CERT_FILE.
+            .env_remove("SSL_CERT_DIR")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

@@ -36,6 +36,16 @@ impl Answer {
     }
 }
 
+/// A response that may be cut off.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) error: Option<h2::Error>,
+}
+
 /// A request with only a target.
 pub(crate) fn get(path: &str) -> Request<()> {
     request("GET", path).body(()).unwrap()
@@ -118,6 +128,28 @@ impl Client {
             Ok(Answer { status: head.status, headers: head.headers, body: bytes, trailers })
         };
         self.runtime.block_on(async { timeout(LIMIT, reading).await.expect("an answer") })
+    }
+}
+
+impl Client {
+    /// Reads a response to its end, or to the error that ends it.
+    pub(crate) fn receive(&self, answer: ResponseFuture) -> Received {
+        let mut received = Received::default();
+        let reading = async {
+            let (head, mut body) = answer.await?.into_parts();
+            received.status = Some(head.status);
+            received.headers = head.headers;
+            while let Some(piece) = body.data().await {
+                let piece = piece?;
+                body.flow_control().release_capacity(piece.len())?;
+                received.body.extend_from_slice(&piece);
+            }
+            received.trailers = body.trailers().await?;
+            Ok(())
+        };
+        let read = self.runtime.block_on(async { timeout(LIMIT, reading).await.expect("an end") });
+        received.error = read.err();
+        received
     }
 }
 

@@ -19,6 +19,13 @@ impl Metrics {
         self.series(name, labels).next().is_some()
     }
 
+    /// The lines of the series with that name, each with its labels and its value.
+    pub(crate) fn values(&self, name: &str) -> Vec<(String, f64)> {
+        self.series(name, &[])
+            .map(|line| (line.rsplit_once(' ').unwrap_or((line, "")).0.to_owned(), value(line)))
+            .collect()
+    }
+
     fn series<'a>(&'a self, name: &'a str, labels: &'a [(&str, &str)]) -> impl Iterator<Item = &'a str> {
         self.0.lines().filter(move |line| {
             let Some(rest) = line.strip_prefix(name) else { return false };

@@ -1,9 +1,11 @@
 //! HTTP/1.1 client on the level of bytes.
 
 use super::LIMIT;
+use super::socket_queue::is_unread;
+use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One side of a connection, with bytes read ahead.
 pub(crate) struct Wire {
@@ -79,6 +81,40 @@ impl Wire {
     /// The stream and the bytes read ahead.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.ahead)
+    }
+
+    /// The bytes that were read ahead.
+    pub(crate) fn buffered(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Sends these bytes in two writes. The other side has read the first part before the second is sent.
+    pub(crate) fn send_split(&mut self, bytes: &[u8], at: usize) -> io::Result<()> {
+        let (first, second) = bytes.split_at(at);
+        self.try_send(first)?;
+        self.await_read();
+        self.try_send(second)
+    }
+
+    /// Waits until the other side, a process of this machine, has read everything or closed the connection.
+    pub(crate) fn await_read(&self) {
+        let (Ok(local), Ok(peer)) = (self.stream.local_addr(), self.stream.peer_addr()) else { return };
+        let start = Instant::now();
+        while is_unread(local, peer).unwrap() {
+            assert!(start.elapsed() < LIMIT, "{peer} does not read");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Closes both directions.
+    pub(crate) fn close(&self) {
+        // It may be closed already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Ends the connection by a reset once its last handle is dropped.
+    pub(crate) fn reset_on_drop(&self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads once; the bytes are kept. 0 is the end.

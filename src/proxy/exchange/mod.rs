@@ -1,0 +1,110 @@
+//! Exchange of a request with an HTTP/1.1 upstream: attempts at endpoints until a response begins, then the
+//! response to its end. HTTP/2 upstreams use Pingora's loop.
+//!
+//! `request_head` writes the header of the request, `transfer` moves both messages.
+
+mod request_head;
+mod transfer;
+
+use super::attempt::{self, is_stale_retry};
+use super::context::Context;
+use super::downstream::client_stream::Connection;
+use super::downstream::session_lookup::connection;
+use super::failure::tls_error::TlsAttemptError;
+use super::failure::{Failure, OURS};
+use crate::config::UpstreamProtocol;
+use crate::upstream::{self, Http1Connection, Reuse};
+use pingora::{Error, ErrorSource, Result};
+use pingora_proxy::Session;
+use transfer::Transfer;
+
+/// Returns whether the request's upstream is served here: the cluster is chosen for it, if it is not yet.
+pub(super) fn serves(session: &Session, ctx: &mut Context) -> bool {
+    attempt::choose_cluster(session.req_header(), ctx);
+    !is_disabled()
+        && ctx
+            .cluster
+            .as_ref()
+            .is_none_or(|cluster| cluster.connector().protocol() == UpstreamProtocol::Http1)
+}
+
+/// Returns whether a test compares this exchange with Pingora's loop, and this process runs the latter.
+#[cfg(debug_assertions)]
+fn is_disabled() -> bool {
+    static IS_DISABLED: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var_os("MOONGATE_TEST_PINGORA_LOOP").is_some());
+    *IS_DISABLED
+}
+
+#[cfg(not(debug_assertions))]
+const fn is_disabled() -> bool {
+    false
+}
+
+/// Sends the request to endpoints until one responds, and the response to the client.
+///
+/// # Errors
+/// The last attempt's error, after which the failure's response may be sent; the context has the failure.
+pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<()> {
+    loop {
+        match attempt_once(session, ctx).await {
+            Err(error) if error.retry() => {}
+            done => return done,
+        }
+    }
+}
+
+async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
+    // No retry for a client that disconnected during the previous attempt.
+    if ctx.attempts > 0 && connection(session).is_some_and(Connection::has_left) {
+        ctx.failure = Some(Failure::ClientGone);
+        return Err(Error::new(OURS));
+    }
+    attempt::lease(session.req_header(), ctx).await.map_err(|failure| {
+        ctx.failure = Some(failure);
+        Error::new(OURS)
+    })?;
+    let connection = connect(session, ctx).await?;
+    let is_reused = connection.is_reused();
+    match Transfer::new(connection).run(session, ctx).await {
+        Ok(reusable) => {
+            if let Some(connection) = reusable {
+                pool(ctx, connection);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if *error.esource() == ErrorSource::Upstream {
+                transfer::flush_cut_off_response(session).await;
+            }
+            Err(attempt::broken(session, ctx, error, is_reused))
+        }
+    }
+}
+
+/// A connection to the leased endpoint.
+async fn connect(session: &Session, ctx: &mut Context) -> Result<Box<Http1Connection>> {
+    let (Some(cluster), Some(lease)) = (&ctx.cluster, &ctx.lease) else { return Err(Error::new(OURS)) };
+    // After a pooled connection turned out to be closed, others may be too.
+    let reuse = if is_stale_retry(ctx) { Reuse::Forbidden } else { Reuse::Allowed };
+    let limit = cluster.spec().connect_timeout.0;
+    let addrs = attempt::ends(session, ctx);
+    let connected = cluster.connector().http1_connection(lease.endpoint(), addrs, reuse, limit).await;
+    connected.map_err(|error| {
+        attempt::give_back(ctx, TlsAttemptError::from(error));
+        // Nothing was sent, so any request may be retried.
+        let mut error = Error::new(OURS);
+        error.set_retry(ctx.may_retry());
+        error
+    })
+}
+
+/// Keeps the connection of a complete exchange for the next one.
+fn pool(ctx: &Context, connection: Box<Http1Connection>) {
+    let (Some(cluster), Some(lease), Some(snapshot)) = (&ctx.cluster, &ctx.lease, &ctx.snapshot) else {
+        return;
+    };
+    let spec = cluster.spec();
+    let limit = (spec.max_idle_connections as usize).div_ceil(snapshot.threads.max(1));
+    upstream::give_back(lease.endpoint(), connection, spec.keepalive_timeout.0, limit);
+}

@@ -1,0 +1,174 @@
+//! Request header for an HTTP/1.1 upstream, written from the received one: hop-by-hop fields out, the
+//! gateway's changes in, names in their received spelling. Nothing is copied twice.
+
+use crate::net::http1::request_body::BodyEncoder;
+use crate::proxy::attempt;
+use crate::proxy::body::request_body::{self, OutgoingBody};
+use crate::proxy::context::Context;
+use crate::route::carried;
+use bytes::{BufMut, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use moongate_sdk::Fields;
+use pingora::Result;
+use pingora::http::{HeaderNameVariant, IntoCaseHeaderName, RequestHeader};
+use std::borrow::Cow;
+
+/// The space for most headers.
+const USUAL: usize = 1 << 10;
+
+/// The fields of one hop (RFC 9110 §7.6.1, §11.7), except those that the gateway writes itself.
+const HOP_BY_HOP: [&[u8]; 10] = [
+    b"te",
+    b"upgrade",
+    b"trailer",
+    b"connection",
+    b"keep-alive",
+    b"http2-settings",
+    b"proxy-connection",
+    b"transfer-encoding",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+];
+
+/// The received fields with changes.
+struct ChangedFields<'a> {
+    received: &'a HeaderMap,
+    /// Names whose received fields are not sent, and the value in place of the first of them.
+    replaced: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Fields after the received ones.
+    added: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Fields for ChangedFields<'_> {
+    /// The received fields, without the changes.
+    fn map(&self) -> &HeaderMap {
+        self.received
+    }
+
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.remove(name);
+        if let Some((_, replacement)) = self.replaced.iter_mut().find(|(replaced, _)| replaced == name) {
+            *replacement = Some(value);
+        } else {
+            self.added.push((name.clone(), value));
+        }
+    }
+
+    fn append(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.added.push((name.clone(), value));
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.added.retain(|(added, _)| added != name);
+        self.replaced.retain(|(replaced, _)| replaced != name);
+        if self.received.contains_key(name) {
+            self.replaced.push((name.clone(), None));
+        }
+    }
+}
+
+/// The header for the backend in the form of HTTP/1.1, and the encoder of its body. `has_body` tells whether
+/// the client sends a body.
+///
+/// # Errors
+/// When a value is invalid in a field, which is excluded.
+pub(super) fn write(
+    received: &RequestHeader,
+    ctx: &mut Context,
+    has_body: bool,
+) -> Result<(BytesMut, BodyEncoder)> {
+    let body = request_body::outgoing_body(&received.headers, ctx);
+    let mut fields = ChangedFields { received: &received.headers, replaced: Vec::new(), added: Vec::new() };
+    attempt::prepare_fields(&mut fields, ctx)?;
+    if !attempt::keeps_connections(ctx) {
+        // RFC 9112 §9.6.
+        fields.append(&header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let encoder = frame(&mut fields, body, has_body);
+    let mut out = BytesMut::with_capacity(USUAL);
+    out.put_slice(ctx.method().unwrap_or(&received.method).as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(&target(received, ctx));
+    out.put_slice(b" HTTP/1.1\r\n");
+    received.map(|name, value| {
+        let name = match &name {
+            HeaderNameVariant::Case(name) => name.as_slice(),
+            HeaderNameVariant::Titled(name) => name.as_bytes(),
+        };
+        if is_hop_by_hop(name) {
+            return Ok(());
+        }
+        match fields.replaced.iter_mut().find(|(replaced, _)| is_same(replaced, name)) {
+            None => put_field(&mut out, name, value),
+            Some((_, replacement)) => {
+                if let Some(value) = replacement.take() {
+                    put_field(&mut out, name, &value);
+                }
+            }
+        }
+        Ok(())
+    })?;
+    for (name, value) in &fields.added {
+        put_field(&mut out, name.into_case_header_name().as_slice(), value);
+    }
+    out.put_slice(b"\r\n");
+    Ok((out, encoder))
+}
+
+/// The request target for the backend.
+fn target<'a>(received: &'a RequestHeader, ctx: &'a Context) -> Cow<'a, [u8]> {
+    match (ctx.outgoing(), ctx.received.sent_target.as_deref()) {
+        // A plugin's target may contain characters that are invalid in a URI.
+        (Some(target), _) => carried(target.as_bytes()),
+        // The request line has an encoded form of this target, since the parser accepts only UTF-8.
+        (None, Some(sent)) if received.version != Version::HTTP_2 && sent.first() == Some(&b'/') => {
+            carried(sent)
+        }
+        _ => Cow::Borrowed(received.raw_path()),
+    }
+}
+
+/// Sets the fields that frame the body.
+fn frame(fields: &mut ChangedFields<'_>, body: OutgoingBody, has_body: bool) -> BodyEncoder {
+    let length = |fields: &HeaderMap| {
+        fields.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
+    };
+    match body {
+        OutgoingBody::AsReceived => match length(fields.received) {
+            Some(length) => return BodyEncoder::with_length(length),
+            None => {
+                // A length that is no number has been rejected; it must not stand beside a coding.
+                if fields.received.contains_key(header::CONTENT_LENGTH) {
+                    fields.remove(&header::CONTENT_LENGTH);
+                }
+                if !has_body {
+                    return BodyEncoder::with_length(0);
+                }
+            }
+        },
+        OutgoingBody::Length(length) => {
+            fields.set(&header::CONTENT_LENGTH, HeaderValue::from(length));
+            return BodyEncoder::with_length(length as u64);
+        }
+        OutgoingBody::Empty => return BodyEncoder::with_length(0),
+        OutgoingBody::UnknownLength => fields.remove(&header::CONTENT_LENGTH),
+    }
+    fields.append(&header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    BodyEncoder::chunked()
+}
+
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    HOP_BY_HOP.iter().any(|hop_by_hop| name.eq_ignore_ascii_case(hop_by_hop))
+}
+
+fn is_same(known: &HeaderName, name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(known.as_str().as_bytes())
+}
+
+fn put_field(out: &mut BytesMut, name: &[u8], value: &HeaderValue) {
+    out.reserve(name.len() + value.len() + 4);
+    out.put_slice(name);
+    out.put_slice(b": ");
+    out.put_slice(value.as_bytes());
+    out.put_slice(b"\r\n");
+}

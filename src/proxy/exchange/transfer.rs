@@ -1,0 +1,394 @@
+//! Transfer of one attempt: the request to the backend and its response to the client, both at once.
+//!
+//! A response may begin before the request is complete. The rest of the request is then not sent: the backend
+//! may have stopped reading, and would parse the rest as a request (RFC 9112 §9.3). While the backend is
+//! awaited, the client's session is polled: it detects the client's disconnect and the backend's time limits
+//! (see `session_limits`).
+
+use super::request_head;
+use crate::net::http1::request_body::{BodyEncoder, LengthMismatch};
+use crate::net::http1::response_body::BodyDecoder;
+use crate::proxy::attempt;
+use crate::proxy::body::{request_body, response_body};
+use crate::proxy::context::Context;
+use crate::proxy::downstream::session_lookup;
+use crate::proxy::failure::OURS;
+use crate::proxy::response::upstream_response;
+use crate::upstream::{BodyPart, Broken, Http1Connection, Progress};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Version, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+use std::io;
+use std::time::Duration;
+
+/// The maximum number of interim responses of one exchange.
+const MAX_INTERIM: u32 = 100;
+
+/// The maximum size of a response body that is read and dropped, so that its connection can be reused.
+const MAX_DROPPED: usize = 256 << 10;
+
+/// One attempt with an open connection.
+pub(super) struct Transfer {
+    connection: Box<Http1Connection>,
+    /// Bytes to write, and a large piece of the body to write after them.
+    out: BytesMut,
+    data: Bytes,
+    encoder: BodyEncoder,
+    /// The whole request was given to `out`, or its rest is not sent.
+    upload_is_over: bool,
+    /// The request was not sent completely.
+    is_cut_off: bool,
+    /// The header of the final response, until it is sent.
+    head: Option<ResponseHeader>,
+    /// The body of the final response, once its header was received.
+    body: Option<BodyDecoder>,
+    /// Whether the backend keeps the connection after the response.
+    keeps_alive: bool,
+    interim: u32,
+    /// The bytes of a replaced response that were dropped.
+    dropped: usize,
+    /// Why the request could not be written.
+    write_error: Option<io::Error>,
+}
+
+/// What ended a wait.
+enum Event {
+    Upstream(std::result::Result<Progress, Broken>),
+    Client(Result<Option<Bytes>>),
+    /// The backend took nothing of the upload for too long.
+    Stalled,
+}
+
+impl Transfer {
+    pub(super) fn new(connection: Box<Http1Connection>) -> Self {
+        Self {
+            connection,
+            out: BytesMut::new(),
+            data: Bytes::new(),
+            encoder: BodyEncoder::default(),
+            upload_is_over: false,
+            is_cut_off: false,
+            head: None,
+            body: None,
+            keeps_alive: false,
+            interim: 0,
+            dropped: 0,
+            write_error: None,
+        }
+    }
+
+    /// Moves both messages to their ends. Returns the connection if it can serve another request.
+    ///
+    /// # Errors
+    /// The error of the side that failed, as Pingora's type.
+    pub(super) async fn run(
+        mut self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Option<Box<Http1Connection>>> {
+        self.begin(session, ctx).await?;
+        loop {
+            match self.step(session, ctx).await {
+                Ok(false) => {}
+                Ok(true) => return Ok(self.reusable(session, ctx)),
+                // The client has a whole response already, which replaced the backend's.
+                Err(error) if ctx.replaced && *error.esource() == ErrorSource::Upstream => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Passes on what was received, then waits for more. Returns whether the response is complete.
+    async fn step(&mut self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        if self.forward_received(session, ctx).await? {
+            return Ok(true);
+        }
+        match self.wait(session, ctx).await {
+            Event::Upstream(Ok(Progress::Written)) => {
+                self.encoder.complete_chunk(&mut self.out);
+                if self.upload_is_over && self.out.is_empty() {
+                    // A stream that waits for events holds no buffer.
+                    self.out = BytesMut::new();
+                } else {
+                    // The backend may have responded meanwhile, and then gets no more of the body.
+                    tokio::task::yield_now().await;
+                }
+            }
+            Event::Upstream(Ok(Progress::Received)) => self.hear(session),
+            Event::Upstream(Ok(Progress::Closed)) => return self.close(session, ctx).await,
+            Event::Upstream(Err(Broken::Write(error))) => self.stop_upload(Some(error)),
+            Event::Upstream(Err(Broken::Read(error))) => return Err(self.read_error(error)),
+            Event::Client(Err(error)) => return Err(error.into_down()),
+            Event::Client(Ok(piece)) => self.upload(session, ctx, piece).await?,
+            Event::Stalled => return Err(Error::new_up(ErrorType::WriteTimedout)),
+        }
+        Ok(false)
+    }
+
+    /// Prepares the request, and the part of its body that is known: all of it, or what an earlier attempt
+    /// read.
+    async fn begin(&mut self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let has_body = !session.as_downstream_mut().is_body_empty();
+        (self.out, self.encoder) = request_head::write(session.req_header(), ctx, has_body)?;
+        attempt::begin_waiting(session, ctx).await?;
+        let downstream = session.as_downstream_mut();
+        downstream.enable_retry_buffering();
+        let is_done = downstream.is_body_done();
+        let kept = downstream.get_retry_buffer();
+        if kept.is_some() || downstream.is_body_empty() {
+            self.push(session, ctx, kept, is_done).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next event. While something is left to write, no more of an upload is read.
+    async fn wait(&mut self, session: &mut Session, ctx: &Context) -> Event {
+        let writes = !self.out.is_empty() || !self.data.is_empty();
+        let polls_client = self.upload_is_over || !writes;
+        let limit = ctx.route.as_ref().and_then(|route| route.timeout).filter(|_| !polls_client);
+        let ends_with_body = self.upload_is_over && !self.is_cut_off;
+        let (out, data) = (&mut self.out, &mut self.data);
+        let progress = self.connection.progress(out, data, true);
+        tokio::select! {
+            biased;
+            progress = progress => Event::Upstream(progress),
+            piece = session.as_downstream_mut().read_body_or_idle(ends_with_body), if polls_client => Event::Client(piece),
+            () = sleep(limit), if limit.is_some() => Event::Stalled,
+        }
+    }
+
+    fn hear(&self, session: &Session) {
+        if self.body.is_none() {
+            return;
+        }
+        if let Some(control) = session_lookup::control(session) {
+            control.hear();
+        }
+    }
+
+    /// A piece of the client's body, or its end.
+    async fn upload(&mut self, session: &mut Session, ctx: &mut Context, piece: Option<Bytes>) -> Result<()> {
+        if self.upload_is_over {
+            // A part that Pingora had read with the header.
+            return Ok(());
+        }
+        let is_done = session.as_downstream_mut().is_body_done();
+        self.push(session, ctx, piece, is_done).await
+    }
+
+    /// Passes a piece through the plugins, and adds the result to what is to be written.
+    async fn push(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Context,
+        mut piece: Option<Bytes>,
+        is_done: bool,
+    ) -> Result<()> {
+        let is_end = is_done || piece.is_none();
+        request_body::filter(session, &mut piece, is_end, ctx).await?;
+        let ends_body = is_end || piece.is_none();
+        let mismatch = |error: LengthMismatch| Error::explain(OURS, error.to_string());
+        if let Some(piece) = piece {
+            self.encoder.push(piece, &mut self.out, &mut self.data).map_err(mismatch)?;
+        }
+        if ends_body {
+            if !self.data.is_empty() {
+                // The end follows the large piece, whose data is written after `out`.
+                self.out.extend_from_slice(&std::mem::take(&mut self.data));
+            }
+            self.encoder.finish(&mut self.out).map_err(mismatch)?;
+        }
+        self.upload_is_over |= is_end;
+        Ok(())
+    }
+
+    /// The rest of the request is not sent.
+    fn stop_upload(&mut self, error: Option<io::Error>) {
+        self.write_error = error;
+        self.out.clear();
+        self.data.clear();
+        self.upload_is_over = true;
+        self.is_cut_off = true;
+    }
+
+    /// Passes on what was received. Returns whether the response is complete.
+    async fn forward_received(&mut self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        while self.body.is_none() {
+            let head = self.connection.next_head();
+            let Some(head) = head.map_err(|error| bad_response(&error))? else { return Ok(false) };
+            self.take_head(session, ctx, head).await?;
+        }
+        loop {
+            let Some(body) = &mut self.body else { return Ok(false) };
+            if body.is_over() {
+                self.forward_data(session, ctx, None, true).await?;
+                return Ok(true);
+            }
+            match self.connection.next_part(body).map_err(|error| bad_response(&error))? {
+                BodyPart::Data(data) => {
+                    let is_end = body.is_over();
+                    self.dropped += if ctx.replaced { data.len() } else { 0 };
+                    let is_too_large = self.dropped > MAX_DROPPED;
+                    self.keeps_alive &= is_end || !is_too_large;
+                    self.forward_data(session, ctx, Some(data), is_end).await?;
+                    if is_end || is_too_large {
+                        return Ok(true);
+                    }
+                }
+                BodyPart::End => {
+                    self.forward_data(session, ctx, None, true).await?;
+                    return Ok(true);
+                }
+                BodyPart::NeedsBytes => {
+                    if let Some(head) = self.head.take() {
+                        send_head(session, head, false).await?;
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Passes on an interim response, or prepares a final one.
+    async fn take_head(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Context,
+        mut head: ResponseHeader,
+    ) -> Result<()> {
+        let keeps_alive = keeps_alive(&head);
+        if head.status.is_informational() {
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                return Err(bad_response(&"too many interim responses"));
+            }
+            attempt::response_started(session, &mut head, ctx)?;
+            upstream_response::from_backend(session, &mut head, ctx).await?;
+            return send_head(session, head, false).await;
+        }
+        attempt::response_started(session, &mut head, ctx)?;
+        if ctx.upload.is_cut_off {
+            self.stop_upload(None);
+        }
+        let method = ctx.method().unwrap_or(&session.req_header().method);
+        let body = BodyDecoder::new(method, head.status, &head.headers);
+        self.keeps_alive = keeps_alive && !body.ends_with_connection();
+        if body.ends_with_connection() {
+            // The client's connection need not end with the backend's.
+            head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        }
+        self.body = Some(body);
+        upstream_response::from_backend(session, &mut head, ctx).await?;
+        if !ctx.replaced {
+            self.head = Some(head);
+        }
+        Ok(())
+    }
+
+    /// Passes a part of the body through the plugins to the client, after the header if that was not sent
+    /// yet: a plugin that fails at the first part may still replace the response.
+    async fn forward_data(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Context,
+        mut data: Option<Bytes>,
+        is_end: bool,
+    ) -> Result<()> {
+        response_body::filter(session, &mut data, is_end, ctx)?;
+        if let Some(head) = self.head.take() {
+            let has_nothing_else = is_end && data.is_none();
+            send_head(session, head, has_nothing_else).await?;
+            if has_nothing_else {
+                return Ok(());
+            }
+        }
+        if ctx.replaced || (data.is_none() && !is_end) {
+            return Ok(());
+        }
+        if matches!(session.as_downstream(), ServerSession::H1(_)) {
+            let downstream = session.as_downstream_mut();
+            return downstream
+                .write_response_body(data.unwrap_or_default(), is_end)
+                .await
+                .map_err(Error::into_down);
+        }
+        // The session notes the end of the response only here.
+        session.write_response_tasks(vec![HttpTask::Body(data, is_end)]).await.map(|_| ())
+    }
+
+    /// The backend closed the connection. Returns whether that ended the response.
+    async fn close(&mut self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        if self.body.as_ref().is_some_and(BodyDecoder::ends_with_connection) {
+            self.forward_data(session, ctx, None, true).await?;
+            return Ok(true);
+        }
+        Err(match self.write_error.take() {
+            Some(error) => Error::because(ErrorType::WriteError, "", error).into_up(),
+            None => Error::new_up(ErrorType::ConnectionClosed),
+        })
+    }
+
+    fn read_error(&mut self, error: io::Error) -> Box<Error> {
+        match self.write_error.take() {
+            Some(error) => Error::because(ErrorType::WriteError, "", error).into_up(),
+            None => Error::because(ErrorType::ReadError, "", error).into_up(),
+        }
+    }
+
+    /// The connection, if both messages are complete and the backend keeps it.
+    fn reusable(self, session: &Session, ctx: &mut Context) -> Option<Box<Http1Connection>> {
+        if ctx.upload.is_cut_off {
+            attempt::cut_off_upload(session, ctx);
+        }
+        let is_written = self.out.is_empty() && self.data.is_empty();
+        let may_keep = self.keeps_alive && self.upload_is_over && !self.is_cut_off && is_written;
+        may_keep.then_some(self.connection)
+    }
+}
+
+/// Sends what is buffered of a response that ends before its end: the client gets all that came. A client that
+/// does not read is not awaited.
+pub(super) async fn flush_cut_off_response(session: &mut Session) {
+    if session.response_written().is_none_or(|head| head.status.is_informational()) {
+        return;
+    }
+    // A pending read sends buffered bytes over HTTP/1 (see `client_stream`), and a yield lets the task of an
+    // HTTP/2 connection send them before the stream is reset.
+    tokio::select! {
+        biased;
+        _ = session.as_downstream_mut().read_body_or_idle(true) => {}
+        () = tokio::task::yield_now() => {}
+    }
+}
+
+async fn sleep(limit: Option<Duration>) {
+    tokio::time::sleep(limit.unwrap_or(Duration::MAX)).await;
+}
+
+/// Returns whether the backend keeps the connection open after this response (RFC 9112 §9.3).
+fn keeps_alive(head: &ResponseHeader) -> bool {
+    let has = |token: &str| crate::websocket::has_token(&head.headers, &header::CONNECTION, token);
+    if head.version == Version::HTTP_10 { has("keep-alive") } else { !has("close") }
+}
+
+/// The backend's response is not HTTP.
+fn bad_response(why: &impl ToString) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, why.to_string()).into_up()
+}
+
+/// Sends a response header to the client.
+async fn send_head(session: &mut Session, head: ResponseHeader, is_end: bool) -> Result<()> {
+    let head = Box::new(head);
+    if !matches!(session.as_downstream(), ServerSession::H1(_)) {
+        return session.write_response_tasks(vec![HttpTask::Header(head, is_end)]).await.map(|_| ());
+    }
+    let downstream = session.as_downstream_mut();
+    downstream.write_response_header(head).await.map_err(Error::into_down)?;
+    if is_end {
+        downstream.finish_body().await.map_err(Error::into_down)?;
+    }
+    Ok(())
+}
