@@ -36,7 +36,7 @@ pub struct Endpoint {
 /// The largest weight.
 const MAX_WEIGHT: u16 = 1000;
 
-/// A weight, with the same limit whatever the size of the number.
+/// A weight; a number above 16 bits gets the same error as one above the limit.
 fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Placed<u16>>, D::Error> {
     let Some(written) = Option::<Placed<u64>>::deserialize(deserializer)? else { return Ok(None) };
     match u16::try_from(written.value) {

@@ -75,6 +75,10 @@ pub struct Upstream {
     /// Default 60s.
     #[serde(default = "defaults::keepalive_timeout")]
     pub keepalive_timeout: Period,
+    /// Keeps at most this many idle HTTP/1.1 connections to the upstream for reuse. They are divided among the
+    /// threads, rounded up. `0`: connections are not kept (`Connection: close`). Default 512.
+    #[serde(default = "defaults::max_idle_connections")]
+    pub max_idle_connections: u32,
     /// Tries up to this many further endpoints for requests that are safe to repeat, 0 to 63. Default 2.
     #[serde(default = "defaults::retries", deserialize_with = "retries")]
     #[schemars(range(max = 63))]
@@ -93,7 +97,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// These endpoints with every default, as a route's inline list means them.
+    /// An upstream with these endpoints and every default, for a route's inline list.
     pub fn of(endpoints: Placed<Vec<Placed<EndpointEntry>>>) -> Self {
         Self {
             endpoints,
@@ -107,6 +111,7 @@ impl Upstream {
             slow_start: None,
             connect_timeout: defaults::connect_timeout(),
             keepalive_timeout: defaults::keepalive_timeout(),
+            max_idle_connections: defaults::max_idle_connections(),
             retries: defaults::retries(),
             resolve: defaults::resolve(),
             resolver: None,
@@ -216,7 +221,7 @@ pub struct Route {
     #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Placed<UpstreamRef>")]
     pub upstream: Option<Placed<UpstreamRef>>,
-    /// Fails a request after this long without a response head, from the last byte of the request sent. `0s`: off.
+    /// Fails a request after this long without a response header, from the last byte of the request sent. `0s`: off.
     /// gRPC calls have their own deadline. Default 60s.
     #[serde(default = "defaults::timeout")]
     pub timeout: Period,
@@ -299,11 +304,11 @@ pub struct PluginEntry {
     pub kind: Placed<String>,
     /// For logs and metrics; absent: the kind's name.
     pub name: Option<Placed<String>>,
-    /// What becomes of a request when it fails.
+    /// The treatment of a request when the plugin fails.
     pub on_error: OnError,
-    /// An expression; the plugin takes part in requests for which it holds.
+    /// An expression; the plugin runs for requests for which it is true.
     pub when: Option<Placed<String>>,
-    /// Request fields that this plugin fills and that no client may, besides those that its kind names itself.
+    /// Request fields that only this plugin may fill, besides those that its kind owns.
     pub owned_headers: Vec<Placed<String>>,
     /// Its settings, without the keys above.
     pub settings: moongate_config::Settings,
@@ -357,6 +362,9 @@ mod defaults {
     }
     pub(super) fn keepalive_timeout() -> Period {
         seconds(60)
+    }
+    pub(super) fn max_idle_connections() -> u32 {
+        512
     }
     pub(super) fn retries() -> u8 {
         2

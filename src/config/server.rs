@@ -22,7 +22,7 @@ pub struct Server {
     /// Lets requests and WebSockets continue for this long after SIGTERM and `drain_delay`. `0s`: they end at once.
     /// Default 30s.
     pub grace_period: Period,
-    /// Closes a connection (408) whose request head, with a PROXY header before it, is incomplete after this long.
+    /// Closes a connection (408) whose request header, with a PROXY header before it, is incomplete after this long.
     /// `0s`: no limit. Default 10s.
     pub header_timeout: Period,
     /// Closes an idle client connection after this long. `0s`: no keep-alive. HTTP/1.1 responses then have
@@ -40,12 +40,9 @@ pub struct Server {
     /// Closes a connection whose client reads its response more slowly, in bytes per second. `0`: off. Default `240B`
     /// after `20s`.
     pub send_min_rate: MinRate,
-    /// Rejects (431) a request head larger than this, 1KiB to 800KiB. Default 64KiB.
+    /// Rejects (431) a request header larger than this, 1KiB to 800KiB. Default 64KiB.
     #[serde(deserialize_with = "room_for_a_head")]
     pub max_header_size: Size,
-    /// Keeps at most this many idle connections to all upstreams for reuse. They are divided among the threads; each
-    /// thread keeps at least one. `0`: none is kept. A reload cannot change it. Default 512.
-    pub max_idle_connections: u32,
     /// Selects the resolver for host names of plugin calls, JWKS, ACME directories, and upstreams without a
     /// `resolver` of their own: `hickory` or `system`. `hickory` queries name servers and honours TTLs; `system`
     /// calls `getaddrinfo`. A reload can change it. Default hickory.
@@ -87,7 +84,6 @@ impl Default for Server {
             body_min_rate: MinRate::default(),
             send_min_rate: MinRate::default(),
             max_header_size: Size(64 << 10),
-            max_idle_connections: 512,
             resolver: ResolverKind::default(),
             name_servers: Vec::new(),
             trusted_proxies: Vec::new(),

@@ -85,7 +85,7 @@ pub struct WebSocket {
     /// Searches for another backend for this long, then closes the client with 1012. Longer than 0. Default 10s.
     #[serde(deserialize_with = "reconnect_timeout")]
     pub reconnect_timeout: Period,
-    /// Fails one attempt at a backend after this long, from the connect to the response head. The next endpoint is
+    /// Fails one attempt at a backend after this long, from the connect to the response header. The next endpoint is
     /// tried, and `passive_health` counts a failure. Longer than 0. Default `5s` or `timeout`, whichever is shorter.
     #[serde(deserialize_with = "handshake_timeout", skip_serializing_if = "Option::is_none")]
     pub handshake_timeout: Option<Period>,
@@ -141,7 +141,7 @@ fn handshake_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 fn reconnect_buffer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
     if size.0 == 0 {
-        return Err(raise(Problem::new("must be at least 1 byte").help(NO_RECONNECT)));
+        return Err(raise(Problem::new("the value must be at least 1 byte").help(NO_RECONNECT)));
     }
     Ok(size)
 }

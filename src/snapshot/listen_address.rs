@@ -14,19 +14,19 @@ pub enum Address {
     Tcp {
         /// An IPv4 address is never written as an IPv6 one.
         address: SocketAddr,
-        /// Of an IPv6 address: whether IPv4 connections are refused.
+        /// Whether an IPv6 address refuses IPv4 connections.
         ipv6_only: bool,
     },
     /// `unix:/path`.
     Unix {
         /// The file.
         path: PathBuf,
-        /// Who may connect.
+        /// The permissions of the socket.
         access: Access,
     },
 }
 
-/// Who may connect to a Unix socket; `None`: as the process creates files.
+/// Permissions of a Unix socket; `None`: by the umask and the user of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// The permission bits.
@@ -71,7 +71,7 @@ impl Address {
     /// The address of a listener, with the settings that belong to its socket.
     ///
     /// # Errors
-    /// Everything that is wrong with them, with places.
+    /// Every problem of the settings, with its place.
     pub(super) fn compile(written: &config::Listener) -> Result<Self, Problems> {
         let at = &written.address.place;
         let mut problems = Problems::default();
@@ -125,7 +125,7 @@ impl Address {
 }
 
 impl std::fmt::Display for Address {
-    /// As an operator writes it.
+    /// Formats as in the configuration.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp { address, .. } => address.fmt(f),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The listen address without a `listeners` section.
 const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
-/// Where clients connect.
+/// A listener for clients.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// The name.
@@ -44,7 +44,7 @@ pub struct AdminAddress {
     pub token: Option<String>,
 }
 
-/// `prior` are the listeners before a reload: who waits there for a turn keeps it.
+/// `prior` are the listeners before a reload: waiting handshakes keep their position.
 pub(super) fn compile(
     written: Option<&[Placed<config::Listener>]>,
     prior: &[Listener],
@@ -94,7 +94,7 @@ pub(super) fn compile(
     listeners
 }
 
-/// `[::]:80` takes IPv4 connections with some servers, and not with others.
+/// Warns of `[::]`, which accepts IPv4 in some servers and not in others.
 fn warn_of_ipv6_alone(written: &[Placed<config::Listener>], listeners: &[Listener], problems: &mut Problems) {
     for listener in written.iter().filter(|listener| listener.ipv6_only.is_none()) {
         let Ok(Address::Tcp { address, .. }) = Address::parse(&listener.address.value) else { continue };

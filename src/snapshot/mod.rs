@@ -76,8 +76,6 @@ pub struct Snapshot {
     pub admin: Option<AdminAddress>,
     /// The number of worker threads.
     pub threads: usize,
-    /// The maximum number of idle upstream connections, over all workers; 0 means that none is kept.
-    pub max_idle_connections: usize,
     /// The access log; `control` opens it, since compiling opens nothing.
     pub log: Option<Arc<AccessLog>>,
     /// Its settings, for comparison with those of the next generation.
@@ -198,7 +196,6 @@ pub fn compile(
         certificates: certificates.finish(),
         admin,
         threads: spec.server.threads.map_or(cores, |threads| usize::from(threads.get())),
-        max_idle_connections: spec.server.max_idle_connections as usize,
         log: None,
         log_settings: spec.access_log.clone(),
         unrouted: LazyHandle::new(|| RouteMetrics::of(NONE).responses(NONE)),
@@ -262,9 +259,6 @@ pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Config) -> Pro
     }
     if prior.threads != next.threads {
         refuse("`server.threads`", None);
-    }
-    if prior.max_idle_connections != next.max_idle_connections {
-        refuse("`server.max_idle_connections`", None);
     }
     problems
 }

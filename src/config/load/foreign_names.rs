@@ -136,7 +136,7 @@ const FOREIGN: &[Foreign] = &[
     foreign("errorlog", LOG),
     foreign("gzip", COMPRESS),
     foreign("return", "use the plugin `respond` or `redirect`"),
-    foreign("keepalive", "use `max_idle_connections` of `server`"),
+    foreign("keepalive", "use `max_idle_connections` of an upstream"),
     foreign("down", "use `weight: 0` of an endpoint, or `drain: true` to close its WebSockets too"),
     foreign("workershutdowntimeout", "use `grace_period` of `server`"),
     foreign("sslciphers", "the ciphers are those of rustls and cannot be chosen; `min_version` can"),
@@ -327,7 +327,7 @@ const RENAMED: &[RenamedKey] = &[
     renamed("exceed", "routes[", ".websocket.exceed", "on_exceed"),
     renamed("panic", "upstreams.", ".panic", "when_all_unhealthy"),
     renamed("max_request_head", "server.", "", "max_header_size"),
-    renamed("upstream_keepalive", "server.", "", "max_idle_connections"),
+    renamed("upstream_keepalive", "server.", "", "upstreams.….max_idle_connections"),
     renamed("idle_timeout", "upstreams.", ".idle_timeout", "keepalive_timeout"),
     renamed("when", "upstreams.", ".rebalance.when", "threshold"),
     renamed("contact", "listeners[", ".acme.contact", "email"),
@@ -385,7 +385,7 @@ fn unknown_name(message: &str) -> Option<&str> {
     rest.strip_suffix('`').or_else(|| rest.split_once('`').map(|(name, _)| name))
 }
 
-/// What a name that is unknown here stands for; `plugin` is the kind of the plugin entry around it.
+/// Help for an unknown name: the equivalent setting. `plugin` is the kind of the surrounding plugin entry.
 fn meant(name: &str, path: &str, tables: &[KindTable], plugin: Option<&str>) -> Option<String> {
     let is_here = |one: &&RenamedKey| match &one.place {
         RenamedPlace::Path(scope) => scope.has(path),

@@ -80,7 +80,7 @@ fn anchors_aliases_and_merge_keys_are_resolved() {
 fn the_environment_fills_values_but_not_keys() {
     let loaded = good(
         "routes:\n  - upstream: [\"127.0.0.1:${PORT}\"]\n    path: ~^/a$$\n    headers: { \"${PORT}\": x }\n\
-         server:\n  threads: ${NO:-}3\n  max_idle_connections: ${PORT}\nadmin:\n  address: a\n  token: ${NO:-}\n",
+         server:\n  threads: ${NO:-}3\n  max_header_size: ${PORT}\nadmin:\n  address: a\n  token: ${NO:-}\n",
     );
     assert_eq!(loaded.spec.admin.as_ref().unwrap().token, None);
     let route = &loaded.spec.routes[0];
@@ -88,7 +88,7 @@ fn the_environment_fills_values_but_not_keys() {
     assert!(matches!(&endpoints[0].value, crate::config::EndpointEntry::Address(a) if a == "127.0.0.1:8081"));
     assert!(matches!(&route.path, Some(OneOrMany::One(path)) if path.value == "~^/a$"));
     assert_eq!(route.headers.keys().collect::<Vec<_>>(), ["${PORT}"]);
-    assert_eq!(loaded.spec.server.max_idle_connections, 8081);
+    assert_eq!(loaded.spec.server.max_header_size.0, 8081);
     assert_eq!(loaded.spec.server.threads.map(std::num::NonZeroU16::get), Some(3));
 }
 
