@@ -88,7 +88,7 @@ impl Networks {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Whether it has this address. An IPv4 address in IPv6's clothes is the IPv4 address.
+    /// Whether it has this address. An IPv4-mapped IPv6 address is the IPv4 address.
     pub(crate) fn contain(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(address) => among(&self.v4, address.to_bits()),

@@ -37,7 +37,7 @@ impl Reason {
         Self::Storage,
     ];
 
-    /// As metrics and the status name it.
+    /// The token in metrics and in the status.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -51,10 +51,10 @@ impl Reason {
     }
 }
 
-/// A try that failed.
+/// A failed certificate request.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    /// Which sort of failure.
+    /// The class of the failure.
     pub reason: Reason,
     /// The problem that the CA reported, or the error of the connection to it.
     pub detail: String,
@@ -73,7 +73,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What sort of failure it is (RFC 8555 §6.7).
+/// Classifies an ACME error (RFC 8555 §6.7).
 fn reason(error: &Error) -> Reason {
     let problem = match error {
         Error::Api(problem) => problem,

@@ -1,4 +1,4 @@
-//! HTTP/1.1 client of the ACME CA (certificate authority): hyper's connection over the gateway's own resolver and TLS. One request a
+//! HTTP/1.1 client for ACME CAs: a hyper connection over the gateway's own resolver and TLS. One request per
 //! connection, since a renewal needs a dozen in two months; time and size of a response are bounded.
 //!
 //! instant-acme's `hyper-rustls` feature is not used: it resolves names through the system, bounds nothing, and brings a
@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a request may take with its answer.
+/// The time limit of a request with its response.
 const WHOLE: Duration = Duration::from_secs(30);
 /// The largest body of a response, in bytes; a chain of certificates is a few KiB.
 const LARGEST: usize = 1 << 20;
@@ -69,10 +69,10 @@ fn no_response(why: impl Into<String>) -> AttemptError {
 pub(super) struct Client(Arc<ClientConfig>);
 
 impl Client {
-    /// One that trusts these issuers, or the system's.
+    /// A client that trusts these issuers, or the system's.
     ///
     /// # Errors
-    /// When there is none to trust.
+    /// When there is no issuer to trust.
     pub(super) fn new(roots: Option<&[CertificateDer<'static>]>) -> Result<Self, AttemptError> {
         let mut store = RootCertStore::empty();
         match roots {
@@ -130,7 +130,7 @@ where
 {
     // Even a trusted CA may name a URL elsewhere.
     if !is_safe(request.uri()) {
-        return Err(no_response("the URL is not https:"));
+        return Err(no_response("the URL is not an https: URL"));
     }
     let uri = request.uri();
     let host = uri.host().unwrap_or_default();
@@ -162,7 +162,7 @@ fn origin_form<B>(mut request: Request<B>) -> Result<Request<B>, AttemptError> {
 
 fn authority(uri: &Uri) -> Result<HeaderValue, AttemptError> {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
-    // RFC 9110 §4.2.4: what stands before an @ is no part of the host.
+    // RFC 9110 §4.2.4: userinfo before an @ is not part of the host.
     let host = authority.rsplit('@').next().unwrap_or_default();
     HeaderValue::from_str(host).map_err(|error| no_response(error.to_string()))
 }

@@ -144,8 +144,8 @@ fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<Strin
     })
 }
 
-/// Path and query of a URL as a client may send them, and the URL. Characters that are sent over HTTP/1 and that no `Uri` has
-/// (`<`, a backtick) are in the first alone.
+/// Path and query of a URL as a client may send them, and the URL. Characters that HTTP/1 clients send and `Uri` rejects
+/// (`<`, a backtick) are only in the first.
 fn read_url(url: &str) -> Result<(String, Uri), String> {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let path = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
@@ -159,7 +159,7 @@ fn read_url(url: &str) -> Result<(String, Uri), String> {
     Ok((raw, bare))
 }
 
-/// The listener that is assumed when none is given: the first one that accepts such a request.
+/// The listener used without `--listener`: the first one that accepts such a request.
 fn default_listener(snapshot: &Snapshot, secure: bool) -> &str {
     let has_tls =
         |listener: &Listener| listener.protocols.as_ref().is_some_and(|protocols| protocols.tls.is_some());

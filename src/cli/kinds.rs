@@ -55,14 +55,14 @@ fn properties(text: &mut String, schema: &Value, definitions: &Map<String, Value
     for (setting, about) in found {
         let words = about.get("description").and_then(Value::as_str).unwrap_or_default();
         let default = default(about, words);
-        // Names of all depths leave the same column for what they are about.
+        // The descriptions of all depths start in the same column.
         let width = 22_usize.saturating_sub(indent);
         let _ = writeln!(text, "{:indent$}{setting:<width$} {}{default}", "", words.replace('\n', " "));
         properties(text, about, definitions, indent + 2);
     }
 }
 
-/// The schema of a mapping: itself, what it refers to, one of its forms, or that of its items.
+/// The schema of a mapping: the schema itself, its `$ref`, one of its forms, or its items.
 fn mapping<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> Option<&'a Value> {
     if schema.get("properties").is_some() {
         return Some(schema);
@@ -75,7 +75,7 @@ fn mapping<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> Option
     form.or_else(|| mapping(schema.get("items")?, definitions))
 }
 
-/// The default, where the description has none and it is a value.
+/// The schema's default, unless it is empty or the description has one.
 fn default(about: &Value, words: &str) -> String {
     let is_value = |default: &&Value| match default {
         Value::Null => false,

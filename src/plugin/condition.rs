@@ -47,7 +47,7 @@ fn is_of_answers_alone(phases: Phases) -> bool {
     !of_requests && (phases.response_headers || phases.response_body)
 }
 
-/// What is known of an entry's part in a request.
+/// The state of an entry's condition in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// The entry runs.

@@ -175,7 +175,7 @@ fn a_panic_costs_one_request_and_no_more() {
         }
     }
     let (_, request, response) = run(&chain(&[("b", "panic"), ("c", "go")]));
-    assert!(matches!(response.0, Decision::Continue), "who failed is not asked again");
+    assert!(matches!(response.0, Decision::Continue), "a failed plugin is skipped");
     assert_eq!(response.1, ["c"]);
     assert_eq!(request.last().map(String::as_str), Some("10"), "the others hear of the end");
 }

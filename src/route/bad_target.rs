@@ -3,7 +3,7 @@
 use moongate_sdk::BadPath;
 use std::fmt;
 
-/// Why a request is answered with 400.
+/// Why a request gets 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadTarget {
     /// Neither a path, nor an http URL, nor `*` for OPTIONS.

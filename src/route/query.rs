@@ -33,7 +33,7 @@ fn contiguous(value: &str) -> Cow<'_, [u8]> {
 }
 
 fn decoded(text: &str) -> impl Iterator<Item = u8> + '_ {
-    // No escape lies across a plus: what is between two of them is decoded by itself, and nothing is allocated.
+    // An escape contains no plus, so each part between plus signs is decoded separately, without allocation.
     text.split('+').enumerate().flat_map(|(number, part)| {
         let space = (number > 0).then_some(b' ');
         space.into_iter().chain(percent_decode_str(part))

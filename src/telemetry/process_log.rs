@@ -54,7 +54,7 @@ pub(crate) enum LogColor {
     Never,
 }
 
-/// The logger behind the `log` facade. A reload replaces what is in it.
+/// The implementation of the `log` facade. A reload replaces its settings.
 struct ProcessLog {
     /// None where no queue could be opened; lines are then written directly.
     lines: Option<Arc<Lines>>,

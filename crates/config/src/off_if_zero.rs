@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 /// A setting that `0` turns off.
 pub trait OffIfZero: Sized {
-    /// How it is written: with a zero.
+    /// The written type, which includes zero.
     type Written: for<'de> Deserialize<'de>;
 
     /// The setting; `None` for zero.

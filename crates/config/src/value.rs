@@ -45,7 +45,7 @@ pub enum ValueKind {
     Scalar {
         /// The text without its quotes.
         text: String,
-        /// Whether it stood in quotes.
+        /// Whether the text was quoted.
         quotes: Quotes,
     },
     /// A sequence.
@@ -75,7 +75,7 @@ pub struct Key {
     pub text: String,
 }
 
-// Two settings are the same when they say the same, wherever they stand: an instance is kept
+// Two values are equal if their contents are, regardless of their places: an instance is kept
 // across a reload that only moved its lines.
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
@@ -105,9 +105,9 @@ impl PartialEq for Key {
 /// A value read into `T`, with its place kept.
 #[derive(Clone, Debug)]
 pub struct Placed<T> {
-    /// What was read.
+    /// The value.
     pub value: T,
-    /// Where it was written.
+    /// Its place in the source.
     pub place: Place,
 }
 
@@ -137,7 +137,7 @@ impl Value {
         entries.iter().find(|(name, _)| name.text == key).map(|(_, value)| value)
     }
 
-    /// Whether a scalar's text, written as the number it looks like, would come out differently:
+    /// Whether a number would be printed with another text than the written one:
     /// `1.50`, `007`, `1e3`. A printer must keep its text, unquoted. A quoted number from a variable is one too,
     /// because the expected type is unknown here.
     pub fn is_odd_number(&self) -> bool {

@@ -38,7 +38,7 @@ pub(crate) struct Outcome {
     pub(crate) reply: Option<Box<Reply>>,
     /// It does not need the request's body.
     pub(crate) skip_body: bool,
-    /// It wants this piece again, together with the next.
+    /// The script holds this chunk back until the next one.
     pub(crate) held: Option<Bytes>,
     pub(crate) verdict: ScriptMessageVerdict,
     /// The script's pending HTTP call, and the coroutine that waits for it.

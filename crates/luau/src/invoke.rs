@@ -24,7 +24,7 @@ pub(crate) struct ScriptRunner {
     pub(crate) script: Arc<Script>,
     config: serde_json::Value,
     pub(crate) limits: Limits,
-    /// Whether a request can find again what it left in `ctx`.
+    /// Whether later phases of a request can read its `ctx`.
     remembers: bool,
     /// A VM for each worker, created on first use.
     slots: Box<[Slot]>,

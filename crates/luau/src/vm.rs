@@ -26,7 +26,7 @@ pub(crate) struct Vm {
     functions: [Option<Function>; Phase::ALL.len()],
     /// It ran out of time or memory: the next request gets another VM.
     stale: AtomicBool,
-    /// It ran out of memory: even a request with a table in it gets another VM.
+    /// The VM ran out of memory: even a request with a `ctx` table in it gets another VM.
     spent: AtomicBool,
 }
 

@@ -111,13 +111,13 @@ pub fn read_path(raw: &[u8]) -> Result<PathReading<'_>, BadPath> {
 /// Whether the parameters of path segments (`/a;x=1/b`) are part of the segments that a prefix is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentParameters {
-    /// They are not: `/a;x=1/b` begins with `/a`.
+    /// Ignored: `/a;x=1/b` begins with `/a`.
     Ignore,
-    /// They are.
+    /// Part of the segment.
     Keep,
 }
 
-/// What remains of a path as it was sent when a prefix of its widest reading is taken away; it begins with a slash, or is
+/// The rest of a path as sent, after a prefix of its widest reading; it begins with a slash, or is
 /// empty. `None` when the path does not begin with these segments. Ignored parameters of the prefix's segments are taken
 /// away with them.
 #[must_use]
@@ -171,7 +171,7 @@ fn parameters_length(bytes: &[u8]) -> usize {
     at
 }
 
-/// What follows a prefix, when that ends with a segment. A slash at its beginning is written as one.
+/// The rest after a prefix of whole segments. Several slashes at its beginning become one.
 fn rest(rest: &str) -> Option<Cow<'_, str>> {
     if rest.is_empty() || rest.starts_with('/') {
         return Some(Cow::Borrowed(rest));

@@ -8,10 +8,10 @@
 use moongate_config::Rate;
 use std::time::Duration;
 
-/// How fast tokens come back and how many a full bucket holds.
+/// The refill rate and the size of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenRate {
-    /// So many tokens come back in each `period`; never 0.
+    /// Tokens refilled per `period`; never 0.
     tokens: u64,
     /// In nanoseconds; never 0.
     period: u64,
@@ -27,7 +27,7 @@ impl TokenRate {
         Self { tokens: 1, period, depth: period.saturating_mul(u64::from(burst)) }
     }
 
-    /// As many tokens as `rate` says, of which a full bucket holds `burst`.
+    /// The refill rate `rate`, with a bucket of `burst` tokens.
     #[must_use]
     pub fn of(rate: Rate, burst: u32) -> Self {
         Self::every(rate.interval(), burst)
@@ -86,17 +86,17 @@ impl TokenBucket {
         self.0
     }
 
-    /// The bucket after tokens of this [cost](TokenRate::cost) were taken at `now`, whether they were there or not.
+    /// The bucket after tokens of this [cost](TokenRate::cost) were taken at `now`, available or not.
     #[must_use]
     #[inline]
     pub fn charged(self, cost: u64, now: u64) -> Self {
         Self(self.0.max(now).saturating_add(cost))
     }
 
-    /// Takes tokens of this cost when they are there.
+    /// Takes tokens of this cost if they are available.
     ///
     /// # Errors
-    /// In how many nanoseconds they would be, when they are not; then none is taken.
+    /// The nanoseconds until they are available; none is taken then.
     #[inline]
     pub fn try_take(&mut self, rate: &TokenRate, cost: u64, now: u64) -> Result<(), u64> {
         let next = self.charged(cost, now);
@@ -109,7 +109,7 @@ impl TokenBucket {
         }
     }
 
-    /// Gives tokens of this cost back. More than were taken make the bucket full and no fuller.
+    /// Returns tokens of this cost; the bucket never exceeds full.
     #[inline]
     pub fn give_back(&mut self, cost: u64) {
         self.0 = self.0.saturating_sub(cost);
@@ -129,7 +129,7 @@ impl TokenBucket {
         self.0.saturating_sub(now)
     }
 
-    /// How many tokens there are.
+    /// The number of available tokens.
     #[must_use]
     #[inline]
     pub fn left(self, rate: &TokenRate, now: u64) -> u64 {

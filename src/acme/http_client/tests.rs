@@ -12,12 +12,12 @@ fn request(method: Method, body: &'static str) -> Request<Full<Bytes>> {
     origin_form(request.body(Full::from(body)).unwrap()).unwrap()
 }
 
-/// What is made of an answer that came whole.
+/// The result of a complete response.
 async fn read(method: Method, answer: &[u8]) -> Result<Response<Bytes>, AttemptError> {
     let (near, mut far) = tokio::io::duplex(LARGEST * 2);
     let request = exchange(near, request(method, ""));
     let respond = async {
-        // An answer before its question would be none.
+        // hyper rejects a response before the request.
         far.read_u8().await.unwrap();
         far.write_all(answer).await.unwrap();
         far.shutdown().await.unwrap();

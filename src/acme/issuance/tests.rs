@@ -120,7 +120,7 @@ async fn urls_without_tls_and_missing_challenges_are_refused() {
     const ELSEWHERE: &str =
         r#"{"status":"pending","authorizations":["http://192.0.2.1/"],"finalize":"http://192.0.2.1/"}"#;
     let (failure, ..) = fails(&[DIRECTORY, NONCE, ACCOUNT, ("/order", 201, ELSEWHERE)]).await;
-    assert!(failure.detail.contains("the URL is not https:"), "{}", failure.detail);
+    assert!(failure.detail.contains("the URL is not an https: URL"), "{}", failure.detail);
     const ORDER: (&str, u16, &str) =
         ("/order", 201, r#"{"status":"pending","authorizations":["HERE/name"],"finalize":"HERE/end"}"#);
     const NAME: (&str, u16, &str) = (

@@ -51,7 +51,7 @@ fn sort(file: &Path) -> Result<(&'static str, &'static str), Problem> {
     }
 }
 
-/// What goes through the plugin.
+/// The input of the plugin.
 pub(super) struct TestInput {
     pub(super) visit: TestExchange,
     pub(super) body: Bytes,
@@ -60,7 +60,7 @@ pub(super) struct TestInput {
 }
 
 impl TestInput {
-    /// What the command line says of it; the log lines of the plugin go to `capture`.
+    /// Reads the input from the command line; log lines of the plugin go to `capture`.
     pub(super) fn read(arguments: &TestArguments, capture: &LogCapture) -> Result<Self, String> {
         let (method, target) = arguments.request.split_once(' ').unwrap_or(("GET", &arguments.request));
         let method =

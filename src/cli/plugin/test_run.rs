@@ -36,7 +36,7 @@ pub(super) fn main(arguments: &TestArguments, kinds: Kinds) -> ExitCode {
     if failed { ExitCode::from(FAILED) } else { said }
 }
 
-/// What goes through the plugin, and what came of it so far.
+/// The input of the plugin, and its effects so far.
 struct PluginTest {
     visit: TestExchange,
     body: Bytes,

@@ -65,7 +65,7 @@ async fn a_removed_endpoint_is_drained_if_the_route_demands_it() {
     let [stay, leave] = at(sockets);
     assert_eq!(asked(&leave), [(Some("endpoint"), 5)].into());
     pass(&world, &mut drains, 60).await;
-    assert_eq!(asked(&others), [(None, 10)].into(), "route b keeps who is there");
+    assert_eq!(asked(&others), [(None, 10)].into(), "route b keeps its WebSockets");
     assert_eq!(asked(&stay), [(None, 5)].into());
 }
 
@@ -183,7 +183,7 @@ routes: [{ name: b, upstream: chat }]";
         pass(&world, &mut drains, 1).await;
         world.reload(without);
         pass(&world, &mut drains, 1).await;
-        assert_eq!(drains.policies.len(), 1, "nobody needs the policy of a route that is gone");
+        assert_eq!(drains.policies.len(), 1, "the policy of a removed route is dropped");
     }
 }
 

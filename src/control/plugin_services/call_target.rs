@@ -29,7 +29,7 @@ pub(super) async fn upstream(
     let mut last = None;
     loop {
         cluster.await_first_probe().await;
-        // There is no client behind it: what is chosen by one is chosen by the path and the fields alone.
+        // A call has no client, so the key is read from the path and the fields only.
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let request = Request::internal(&call.method, &call.target, client);
         let view = RequestView { request, headers: &call.headers };

@@ -10,6 +10,7 @@ mod tests;
 use super::Live;
 use crate::plugin::CaughtFuture;
 use crate::runtime::blocking_pool::SYSTEM_FILES;
+use crate::tls::platform_roots;
 use log::error;
 use moongate_sdk::{Call, CallError, CallFuture, CallResponse, CallTarget, Services, log_throttle, worker};
 use pingora::connectors::ConnectorOptions;
@@ -28,7 +29,7 @@ pub(super) struct Gateway {
     /// Weak, because the tasks that hold these services belong to the configuration.
     live: Weak<Live>,
     /// One per worker thread; the first serves all other threads. A connection belongs to the runtime that
-    /// opened it. Created lazily, since creating one reads the system's root certificates.
+    /// opened it. Created lazily, since creating one parses the system's root certificates.
     connectors: Arc<[OnceCell<Connector>]>,
 }
 
@@ -83,9 +84,10 @@ async fn connector(all: &[OnceCell<Connector>], worker: usize) -> Result<&Connec
         let runtime = Handle::current();
         let make = move || {
             let _entered = runtime.enter();
-            Connector::new(Some(ConnectorOptions::new(KEPT)))
+            let options = ConnectorOptions::new(KEPT);
+            Connector::new(Some(ConnectorOptions { ca_file: platform_roots::ca_file(), ..options }))
         };
-        // Creating one reads files, and panics if system root certificates not read.
+        // Creating one reads a file, and panics if that fails.
         SYSTEM_FILES.run(make).await.map_err(|error| {
             error!(error:%; "system root certificates not read");
             CallError::Unreachable

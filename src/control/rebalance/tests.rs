@@ -66,7 +66,7 @@ async fn clients_that_come_back_at_once_even_it_out() {
         sockets.extend(world.open("a", left));
     }
     assert_eq!(held(&sockets), [(1, 50), (2, 50)].into());
-    assert_eq!(moved, 50, "nobody moved twice");
+    assert_eq!(moved, 50, "no WebSocket moved twice");
     pass(&world, &mut rebalances, 2 * TEN_MINUTES).await;
     assert_eq!(leave(&mut sockets), 0);
 }

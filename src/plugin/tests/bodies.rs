@@ -162,7 +162,7 @@ fn a_request_goes_on_without_a_plugin_that_is_not_needed() {
             let mut down = || closed.response_body(exchange, &mut piece("1", true));
             (down(), down())
         });
-        assert!(first.is_err() && second.is_ok(), "{then}: who failed is not asked again");
+        assert!(first.is_err() && second.is_ok(), "{then}: a failed plugin is skipped");
     }
 }
 

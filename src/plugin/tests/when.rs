@@ -61,7 +61,7 @@ fn a_plugin_whose_condition_does_not_hold_takes_part_in_nothing() {
         written("walker", "d", "go", None),
     ]));
     assert!(matches!(decision, Decision::Continue));
-    assert_eq!(request, ["a", "d", "11", "11"], "the last two are told of the end");
+    assert_eq!(request, ["a", "d", "11", "11"], "the last two see the end");
     assert_eq!(response.1, ["a", "d"]);
 }
 
@@ -85,7 +85,7 @@ fn a_condition_sees_changes_of_earlier_plugins_and_is_evaluated_once() {
         written("walker", "c", "go", Some("request.headers.trail == 'a'")),
     ]));
     assert_eq!(request, ["a", "b", "11", "11"]);
-    assert_eq!(response.1, ["a", "b"], "what changed behind its turn does not count");
+    assert_eq!(response.1, ["a", "b"], "changes after its turn do not count");
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn all_plugins_get_the_end_with_their_state() {
             WebSocketEnd { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
         visit.with_exchange(|exchange| echoes().closed(exchange, &ended));
         let values: Vec<_> = visit.running.notes().iter().map(|note| note.value.as_str()).collect();
-        assert_eq!(values, expected, "a panic is nobody else's");
+        assert_eq!(values, expected, "a panic affects no other plugin");
     }
 }
 

@@ -30,6 +30,7 @@ mod websockets;
 pub(crate) use dns_lookups::{LookupResult, Lookups};
 pub(crate) use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub(crate) use exposition::{Exposition, MetricSource};
+#[cfg(any(feature = "wasm", test))]
 pub(crate) use histogram::ObservedValue;
 pub(crate) use http2::{Http2Connections, StreamEnd};
 pub(crate) use lazy_handle::LazyHandle;

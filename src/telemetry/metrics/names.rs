@@ -32,6 +32,7 @@ const REQUEST_SECONDS: &[f64] =
 const ROUND_TRIP_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Empty: the WebAssembly host defines the bounds.
+#[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "of the feature's histograms"))]
 const FILTERS_OWN: &[f64] = &[];
 const LIFETIME_SECONDS: &[f64] =
     &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 604_800.0];
@@ -39,7 +40,7 @@ const MESSAGES: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
 
 macro_rules! families {
     ($($name:ident = $shape:expr, $text:literal $labels:tt, $help:literal;)+) => {
-        $(#[doc = $help] pub(crate) static $name: Family = Family { name: $text, labels: &$labels, help: $help, shape: $shape };)+
+        $(#[doc = $help] #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "some belong to a feature"))] pub(crate) static $name: Family = Family { name: $text, labels: &$labels, help: $help, shape: $shape };)+
         /// Every family, in the order of the documentation.
         #[cfg(test)]
         pub(crate) static ALL: &[&Family] = &[$(&$name),+];

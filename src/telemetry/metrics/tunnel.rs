@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// The counting handle of one living WebSocket. Dropping it takes it off the gauge, however the tunnel ended.
+/// The counting handle of one open WebSocket. Its drop decrements the gauge, however the tunnel ended.
 #[derive(Debug)]
 pub struct TunnelMetrics {
     route: Arc<RouteMetrics>,

@@ -49,15 +49,15 @@ labels! {
 labels! {
     /// One end of a WebSocket.
     Side {
-        /// Who connected to the gateway.
+        /// The client of the WebSocket.
         Client = "client",
-        /// Whom the gateway connected to.
+        /// The backend of the WebSocket.
         Backend = "backend",
     }
 }
 
 labels! {
-    /// Who ended a WebSocket.
+    /// The initiator of a WebSocket's end.
     By {
         /// The client closed it or vanished.
         Client = "client",

@@ -55,7 +55,7 @@ pub(super) fn define(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Re
         absent(linker, module, name)?;
     }
     linker.func_wrap("env", "emscripten_notify_memory_growth", |_: Call<'_>, _: i32| {})?;
-    // AssemblyScript imports it unless told otherwise.
+    // AssemblyScript imports it by default.
     linker.func_wrap(
         "env",
         "abort",
