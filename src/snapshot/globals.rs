@@ -18,13 +18,13 @@ pub struct GlobalSettings {
     pub drain_delay: Duration,
     /// The time limit of the shutdown from then on.
     pub grace_period: Duration,
-    /// The time limit for receiving a request header; [`FOREVER`] without one.
+    /// The time limit for receiving a request header; `FOREVER` without one.
     pub header_timeout: Duration,
     /// How long an idle downstream connection is kept; zero means no keep-alive.
     pub keepalive_timeout: Duration,
-    /// The maximum time without data inside a request body; [`FOREVER`] without a limit.
+    /// The maximum time without data inside a request body; `FOREVER` without a limit.
     pub body_timeout: Duration,
-    /// The maximum time without progress while a response is sent; [`FOREVER`] without a limit.
+    /// The maximum time without progress while a response is sent; `FOREVER` without a limit.
     pub send_timeout: Duration,
     /// The minimum rate of a request body.
     pub body_rate: Option<MinRate>,
