@@ -8,11 +8,11 @@
 //!
 //! The modules, from the lowest layer up; each imports only modules of lower layers (tests/architecture.rs):
 //!
-//! - [`telemetry`], [`diagnostics`]: metrics and logs; problems as a report.
-//! - [`config`], [`runtime`]: the configuration as types, read from YAML; threads, tasks and time.
-//! - [`net`], [`tls`]: sockets, HTTP/1 on the wire, name resolution; certificates and keys.
+//! - `telemetry`, [`diagnostics`]: metrics and logs; problems as a report.
+//! - [`config`], `runtime`: the configuration as types, read from YAML; threads, tasks and time.
+//! - [`net`], `tls`: sockets, HTTP/1 on the wire, name resolution; certificates and keys.
 //! - [`websocket`]: frames and handshakes.
-//! - [`acme`], [`route`], [`upstream`], [`plugin`]: automatic certificates, the route table, upstreams, plugin chains.
+//! - `acme`, [`route`], [`upstream`], [`plugin`]: automatic certificates, the route table, upstreams, plugin chains.
 //! - [`tunnel`]: a WebSocket after its handshake.
 //! - [`snapshot`]: a generation of the configuration, compiled.
 //! - [`control`]: the current snapshot, reloads, and the long-lived tasks.
