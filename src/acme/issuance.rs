@@ -6,7 +6,7 @@ use super::failure::{Failure, Reason};
 use super::job::Job;
 use super::storage;
 use crate::config::Challenge;
-use crate::tls::{Challenges, StapledCertificate};
+use crate::tls::{ChallengeGuard, Challenges};
 use instant_acme::{
     AuthorizationHandle, AuthorizationStatus, ChallengeHandle, ChallengeType, Error, Identifier, NewOrder,
     Order, OrderStatus, RetryPolicy,
@@ -86,7 +86,7 @@ async fn prove(
     order: &mut Order,
     challenge: Challenge,
     challenges: &Arc<Challenges>,
-) -> Result<Vec<StapledCertificate>, Failure> {
+) -> Result<Vec<ChallengeGuard>, Failure> {
     let mut shown = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -116,7 +116,7 @@ fn show(
     name: &str,
     challenge: Challenge,
     challenges: &Arc<Challenges>,
-) -> Result<StapledCertificate, Failure> {
+) -> Result<ChallengeGuard, Failure> {
     let authorization = handle.key_authorization();
     match challenge {
         Challenge::Http01 => Ok(challenges.show_answer(&handle.token, authorization.as_str())),

@@ -4,7 +4,7 @@
 use super::body::{early_response, expect_continue, request_body};
 use super::context::Context;
 use super::downstream::client_stream::Connection;
-use super::downstream::session_limits::SessionControl;
+use super::downstream::session_control::SessionControl;
 use super::downstream::session_lookup::{self, connection};
 use super::failure::tls_error::{self, TlsAttemptError};
 use super::failure::{Failure, OURS};

@@ -3,7 +3,7 @@
 use super::Gateway;
 use super::body::request_body;
 use super::context::Context;
-use super::downstream::session_limits::SessionControl;
+use super::downstream::session_control::SessionControl;
 use super::downstream::session_lookup::{self, connection};
 use super::downstream::session_timeouts::configure_session;
 use super::exchange;

@@ -184,6 +184,9 @@ impl Timers {
         let tick = self.ticks.get_mut(&key.tick)?;
         let entry = tick.entries.get_mut(key.index)?.take_if(|entry| entry.number == key.number)?;
         tick.count -= 1;
+        while matches!(tick.entries.last(), Some(None)) {
+            tick.entries.pop();
+        }
         if tick.count == 0 {
             self.ticks.remove(&key.tick);
         }

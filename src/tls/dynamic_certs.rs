@@ -56,7 +56,7 @@ pub struct Challenges {
 /// A guard: the challenge gets responses until the guard is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct StapledCertificate {
+pub struct ChallengeGuard {
     challenges: Arc<Challenges>,
     proof: Proof,
 }
@@ -93,7 +93,7 @@ impl Challenges {
         self: &Arc<Self>,
         name: &str,
         key: Arc<CertifiedKey>,
-    ) -> Result<StapledCertificate, rustls::Error> {
+    ) -> Result<ChallengeGuard, rustls::Error> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(rustls::ALL_VERSIONS)?;
         // RFC 8737 §3: the CA has no client certificate, even if the listener requires one.
@@ -102,17 +102,17 @@ impl Challenges {
         config.send_tls13_tickets = 0;
         let name: Box<str> = name.to_ascii_lowercase().into();
         self.handshakes.write().insert(name.clone(), Arc::new(config));
-        Ok(StapledCertificate { challenges: Arc::clone(self), proof: Proof::Handshake(name) })
+        Ok(ChallengeGuard { challenges: Arc::clone(self), proof: Proof::Handshake(name) })
     }
 
     /// Responds to requests for `token`.
-    pub fn show_answer(self: &Arc<Self>, token: &str, answer: &str) -> StapledCertificate {
+    pub fn show_answer(self: &Arc<Self>, token: &str, answer: &str) -> ChallengeGuard {
         self.responses.write().insert(token.into(), answer.into());
-        StapledCertificate { challenges: Arc::clone(self), proof: Proof::Response(token.into()) }
+        ChallengeGuard { challenges: Arc::clone(self), proof: Proof::Response(token.into()) }
     }
 }
 
-impl Drop for StapledCertificate {
+impl Drop for ChallengeGuard {
     fn drop(&mut self) {
         match &self.proof {
             Proof::Handshake(name) => drop(self.challenges.handshakes.write().remove(name)),

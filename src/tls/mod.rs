@@ -16,7 +16,7 @@ mod session_tickets;
 mod unix_time;
 mod upstream_config;
 
-pub(crate) use dynamic_certs::{Challenges, Slot, StapledCertificate};
+pub(crate) use dynamic_certs::{ChallengeGuard, Challenges, Slot};
 pub(crate) use handshake_error::HandshakeFailure;
 pub(crate) use listener_config::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};
 pub(crate) use upstream_config::{Client, Identity};

@@ -4,7 +4,7 @@
 //! connection is checked when it is taken ([`Http1Connection::is_idle`]); one task of each worker removes
 //! those that are too old, or that the backend has closed.
 
-use super::endpoint::{Endpoint, Token};
+use super::endpoint::Endpoint;
 use super::http1_connection::Http1Connection;
 use super::proxy_header::ProxyAddrs;
 use crate::runtime::clock;
@@ -24,7 +24,7 @@ thread_local! {
 /// The idle connections of one worker.
 #[derive(Default)]
 struct Pool {
-    endpoints: HashMap<Token, IdleConnections>,
+    endpoints: HashMap<EndpointId, IdleConnections>,
     /// The number of connections of each upstream.
     counts: HashMap<UpstreamId, usize>,
     has_sweeper: bool,
@@ -32,6 +32,14 @@ struct Pool {
 
 /// The address of an upstream's name, which all its endpoints share, across reloads too.
 type UpstreamId = usize;
+
+/// The address of an endpoint, which the pool's weak reference keeps from another one. A reload that changes how an
+/// endpoint is reached makes another endpoint, with connections of its own.
+type EndpointId = usize;
+
+fn endpoint_id(endpoint: &Arc<Endpoint>) -> EndpointId {
+    Arc::as_ptr(endpoint).addr()
+}
 
 /// The idle connections to one endpoint, the oldest first.
 struct IdleConnections {
@@ -50,11 +58,7 @@ struct IdleConnection {
 /// header.
 pub(super) fn take(endpoint: &Arc<Endpoint>, addrs: ProxyAddrs) -> Option<Box<Http1Connection>> {
     POOL.with_borrow_mut(|pool| {
-        let idle = pool.endpoints.get_mut(&endpoint.token())?;
-        // An endpoint that a reload replaced has the same token and may have another TLS configuration.
-        if !std::ptr::eq(idle.endpoint.as_ptr(), Arc::as_ptr(endpoint)) {
-            return None;
-        }
+        let idle = pool.endpoints.get_mut(&endpoint_id(endpoint))?;
         while let Some(at) = idle.connections.iter().rposition(|idle| idle.connection.addrs() == addrs) {
             let IdleConnection { mut connection, deadline } = idle.connections.remove(at);
             if let Some(count) = pool.counts.get_mut(&idle.upstream) {
@@ -80,6 +84,7 @@ pub fn give_back(
     if keep.is_zero() || limit == 0 || !connection.is_idle() {
         return;
     }
+    connection.free_buffer();
     let upstream = endpoint.upstream_id();
     POOL.with_borrow_mut(|pool| {
         if pool.counts.get(&upstream).is_some_and(|count| *count >= limit) {
@@ -87,12 +92,8 @@ pub fn give_back(
         }
         let fresh =
             || IdleConnections { endpoint: Arc::downgrade(endpoint), upstream, connections: Vec::new() };
-        let idle = pool.endpoints.entry(endpoint.token()).or_insert_with(fresh);
+        let idle = pool.endpoints.entry(endpoint_id(endpoint)).or_insert_with(fresh);
         let count = pool.counts.entry(upstream).or_default();
-        if !std::ptr::eq(idle.endpoint.as_ptr(), Arc::as_ptr(endpoint)) {
-            *count -= if idle.upstream == upstream { idle.connections.len() } else { 0 };
-            *idle = fresh();
-        }
         idle.connections.push(IdleConnection { connection, deadline: clock::now() + keep });
         *count += 1;
         if !std::mem::replace(&mut pool.has_sweeper, true) {

@@ -36,6 +36,8 @@ pub struct Http1Connection {
     is_reused: bool,
     /// Whether the last write waits for a flush (TLS).
     must_flush: bool,
+    /// Nothing more is written: a write failed, or the rest of the request is not sent.
+    is_write_closed: bool,
 }
 
 /// What a connection did.
@@ -79,6 +81,7 @@ impl Http1Connection {
             addrs,
             is_reused: false,
             must_flush: false,
+            is_write_closed: false,
         }
     }
 
@@ -100,7 +103,7 @@ impl Http1Connection {
     /// request. A backend that sends something between two exchanges has closed it, or sends what nobody
     /// asked for.
     pub(super) fn is_idle(&mut self) -> bool {
-        if !self.received.is_empty() || self.must_flush {
+        if !self.received.is_empty() || self.must_flush || self.is_write_closed {
             return false;
         }
         let mut byte = [0; 1];
@@ -108,6 +111,17 @@ impl Http1Connection {
         // A task without budget left would find every socket pending (`tokio::task::coop`).
         let read = unconstrained(poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut buffer)));
         pin!(read).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Writes nothing more: the connection serves no further request.
+    pub fn stop_writing(&mut self) {
+        self.must_flush = false;
+        self.is_write_closed = true;
+    }
+
+    /// Frees the space of received bytes: an idle connection holds none.
+    pub(super) fn free_buffer(&mut self) {
+        self.received = BytesMut::new();
     }
 
     /// Writes `first` and then `second`, and receives if `receives`, until either is done. Written bytes are
@@ -131,10 +145,15 @@ impl Http1Connection {
         second: &mut Bytes,
         receives: bool,
     ) -> Poll<Result<Progress, Broken>> {
-        if self.must_flush || !first.is_empty() || !second.is_empty() {
+        let has_writes = self.must_flush || !first.is_empty() || !second.is_empty();
+        if has_writes && !self.is_write_closed {
             match self.poll_write_all(cx, first, second) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(Progress::Written)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Write(error))),
+                Poll::Ready(Err(error)) => {
+                    // Another flush would fail again, and hide what the backend sends.
+                    self.stop_writing();
+                    return Poll::Ready(Err(Broken::Write(error)));
+                }
                 Poll::Pending => {}
             }
         }

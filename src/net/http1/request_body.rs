@@ -86,6 +86,12 @@ impl BodyEncoder {
         Ok(())
     }
 
+    /// Whether something follows the data of the last piece.
+    #[must_use]
+    pub fn is_chunked(&self) -> bool {
+        matches!(self.0, Framing::Chunked { .. })
+    }
+
     /// Ends the line of a large chunk, whose data has been written.
     pub fn complete_chunk(&mut self, out: &mut BytesMut) {
         if let Framing::Chunked { owes_line_end } = &mut self.0 {

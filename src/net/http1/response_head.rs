@@ -121,7 +121,9 @@ pub fn take_next(buffer: &mut BytesMut, searched: &mut usize) -> Result<Option<R
         return Ok(None);
     };
     *searched = 0;
-    let bytes = buffer.split_to(end).freeze();
+    // Copied: the header outlives the buffer, which an idle stream must not hold.
+    let bytes = Bytes::copy_from_slice(&buffer[..end]);
+    buffer.advance(end);
     parse(&bytes, spelled_head).map(Some)
 }
 

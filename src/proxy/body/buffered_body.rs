@@ -8,7 +8,7 @@
 use super::expect_continue;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_stream::Connection;
-use crate::proxy::downstream::session_limits::SessionControl;
+use crate::proxy::downstream::session_control::SessionControl;
 use crate::proxy::downstream::session_lookup::{self, connection};
 use crate::proxy::downstream::session_timeouts;
 use crate::proxy::failure::{Detail, Failure};

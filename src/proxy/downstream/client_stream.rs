@@ -9,7 +9,7 @@
 //! would close without a response.
 
 use super::min_rate::Pace;
-use super::session_limits::{EndedBy, SessionControl};
+use super::session_control::{EndedBy, SessionControl};
 use super::socket_watch::{DisconnectFuture, SocketWatch};
 use super::upload_gate::Gate;
 use crate::net::conn_info::ConnInfo;
@@ -17,7 +17,7 @@ use crate::net::downstream_io::Socket;
 use crate::net::http1::message_framing::{Boundary, ParseState, Reading};
 use crate::proxy::failure::Failure;
 use crate::proxy::request::h1_head::SentHead;
-use crate::proxy::request::head_substitution::HeadIntake;
+use crate::proxy::request::head_intake::HeadIntake;
 use crate::runtime::worker_timer::WorkerTimer;
 use crate::snapshot::MinRate;
 use async_trait::async_trait;

@@ -4,7 +4,7 @@
 
 use super::h2_stream::StreamIo;
 use super::min_rate::Pace;
-use super::session_limits::{EndedBy, SessionControl};
+use super::session_control::{EndedBy, SessionControl};
 use super::upload_gate::Gate;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::request_validation;

@@ -7,7 +7,7 @@ pub(super) mod h2_session;
 pub(super) mod h2_stream;
 pub(super) mod lazy_timer;
 pub(super) mod min_rate;
-pub(super) mod session_limits;
+pub(super) mod session_control;
 pub(super) mod session_lookup;
 pub(super) mod session_timeouts;
 pub(super) mod socket_watch;

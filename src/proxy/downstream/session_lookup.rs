@@ -2,7 +2,7 @@
 //! them in its stream; HTTP/2 has the [`ConnInfo`] in the connection's digest and the control in the extensions.
 
 use super::client_stream::Connection;
-use super::session_limits::SessionControl;
+use super::session_control::SessionControl;
 use crate::net::conn_info::ConnInfo;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Digest;

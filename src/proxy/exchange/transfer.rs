@@ -3,7 +3,7 @@
 //! A response may begin before the request is complete. The rest of the request is then not sent: the backend
 //! may have stopped reading, and would parse the rest as a request (RFC 9112 §9.3). While the backend is
 //! awaited, the client's session is polled: it detects the client's disconnect and the backend's time limits
-//! (see `session_limits`).
+//! (see `session_control`).
 
 use super::request_head;
 use crate::net::http1::request_body::{BodyEncoder, LengthMismatch};
@@ -14,6 +14,7 @@ use crate::proxy::context::Context;
 use crate::proxy::downstream::session_lookup;
 use crate::proxy::failure::OURS;
 use crate::proxy::response::upstream_response;
+use crate::proxy::upload::BodyProgress;
 use crate::upstream::{BodyPart, Broken, Http1Connection, Progress};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Version, header};
@@ -41,6 +42,8 @@ pub(super) struct Transfer {
     upload_is_over: bool,
     /// The request was not sent completely.
     is_cut_off: bool,
+    /// The end of the client's body was read.
+    body_has_ended: bool,
     /// The header of the final response, until it is sent.
     head: Option<ResponseHeader>,
     /// The body of the final response, once its header was received.
@@ -71,6 +74,7 @@ impl Transfer {
             encoder: BodyEncoder::default(),
             upload_is_over: false,
             is_cut_off: false,
+            body_has_ended: false,
             head: None,
             body: None,
             keeps_alive: false,
@@ -108,6 +112,9 @@ impl Transfer {
         }
         match self.wait(session, ctx).await {
             Event::Upstream(Ok(Progress::Written)) => {
+                if let Some(control) = session_lookup::control(session) {
+                    control.hear();
+                }
                 self.encoder.complete_chunk(&mut self.out);
                 if self.upload_is_over && self.out.is_empty() {
                     // A stream that waits for events holds no buffer.
@@ -149,7 +156,7 @@ impl Transfer {
         let writes = !self.out.is_empty() || !self.data.is_empty();
         let polls_client = self.upload_is_over || !writes;
         let limit = ctx.route.as_ref().and_then(|route| route.timeout).filter(|_| !polls_client);
-        let ends_with_body = self.upload_is_over && !self.is_cut_off;
+        let ends_with_body = self.upload_is_over && (!self.is_cut_off || self.body_has_ended);
         let (out, data) = (&mut self.out, &mut self.data);
         let progress = self.connection.progress(out, data, true);
         tokio::select! {
@@ -171,8 +178,12 @@ impl Transfer {
 
     /// A piece of the client's body, or its end.
     async fn upload(&mut self, session: &mut Session, ctx: &mut Context, piece: Option<Bytes>) -> Result<()> {
+        self.body_has_ended |= piece.is_none();
         if self.upload_is_over {
-            // A part that Pingora had read with the header.
+            // Not sent: the plugins did not see it, so that another attempt would send less than the client.
+            if ctx.upload.shown {
+                ctx.upload.passed = BodyProgress::Lost;
+            }
             return Ok(());
         }
         let is_done = session.as_downstream_mut().is_body_done();
@@ -195,7 +206,7 @@ impl Transfer {
             self.encoder.push(piece, &mut self.out, &mut self.data).map_err(mismatch)?;
         }
         if ends_body {
-            if !self.data.is_empty() {
+            if !self.data.is_empty() && self.encoder.is_chunked() {
                 // The end follows the large piece, whose data is written after `out`.
                 self.out.extend_from_slice(&std::mem::take(&mut self.data));
             }
@@ -210,6 +221,8 @@ impl Transfer {
         self.write_error = error;
         self.out.clear();
         self.data.clear();
+        self.encoder = BodyEncoder::default();
+        self.connection.stop_writing();
         self.upload_is_over = true;
         self.is_cut_off = true;
     }
@@ -240,6 +253,11 @@ impl Transfer {
                 }
                 BodyPart::End => {
                     self.forward_data(session, ctx, None, true).await?;
+                    return Ok(true);
+                }
+                BodyPart::NeedsBytes if ctx.replaced => {
+                    // The client does not wait for the rest of a response that it does not get.
+                    self.keeps_alive = false;
                     return Ok(true);
                 }
                 BodyPart::NeedsBytes => {

@@ -7,7 +7,7 @@ pub(super) mod forwarded;
 pub(super) mod grpc;
 pub(super) mod h1_head;
 pub(super) mod h2_to_h1;
-pub(super) mod head_substitution;
+pub(super) mod head_intake;
 pub(super) mod hop_by_hop;
 pub(super) mod request_facts;
 pub(super) mod request_validation;

@@ -6,7 +6,7 @@
 
 use super::frame_scan::{DATA, Frame, HEADERS, RST_STREAM};
 use super::hpack_scan::Fields;
-use super::pending_heads::Heads;
+use super::rejected_by_h2::Heads;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

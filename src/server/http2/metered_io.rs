@@ -5,7 +5,7 @@
 use super::field_sections::FieldSections;
 use super::flood_limit::Budget;
 use super::frame_scan::{CONTINUATION, FrameKind, Frames, HEADERS};
-use super::pending_heads::Heads;
+use super::rejected_by_h2::Heads;
 use crate::net::downstream_io::Socket;
 use bytes::{Buf, BytesMut};
 use std::io::{self, IoSlice};
