@@ -56,7 +56,7 @@ impl Outcome {
     }
 }
 
-impl From<Initiator> for metrics::By {
+impl From<Initiator> for metrics::InitiatorLabel {
     fn from(by: Initiator) -> Self {
         match by {
             Initiator::Gateway => Self::Gateway,

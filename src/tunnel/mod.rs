@@ -6,7 +6,6 @@
 //! with an [`Inspector`] for plugins with message phases. Routing, selection of endpoints and HTTP are in the
 //! proxy.
 
-mod admission;
 mod client_rate;
 mod counters;
 mod drain;
@@ -16,10 +15,10 @@ mod outcome;
 mod policy;
 mod redial;
 mod relay;
+mod route_limits;
 mod tunnel_task;
 
 pub use crate::net::tunnel_io::{Io, TunnelIo};
-pub use admission::{ClientKey, Denial, Permit};
 pub use counters::{Counters, KINDS};
 pub use drain::{Filter, Membership, Registry, TunnelKey, TunnelView};
 pub use handshake_rate_limiter::{HandshakeLimiter, QueueFull};
@@ -28,4 +27,5 @@ pub use outcome::{ABNORMAL, Cause, Initiator, Outcome, Reason, Side};
 pub use policy::{HandshakeTimeout, Policy};
 pub use redial::{Found, Loss, Redial, Search};
 pub use relay::Tunnel;
+pub use route_limits::{ClientKey, Denial, Permit};
 pub use tunnel_task::launch;

@@ -3,9 +3,9 @@
 //! Compiling is pure. The relay applies most of the policy; the limits that precede a tunnel are here
 //! ([`Policy::acquire_permit`]).
 
-use super::admission::{Admission, ClientKey, Denial, Permit};
 use super::client_rate::Rates;
 use super::handshake_rate_limiter::HandshakeLimiter;
+use super::route_limits::{ClientKey, Denial, Permit, RouteLimits};
 use crate::config::{self, ExistingTunnels, InvalidFrames, OnEndpointLoss};
 use crate::upstream::KeySource;
 use crate::websocket::frame::Rules;
@@ -77,7 +77,7 @@ pub struct Policy {
     max_message: u64,
     strict: bool,
     rates: Option<Rates>,
-    admission: Admission,
+    route_limits: RouteLimits,
     handshake_limiter: Option<Arc<HandshakeLimiter>>,
 }
 
@@ -124,8 +124,8 @@ impl Policy {
                     .help("`ping_interval: 0s` turns pings off"),
             );
         }
-        let admission = problems.keep(Admission::new(written, prior.map(|prior| &prior.admission)));
-        let Some(admission) = admission.filter(|_| !problems.refuse()) else { return Err(problems) };
+        let route_limits = problems.keep(RouteLimits::new(written, prior.map(|prior| &prior.route_limits)));
+        let Some(route_limits) = route_limits.filter(|_| !problems.refuse()) else { return Err(problems) };
         let max_age = written.max_age.and_then(limit);
         Ok(Self {
             idle_timeout: limit(written.idle_timeout),
@@ -146,7 +146,7 @@ impl Policy {
             max_message: written.max_message.map_or(u64::MAX, |size| size.0),
             strict: written.invalid_frames == InvalidFrames::Close,
             rates: Rates::new(written),
-            admission,
+            route_limits,
             handshake_limiter: HandshakeLimiter::carry(
                 written.handshake_rate,
                 prior.and_then(|prior| prior.handshake_limiter.as_ref()),
@@ -159,13 +159,13 @@ impl Policy {
     /// # Errors
     /// [`Denial`].
     pub fn acquire_permit(&self, origin: Option<&[u8]>, client: ClientKey<'_>) -> Result<Permit, Denial> {
-        self.admission.acquire(origin, client)
+        self.route_limits.acquire(origin, client)
     }
 
     /// The key of `max_connections_per_client`; `None` without that limit.
     #[must_use]
     pub fn client_key(&self) -> Option<&KeySource> {
-        self.admission.client_key()
+        self.route_limits.client_key()
     }
 
     /// The handshake rate limit; `None` without one.

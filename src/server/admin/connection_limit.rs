@@ -86,7 +86,7 @@ pub(super) struct ConnectionSlot {
 
 /// A new connection's entry, and the client whose connection was closed for it.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(super) struct AdmittedConnection {
     pub(super) place: ConnectionSlot,
     pub(super) evicted: Option<IpAddr>,
 }
@@ -98,7 +98,7 @@ impl ConnectionLimit {
     }
 
     /// Adds a new connection; at the limit it evicts another one. `client` is the identity for counting.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Admitted {
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> AdmittedConnection {
         let mut table = self.table.lock();
         let (scope, victim) = table.choose();
         let id = table.next;
@@ -112,7 +112,7 @@ impl ConnectionLimit {
         let (trust, activity) = (self.trust, Activity::Receiving);
         entries.insert(id, Entry { client, trust, activity, evicted: Arc::clone(&notify) });
         let place = ConnectionSlot { limit: Arc::clone(self), id, scope, evicted: notify };
-        Admitted { place, evicted }
+        AdmittedConnection { place, evicted }
     }
 }
 

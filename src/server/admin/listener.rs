@@ -1,7 +1,7 @@
 //! Listener of the admin address: an accept loop on its own thread, so that it responds under any
 //! load of the workers, and while other threads hang.
 
-use super::connection_limit::{Admitted, ConnectionLimit};
+use super::connection_limit::{AdmittedConnection, ConnectionLimit};
 use super::{Admin, AdminState, connection};
 use crate::runtime::supervision::{self, Backoff};
 use crate::server::bind::BoundListener;
@@ -68,7 +68,7 @@ pub(super) async fn accept(listener: Arc<TcpListener>, admin: Arc<Admin>) {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let client = admin.limits().client_prefix.network(peer.ip());
-                let Admitted { place, evicted } = limit.admit(client);
+                let AdmittedConnection { place, evicted } = limit.admit(client);
                 if let Some(client) = evicted {
                     metrics::global().admin_connection_evicted();
                     if evictions.is_over() {

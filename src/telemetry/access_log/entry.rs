@@ -1,6 +1,6 @@
 //! Fields of an access log line. `json` has their names; `docs/reference/access-log.md` describes them.
 
-use crate::telemetry::metrics::By;
+use crate::telemetry::metrics::InitiatorLabel;
 use moongate_sdk::ClientAddress;
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ pub struct Closed<'a> {
     /// The reason, as a short constant word.
     pub reason: &'a str,
     /// The initiator of the end.
-    pub by: By,
+    pub by: InitiatorLabel,
     /// Traffic from the client.
     pub to_backend: Flow,
     /// Traffic from the backend.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::telemetry::metrics::By;
+use crate::telemetry::metrics::InitiatorLabel;
 use std::fs;
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -36,7 +36,7 @@ fn closed<'a>() -> Entry<'a> {
     let closed = Closed {
         code: Some(1001),
         reason: "drain",
-        by: By::Gateway,
+        by: InitiatorLabel::Gateway,
         to_backend: Flow { messages: 3, bytes: 40 },
         to_client: Flow { messages: 4, bytes: 50 },
         lifetime: Duration::from_secs(2),

@@ -41,7 +41,7 @@ pub(crate) use route::{ClientAbort, ResponseMetrics, RouteMetrics};
 pub(crate) use tasks::Tasks;
 pub(crate) use tls::TlsMetrics;
 pub(crate) use tunnel::TunnelMetrics;
-pub(crate) use websocket_labels::{By, Direction, Opcode, Reconnected, Side};
+pub(crate) use websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
 
 use failed_requests::FailedRequests;
 use moongate_expr::Expression;

@@ -62,7 +62,7 @@ fn a_scrape_has_exactly_the_names_of_the_table() {
     let tunnel = TunnelMetrics::open(&route, &endpoint);
     tunnel.add_messages(Direction::ToBackend, Opcode::Text, 2);
     tunnel.ping_rtt(Side::Client, Duration::from_millis(1));
-    tunnel.closed(Some(1000), By::Client, "closed");
+    tunnel.closed(Some(1000), InitiatorLabel::Client, "closed");
     tunnel.lifetime(Duration::from_secs(1), 2);
     tunnel.reconnected(Reconnected::Moved);
     let preamble = metrics.preamble("web");
@@ -176,9 +176,9 @@ fn close_codes_cannot_grow_the_label_set_without_end() {
     let (route, endpoint) = (metrics.route("r"), metrics.endpoint("u", "e"));
     let tunnel = TunnelMetrics::open(&route, &endpoint);
     for code in 3000..5000 {
-        tunnel.closed(Some(code), By::Client, "closed");
+        tunnel.closed(Some(code), InitiatorLabel::Client, "closed");
     }
-    tunnel.closed(None, By::Backend, "vanished");
+    tunnel.closed(None, InitiatorLabel::Backend, "vanished");
     let text = metrics.render();
     assert_eq!(text.lines().filter(|line| line.starts_with("moongate_websocket_closed_total{")).count(), 34);
     assert!(text.contains(r#"code="other",by="client",reason="closed"} 1968"#), "{text}");

@@ -2,7 +2,7 @@
 
 use super::endpoint::EndpointMetrics;
 use super::route::RouteMetrics;
-use super::websocket_labels::{By, Direction, Opcode, Reconnected, Side};
+use super::websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
 use super::websockets::Pair;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -50,7 +50,7 @@ impl TunnelMetrics {
 
     /// Counts the end: the close code (`None` without a Close frame), the initiator, and a short constant
     /// reason.
-    pub fn closed(&self, code: Option<u16>, by: By, reason: &'static str) {
+    pub fn closed(&self, code: Option<u16>, by: InitiatorLabel, reason: &'static str) {
         self.route.sockets().closed(code, by, reason);
     }
 

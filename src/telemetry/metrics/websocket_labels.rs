@@ -58,7 +58,7 @@ labels! {
 
 labels! {
     /// The initiator of a WebSocket's end.
-    By {
+    InitiatorLabel {
         /// The client closed it or vanished.
         Client = "client",
         /// The backend closed it or vanished.

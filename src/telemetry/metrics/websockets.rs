@@ -4,7 +4,7 @@ use super::endpoint::EndpointMetrics;
 use super::exposition::Exposition;
 use super::histogram::Histogram;
 use super::names;
-use super::websocket_labels::{By, Direction, Opcode, Reconnected, Side};
+use super::websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,7 +39,7 @@ pub(super) struct Sockets {
 /// Ends by code, initiator and reason.
 #[derive(Debug, Default)]
 struct Closed {
-    counts: HashMap<(Code, By, &'static str), u64>,
+    counts: HashMap<(Code, InitiatorLabel, &'static str), u64>,
     private: Vec<u16>,
 }
 
@@ -86,7 +86,7 @@ impl Sockets {
         self.lifetime_messages.observe(messages as f64);
     }
 
-    pub(super) fn closed(&self, code: Option<u16>, by: By, reason: &'static str) {
+    pub(super) fn closed(&self, code: Option<u16>, by: InitiatorLabel, reason: &'static str) {
         let mut closed = self.closed.lock();
         let code = code.map_or(Code::None, |code| closed.code(code));
         *closed.counts.entry((code, by, reason)).or_default() += 1;

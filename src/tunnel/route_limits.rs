@@ -1,4 +1,4 @@
-//! Admission limits of a route: allowed origins, concurrent WebSockets, and WebSockets per client.
+//! Limits of a route: allowed origins, concurrent WebSockets, and WebSockets per client.
 //!
 //! Permits count: dropping one undoes its count, however the tunnel ended. The counts belong to the route and
 //! survive reloads of its settings.
@@ -35,16 +35,16 @@ pub enum Denial {
 
 /// The limits of a route and their current counts.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct RouteLimits {
     origins: Option<Vec<Origin>>,
     connections: u32,
     per_client: Option<(u32, KeySource)>,
-    present: Arc<OpenConnection>,
+    present: Arc<OpenCounts>,
 }
 
 /// The current counts.
 #[derive(Debug, Default)]
-struct OpenConnection {
+struct OpenCounts {
     all: AtomicU32,
     // Keyed by a keyed hash of the client: an entry is 12 bytes, and no client can choose a collision.
     clients: Mutex<HashMap<u64, u32>>,
@@ -54,7 +54,7 @@ struct OpenConnection {
 /// Counts a WebSocket until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    present: Arc<OpenConnection>,
+    present: Arc<OpenCounts>,
     client: Option<u64>,
 }
 
@@ -72,7 +72,7 @@ impl Drop for Permit {
     }
 }
 
-impl Admission {
+impl RouteLimits {
     pub(super) fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let origins = written.origins.as_ref().map(|list| {

@@ -1,4 +1,4 @@
-//! Tests of admission limits.
+//! Tests of the limits of a route.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -11,10 +11,10 @@ fn placed(text: &str) -> Placed<String> {
     Placed { value: text.to_owned(), place }
 }
 
-fn admission(change: impl FnOnce(&mut config::WebSocket)) -> Admission {
+fn route_limits(change: impl FnOnce(&mut config::WebSocket)) -> RouteLimits {
     let mut written = config::WebSocket::default();
     change(&mut written);
-    Admission::new(&written, None).unwrap()
+    RouteLimits::new(&written, None).unwrap()
 }
 
 fn client(last: u8) -> ClientKey<'static> {
@@ -23,7 +23,7 @@ fn client(last: u8) -> ClientKey<'static> {
 
 #[test]
 fn without_limits_every_client_is_accepted() {
-    let open = admission(|_| {});
+    let open = route_limits(|_| {});
     let _permits: Vec<_> =
         (0..100).map(|_| open.acquire(Some(b"https://evil.example"), client(1)).unwrap()).collect();
 }
@@ -31,7 +31,7 @@ fn without_limits_every_client_is_accepted() {
 #[test]
 fn only_listed_origins_may() {
     let list = ["https://a.example", "https://*.b.example", "null"].map(placed).to_vec();
-    let some = admission(|written| written.origins = Some(list));
+    let some = route_limits(|written| written.origins = Some(list));
     let may = |origin: &str| some.acquire(Some(origin.as_bytes()), client(1)).is_ok();
     for good in
         ["https://a.example", "HTTPS://A.EXAMPLE", "https://x.b.example", "https://x.y.b.example", "null"]
@@ -55,7 +55,7 @@ fn only_listed_origins_may() {
 
 #[test]
 fn a_full_route_accepts_again_when_one_leaves() {
-    let two = admission(|written| written.max_connections = NonZeroU32::new(2));
+    let two = route_limits(|written| written.max_connections = NonZeroU32::new(2));
     let first = two.acquire(None, client(1)).unwrap();
     let _second = two.acquire(None, client(2)).unwrap();
     assert_eq!(two.acquire(None, client(3)).unwrap_err(), Denial::Full);
@@ -65,7 +65,7 @@ fn a_full_route_accepts_again_when_one_leaves() {
 
 #[test]
 fn a_client_at_its_limit_leaves_the_others_alone() {
-    let one = admission(|written| {
+    let one = route_limits(|written| {
         written.max_connections_per_client = Some(PerClient::Count(1));
     });
     let first = one.acquire(None, client(1)).unwrap();
@@ -86,7 +86,7 @@ fn a_limit_of_zero_is_none() {
             key: Placed { value: "client_ip".to_owned(), place: Place::nowhere() },
         }),
     ] {
-        let open = admission(|written| written.max_connections_per_client = Some(limit));
+        let open = route_limits(|written| written.max_connections_per_client = Some(limit));
         assert!(open.client_key().is_none());
         let _first = open.acquire(None, client(1)).unwrap();
         assert!(open.acquire(None, client(1)).is_ok());
@@ -96,10 +96,10 @@ fn a_limit_of_zero_is_none() {
 #[test]
 fn a_reload_goes_on_to_count_those_who_are_there() {
     let mut written = config::WebSocket { max_connections: NonZeroU32::new(1), ..Default::default() };
-    let before = Admission::new(&written, None).unwrap();
+    let before = RouteLimits::new(&written, None).unwrap();
     let _permit = before.acquire(None, client(1)).unwrap();
     written.max_connections = NonZeroU32::new(2);
-    let after = Admission::new(&written, Some(&before)).unwrap();
+    let after = RouteLimits::new(&written, Some(&before)).unwrap();
     let _second = after.acquire(None, client(1)).unwrap();
     assert_eq!(after.acquire(None, client(1)).unwrap_err(), Denial::Full);
 }
