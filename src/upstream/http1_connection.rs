@@ -100,8 +100,8 @@ impl Http1Connection {
     }
 
     /// Returns whether the connection is open and has nothing to read: only then it may serve another
-    /// request. A backend that sends something between two exchanges has closed it, or sends what nobody
-    /// asked for.
+    /// request. A backend that sends something between two exchanges has closed it, or sends a response
+    /// without a request.
     pub(super) fn is_idle(&mut self) -> bool {
         if !self.received.is_empty() || self.must_flush || self.is_write_closed {
             return false;

@@ -195,7 +195,7 @@ impl Cluster {
         } else {
             members.choose_again(key.as_bytes(), tried).map(Arc::clone)
         };
-        let Some(endpoint) = found else { return Err(why_nobody(&members, tried)) };
+        let Some(endpoint) = found else { return Err(why_none(&members, tried)) };
         if !endpoint.is_usable() {
             self.count_all_unhealthy();
         }
@@ -258,7 +258,7 @@ impl Cluster {
     }
 }
 
-fn why_nobody(members: &Members, tried: &TriedEndpoints) -> NoEndpoint {
+fn why_none(members: &Members, tried: &TriedEndpoints) -> NoEndpoint {
     if members.is_empty() {
         NoEndpoint::Empty
     } else if tried.is_empty() || members.open().is_empty() {
