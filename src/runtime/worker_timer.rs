@@ -5,6 +5,7 @@
 //! the earliest deadline, and the runtime learns of a new timer only if that is due earlier. Deadlines are
 //! rounded up to 100 ms, so that timers that are due together share a wake-up.
 
+use super::clock;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -112,6 +113,29 @@ impl WorkerTimer {
         self.set(deadline, cx.waker());
         Poll::Pending
     }
+}
+
+/// The time limit of [`timeout`] has passed.
+#[derive(Debug)]
+pub(crate) struct TimedOut;
+
+/// The output of `work`, unless it takes longer than `limit`, or up to 100 ms more. No timer is set for work that
+/// is done at once.
+///
+/// # Errors
+/// [`TimedOut`].
+pub(crate) async fn timeout<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, TimedOut> {
+    let deadline = clock::now().checked_add(limit);
+    let mut timer = WorkerTimer::default();
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let Some(deadline) = deadline else { return Poll::Pending };
+        timer.poll(deadline, cx).map(|()| Err(TimedOut))
+    })
+    .await
 }
 
 impl Drop for WorkerTimer {

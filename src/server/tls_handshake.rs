@@ -5,6 +5,7 @@
 
 use super::lingering_close;
 use crate::net::downstream_io::Socket;
+use crate::runtime::worker_timer::timeout;
 use crate::telemetry::quoted;
 use crate::tls::{Acceptor, HandshakeFailure, TlsSelection};
 use log::debug;
@@ -16,7 +17,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout_at};
 use tokio_rustls::StartHandshake;
 
 /// nginx's text, which operators know.
@@ -66,8 +66,7 @@ pub(super) async fn handshake(
     client: SocketAddr,
     limit: Duration,
 ) -> Option<TlsClient> {
-    let deadline = Instant::now() + limit;
-    let refused = match timeout_at(deadline, secure(socket, tls)).await {
+    let refused = match timeout(limit, secure(socket, tls)).await {
         Ok(Ok(secured)) => return secured,
         Ok(Err(refused)) => refused,
         Err(_) => RefusedHandshake { cut: HandshakeFailure::SLOW, error: None, word: None },

@@ -8,6 +8,7 @@ use super::endpoint::Endpoint;
 use super::http1_connection::Http1Connection;
 use super::proxy_header::ProxyAddrs;
 use crate::runtime::clock;
+use foldhash::fast::RandomState;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -24,9 +25,9 @@ thread_local! {
 /// The idle connections of one worker.
 #[derive(Default)]
 struct Pool {
-    endpoints: HashMap<EndpointId, IdleConnections>,
+    endpoints: HashMap<EndpointId, IdleConnections, RandomState>,
     /// The number of connections of each upstream.
-    counts: HashMap<UpstreamId, usize>,
+    counts: HashMap<UpstreamId, usize, RandomState>,
     has_sweeper: bool,
 }
 

@@ -10,6 +10,7 @@ use super::http1_connection::Http1Connection;
 use super::proxy_header::{ProxyAddrs, send_proxy_header};
 use super::upstream_stream::UpstreamStream;
 use crate::config::{self, ProxyVersion, UpstreamProtocol};
+use crate::runtime::worker_timer;
 use crate::tls::Client;
 use moongate_config::{Problem, Problems};
 use pingora::upstreams::peer::HttpPeer;
@@ -169,7 +170,7 @@ impl Connector {
         }
         let host = to.host();
         let connect = self.open(to.address(), host.as_deref(), ends, h2);
-        tokio::time::timeout(limit, connect).await.unwrap_or(Err(DialError::TimedOut))
+        worker_timer::timeout(limit, connect).await.unwrap_or(Err(DialError::TimedOut))
     }
 
     /// A connection for HTTP/1.1 to an endpoint: a pooled one if `reuse` allows it, otherwise a new one within

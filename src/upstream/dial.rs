@@ -2,6 +2,7 @@
 //! whether to try another endpoint.
 
 use super::Address;
+use crate::runtime::worker_timer;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -61,7 +62,7 @@ pub enum PlainStream {
 /// # Errors
 /// [`DialError`], within `limit` in every case.
 pub async fn dial(target: &Address, limit: Duration) -> Result<PlainStream, DialError> {
-    tokio::time::timeout(limit, connect(target)).await.unwrap_or(Err(DialError::TimedOut))
+    worker_timer::timeout(limit, connect(target)).await.unwrap_or(Err(DialError::TimedOut))
 }
 
 /// Connects without a time limit.

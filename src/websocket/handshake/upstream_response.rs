@@ -3,6 +3,7 @@
 use super::Request;
 use crate::net::http1::response_head::{self, HeadError};
 use crate::net::tunnel_io::TunnelIo;
+use crate::runtime::worker_timer;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use std::io;
@@ -79,5 +80,5 @@ pub async fn exchange(
         request.offer.check(&head.fields).map_err(ResponseError::Bad)?;
         Ok(HandshakeResponse::Upgraded { early: head.bytes.slice(head.end..), headers: head.fields })
     };
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(ResponseError::TimedOut))
+    worker_timer::timeout(limit, work).await.unwrap_or(Err(ResponseError::TimedOut))
 }
