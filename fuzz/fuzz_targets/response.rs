@@ -5,7 +5,7 @@
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use libfuzzer_sys::fuzz_target;
-use moongate::net::http1::response_body::{BodyDecoder, Decoded};
+use moongate::net::http1::body_decoder::{BodyDecoder, Decoded};
 use moongate::net::http1::response_head::{has_clear_framing, take_next};
 
 /// What a client gets.

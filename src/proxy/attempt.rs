@@ -3,9 +3,7 @@
 
 use super::body::{early_response, expect_continue, request_body};
 use super::context::Context;
-use super::downstream::client_stream::Connection;
-use super::downstream::session_control::SessionControl;
-use super::downstream::session_lookup::{self, connection};
+use super::downstream::session::Session;
 use super::failure::tls_error::{self, TlsAttemptError};
 use super::failure::{Failure, OURS};
 use super::message_fields::RequestFields;
@@ -18,7 +16,6 @@ use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
-use pingora_proxy::Session;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,11 +69,11 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
 /// As [`lease`].
 pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts > 0 && connection(session).is_some_and(Connection::has_left) {
+    if ctx.attempts > 0 && session.has_left() {
         ctx.failure = Some(Failure::ClientGone);
         return Err(Error::new(OURS));
     }
-    lease(session.req_header(), ctx).await.map_err(|failure| {
+    lease(session.request(), ctx).await.map_err(|failure| {
         ctx.failure = Some(failure);
         Error::new(OURS)
     })?;
@@ -103,7 +100,7 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
     }
     if is_call {
         // A stream may be idle in both directions; the client limits a call with its deadline.
-        session.as_downstream_mut().set_read_timeout(None);
+        session.set_body_timeout(None);
     } else {
         options.write_timeout = route.timeout;
     }
@@ -129,8 +126,8 @@ fn is_call(ctx: &Context) -> bool {
 /// The addresses for the PROXY header, if the upstream sends one.
 pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
     ctx.cluster.as_ref()?.spec().proxy_protocol?;
-    let conn_info = session_lookup::conn_info(session.as_downstream())?;
-    let local = conn_info.local.or_else(|| connection(session)?.local_addr());
+    let conn_info = session.conn_info();
+    let local = session.local_addr();
     // A client without a known address is sent as unknown.
     let client = ctx.received.client.address().ip()?;
     if client == conn_info.peer.ip().to_canonical() {
@@ -213,7 +210,8 @@ pub(super) async fn dispatch(
 /// When the client disconnected.
 pub(super) async fn begin_waiting(session: &mut Session, ctx: &mut Context) -> Result<()> {
     expect_continue::ask_for(session, ctx).await?;
-    if let (Some(control), Some(route)) = (session_lookup::control(session), &ctx.route) {
+    if let Some(route) = &ctx.route {
+        let control = session.control();
         if is_call(ctx) {
             control.unpace();
             control.await_response(route.silence(true));
@@ -246,15 +244,16 @@ pub(super) fn response_started(
             ctx.upload.is_cut_off = true;
             early_response::pause(session);
         }
-        if let (Some(control), Some(route)) = (session_lookup::control(session), &ctx.route) {
+        if let Some(route) = &ctx.route {
+            let control = session.control();
             let streams = is_call(ctx) || is_event_stream(head);
             if streams {
                 control.unpace();
             }
             control.stream(route.silence(streams));
         }
-    } else if let Some(control) = session_lookup::control(session) {
-        control.hear();
+    } else {
+        session.control().hear();
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.globals.via.is_in_responses());
     hop_by_hop::response(head, via)?;
@@ -276,7 +275,7 @@ pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
 pub(super) fn reset_session(session: &mut Session, ctx: &Context) {
     let speaks_h2 = |cluster: &Arc<Cluster>| cluster.connector().protocol() != UpstreamProtocol::Http1;
     if ctx.received.is_http2() && ctx.cluster.as_ref().is_some_and(speaks_h2) {
-        session.as_downstream_mut().set_read_timeout(None);
+        session.set_body_timeout(None);
     }
 }
 
@@ -320,11 +319,9 @@ pub(super) fn broken(
     let h2 = error.root_cause().downcast_ref::<h2::Error>();
     let harmless = h2.is_some_and(was_not_processed)
         || (failure == Failure::UpstreamClosed
-            && ctx.method().unwrap_or(&session.req_header().method).is_idempotent());
-    let repeatable = harmless
-        && session.response_written().is_none_or(|head| head.status.is_informational())
-        && !session.as_ref().retry_buffer_truncated()
-        && ctx.upload.is_repeatable();
+            && ctx.method().unwrap_or(&session.request().method).is_idempotent());
+    let repeatable =
+        harmless && !session.has_response() && !session.is_retry_truncated() && ctx.upload.is_repeatable();
     // A reset stream does not concern the other streams on its connection.
     if client_reused && repeatable && !h2.is_some_and(h2::Error::is_reset) {
         // The backend had closed the pooled connection: it is not at fault, and the attempt is not counted.
@@ -344,13 +341,12 @@ pub(super) fn broken(
 /// error itself.
 pub(super) fn failure(session: &Session, ctx: &Context, error: &Error) -> Failure {
     let ours = ctx.failure.filter(|_| *error.etype() == OURS);
-    let limit = || session_lookup::control(session).and_then(SessionControl::failure);
-    ours.or_else(limit).unwrap_or_else(|| Failure::from(error))
+    ours.or_else(|| session.control().failure()).unwrap_or_else(|| Failure::from(error))
 }
 
 /// Returns whether the client has the whole response; errors of its upload are then ignored.
 pub(super) fn is_answered(session: &Session) -> bool {
-    session_lookup::control(session).is_some_and(SessionControl::is_answered)
+    session.control().is_answered()
 }
 
 /// Returns whether a backend signals that it did not process the request (RFC 9113 §8.7): by a refused stream

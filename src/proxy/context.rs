@@ -1,6 +1,7 @@
 //! The state of one request. Its guards undo themselves: dropping the context releases everything, however
 //! the request ends.
 
+use super::downstream::shared_session::{BorrowedSession, SharedSession};
 use super::failure::Failure;
 use super::failure::tls_error::Cause;
 use super::replacement_response::ReplacementResponse;
@@ -11,6 +12,7 @@ use crate::upstream::{Cluster, Endpoint, Lease, RequestView, TriedEndpoints};
 use http::{HeaderMap, Method};
 use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
 use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -23,8 +25,8 @@ pub struct Context {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// The facts about the request, determined when its header was received.
     pub(super) received: Received,
-    /// Pingora's loop serves it: it was routed before.
-    pub(super) is_routed: bool,
+    /// The client's session, while Pingora's loop serves the request.
+    pub(super) lent: Option<SharedSession>,
     /// The route.
     pub(super) route: Option<Arc<Route>>,
     /// The services for its plugins.
@@ -62,8 +64,6 @@ pub struct Context {
     pub(super) failure: Option<Failure>,
     /// The cause of a failed TLS handshake with a backend.
     pub(super) cause: Cause,
-    /// The connection became a WebSocket, which the tunnel logs and counts.
-    pub(super) upgraded: bool,
     busy: Option<Busy>,
 }
 
@@ -75,7 +75,7 @@ impl Context {
             attempt_started: now,
             snapshot: None,
             received: Received::default(),
-            is_routed: false,
+            lent: None,
             route: None,
             services,
             running: RequestState::default(),
@@ -93,7 +93,6 @@ impl Context {
             attempts: 0,
             failure: None,
             cause: None,
-            upgraded: false,
             busy: Some(busy),
         }
     }
@@ -146,6 +145,17 @@ impl Context {
     /// The method to the backend, when a plugin changed it.
     pub(super) fn method(&self) -> Option<&Method> {
         self.running.edits()?.method.as_ref()
+    }
+
+    /// The client's session, for a hook of Pingora's loop.
+    ///
+    /// # Errors
+    /// When the request was not routed before, which is excluded.
+    pub(super) fn borrow_session(&self) -> Result<BorrowedSession> {
+        match &self.lent {
+            Some(lent) => lent.borrow(),
+            None => Error::e_explain(ErrorType::InternalError, "the request was not routed"),
+        }
     }
 
     /// Ends the request: releases its endpoint, and no longer counts it as active.

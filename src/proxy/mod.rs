@@ -8,6 +8,7 @@ mod downstream;
 mod exchange;
 mod failure;
 mod message_fields;
+mod pingora_session;
 mod replacement_response;
 mod request;
 mod request_service;
@@ -17,29 +18,28 @@ mod upload;
 mod websocket;
 
 pub use context::Context;
-pub use downstream::client_stream::{Connection, RequestLimits};
-pub use downstream::h2_session::{ReceivedStream, StreamRates};
-pub use downstream::session_lookup::digest;
+pub use downstream::connection::{Connection, RequestLimits};
+pub use downstream::http1_session::Http1Session;
+pub use downstream::http2_session::{ReceivedStream, StreamRates};
 pub use failure::Failure;
 pub use request::explain_request::{Preview, preview};
 pub use request::forwarded::Client;
-pub use request_service::{NextRequest, serve_request};
+pub use request_service::RequestService;
 
 use crate::control::Live;
+use crate::net::conn_info::ConnInfo;
 use crate::snapshot::ListenerProtocols;
 use crate::tunnel::Registry;
 use async_trait::async_trait;
-use body::{early_response, request_body, response_body};
+use body::{request_body, response_body};
 use bytes::Bytes;
 use context::Busy;
-use downstream::session_lookup;
 use moongate_sdk::Services;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use response::{request_end, upstream_response};
 use std::sync::Arc;
@@ -136,7 +136,6 @@ impl Gateway {
         let limits = RequestLimits {
             time: globals.header_timeout,
             size: globals.max_header_size,
-            idle: globals.keepalive_timeout,
             body_rate: globals.body_rate,
             send_rate: globals.send_rate,
         };
@@ -166,9 +165,8 @@ impl Gateway {
     }
 
     /// Counts and logs an HTTP/2 request that was rejected before the proxy.
-    pub fn refused_stream(&self, digest: &Digest, failure: Failure) {
-        let snapshot = self.shared.live.look();
-        request_end::refused_stream(&snapshot, session_lookup::stream_conn_info(digest), failure);
+    pub fn refused_stream(&self, conn_info: &ConnInfo, failure: Failure) {
+        request_end::refused_stream(&self.shared.live.look(), conn_info, failure);
     }
 
     /// Counts a connection whose client was sent GOAWAY.
@@ -176,11 +174,10 @@ impl Gateway {
         GoingAway(Busy::new(&self.shared.leaving))
     }
 
-    /// How long an idle connection is kept, in Pingora's unit of whole seconds; `None` without keep-alive.
-    pub fn keepalive(&self) -> Option<u64> {
+    /// How long an idle connection is kept; `None` without keep-alive.
+    pub fn keepalive(&self) -> Option<Duration> {
         let keep = self.shared.live.look().globals.keepalive_timeout;
-        // To Pingora, 0 means forever.
-        (!keep.is_zero() && !self.shared.is_draining()).then(|| keep.as_secs().max(1))
+        (!keep.is_zero() && !self.shared.is_draining()).then_some(keep)
     }
 }
 
@@ -192,85 +189,75 @@ impl ProxyHttp for Gateway {
         Context::new(Busy::new(&self.busy), Arc::clone(&self.shared.services))
     }
 
-    /// Takes over a request that was routed before Pingora's service began.
-    fn on_connection_reuse(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        routed: Box<dyn std::any::Any + Send + Sync>,
-    ) {
-        request_service::RoutedRequest::resume(routed, session, ctx);
-    }
-
     // Pingora's compression module costs time per request and is not used.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
+    /// Takes over the context of a request that was routed before Pingora's service began.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        // A routed request of HTTP/1 has been opened (see `request_service`).
-        if !ctx.is_routed {
-            request_start::open(self, session, ctx);
+        match pingora_session::take_context(session.req_header()) {
+            Some(routed) => *ctx = routed,
+            None => return Err(Error::new(ErrorType::InternalError)),
         }
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        if ctx.is_routed {
-            return Ok(false);
-        }
-        request_start::route(self, session, ctx).await
-    }
-
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        attempt::next_peer(session, ctx).await
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let mut session = ctx.borrow_session()?;
+        attempt::next_peer(&mut session, ctx).await
     }
 
     async fn upstream_request_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         head: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        attempt::dispatch(session, head, ctx).await
+        let mut session = ctx.borrow_session()?;
+        attempt::dispatch(&mut session, head, ctx).await
     }
 
     async fn request_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        request_body::filter(session, body, end, ctx).await
+        let mut session = ctx.borrow_session()?;
+        request_body::filter(&mut session, body, end, ctx).await
     }
 
     async fn upstream_response_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        attempt::response_started(session, head, ctx)
+        let mut session = ctx.borrow_session()?;
+        attempt::response_started(&mut session, head, ctx)
     }
 
     async fn response_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream_response::from_backend(session, head, ctx).await
+        let mut session = ctx.borrow_session()?;
+        upstream_response::from_backend(&mut session, head, ctx).await
     }
 
     fn response_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        response_body::filter(session, body, end, ctx)?;
+        let session = ctx.borrow_session()?;
+        response_body::filter(&session, body, end, ctx)?;
         if end && ctx.upload.is_cut_off {
-            attempt::cut_off_upload(session, ctx);
+            attempt::cut_off_upload(&session, ctx);
         }
         Ok(None)
     }
@@ -288,24 +275,28 @@ impl ProxyHttp for Gateway {
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
-        session: &mut Session,
+        _session: &mut Session,
         error: Box<Error>,
         ctx: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
-        attempt::broken(session, ctx, error, client_reused)
+        match ctx.borrow_session() {
+            Ok(session) => attempt::broken(&session, ctx, error, client_reused),
+            Err(error) => error,
+        }
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        upstream_response::give_up(session, error, ctx).await
+    async fn fail_to_proxy(&self, _session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let error_code = match ctx.borrow_session() {
+            Ok(mut session) => upstream_response::give_up(&mut session, error, ctx).await,
+            Err(_) => 0,
+        };
+        FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
-        request_end::request(session, ctx);
-        // The shutdown does not wait for the rest of the request.
-        ctx.release();
-        if !ctx.upgraded {
-            early_response::linger(session).await;
+    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        if let Ok(mut session) = ctx.borrow_session() {
+            request_end::end(&mut session, ctx).await;
         }
     }
 

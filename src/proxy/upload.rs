@@ -1,9 +1,9 @@
 //! State of a request body on its way through the plugins, and the copy that is kept for a retry.
 
+use super::downstream::session::Session;
 use bytes::Bytes;
-use pingora_proxy::Session;
 
-/// The maximum bytes of plugins' output kept for a retry; Pingora keeps as many of the received bytes.
+/// The maximum bytes of plugins' output kept for a retry, as many as of the received bytes.
 const KEPT: usize = 64 << 10;
 
 /// A request's body, where plugins see it.
@@ -54,9 +54,9 @@ impl Upload {
         !matches!(self.passed, BodyProgress::Lost)
     }
 
-    /// Bytes received from the client. A replaced session counts one byte that the client never sent.
+    /// Bytes received from the client.
     pub(super) fn received(&self, session: &Session) -> usize {
-        self.read + if self.whole.is_some() { 0 } else { session.body_bytes_read() }
+        self.read + session.body_bytes_read()
     }
 }
 

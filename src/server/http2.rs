@@ -14,7 +14,7 @@ use super::connection_context::ConnectionContext;
 use super::lingering_close;
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
-use crate::proxy::{self, Failure, GoingAway, ReceivedStream, StreamLimits};
+use crate::proxy::{Failure, GoingAway, ReceivedStream, StreamLimits};
 use crate::telemetry::metrics::{self, StreamEnd};
 use bucket::Bucket;
 use bytes::{Bytes, BytesMut};
@@ -23,8 +23,6 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use log::debug;
 use metered_io::{FrameTimeouts, Meter, WakeHandle};
-use pingora::apps::HttpServerApp;
-use pingora::protocols::Digest;
 use rejected_by_h2::Heads;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -60,10 +58,10 @@ const GOAWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves a connection until its client leaves, or must leave. `early` was read from the socket before.
 pub(super) async fn serve(socket: Socket, early: BytesMut, conn_info: ConnInfo, context: ConnectionContext) {
-    let Ok(digest) = proxy::digest(conn_info) else { return };
-    let limits = context.gateway.streams();
+    let conn_info = Arc::new(conn_info);
+    let limits = context.service.gateway.streams();
     let timeouts = FrameTimeouts { head: context.limits.time, send: limits.send };
-    let (gateway, arrived) = (context.gateway.clone(), Arc::clone(&digest));
+    let (gateway, arrived) = (Arc::clone(&context.service.gateway), Arc::clone(&conn_info));
     let heads = Arc::new(Heads::new(move |failure| gateway.refused_stream(&arrived, failure)));
     let (meter, alarm) = Meter::new(socket, early, timeouts, Arc::clone(&heads));
     let counted = metrics::global().http2().opened();
@@ -76,7 +74,7 @@ pub(super) async fn serve(socket: Socket, early: BytesMut, conn_info: ConnInfo, 
             let heads = Arc::clone(&heads);
             let served = ServedConnection {
                 connection,
-                digest,
+                conn_info,
                 context,
                 limits,
                 alarm,
@@ -112,9 +110,7 @@ pub(super) async fn refuse_preface(
     if is_slow {
         return counted.ended(StreamEnd::Slow);
     }
-    if let Ok(digest) = proxy::digest(conn_info) {
-        context.gateway.refused_stream(&digest, Failure::NOT_HTTP2);
-    }
+    context.service.gateway.refused_stream(&conn_info, Failure::NOT_HTTP2);
     lingering_close::close(socket, &INVALID_PREFACE).await;
     counted.ended(StreamEnd::Malformed);
 }
@@ -139,7 +135,7 @@ fn options(limits: &StreamLimits) -> Builder {
 /// An open connection.
 struct ServedConnection {
     connection: Connection<Meter, Bytes>,
-    digest: Arc<Digest>,
+    conn_info: Arc<ConnInfo>,
     context: Arc<ConnectionContext>,
     limits: StreamLimits,
     alarm: Arc<WakeHandle>,
@@ -171,7 +167,7 @@ enum Event {
 
 impl ServedConnection {
     async fn run(mut self) -> StreamEnd {
-        let mut shutdown = self.context.shutdown.clone();
+        let mut shutdown = self.context.service.shutdown.clone();
         if *shutdown.borrow() {
             self.ask_to_leave();
         }
@@ -222,13 +218,13 @@ impl ServedConnection {
 
     /// Starts a task for a request.
     fn begin(&self, request: ReceivedStream) {
-        let context = Arc::clone(&self.context);
+        let service = Arc::clone(&self.context.service);
         // A WebSocket outlives the task.
         let open = Arc::new(self.active.begin());
         let session =
-            request.into_session(Arc::clone(&self.digest), self.limits.rates, Arc::clone(&open) as _);
+            request.into_session(Arc::clone(&self.conn_info), self.limits.rates, Arc::clone(&open) as _);
         tokio::spawn(async move {
-            context.proxy.process_new_http(session, &context.shutdown).await;
+            service.serve_stream(session).await;
             drop(open);
         });
     }
@@ -236,7 +232,7 @@ impl ServedConnection {
     /// Sends GOAWAY (RFC 9113 §6.8): active streams continue, and new ones are not expected.
     fn ask_to_leave(&mut self) {
         self.connection.graceful_shutdown();
-        self.leaving = Some(self.context.gateway.leaving());
+        self.leaving = Some(self.context.service.gateway.leaving());
     }
 
     /// Ends the connection with GOAWAY.

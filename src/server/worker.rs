@@ -8,13 +8,12 @@ use super::connection_context::ConnectionContext;
 use super::{connection_setup, http1};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
-use crate::proxy::{Connection, Gateway};
+use crate::proxy::{Connection, Gateway, RequestService};
 use crate::runtime::clock;
 use crate::runtime::supervision;
 use bytes::BytesMut;
 use log::{error, warn};
 use pingora::apps::{HttpServerApp, HttpServerOptions};
-use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use std::io;
@@ -100,15 +99,14 @@ async fn run(
     proxy.server_options = Some(options);
     let proxy = Arc::new(proxy);
     let (ending, shutdown) = watch::channel(false);
+    // Shared within the worker: no connection touches counters of other workers.
+    let service =
+        Arc::new(RequestService { gateway: Arc::new(gateway), proxy: Arc::clone(&proxy), shutdown });
     let accepting: Vec<_> = doors
         .into_iter()
         .map(|worker_listener| {
-            let (worker_listener, gateway, proxy) =
-                (Arc::new(worker_listener), gateway.clone(), Arc::clone(&proxy));
-            let shutdown = shutdown.clone();
-            let work = move || {
-                accept(Arc::clone(&worker_listener), gateway.clone(), Arc::clone(&proxy), shutdown.clone())
-            };
+            let (worker_listener, service) = (Arc::new(worker_listener), Arc::clone(&service));
+            let work = move || accept(Arc::clone(&worker_listener), Arc::clone(&service));
             supervision::spawn("accept", "", work)
         })
         .collect();
@@ -124,15 +122,8 @@ async fn run(
     let _ = stage.wait_for(|stage| *stage == ProcessState::Ended).await;
 }
 
-async fn accept(
-    worker_listener: Arc<WorkerListener>,
-    gateway: Gateway,
-    proxy: Arc<HttpProxy<Gateway>>,
-    shutdown: ShutdownWatch,
-) {
+async fn accept(worker_listener: Arc<WorkerListener>, service: Arc<RequestService>) {
     let index = worker_listener.index;
-    // Shared within the worker: no connection touches counters of other workers.
-    let gateway = Arc::new(gateway);
     let listener = loop {
         match worker_listener.bound.share().and_then(Listener::new) {
             Ok(listener) => break listener,
@@ -147,7 +138,7 @@ async fn accept(
             Some(room) => match Arc::clone(room).try_acquire_owned() {
                 Ok(permit) => Some(permit),
                 Err(_) => {
-                    tell_full(&gateway, index);
+                    tell_full(&service.gateway, index);
                     Arc::clone(room).acquire_owned().await.ok()
                 }
             },
@@ -155,13 +146,8 @@ async fn accept(
         };
         match listener.accept().await {
             Ok((socket, peer)) => {
-                let (limits, protocols) = gateway.connection_settings(index);
-                let context = ConnectionContext {
-                    proxy: Arc::clone(&proxy),
-                    shutdown: shutdown.clone(),
-                    limits,
-                    gateway: Arc::clone(&gateway),
-                };
+                let (limits, protocols) = service.gateway.connection_settings(index);
+                let context = ConnectionContext { service: Arc::clone(&service), limits };
                 let conn_info = ConnInfo::plain(peer, index);
                 match protocols {
                     None => {

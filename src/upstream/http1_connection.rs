@@ -5,7 +5,7 @@
 
 use super::proxy_header::ProxyAddrs;
 use super::upstream_stream::UpstreamStream;
-use crate::net::http1::response_body::{BadChunk, BodyDecoder, Decoded};
+use crate::net::http1::body_decoder::{BadChunk, BodyDecoder, Decoded};
 use crate::net::http1::response_head::{self, HeadError};
 use bytes::{Buf, Bytes, BytesMut};
 use pingora::http::ResponseHeader;

@@ -62,31 +62,6 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    /// Parses bytes up to the end of a chunk. Returns the number of valid bytes of the body: fewer than all
-    /// if the chunk or the body ends, or the framing breaks.
-    pub(crate) fn follow(&mut self, bytes: &[u8]) -> (usize, Body) {
-        let mut at = 0;
-        while at < bytes.len() {
-            if self.step == Step::Data {
-                at += self.skip(bytes.len() - at);
-                continue;
-            }
-            let ends_chunk = self.step == Step::DataLf;
-            self.step = self.next(bytes[at]);
-            if self.step == Step::Broken {
-                return (at, Body::Broken);
-            }
-            at += 1;
-            if self.step == Step::Over {
-                return (at, Body::Over);
-            }
-            if ends_chunk {
-                break;
-            }
-        }
-        (at, Body::Open)
-    }
-
     /// Parses bytes up to the end of the next run of data. Returns the number of framing bytes, the number of
     /// data bytes after them, and the state; both numbers are 0 or more whatever the state is.
     pub(crate) fn decode(&mut self, bytes: &[u8]) -> (usize, usize, Body) {
@@ -107,10 +82,10 @@ impl Chunks {
     /// Whether the framing breaks in these bytes; the state is unchanged.
     pub(crate) fn breaks_in(mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
-            match self.follow(bytes) {
-                (_, Body::Broken) => return true,
-                (_, Body::Over) => return false,
-                (taken, Body::Open) => bytes = &bytes[taken..],
+            match self.decode(bytes) {
+                (_, _, Body::Broken) => return true,
+                (_, _, Body::Over) => return false,
+                (framing, data, Body::Open) => bytes = &bytes[framing + data..],
             }
         }
         false

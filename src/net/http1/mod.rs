@@ -1,7 +1,7 @@
-//! HTTP/1 on the wire: message framing, chunked bodies, request bodies, response headers and bodies.
+//! HTTP/1 on the wire, sans-io: ends of request headers, response headers, and bodies of both directions.
 
+pub mod body_decoder;
+pub mod body_encoder;
 pub mod chunked_body;
-pub mod message_framing;
-pub mod request_body;
-pub mod response_body;
+pub mod head_end;
 pub mod response_head;

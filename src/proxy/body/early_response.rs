@@ -10,9 +10,8 @@
 //! failed attempt pools nothing. Each read returns at most one chunk, so none is in progress when the gate
 //! closes.
 
-use crate::proxy::downstream::session_lookup::{self, connection};
-use crate::proxy::downstream::upload_gate::{Gate, UploadGate};
-use pingora_proxy::Session;
+use crate::proxy::downstream::session::Session;
+use crate::proxy::downstream::upload_gate::Gate;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,45 +20,33 @@ use tokio::time::{Instant, timeout_at};
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_IDLE: Duration = Duration::from_secs(5);
 
-/// The gate of the request.
-fn gate(session: &Session) -> Option<&UploadGate> {
-    session_lookup::control(session).map(|control| &control.gate)
-}
-
 /// A final response came early: the client's body is no longer read. The idle limit of the response applies
 /// to the wait.
 pub(in crate::proxy) fn pause(session: &mut Session) {
-    if let Some(gate) = gate(session) {
-        gate.set(Gate::Paused);
-    }
-    session.as_downstream_mut().set_read_timeout(None);
-    session.set_keepalive(None);
+    session.control().gate.set(Gate::Paused);
+    session.set_body_timeout(None);
+    session.close_after_response();
 }
 
 /// The response is complete: ends Pingora's loop, which still waits for the body.
 pub(in crate::proxy) fn end(session: &Session) {
-    if let Some(gate) = gate(session) {
-        gate.set(Gate::Ended);
-    }
+    session.control().gate.set(Gate::Ended);
 }
 
 /// Half-closes an HTTP/1 connection whose client still sends its body after the response, then reads and
 /// discards the body for a while. A connection closed with unread bytes is reset, and the response may be
 /// lost (RFC 9112 §9.6). An HTTP/2 stream is reset without an error instead (RFC 9113 §8.1).
 pub(in crate::proxy) async fn linger(session: &mut Session) {
-    let Some(connection) = connection(session) else { return };
-    if session.response_written().is_none_or(|head| head.status.is_informational())
-        || !connection.is_in_body()
-    {
+    if !session.has_response() || !session.is_in_body() || session.flush().await.is_err() {
         return;
     }
-    connection.control().gate.set(Gate::Open);
-    connection.end_sending();
-    session.as_downstream_mut().set_read_timeout(None);
+    session.control().gate.set(Gate::Open);
+    session.end_sending();
+    session.set_body_timeout(None);
     let end = Instant::now() + LINGER;
-    while !session.as_downstream_mut().is_body_done() {
+    while !session.is_body_done() {
         let until = end.min(Instant::now() + LINGER_IDLE);
-        let read = timeout_at(until, session.as_downstream_mut().read_request_body()).await;
+        let read = timeout_at(until, session.read_body()).await;
         if !matches!(read, Ok(Ok(Some(_)))) {
             return;
         }

@@ -6,7 +6,8 @@
 use super::buffered_body;
 use crate::plugin::Decision;
 use crate::proxy::context::Context;
-use crate::proxy::downstream::{client_disconnect, session_lookup};
+use crate::proxy::downstream::client_disconnect;
+use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::{Failure, OURS};
 use crate::proxy::message_fields::RequestFields;
 use crate::proxy::replacement_response::ReplacementResponse;
@@ -18,7 +19,6 @@ use http::{HeaderMap, Method, header};
 use moongate_sdk::{BodyLength, Piece};
 use pingora::http::RequestHeader;
 use pingora::{Error, Result};
-use pingora_proxy::Session;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(in crate::proxy) async fn ask_plugins(
     ctx: &mut Context,
 ) -> Option<ReplacementResponse> {
     let route = ctx.route.clone().filter(|route| !route.chain.skips_request_headers())?;
-    let head = session.req_header();
+    let head = session.request();
     if ctx.received.is_websocket() && route.chain.rechecks().next().is_some() {
         ctx.original_fields = Some(Box::new(head.headers.clone()));
     }
@@ -122,7 +122,6 @@ async fn read(
         }
         body.extend_from_slice(&piece.bytes);
     }
-    buffered_body::end(session, ctx).await?;
     Ok(body.freeze())
 }
 
@@ -148,8 +147,8 @@ async fn show(
     what: PluginArgument<'_>,
 ) -> std::result::Result<Decision, Failure> {
     // The client may disconnect while a plugin waits.
-    let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
-    let head = session.req_header_mut();
+    let watch = if route.chain.may_wait() { session.watch() } else { None };
+    let head = session.request_mut();
     // Cloned, since plugins read both while they change the fields.
     let (method, uri) = (Method::clone(&head.method), head.uri.clone());
     let line = RequestLine { method: &method, uri: &uri };
@@ -242,9 +241,7 @@ pub(in crate::proxy) async fn filter(
     }
     ctx.upload.is_sent |= end;
     // What is sent to the backend gives it its time anew.
-    if let Some(control) = session_lookup::control(session) {
-        control.hear();
-    }
+    session.control().hear();
     Ok(())
 }
 
@@ -254,7 +251,7 @@ pub(in crate::proxy) async fn filter(
 /// When a plugin responded or failed; the context has the response.
 async fn pass(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
     if let Some(whole) = &ctx.upload.whole {
-        // The session's own request has one byte that was read; this is the only call for it.
+        // The session passes no byte of a body that was buffered; this is the only call for it.
         *body = Some(whole.clone()).filter(|whole| !whole.is_empty());
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use crate::plugin::PluginFailure;
 use crate::proxy::context::Context;
-use crate::proxy::downstream::session_lookup;
+use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::{Failure, OURS};
 use crate::proxy::request::request_facts::RequestLine;
 use crate::snapshot::Route;
@@ -11,7 +11,6 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 use moongate_sdk::{Piece, ReadOnlyHeaders};
 use pingora::http::ResponseHeader;
 use pingora::{Error, Result};
-use pingora_proxy::Session;
 use std::sync::Arc;
 
 /// Returns whether a response with this status has a body (RFC 9110 §6.4.1).
@@ -40,7 +39,7 @@ pub(in crate::proxy) fn frame(
     ctx: &mut Context,
     comes: bool,
 ) -> Result<()> {
-    let (method, version) = (&session.req_header().method, session.req_header().version);
+    let (method, version) = (&session.request().method, session.request().version);
     let goes = has_body(method, head.status);
     let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_response_body(&ctx.running));
     ctx.plugins_see_body = wanted && comes && goes;
@@ -61,7 +60,7 @@ pub(in crate::proxy) fn frame(
     if version == Version::HTTP_10 {
         head.remove_header(&header::TRANSFER_ENCODING);
         if goes && !head.headers.contains_key(header::CONTENT_LENGTH) {
-            session.set_keepalive(None);
+            session.close_after_response();
         }
     }
     Ok(())
@@ -78,9 +77,7 @@ pub(in crate::proxy) fn filter(
     ctx: &mut Context,
 ) -> Result<()> {
     // Also where plugins leave nothing of it for the client.
-    if let Some(control) = session_lookup::control(session) {
-        control.hear();
-    }
+    session.control().hear();
     if ctx.replaced || ctx.plugins_see_body {
         pass(session, body, end, ctx)?;
     }
@@ -133,7 +130,7 @@ fn show(
     route: &Arc<Route>,
     piece: &mut Piece,
 ) -> std::result::Result<(), PluginFailure> {
-    let head = session.req_header();
+    let head = session.request();
     let mut seen = ReadOnlyHeaders(&head.headers);
     let mut exchange = ctx.exchange(route, RequestLine::of(head), &mut seen);
     route.chain.response_body(&mut exchange, piece)

@@ -2,20 +2,12 @@
 //! call, a handshake queue, a WebSocket handshake. While the response is awaited or sent, the session is read
 //! and detects it.
 
-use super::client_stream::Connection;
-use super::session_lookup::connection;
+use super::session::Session;
 use super::socket_watch::{DisconnectFuture, SocketWatch};
 use crate::proxy::failure::Failure;
-use pingora::protocols::http::ServerSession;
-use pingora_proxy::Session;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
-
-/// A watch for an HTTP/1 client while its session is lent to plugins: a duplicate of its socket.
-pub(in crate::proxy) fn watch(session: &Session) -> Option<SocketWatch> {
-    connection(session).and_then(Connection::watch)
-}
 
 /// The output of `work`, unless the client disconnects first.
 ///
@@ -52,12 +44,10 @@ pub(in crate::proxy) async fn unless_session_ends<T>(
     session: &mut Session,
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {
-    let downstream = session.as_downstream_mut();
-    // The rest of a body must not be read here.
-    let has_end = !matches!(downstream, ServerSession::H1(_)) || downstream.is_body_done();
+    // The rest of a body is not read.
     tokio::select! {
         biased;
         output = work => Ok(output),
-        _ = downstream.read_body_or_idle(true), if has_end => Err(Failure::ClientGone),
+        _ = session.read_body_or_idle(true) => Err(Failure::ClientGone),
     }
 }

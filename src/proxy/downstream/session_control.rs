@@ -1,10 +1,8 @@
-//! Control of a client's session by the phases of its request, while Pingora owns the session. The phases set
-//! whether the body is read, the backend's idle limit and the meaning of a half-close. The session reports
-//! which of its limits ended the request. Atomics, because Pingora lends the session shared; one thread uses
-//! them.
+//! Control of a client's session by the phases of its request: whether the body is read, the backend's idle
+//! limit and the meaning of a half-close. The session reports which of its limits ended the request. Atomics,
+//! because the session is shared; one thread uses them.
 //!
-//! The session is polled while the backend is awaited, so the wait is limited there: Pingora's own timeout
-//! does not distinguish headers from bodies.
+//! The session is polled while the backend is awaited, so the wait is limited there.
 
 use super::upload_gate::UploadGate;
 use crate::config::OnClientClose;
@@ -35,8 +33,6 @@ pub(in crate::proxy) struct SessionControl {
     /// The whole response was sent to the client.
     response_started: AtomicBool,
     ended_by: AtomicU8,
-    /// Why an HTTP/2 request is rejected, regardless of later checks.
-    refused: Option<Failure>,
 }
 
 /// A limit that ended a request.
@@ -52,16 +48,6 @@ pub(in crate::proxy) enum EndedBy {
 }
 
 impl SessionControl {
-    /// Creates the control of an HTTP/2 stream.
-    pub(in crate::proxy) fn for_stream(refused: Option<Failure>) -> Self {
-        Self { refused, ..Self::default() }
-    }
-
-    /// Why the request is rejected, regardless of later checks.
-    pub(in crate::proxy) fn refused(&self) -> Option<Failure> {
-        self.refused
-    }
-
     /// Resets the control for the next request of the connection.
     pub(in crate::proxy) fn reset(&self) {
         self.gate.reset();

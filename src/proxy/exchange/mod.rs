@@ -8,19 +8,17 @@ mod transfer;
 
 use super::attempt::{self, is_stale_retry};
 use super::context::Context;
-use super::downstream::client_stream::Connection;
-use super::downstream::session_lookup::connection;
+use super::downstream::session::Session;
 use super::failure::tls_error::TlsAttemptError;
 use super::failure::{Failure, OURS};
 use crate::config::UpstreamProtocol;
 use crate::upstream::{self, Http1Connection, Reuse};
 use pingora::{Error, ErrorSource, Result};
-use pingora_proxy::Session;
 use transfer::Transfer;
 
 /// Returns whether the request's upstream is served here: the cluster is chosen for it, if it is not yet.
 pub(super) fn serves(session: &Session, ctx: &mut Context) -> bool {
-    attempt::choose_cluster(session.req_header(), ctx);
+    attempt::choose_cluster(session.request(), ctx);
     !is_disabled()
         && ctx
             .cluster
@@ -56,11 +54,11 @@ pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<()
 
 async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
     // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts > 0 && connection(session).is_some_and(Connection::has_left) {
+    if ctx.attempts > 0 && session.has_left() {
         ctx.failure = Some(Failure::ClientGone);
         return Err(Error::new(OURS));
     }
-    attempt::lease(session.req_header(), ctx).await.map_err(|failure| {
+    attempt::lease(session.request(), ctx).await.map_err(|failure| {
         ctx.failure = Some(failure);
         Error::new(OURS)
     })?;
@@ -75,7 +73,8 @@ async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
         }
         Err(error) => {
             if *error.esource() == ErrorSource::Upstream {
-                transfer::flush_cut_off_response(session).await;
+                // The client gets all that came of a response that ends before its end.
+                session.flush_now().await;
             }
             Err(attempt::broken(session, ctx, error, is_reused))
         }

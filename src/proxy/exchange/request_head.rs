@@ -1,7 +1,7 @@
 //! Request header for an HTTP/1.1 upstream, written from the received one: hop-by-hop fields out, the
 //! gateway's changes in, names in their received spelling. Nothing is copied twice.
 
-use crate::net::http1::request_body::BodyEncoder;
+use crate::net::http1::body_encoder::BodyEncoder;
 use crate::proxy::attempt;
 use crate::proxy::body::request_body::{self, OutgoingBody};
 use crate::proxy::context::Context;

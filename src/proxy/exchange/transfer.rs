@@ -6,22 +6,22 @@
 //! (see `session_control`).
 
 use super::request_head;
-use crate::net::http1::request_body::{BodyEncoder, LengthMismatch};
-use crate::net::http1::response_body::BodyDecoder;
+use crate::net::http1::body_decoder::BodyDecoder;
+use crate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
 use crate::proxy::attempt;
 use crate::proxy::body::{request_body, response_body};
 use crate::proxy::context::Context;
-use crate::proxy::downstream::session_lookup;
+use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::OURS;
 use crate::proxy::response::upstream_response;
 use crate::proxy::upload::BodyProgress;
+use crate::runtime::worker_timer;
 use crate::upstream::{BodyPart, Broken, Http1Connection, Progress};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Version, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use pingora_proxy::Session;
+use std::future::pending;
 use std::io;
 use std::time::Duration;
 
@@ -112,9 +112,7 @@ impl Transfer {
         }
         match self.wait(session, ctx).await {
             Event::Upstream(Ok(Progress::Written)) => {
-                if let Some(control) = session_lookup::control(session) {
-                    control.hear();
-                }
+                session.control().hear();
                 self.encoder.complete_chunk(&mut self.out);
                 if self.upload_is_over && self.out.is_empty() {
                     // A stream that waits for events holds no buffer.
@@ -138,14 +136,13 @@ impl Transfer {
     /// Prepares the request, and the part of its body that is known: all of it, or what an earlier attempt
     /// read.
     async fn begin(&mut self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        let has_body = !session.as_downstream_mut().is_body_empty();
-        (self.out, self.encoder) = request_head::write(session.req_header(), ctx, has_body)?;
+        let has_body = !session.is_body_empty();
+        (self.out, self.encoder) = request_head::write(session.request(), ctx, has_body)?;
         attempt::begin_waiting(session, ctx).await?;
-        let downstream = session.as_downstream_mut();
-        downstream.enable_retry_buffering();
-        let is_done = downstream.is_body_done();
-        let kept = downstream.get_retry_buffer();
-        if kept.is_some() || downstream.is_body_empty() {
+        session.keep_for_retry();
+        let is_done = session.is_body_done();
+        let kept = session.kept_for_retry();
+        if kept.is_some() || session.is_body_empty() {
             self.push(session, ctx, kept, is_done).await?;
         }
         Ok(())
@@ -162,17 +159,14 @@ impl Transfer {
         tokio::select! {
             biased;
             progress = progress => Event::Upstream(progress),
-            piece = session.as_downstream_mut().read_body_or_idle(ends_with_body), if polls_client => Event::Client(piece),
+            piece = session.read_body_or_idle(ends_with_body), if polls_client => Event::Client(piece),
             () = sleep(limit), if limit.is_some() => Event::Stalled,
         }
     }
 
     fn hear(&self, session: &Session) {
-        if self.body.is_none() {
-            return;
-        }
-        if let Some(control) = session_lookup::control(session) {
-            control.hear();
+        if self.body.is_some() {
+            session.control().hear();
         }
     }
 
@@ -186,7 +180,7 @@ impl Transfer {
             }
             return Ok(());
         }
-        let is_done = session.as_downstream_mut().is_body_done();
+        let is_done = session.is_body_done();
         self.push(session, ctx, piece, is_done).await
     }
 
@@ -262,7 +256,7 @@ impl Transfer {
                 }
                 BodyPart::NeedsBytes => {
                     if let Some(head) = self.head.take() {
-                        send_head(session, head, false).await?;
+                        session.write_head(head, false).await.map_err(Error::into_down)?;
                     }
                     return Ok(false);
                 }
@@ -285,13 +279,13 @@ impl Transfer {
             }
             attempt::response_started(session, &mut head, ctx)?;
             upstream_response::from_backend(session, &mut head, ctx).await?;
-            return send_head(session, head, false).await;
+            return session.write_head(head, false).await.map_err(Error::into_down);
         }
         attempt::response_started(session, &mut head, ctx)?;
         if ctx.upload.is_cut_off {
             self.stop_upload(None);
         }
-        let method = ctx.method().unwrap_or(&session.req_header().method);
+        let method = ctx.method().unwrap_or(&session.request().method);
         let body = BodyDecoder::new(method, head.status, &head.headers);
         self.keeps_alive = keeps_alive && !body.ends_with_connection();
         if body.ends_with_connection() {
@@ -318,7 +312,7 @@ impl Transfer {
         response_body::filter(session, &mut data, is_end, ctx)?;
         if let Some(head) = self.head.take() {
             let has_nothing_else = is_end && data.is_none();
-            send_head(session, head, has_nothing_else).await?;
+            session.write_head(head, has_nothing_else).await.map_err(Error::into_down)?;
             if has_nothing_else {
                 return Ok(());
             }
@@ -326,15 +320,7 @@ impl Transfer {
         if ctx.replaced || (data.is_none() && !is_end) {
             return Ok(());
         }
-        if matches!(session.as_downstream(), ServerSession::H1(_)) {
-            let downstream = session.as_downstream_mut();
-            return downstream
-                .write_response_body(data.unwrap_or_default(), is_end)
-                .await
-                .map_err(Error::into_down);
-        }
-        // The session notes the end of the response only here.
-        session.write_response_tasks(vec![HttpTask::Body(data, is_end)]).await.map(|_| ())
+        session.write_body(data.unwrap_or_default(), is_end).await.map_err(Error::into_down)
     }
 
     /// The backend closed the connection. Returns whether that ended the response.
@@ -367,23 +353,9 @@ impl Transfer {
     }
 }
 
-/// Sends what is buffered of a response that ends before its end: the client gets all that came. A client that
-/// does not read is not awaited.
-pub(super) async fn flush_cut_off_response(session: &mut Session) {
-    if session.response_written().is_none_or(|head| head.status.is_informational()) {
-        return;
-    }
-    // A pending read sends buffered bytes over HTTP/1 (see `client_stream`), and a yield lets the task of an
-    // HTTP/2 connection send them before the stream is reset.
-    tokio::select! {
-        biased;
-        _ = session.as_downstream_mut().read_body_or_idle(true) => {}
-        () = tokio::task::yield_now() => {}
-    }
-}
-
 async fn sleep(limit: Option<Duration>) {
-    tokio::time::sleep(limit.unwrap_or(Duration::MAX)).await;
+    // Without a limit, or after it.
+    let _ = worker_timer::timeout(limit.unwrap_or(Duration::MAX), pending::<()>()).await;
 }
 
 /// Returns whether the backend keeps the connection open after this response (RFC 9112 §9.3).
@@ -395,18 +367,4 @@ fn keeps_alive(head: &ResponseHeader) -> bool {
 /// The backend's response is not HTTP.
 fn bad_response(why: &impl ToString) -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, why.to_string()).into_up()
-}
-
-/// Sends a response header to the client.
-async fn send_head(session: &mut Session, head: ResponseHeader, is_end: bool) -> Result<()> {
-    let head = Box::new(head);
-    if !matches!(session.as_downstream(), ServerSession::H1(_)) {
-        return session.write_response_tasks(vec![HttpTask::Header(head, is_end)]).await.map(|_| ());
-    }
-    let downstream = session.as_downstream_mut();
-    downstream.write_response_header(head).await.map_err(Error::into_down)?;
-    if is_end {
-        downstream.finish_body().await.map_err(Error::into_down)?;
-    }
-    Ok(())
 }

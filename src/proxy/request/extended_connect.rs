@@ -1,13 +1,11 @@
 //! WebSockets over HTTP/2: an extended CONNECT with `:protocol: websocket` (RFC 8441 §4). It is converted to
-//! an HTTP/1.1 handshake, so that routes, plugins and backends handle one form, and its response is converted
-//! back. `h2_tunnel_io` carries the frames.
+//! an HTTP/1.1 handshake, so that routes, plugins and backends handle one form; `websocket::upgrade` converts its
+//! response back.
 
-use crate::websocket::handshake;
 use h2::ext::Protocol;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
+use pingora::http::RequestHeader;
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
@@ -26,19 +24,6 @@ pub(in crate::proxy) fn arrive(head: &mut RequestHeader) -> Result<bool> {
     head.insert_header(header::CONNECTION, UPGRADE)?;
     head.insert_header(header::UPGRADE, WEBSOCKET)?;
     Ok(true)
-}
-
-/// Opens the client's WebSocket: sends 200, with the fields of the backend's 101 that concern the WebSocket
-/// and not the connection (RFC 8441 §5).
-///
-/// # Errors
-/// When the client disconnected.
-pub(in crate::proxy) async fn accept(session: &mut Session, fields: &HeaderMap) -> Result<()> {
-    let mut head = ResponseHeader::build(StatusCode::OK, Some(fields.len() + 1))?;
-    for (name, value) in handshake::end_to_end(fields) {
-        head.append_header(name.clone(), value.clone())?;
-    }
-    session.write_response_header(Box::new(head), false).await
 }
 
 /// The status of a response that opens no WebSocket. A 2xx would open one to the client (RFC 8441 §4, RFC

@@ -1,7 +1,7 @@
 //! Validation of requests: ambiguous framing and targets are rejected before any other processing. Otherwise
 //! one hop could read two requests where another reads one (RFC 9112 §11.2).
 //!
-//! Pingora's parser has rejected some errors before; this file handles what it accepts.
+//! `head_parser` has rejected some errors of HTTP/1 before; these rules hold for HTTP/2 too.
 
 use crate::proxy::failure::{Detail, Failure};
 use http::uri::Authority;

@@ -2,11 +2,11 @@
 //! pending challenge. Every other request below that path is an ordinary one.
 
 use crate::proxy::context::Context;
+use crate::proxy::downstream::session::Session;
 use crate::proxy::response::local_response;
 use http::{HeaderValue, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
 use std::sync::Arc;
 
 /// The path of http-01 (RFC 8555 §8.3).
@@ -14,7 +14,7 @@ const PATH: &[u8] = b"/.well-known/acme-challenge/";
 
 /// The key authorization, if the request asks for that of a pending challenge.
 pub(in crate::proxy) fn wanted(session: &Session, ctx: &Context) -> Option<Arc<str>> {
-    let token = session.req_header().raw_path().strip_prefix(PATH)?;
+    let token = session.request().raw_path().strip_prefix(PATH)?;
     // Ambiguous requests are rejected as on any other path.
     let snapshot = ctx.snapshot.as_ref().filter(|_| ctx.refused.is_none())?;
     snapshot.certificates.challenges().answer(std::str::from_utf8(token).ok()?)

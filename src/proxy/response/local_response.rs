@@ -3,16 +3,15 @@
 use super::response_head::{GivenBy, finish_head};
 use crate::proxy::body::response_body;
 use crate::proxy::context::Context;
+use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::Failure;
 use crate::proxy::replacement_response::ReplacementResponse;
 use crate::proxy::request::grpc;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, header};
 use moongate_sdk::Reply;
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
-use pingora_proxy::Session;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -47,8 +46,7 @@ pub(in crate::proxy) async fn instead(
             return Ok(());
         }
     }
-    // An interim response does not count.
-    if session.response_written().is_some_and(|head| !head.status.is_informational()) {
+    if session.has_response() {
         return Ok(());
     }
     let mut passed = Vec::new();
@@ -106,7 +104,7 @@ fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result
         _ => {}
     }
     if !failure.keeps_connection() {
-        session.set_keepalive(None);
+        session.close_after_response();
     }
     Ok(LocalBody { head, body: body.into() })
 }
@@ -123,7 +121,7 @@ fn refused_call(ctx: &mut Context, failure: Failure, status: StatusCode) -> Resu
 
 /// The client's Accept selects the format: JSON, or a line of text.
 fn body(session: &Session, ctx: &mut Context, failure: Failure, status: StatusCode) -> (String, HeaderValue) {
-    let accept = session.get_header_bytes(header::ACCEPT);
+    let accept = session.request().headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
     let wants_json = accept.windows(JSON.len()).any(|part| part.eq_ignore_ascii_case(JSON.as_bytes()));
     let (token, code) = (failure.token(), status.as_u16());
     // A client's request ID may contain any field value; only plain ones appear in a body.
@@ -178,7 +176,7 @@ async fn deliver(
         // Plugins see the length as for a backend's response; they may change it.
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
         let mut other = finish_head(session, &mut head, ctx, &passed, GivenBy::Gateway).await?;
-        let goes = response_body::has_body(&session.req_header().method, head.status);
+        let goes = response_body::has_body(&session.request().method, head.status);
         if other.is_none() && goes {
             match response_body::pass_whole(session, ctx, body.clone()) {
                 Ok(passed) => body = passed,
@@ -196,20 +194,12 @@ async fn deliver(
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     // An unread request body must not be parsed as the next request.
-    if !session.as_downstream_mut().is_body_done() {
-        session.set_keepalive(None);
+    if !session.is_body_done() {
+        session.close_after_response();
     }
-    let empty = body.is_empty() || !response_body::has_body(&session.req_header().method, head.status);
-    let head = Box::new(head);
-    if empty && session.req_header().version == Version::HTTP_2 {
-        // This sets END_STREAM on the header: a gRPC client reads the status from a header only then, not
-        // before an empty DATA frame.
-        session.write_response_tasks(vec![HttpTask::Header(head, true)]).await?;
-        return Ok(());
-    }
-    session.write_response_header(head, empty).await?;
-    if !empty {
-        session.write_response_body(Some(body), true).await?;
-    }
-    Ok(())
+    let empty = body.is_empty() || !response_body::has_body(&session.request().method, head.status);
+    // Over HTTP/2, END_STREAM on the header: a gRPC client reads the status from a header only then, not
+    // before an empty DATA frame.
+    session.write_head(head, empty).await?;
+    if empty { Ok(()) } else { session.write_body(body, true).await }
 }

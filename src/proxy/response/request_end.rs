@@ -2,7 +2,9 @@
 
 use crate::net::conn_info::ConnInfo;
 use crate::plugin::Chain;
+use crate::proxy::body::early_response;
 use crate::proxy::context::Context;
+use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::request_facts::RequestLine;
 use crate::snapshot::Snapshot;
@@ -14,15 +16,19 @@ use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
 use moongate_sdk::{ReadOnlyHeaders, RequestState, log_throttle};
 use pingora::http::RequestHeader;
-use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Counts and logs an ended request. The tunnel counts its WebSocket.
-pub(in crate::proxy) fn request(session: &mut Session, ctx: &mut Context) {
-    if ctx.upgraded {
-        return;
-    }
+/// Counts and logs an ended request, then reads what a client still sends of a request that was answered early.
+pub(in crate::proxy) async fn end(session: &mut Session, ctx: &mut Context) {
+    record(session, ctx);
+    // The shutdown does not wait for the rest of the request.
+    ctx.release();
+    early_response::linger(session).await;
+}
+
+/// Counts and logs an ended request.
+fn record(session: &Session, ctx: &mut Context) {
     // An interim response does not count.
     let status =
         session.response_written().map(|head| head.status).filter(|status| !status.is_informational());
@@ -42,15 +48,15 @@ pub(in crate::proxy) fn request(session: &mut Session, ctx: &mut Context) {
             duration: lived,
             error: ctx.failure.map(crate::proxy::Failure::token),
             error_detail: ctx.failure.map_or("", crate::proxy::Failure::detail),
-            ..entry(session.req_header(), ctx)
+            ..entry(session.request(), ctx)
         });
     }
 }
 
 /// Counts and logs a request whose HTTP/2 stream was reset before its header was known.
-pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, conn_info: Option<&ConnInfo>, failure: Failure) {
+pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, conn_info: &ConnInfo, failure: Failure) {
     metrics::global().request_failed(failure.token());
-    let Some((log, conn_info)) = snapshot.log.as_ref().zip(conn_info) else { return };
+    let Some(log) = &snapshot.log else { return };
     log.write(&Entry {
         client: Some(conn_info.peer.ip().to_canonical().into()),
         protocol: protocol(Version::HTTP_2),
@@ -69,13 +75,12 @@ pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, conn_info: Option<&C
 
 /// The request became a WebSocket: its response is counted, without a duration, and the plugins' exchange
 /// ends. The tunnel reports the rest.
-pub(in crate::proxy) fn upgraded(session: &mut Session, ctx: &mut Context) {
+pub(in crate::proxy) fn upgraded(session: &Session, ctx: &mut Context) {
     if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.cluster) {
         // The client's status (RFC 8441 §5). Plugins always see the handshake of HTTP/1.1.
         route.response_metrics(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
     }
     plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
-    ctx.upgraded = true;
 }
 
 /// The status of a request whose client disconnected, as in nginx.
@@ -104,7 +109,7 @@ fn log_failure(session: &Session, ctx: &Context, status: u16) {
     metrics::global().request_failed(failure.token());
     let route = ctx.route.as_ref().map_or("", |route| &*route.name);
     let endpoint = endpoint(ctx).map_or("", |endpoint| endpoint.name());
-    let head = session.req_header();
+    let head = session.request();
     let (level, reason, method, path) =
         (failure.row().level, failure.token(), head.method.as_str(), head.uri.path());
     // Handshakes fail for reasons of their own, so they are limited separately from requests.
@@ -131,9 +136,9 @@ fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
     Some((cluster.connector().server_name(endpoint), quoted(cause)))
 }
 
-fn plugins(session: &mut Session, ctx: &mut Context, status: Option<StatusCode>) {
+fn plugins(session: &Session, ctx: &mut Context, status: Option<StatusCode>) {
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_log()) else { return };
-    let head = session.req_header();
+    let head = session.request();
     let mut seen = ReadOnlyHeaders(&head.headers);
     let mut exchange = ctx.exchange(&route, RequestLine::of(head), &mut seen);
     route.chain.log(&mut exchange, status);

@@ -3,6 +3,7 @@
 use crate::plugin::Decision;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
+use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::Failure;
 use crate::proxy::message_fields::ResponseFields;
 use crate::proxy::replacement_response::ReplacementResponse;
@@ -13,7 +14,6 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use moongate_sdk::{Fields, Headers, ReadOnlyHeaders, Response};
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
 use std::sync::Arc;
 
 /// The source of a response.
@@ -69,7 +69,7 @@ pub(in crate::proxy) async fn finish_upgrade(
     let Some((cookie, moment)) = sticky(session, ctx) else {
         let cluster = ctx.cluster.as_ref();
         return Ok(
-            cluster.and_then(|cluster| cluster.drain_moment(&cluster.key(&ctx.view(session.req_header()))))
+            cluster.and_then(|cluster| cluster.drain_moment(&cluster.key(&ctx.view(session.request()))))
         );
     };
     headers.append(header::SET_COOKIE, cookie);
@@ -79,7 +79,7 @@ pub(in crate::proxy) async fn finish_upgrade(
 /// The cookie that binds the client to this endpoint, if the client does not have it yet.
 fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
-    cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.req_header())))
+    cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.request())))
 }
 
 /// Runs the plugins' response phase.
@@ -97,8 +97,8 @@ async fn dress(
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else {
         return Ok(Decision::Continue);
     };
-    let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
-    let request = session.req_header();
+    let watch = if route.chain.may_wait() { session.watch() } else { None };
+    let request = session.request();
     // In this phase plugins read the request fields and change only the response fields.
     let mut seen = ReadOnlyHeaders(&request.headers);
     let lease = ctx.lease.as_ref().filter(|_| by == GivenBy::Backend);

@@ -7,16 +7,14 @@ use crate::proxy::attempt;
 use crate::proxy::body::response_body;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
-use crate::proxy::downstream::client_stream::Connection;
-use crate::proxy::downstream::session_lookup::connection;
-use crate::proxy::failure::{Detail, Failure, OURS};
+use crate::proxy::downstream::session::Session;
+use crate::proxy::failure::{Failure, OURS};
 use crate::proxy::request::hop_by_hop;
 use crate::tunnel::TunnelIo;
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
 use pingora::{Error, ErrorType, Result};
-use pingora_proxy::{FailToProxy, Session};
 
 /// Passes the header of a backend's response to the client. If the request is complete, a replacement is sent
 /// here, so that both connections are kept; otherwise it ends the attempt.
@@ -31,17 +29,17 @@ pub(in crate::proxy) async fn from_backend(
     if head.status.is_informational() {
         return Ok(());
     }
-    let comes = response_body::has_response_body(ctx.method().unwrap_or(&session.req_header().method), head);
+    let comes = response_body::has_response_body(ctx.method().unwrap_or(&session.request().method), head);
     let Some(instead) = finish_head(session, head, ctx, &[], GivenBy::Backend).await? else {
         attempt::reset_session(session, ctx);
         // No body follows that header, even if the backend sends one.
-        let goes = response_body::has_body(&session.req_header().method, head.status);
+        let goes = response_body::has_body(&session.request().method, head.status);
         if ctx.upload.is_cut_off && !(comes && goes) {
             attempt::cut_off_upload(session, ctx);
         }
         return response_body::frame(session, head, ctx, comes);
     };
-    if !ctx.received.is_extended_connect && !session.as_downstream_mut().is_body_done() {
+    if !ctx.received.is_extended_connect && !session.is_body_done() {
         ctx.instead = Some(instead);
         return Err(Error::new(OURS));
     }
@@ -88,7 +86,7 @@ pub(in crate::proxy) async fn pass_on(
     }
     let streams = attempt::is_event_stream(&head);
     upstream.read_timeout = ctx.route.as_ref().and_then(|route| route.silence(streams));
-    session.write_response_header(head, false).await?;
+    session.write_head(*head, false).await?;
     loop {
         let failure = match client_disconnect::unless_session_ends(session, upstream.read_body_bytes()).await
         {
@@ -103,7 +101,7 @@ pub(in crate::proxy) async fn pass_on(
         };
         // The response is incomplete, so the client's connection is closed.
         ctx.failure = Some(failure);
-        session.set_keepalive(None);
+        session.close_after_response();
         return Ok(());
     }
     write_piece(session, ctx, None, true).await?;
@@ -120,29 +118,19 @@ async fn write_piece(
     if ctx.plugins_see_body {
         response_body::pass(session, &mut bytes, end, ctx)?;
     }
-    session.write_response_body(bytes, end).await
+    session.write_body(bytes.unwrap_or_default(), end).await
 }
 
-/// Responds to a failed request, or to one whose response ended before its body.
-pub(in crate::proxy) async fn give_up(
-    session: &mut Session,
-    error: &Error,
-    ctx: &mut Context,
-) -> FailToProxy {
+/// Responds to a failed request, or to one whose response ended before its body. Returns the status; 0 without
+/// one. No other request follows.
+pub(in crate::proxy) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Context) -> u16 {
+    session.close_after_response();
     if ctx.upload.is_over && ctx.instead.is_none() {
-        let error_code = session.response_written().map_or(0, |head| head.status.as_u16());
-        return FailToProxy { error_code, can_reuse_downstream: false };
+        return session.response_written().map_or(0, |head| head.status.as_u16());
     }
-    // Pingora only reports a failed read.
-    let failure = if connection(session).is_some_and(Connection::is_broken) {
-        Failure::BadRequest(Detail("the body violates its framing"))
-    } else {
-        ctx.failure.unwrap_or_else(|| attempt::failure(session, ctx, error))
-    };
-    // Pingora closes the client's connection after a failed attempt; the response announces it.
-    session.set_keepalive(None);
+    let failure = ctx.failure.unwrap_or_else(|| attempt::failure(session, ctx, error));
     // A disconnected client gets no response, but the log entry is written.
-    let status = match ctx.instead.take() {
+    match ctx.instead.take() {
         Some(instead) => {
             let _ = local_response::instead(session, ctx, instead).await;
             session.response_written().map_or(0, |head| head.status.as_u16())
@@ -151,6 +139,5 @@ pub(in crate::proxy) async fn give_up(
             let _ = local_response::failure(session, ctx, failure).await;
             failure.row().status
         }
-    };
-    FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
 }

@@ -1,7 +1,5 @@
 //! WebSockets from the handshake to the tunnel.
 
-pub(super) mod detach;
-pub(super) mod h2_tunnel_io;
 pub(super) mod handshake_attempt;
 pub(super) mod handshake_rate_wait;
 pub(super) mod redial;

@@ -6,9 +6,10 @@ use super::tunnel_log::{CloseLogFields, Origin};
 use super::tunnel_permits::TunnelPermits;
 use super::websocket_plugins::TunnelPlugins;
 use crate::proxy::Gateway;
+use crate::proxy::downstream::session::Session;
 use crate::snapshot::Route;
 use crate::telemetry::metrics::TunnelMetrics;
-use crate::tunnel::{self, Counters, Redial, Tunnel, TunnelIo, TunnelKey};
+use crate::tunnel::{self, Counters, Permit, Redial, Tunnel, TunnelIo, TunnelKey};
 use crate::upstream::{DrainMoment, Lease, ProxyAddrs};
 use crate::websocket::handshake::{Agreement, Extensions, Request};
 use bytes::Bytes;
@@ -22,15 +23,13 @@ struct TunnelGuards {
     _place: Option<TunnelPermits>,
 }
 
-/// Both sides after the handshake, and the tunnel's other parts.
-pub(in crate::proxy) struct Beginning {
+/// The parts of a tunnel after its handshake, without the client's side.
+pub(in crate::proxy) struct TunnelStart {
     pub(in crate::proxy) origin: Arc<Origin>,
     pub(in crate::proxy) said: Vec<CloseLogFields>,
     pub(in crate::proxy) route: Arc<Route>,
     pub(in crate::proxy) lease: Lease,
-    pub(in crate::proxy) place: TunnelPermits,
-    pub(in crate::proxy) client: TunnelIo,
-    pub(in crate::proxy) client_early: Bytes,
+    pub(in crate::proxy) permit: Permit,
     pub(in crate::proxy) backend: TunnelIo,
     pub(in crate::proxy) backend_early: Bytes,
     pub(in crate::proxy) extensions: Extensions,
@@ -48,9 +47,11 @@ pub(in crate::proxy) struct Beginning {
     pub(in crate::proxy) plugins: TunnelPlugins,
 }
 
-/// Starts the tunnel.
-pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: Beginning) {
-    let Beginning { origin, route, lease, place, client, switching, .. } = tunnel_start;
+/// Starts the tunnel on the client's connection or stream. A stream that has ended meanwhile gets none.
+pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, session: Session) {
+    let Some((client, client_early, listener_permit)) = session.into_tunnel() else { return };
+    let TunnelStart { origin, route, lease, permit, switching, .. } = tunnel_start;
+    let place = TunnelPermits { _permit: permit, _room: listener_permit };
     let member = gateway.shared.tunnels.join(TunnelKey {
         endpoint: lease.endpoint().token().get(),
         route: Arc::clone(&route.name),
@@ -72,7 +73,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: Beginning) {
     let tunnel = Tunnel {
         client,
         backend: tunnel_start.backend,
-        client_early: tunnel_start.client_early,
+        client_early,
         backend_early: tunnel_start.backend_early,
         extensions: tunnel_start.extensions,
         policy,

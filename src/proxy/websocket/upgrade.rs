@@ -3,14 +3,13 @@
 
 use super::handshake_attempt::attempt;
 use super::tunnel_log::{CloseLogFields, Origin};
-use super::tunnel_permits::TunnelPermits;
-use super::tunnel_task::{self, Beginning};
+use super::tunnel_task::TunnelStart;
 use super::websocket_plugins::TunnelPlugins;
-use super::{detach, handshake_rate_wait, redial};
+use super::{handshake_rate_wait, redial};
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
+use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::{Detail, Failure};
-use crate::proxy::request::extended_connect;
 use crate::proxy::request::request_facts::RequestLine;
 use crate::proxy::response::{local_response, request_end, response_head, upstream_response};
 use crate::proxy::{Gateway, attempt};
@@ -18,11 +17,11 @@ use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
 use crate::upstream::ProxyAddrs;
 use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::Result;
-use pingora_proxy::Session;
+use pingora::http::ResponseHeader;
 
-/// Serves a handshake. Always sends a response.
+/// Serves a handshake. Sends a response, or returns the tunnel that the client's connection becomes.
 ///
 /// # Errors
 /// When the client disconnected.
@@ -31,23 +30,24 @@ pub(in crate::proxy) async fn serve(
     session: &mut Session,
     ctx: &mut Context,
     handshake: Handshake,
-) -> Result<()> {
+) -> Result<Option<Box<TunnelStart>>> {
     match attempt_all(gateway, session, ctx, &handshake).await {
         Ok((permit, request, tunnel_io, HandshakeResponse::Upgraded { headers, early })) => {
             let ends = attempt::ends(session, ctx);
-            open(gateway, session, ctx, headers, Backend { permit, tunnel_io, early, request, ends }).await
+            return open(session, ctx, headers, Backend { permit, tunnel_io, early, request, ends }).await;
         }
         // It would open a WebSocket to an HTTP/2 client.
         Ok((_, _, _, HandshakeResponse::Other { status: 200..300, .. }))
             if ctx.received.is_extended_connect =>
         {
-            local_response::failure(session, ctx, Failure::BadHandshake).await
+            local_response::failure(session, ctx, Failure::BadHandshake).await?;
         }
         Ok((_, _, tunnel_io, HandshakeResponse::Other { read, .. })) => {
-            upstream_response::pass_on(session, ctx, tunnel_io, &read).await
+            upstream_response::pass_on(session, ctx, tunnel_io, &read).await?;
         }
-        Err(failure) => local_response::failure(session, ctx, failure).await,
+        Err(failure) => local_response::failure(session, ctx, failure).await?,
     }
+    Ok(None)
 }
 
 async fn attempt_all(
@@ -71,7 +71,7 @@ async fn attempt_all(
 /// Returns a permit if the route accepts one more WebSocket, of this client and this origin.
 fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
     let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
-    let head = session.req_header();
+    let head = session.request();
     let view = ctx.view(head);
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));
@@ -99,7 +99,7 @@ struct Backend {
 
 /// The request for the backend, the same for every endpoint.
 fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::result::Result<Request, Failure> {
-    let head = session.req_header();
+    let head = session.request();
     // The fields alone: the original spelling of their names is not forwarded.
     let mut fields = head.headers.clone();
     for name in HOP_BY_HOP {
@@ -135,7 +135,7 @@ async fn ask(
     request: &Request,
 ) -> std::result::Result<(TunnelIo, HandshakeResponse), Failure> {
     loop {
-        attempt::lease(session.req_header(), ctx).await?;
+        attempt::lease(session.request(), ctx).await?;
         let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
             return Err(Failure::Internal);
         };
@@ -166,27 +166,30 @@ async fn ask(
     }
 }
 
-/// Both sides agreed: the client gets its 101 and the tunnel begins.
+/// Both sides agreed: the client gets its 101 with the start of the tunnel, or its 200 here.
 async fn open(
-    gateway: &Gateway,
     session: &mut Session,
     ctx: &mut Context,
     mut headers: HeaderMap,
     backend: Backend,
-) -> Result<()> {
+) -> Result<Option<Box<TunnelStart>>> {
     let extensions = Extensions::of(&headers);
     let agreement = redial::agreement(ctx, &mut headers);
     let drain_moment = match response_head::finish_upgrade(session, &mut headers, ctx).await {
         Ok(moment) => moment,
         // The backend's connection ends here: its 101 is not forwarded.
-        Err(instead) => return local_response::instead(session, ctx, instead).await,
+        Err(instead) => {
+            local_response::instead(session, ctx, instead).await?;
+            return Ok(None);
+        }
     };
-    let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
-        return local_response::failure(session, ctx, Failure::Internal).await;
+    let (Some(origin), Some(route)) = (Origin::of(session.request(), ctx), ctx.route.clone()) else {
+        local_response::failure(session, ctx, Failure::Internal).await?;
+        return Ok(None);
     };
     let mut switching = Vec::new();
     if ctx.received.is_extended_connect {
-        extended_connect::accept(session, &headers).await?;
+        accept_stream(session, &headers).await?;
     } else {
         switching.reserve_exact(256);
         handshake::write_switching(&mut switching, backend.request.accept(), &headers);
@@ -194,30 +197,36 @@ async fn open(
     let handshake = ctx.started.elapsed();
     request_end::upgraded(session, ctx);
     let said = CloseLogFields::all(&request_end::notes(ctx));
-    let head = session.req_header();
+    let head = session.request();
     let plugins = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
-    let Some((client, client_early, room)) = detach::take(session).await else { return Ok(()) };
-    let Some(lease) = ctx.lease.take() else { return Ok(()) };
-    tunnel_task::spawn(
-        gateway,
-        Beginning {
-            origin,
-            said,
-            route,
-            lease,
-            place: TunnelPermits { _permit: backend.permit, _room: room },
-            client,
-            client_early,
-            backend: backend.tunnel_io,
-            backend_early: backend.early,
-            extensions,
-            listener: ctx.received.listener,
-            again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
-            switching,
-            handshake,
-            drain_moment,
-            plugins,
-        },
-    );
-    Ok(())
+    let Some(lease) = ctx.lease.take() else { return Ok(None) };
+    Ok(Some(Box::new(TunnelStart {
+        origin,
+        said,
+        route,
+        lease,
+        permit: backend.permit,
+        backend: backend.tunnel_io,
+        backend_early: backend.early,
+        extensions,
+        listener: ctx.received.listener,
+        again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
+        switching,
+        handshake,
+        drain_moment,
+        plugins,
+    })))
+}
+
+/// Opens the client's WebSocket: sends 200, with the fields of the backend's 101 that concern the WebSocket
+/// and not the connection (RFC 8441 §5).
+///
+/// # Errors
+/// When the client disconnected.
+async fn accept_stream(session: &mut Session, fields: &HeaderMap) -> Result<()> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(fields.len() + 1))?;
+    for (name, value) in handshake::end_to_end(fields) {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    session.write_head(head, false).await
 }

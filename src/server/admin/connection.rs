@@ -1,22 +1,18 @@
 //! One connection of the admin address: serves its requests within their time limits until it is closed.
 //!
-//! Pingora parses; [`Connection`] finds the end of each request and limits its header. Nothing that a client
-//! does is logged above DEBUG.
+//! Nothing that a client does is logged above DEBUG.
 
 use super::connection_limit::{Activity, ConnectionSlot, Scope};
 use super::{Admin, ClientLimits, Response};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
-use crate::net::http1::message_framing::Reading;
-use crate::proxy::{Connection, RequestLimits};
+use crate::proxy::{Connection, Http1Session, RequestLimits};
 use crate::server::lingering_close;
 use crate::telemetry::quoted;
 use bytes::BytesMut;
 use http::header::EXPECT;
 use http::{Method, StatusCode};
 use log::debug;
-use pingora::ErrorType;
-use pingora::protocols::http::v1::server::HttpSession;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,23 +49,22 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &ConnectionSlot, admin:
     }
     let limit = limits.header_timeout;
     // The limit applies to a body as a whole.
-    let head =
-        RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None, idle: KEEPALIVE };
+    let head = RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None };
     // Listener indices do not apply here.
     let conn_info = ConnInfo::plain(Some(peer), u16::MAX);
-    let socket = Socket::Tcp(socket);
-    let mut connection = Box::new(Connection::new(socket, BytesMut::new(), conn_info, head, None));
+    let mut connection =
+        Box::new(Connection::new(Socket::Tcp(socket), BytesMut::new(), conn_info, head, None));
     loop {
         connection.expect_head();
-        let mut session = HttpSession::new(connection);
-        let keep = exchange(&mut session, place, admin, limits).await;
-        let Ok(returned) = session.into_inner().into_any().downcast::<Connection>() else { return };
-        connection = returned;
+        let Some(mut session) = Http1Session::receive(connection, limit).await else { return };
+        let keeps = exchange(&mut session, place, admin, limits).await;
+        let may_continue = keeps && session.may_continue();
+        connection = session.into_connection();
         place.set(Activity::Receiving);
-        if !keep || !connection.next_request() {
+        if !may_continue {
             break;
         }
-        if !matches!(timeout(KEEPALIVE, connection.await_request()).await, Ok(Ok(true))) {
+        if !connection.await_request(KEEPALIVE).await {
             return;
         }
     }
@@ -78,34 +73,16 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &ConnectionSlot, admin:
 
 /// One request and its response. Returns whether the connection may be kept.
 async fn exchange(
-    session: &mut HttpSession,
+    session: &mut Http1Session,
     place: &ConnectionSlot,
     admin: &Admin,
     limits: ClientLimits,
 ) -> bool {
-    // The connection enforces the limit of the whole header; Pingora's limit is per read.
-    session.set_read_timeout(None);
-    let mut head_only = false;
-    let response = match session.read_request().await {
-        Ok(Some(size)) => {
-            head_only = session.req_header().method == Method::HEAD;
-            respond(session, size, place, admin).await
-        }
-        Ok(None) => return false,
-        Err(error) => {
-            let shown = error.to_string();
-            debug!(error = quoted(&shown); "admin request not read");
-            // After any other error the connection itself has sent 408 or 431.
-            if *error.etype() != ErrorType::InvalidHTTPHeader {
-                return false;
-            }
-            session.set_server_keepalive(None);
-            Response::error(StatusCode::BAD_REQUEST, "bad_request")
-        }
-    };
+    let head_only = session.request().method == Method::HEAD;
+    let response = respond(session, place, admin).await;
     place.set(Activity::Sending);
     match timeout(limits.send_timeout, send(session, response, head_only)).await {
-        Ok(Ok(())) => session.will_keepalive(),
+        Ok(Ok(())) => true,
         Ok(Err(error)) => {
             let shown = error.to_string();
             debug!(error = quoted(&shown); "admin response not sent");
@@ -118,57 +95,45 @@ async fn exchange(
     }
 }
 
-/// The response to a request with a complete header of `size` bytes.
-async fn respond(session: &mut HttpSession, size: usize, place: &ConnectionSlot, admin: &Admin) -> Response {
+async fn respond(session: &mut Http1Session, place: &ConnectionSlot, admin: &Admin) -> Response {
     if place.scope() == Scope::Probes {
-        session.set_server_keepalive(None);
+        session.close_after_response();
     }
-    let connection = session.stream().as_any().downcast_ref::<Connection>();
-    let refused = if let Some(refusal) = connection.and_then(Connection::refusal) {
-        Some(refusal)
-    } else if size > MAX_HEAD {
-        Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"))
-    } else if connection
-        .is_none_or(|connection| connection.compare(size, &session.req_header().headers) == Reading::Doubtful)
-    {
-        Some((StatusCode::BAD_REQUEST, "bad_request"))
-    } else {
-        None
-    };
-    if let Some((status, token)) = refused {
-        session.set_server_keepalive(None);
-        return Response::error(status, token);
+    if let Some(refused) = session.refused() {
+        session.close_after_response();
+        let status = refused.status().unwrap_or(StatusCode::BAD_REQUEST);
+        return Response::error(status, refused.token());
     }
-    if admin.is_authenticated(&session.req_header().headers) {
+    if session.head_size() > MAX_HEAD {
+        session.close_after_response();
+        return Response::error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large");
+    }
+    if admin.is_authenticated(&session.request().headers) {
         place.authenticate();
     }
     if !session.is_body_empty() && !discard_body(session).await {
-        session.set_server_keepalive(None);
+        session.close_after_response();
     }
     place.set(Activity::Processing);
-    admin.respond(session.req_header(), place.scope()).await
+    admin.respond(session.request(), place.scope()).await
 }
 
-async fn send(session: &mut HttpSession, response: Response, head_only: bool) -> pingora::Result<()> {
+async fn send(session: &mut Http1Session, response: Response, head_only: bool) -> pingora::Result<()> {
     let (head, body) = response.into_parts(head_only);
-    session.write_response_header(Box::new(head)).await?;
-    if !body.is_empty() {
-        session.write_body(&body).await?;
-    }
-    session.finish_body().await?;
-    Ok(())
+    session.write_head(head, body.is_empty()).await?;
+    if body.is_empty() { Ok(()) } else { session.write_body(body.into(), true).await }
 }
 
 /// Discards a request body. Returns whether it was complete.
-async fn discard_body(session: &mut HttpSession) -> bool {
+async fn discard_body(session: &mut Http1Session) -> bool {
     // The client sends its body after a 100 (Continue), or not at all (RFC 9110 §10.1.1).
-    if session.req_header().headers.contains_key(EXPECT) {
+    if session.request().headers.contains_key(EXPECT) {
         return false;
     }
     let mut left = MAX_BODY;
     let discarded = timeout(BODY_TIME, async {
         loop {
-            match session.read_body_bytes().await {
+            match session.read_body().await {
                 Ok(None) => return true,
                 Ok(Some(bytes)) if bytes.len() <= left => left -= bytes.len(),
                 Ok(Some(_)) | Err(_) => return false,

@@ -1,4 +1,4 @@
-//! Encoder of a request body for HTTP/1.1: its declared length, or `chunked` (RFC 9112 §7.1). Sans-io.
+//! Encoder of a message body for HTTP/1.1: its declared length, or `chunked` (RFC 9112 §7.1). Sans-io.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 /// Data up to this size is copied behind its framing, so that it leaves in one write.
 const COPIED: usize = 16 << 10;
 
-/// The encoder of one request body; the default one is of a request without a body.
+/// The encoder of one body; the default one is of a message without a body.
 #[derive(Debug)]
 pub struct BodyEncoder(Framing);
 
@@ -133,7 +133,7 @@ fn put_hex(number: usize, out: &mut BytesMut) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
-    use crate::net::http1::response_body::{BodyDecoder, Decoded};
+    use crate::net::http1::body_decoder::{BodyDecoder, Decoded};
     use http::{Method, StatusCode};
     use proptest::prelude::*;
 

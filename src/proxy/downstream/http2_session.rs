@@ -1,28 +1,20 @@
-//! HTTP/2 request session for Pingora. Pingora's own session waits for a body chunk without a limit, cannot
-//! be told that its body was read elsewhere, and rejects requests with a bare status. It also limits neither
-//! the backend's idle time nor a slow client.
+//! A request over HTTP/2 and its response, with the gateway's limits: h2 limits neither the wait for a part of a
+//! body nor a slow client.
 
-use super::h2_stream::StreamIo;
+use super::http2_stream::StreamIo;
 use super::min_rate::Pace;
 use super::session_control::{EndedBy, SessionControl};
 use super::upload_gate::Gate;
+use crate::net::conn_info::ConnInfo;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::request_validation;
-use crate::runtime::worker_timer::WorkerTimer;
+use crate::runtime::worker_timer::{WorkerTimer, timeout};
 use crate::snapshot::MinRate;
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::Stream as Pieces;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Method, Request, header};
-use parking_lot::Mutex;
+use http::{HeaderMap, Request, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::Digest;
-use pingora::protocols::http::custom::CustomMessageWrite;
-use pingora::protocols::http::custom::server::Session;
-use pingora::protocols::http::{HttpTask, ServerSession};
-use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -30,7 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// A request parsed by h2.
 pub struct ReceivedStream {
@@ -55,43 +47,31 @@ impl ReceivedStream {
         self.refused.is_some()
     }
 
-    /// A session for Pingora. `open` is held as long as the stream, also by a tunnel.
+    /// The session of the request. `open` is held as long as the stream, also by a tunnel.
     pub fn into_session(
-        mut self,
-        digest: Arc<Digest>,
+        self,
+        conn_info: Arc<ConnInfo>,
         rates: StreamRates,
         open: Arc<dyn Any + Send + Sync>,
-    ) -> ServerSession {
-        let control = Arc::new(SessionControl::for_stream(self.refused));
-        self.head.extensions_mut().insert(Arc::clone(&control));
-        let handover = (self.head.method == Method::CONNECT).then(|| {
-            let handover = Arc::new(Handover(Mutex::new(None)));
-            self.head.extensions_mut().insert(Arc::clone(&handover));
-            handover
-        });
-        ServerSession::new_custom(Box::new(Stream {
-            head: self.head,
+    ) -> Http2Session {
+        Http2Session {
+            request: self.head,
+            refused: self.refused,
             io: StreamIo::new(self.body, self.respond),
-            digest,
+            conn_info,
             rates,
             read_timeout: None,
-            timeouts: None,
-            drain_timeout: None,
+            last_read_timeout: None,
             proxied: false,
             taken: 0,
-            control,
+            control: SessionControl::default(),
             silence: WorkerTimer::default(),
             body_pace: None,
             send_pace: None,
-            handover,
             open,
-        }))
+        }
     }
 }
-
-/// Receives the stream of a CONNECT when its session ends: Pingora's type has no access to the session inside
-/// it.
-pub(in crate::proxy) struct Handover(Mutex<Option<StreamHalves>>);
 
 /// Both directions of a stream whose response has begun.
 pub(in crate::proxy) struct StreamHalves {
@@ -100,13 +80,6 @@ pub(in crate::proxy) struct StreamHalves {
     /// The guard by which its connection counts the stream.
     #[expect(dead_code, reason = "it counts while it lives")]
     pub(in crate::proxy) open: Arc<dyn Any + Send + Sync>,
-}
-
-/// Ends the session of a CONNECT. Returns its stream, if its response has begun and not ended.
-pub(in crate::proxy) fn take_stream(session: ServerSession) -> Option<StreamHalves> {
-    let handover = session.req_header().extensions.get::<Arc<Handover>>().map(Arc::clone)?;
-    drop(session);
-    handover.0.lock().take()
 }
 
 /// The minimum rates of a stream.
@@ -121,41 +94,33 @@ pub struct StreamRates {
 /// The size of the chunks in which a response is passed to the stream, which makes progress visible.
 const PIECE: usize = 16 << 10;
 
-struct Stream {
-    head: RequestHeader,
+/// A request, from its header to the end of its response.
+pub struct Http2Session {
+    pub(super) request: RequestHeader,
+    /// Why the request is rejected, regardless of later checks.
+    pub(super) refused: Option<Failure>,
     io: StreamIo,
-    digest: Arc<Digest>,
+    pub(super) conn_info: Arc<ConnInfo>,
     rates: StreamRates,
     read_timeout: Option<Duration>,
-    drain_timeout: Option<Duration>,
     /// The last read timeout that was set.
-    timeouts: Option<Duration>,
-    /// Pingora has begun to keep read bytes for a retry.
+    last_read_timeout: Option<Duration>,
+    /// Read bytes are kept for a retry.
     proxied: bool,
     /// The bytes read for a plugin that buffers the body; the buffer is sent to the backend.
     taken: usize,
-    control: Arc<SessionControl>,
+    pub(super) control: SessionControl,
     silence: WorkerTimer,
     /// The rates of the body and of the response, created at the first wait for the client.
     body_pace: Option<Box<Pace>>,
     send_pace: Option<Box<Pace>>,
-    /// Of a CONNECT only.
-    handover: Option<Arc<Handover>>,
     open: Arc<dyn Any + Send + Sync>,
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let Some(handover) = &self.handover else { return };
-        if let Some((from_client, to_client)) = self.io.take() {
-            *handover.0.lock() = Some(StreamHalves { from_client, to_client, open: Arc::clone(&self.open) });
-        }
-    }
-}
-
-impl Stream {
+impl Http2Session {
     fn has_no_body(&self) -> bool {
-        let says_none = || self.head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        let says_none =
+            || self.request.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
         self.io.bytes_read() == 0 && (self.io.is_read() || says_none())
     }
 
@@ -171,7 +136,7 @@ impl Stream {
         }
         // A client may be silent while it listens. After the response its timeout applies again; otherwise an
         // endless body would hold its endpoint forever.
-        let last = self.timeouts.filter(|_| self.control.is_answered());
+        let last = self.last_read_timeout.filter(|_| self.control.is_answered());
         let Some(time) = self.read_timeout.or(last) else { return self.read_beside_response().await };
         let rate = self.rates.body.filter(|_| self.control.is_paced());
         let (io, pace, control) = (&mut self.io, &mut self.body_pace, &self.control);
@@ -274,9 +239,8 @@ fn poll_silence(silence: &mut WorkerTimer, control: &SessionControl, cx: &mut Co
     Poll::Ready(())
 }
 
-#[async_trait]
-impl Session for Stream {
-    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+impl Http2Session {
+    pub(super) async fn read_body(&mut self) -> Result<Option<Bytes>> {
         let read = self.read().await?;
         if !self.proxied {
             self.taken += read.as_ref().map_or(0, Bytes::len);
@@ -284,204 +248,93 @@ impl Session for Stream {
         Ok(read)
     }
 
-    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if no_body_expected || self.is_body_done() {
+    pub(super) async fn read_body_or_idle(&mut self, has_end: bool) -> Result<Option<Bytes>> {
+        if has_end || self.is_body_done() {
             return self.listen().await;
         }
         self.read().await
     }
 
-    fn is_body_done(&mut self) -> bool {
+    pub(super) fn is_body_done(&self) -> bool {
         // A body that is no longer read is never complete, even if all of it has arrived.
         self.control.gate.get() == Gate::Open && (self.has_no_body() || self.io.is_read())
     }
 
-    fn is_body_empty(&mut self) -> bool {
+    pub(super) fn is_body_empty(&self) -> bool {
         self.has_no_body()
     }
 
-    fn body_bytes_read(&self) -> usize {
+    pub(super) fn body_bytes_read(&self) -> usize {
         self.io.bytes_read() - self.taken
     }
 
-    fn enable_retry_buffering(&mut self) {
+    pub(super) fn body_bytes_sent(&self) -> usize {
+        self.io.bytes_sent()
+    }
+
+    pub(super) fn keep_for_retry(&mut self) {
         self.proxied = true;
         if !self.was_taken() {
             self.io.keep();
         }
     }
 
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeouts = timeout.or(self.timeouts);
-        self.read_timeout = timeout;
-    }
-
-    fn get_read_timeout(&self) -> Option<Duration> {
-        self.read_timeout
-    }
-
-    async fn abandon(&mut self, _ctx: &str) {
-        self.io.abort();
-    }
-
-    fn req_header(&self) -> &RequestHeader {
-        &self.head
-    }
-
-    fn req_header_mut(&mut self) -> &mut RequestHeader {
-        &mut self.head
-    }
-
-    async fn drain_request_body(&mut self) -> Result<()> {
-        let wait = self.drain_timeout;
-        let drain = async {
-            // Trailers end a body without END_STREAM on a DATA frame.
-            while !self.is_body_done() && self.io.read().await?.is_some() {}
-            Ok(())
-        };
-        let Some(wait) = wait else { return drain.await };
-        timeout(wait, drain)
-            .await
-            .unwrap_or_else(|_| Error::e_explain(ErrorType::ReadTimedout, "draining a body"))
-    }
-
-    async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
-        self.io.write_head(head, end)
-    }
-
-    async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
-        self.io.write_head(Box::new(head.clone()), end)
-    }
-
-    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.send(data, end).await
-    }
-
-    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.io.write_trailers(trailers)
-    }
-
-    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut ended = false;
-        for task in tasks {
-            ended |= match task {
-                HttpTask::Header(head, end) => {
-                    self.io.write_head(head, end).map_err(Error::into_down)?;
-                    end
-                }
-                HttpTask::Body(Some(data), end) if !data.is_empty() => {
-                    self.send(data, end).await.map_err(Error::into_down)?;
-                    end
-                }
-                HttpTask::Body(_, end) => end,
-                HttpTask::Trailer(Some(trailers)) => {
-                    self.io.write_trailers(*trailers)?;
-                    true
-                }
-                HttpTask::Trailer(None) | HttpTask::Done => true,
-                HttpTask::Failed(error) => return Err(error),
-                HttpTask::UpgradedBody(..) => {
-                    return Error::e_explain(ErrorType::InternalError, "an upgrade on an HTTP/2 stream");
-                }
-            };
-        }
-        if ended {
-            self.io.finish().map_err(Error::into_down)?;
-            self.control.set_answered();
-        }
-        self.control.hear();
-        Ok(ended)
-    }
-
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.io.write_timeout = timeout;
-    }
-
-    fn get_write_timeout(&self) -> Option<Duration> {
-        self.io.write_timeout
-    }
-
-    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.drain_timeout = timeout;
-    }
-
-    fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.drain_timeout
-    }
-
-    fn request_summary(&self) -> String {
-        format!("{} {}", self.head.method, String::from_utf8_lossy(self.head.raw_path()))
-    }
-
-    fn response_written(&self) -> Option<&ResponseHeader> {
-        self.io.response()
-    }
-
-    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
-        self.io.abort();
-    }
-
-    async fn finish(&mut self) -> Result<()> {
-        self.io.finish()
-    }
-
-    fn body_bytes_sent(&self) -> usize {
-        self.io.bytes_sent()
-    }
-
-    fn digest(&self) -> Option<&Digest> {
-        Some(&self.digest)
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        Arc::get_mut(&mut self.digest)
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        self.digest.socket_digest.as_ref()?.peer_addr()
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        self.digest.socket_digest.as_ref()?.local_addr()
-    }
-
-    fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        Bytes::new()
-    }
-
-    fn retry_buffer_truncated(&self) -> bool {
+    pub(super) fn is_retry_truncated(&self) -> bool {
         self.io.is_truncated()
     }
 
-    fn get_retry_buffer(&self) -> Option<Bytes> {
-        // The buffered body is used instead, at every attempt.
+    /// The bytes kept for a retry. A body that a plugin has buffered is sent in place of them.
+    pub(super) fn kept_for_retry(&self) -> Option<Bytes> {
         if self.was_taken() { Some(Bytes::new()) } else { self.io.kept() }
     }
 
-    // Messages outside HTTP, which HTTP/2 does not have.
+    pub(super) fn set_body_timeout(&mut self, timeout: Option<Duration>) {
+        self.last_read_timeout = timeout.or(self.last_read_timeout);
+        self.read_timeout = timeout;
+    }
 
-    async fn finish_custom(&mut self) -> Result<()> {
+    pub(super) fn set_send_timeout(&mut self, timeout: Option<Duration>) {
+        self.io.write_timeout = timeout;
+    }
+
+    pub(super) fn response_written(&self) -> Option<&ResponseHeader> {
+        self.io.response()
+    }
+
+    pub(super) fn write_head(&mut self, head: ResponseHeader, end: bool) -> Result<()> {
+        self.io.write_head(Box::new(head), end)?;
+        self.wrote(end);
         Ok(())
     }
 
-    fn take_custom_message_reader(
-        &mut self,
-    ) -> Option<Box<dyn Pieces<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
-        None
-    }
-
-    fn restore_custom_message_reader(
-        &mut self,
-        _reader: Box<dyn Pieces<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
-    ) -> Result<()> {
+    pub(super) async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        if data.is_empty() {
+            if end {
+                self.io.finish()?;
+            }
+        } else {
+            self.send(data, end).await?;
+        }
+        self.wrote(end);
         Ok(())
     }
 
-    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
+    pub(super) fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.io.write_trailers(trailers)?;
+        self.wrote(true);
+        Ok(())
     }
 
-    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
-        Ok(())
+    fn wrote(&self, end: bool) {
+        if end {
+            self.control.set_answered();
+        }
+        self.control.hear();
+    }
+
+    /// The stream for a tunnel, if its response has begun and not ended.
+    pub(super) fn into_tunnel(mut self) -> Option<StreamHalves> {
+        let (from_client, to_client) = self.io.take()?;
+        Some(StreamHalves { from_client, to_client, open: self.open })
     }
 }

@@ -5,7 +5,7 @@
 //! connection as far as the client's window and the connection's buffer allow. END_STREAM ends a direction,
 //! at the latest on drop: as with TCP, previously written bytes arrive.
 
-use crate::proxy::downstream::h2_session::StreamHalves;
+use super::http2_session::StreamHalves;
 use crate::tunnel::Io;
 use bytes::{Buf, Bytes};
 use std::io;
@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose CONNECT got 200.
-pub(in crate::proxy) struct Duplex {
+pub(super) struct Duplex {
     stream: StreamHalves,
     /// The rest of a DATA frame.
     rest: Bytes,
@@ -23,7 +23,7 @@ pub(in crate::proxy) struct Duplex {
 }
 
 impl Duplex {
-    pub(in crate::proxy) fn new(stream: StreamHalves) -> Self {
+    pub(super) fn new(stream: StreamHalves) -> Self {
         Self { stream, rest: Bytes::new(), ended: false }
     }
 

@@ -1,18 +1,16 @@
 //! Both directions of an HTTP/2 stream, over h2's server types.
 
-use bytes::{Bytes, BytesMut};
+use super::retry_buffer::RetryBuffer;
+use crate::runtime::worker_timer::timeout;
+use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, Response, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, OrErr, Result};
 use std::future::poll_fn;
 use std::time::Duration;
-use tokio::time::timeout;
-
-/// The part of a request body kept for a retry, equal to Pingora's for HTTP/1.
-const MAX_REPLAY: usize = 64 << 10;
 
 /// Connection-specific fields of HTTP/1, which HTTP/2 does not allow (RFC 9113 §8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 5] = [
@@ -36,29 +34,9 @@ pub(in crate::proxy) struct StreamIo {
     /// Bytes of the request body and of the response body.
     read: usize,
     sent: usize,
-    replay: Option<Replay>,
+    replay: Option<RetryBuffer>,
     /// The time limit for a client without window.
     pub(in crate::proxy) write_timeout: Option<Duration>,
-}
-
-/// The start of a body, kept for a retry; empty once it exceeded the limit.
-#[derive(Default)]
-struct Replay {
-    kept: BytesMut,
-    is_truncated: bool,
-}
-
-impl Replay {
-    fn keep(&mut self, data: &[u8]) {
-        if self.is_truncated {
-            return;
-        }
-        if self.kept.len() + data.len() > MAX_REPLAY {
-            *self = Self { kept: BytesMut::new(), is_truncated: true };
-            return;
-        }
-        self.kept.extend_from_slice(data);
-    }
 }
 
 impl StreamIo {
@@ -107,13 +85,12 @@ impl StreamIo {
 
     /// Returns whether more was read than is kept.
     pub(in crate::proxy) fn is_truncated(&self) -> bool {
-        self.replay.as_ref().is_some_and(|replay| replay.is_truncated)
+        self.replay.as_ref().is_some_and(RetryBuffer::is_truncated)
     }
 
     /// The bytes kept for a retry.
     pub(in crate::proxy) fn kept(&self) -> Option<Bytes> {
-        let kept = &self.replay.as_ref()?.kept;
-        (!kept.is_empty()).then(|| kept.clone().freeze())
+        self.replay.as_ref()?.kept()
     }
 
     /// The next chunk of the request body. Its window is released at once, since it is forwarded.
@@ -219,12 +196,5 @@ impl StreamIo {
             self.has_ended = true;
         }
         Ok(())
-    }
-
-    /// Resets the stream, unless its response has ended.
-    pub(in crate::proxy) fn abort(&mut self) {
-        if !self.has_ended {
-            self.respond.send_reset(Reason::INTERNAL_ERROR);
-        }
     }
 }

@@ -1,22 +1,41 @@
-//! Decoder of a response body (RFC 9112 §6): its length, `chunked`, or the end of the connection. Sans-io.
+//! Decoder of a message body (RFC 9112 §6): its length, `chunked`, or the end of the connection. Sans-io.
 
 use super::chunked_body::{Body, Chunks};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header};
 
-/// The decoder of one response body.
+/// The decoder of one body.
 #[derive(Debug)]
 pub struct BodyDecoder(Framing);
+
+/// The framing of a request body, whose end is never that of the connection (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFraming {
+    /// This many bytes.
+    Length(u64),
+    /// The chunked transfer coding.
+    Chunked,
+}
 
 #[derive(Debug)]
 enum Framing {
     /// This many bytes follow.
     Length(u64),
-    Chunked(Chunks),
+    Chunked(Chunks, Runs),
     /// The body ends with the connection.
     UntilClose,
     /// The body is complete.
     Over,
+}
+
+/// The form in which runs of a chunked body's data are returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    /// All that are in the buffer at once.
+    Joined,
+    /// One by one, even if they arrive together: a backend that has responded meanwhile must not receive the
+    /// rest of the request.
+    Single,
 }
 
 /// A step of the decoder.
@@ -32,10 +51,26 @@ pub enum Decoded {
 
 /// The framing of a chunked body is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the chunked body of the response violates its framing")]
+#[error("the chunked body violates its framing")]
 pub struct BadChunk;
 
 impl BodyDecoder {
+    /// The decoder of a request body.
+    #[must_use]
+    pub fn for_request(framing: RequestFraming) -> Self {
+        Self(match framing {
+            RequestFraming::Length(0) => Framing::Over,
+            RequestFraming::Length(length) => Framing::Length(length),
+            RequestFraming::Chunked => Framing::Chunked(Chunks::default(), Runs::Single),
+        })
+    }
+
+    /// Whether the framing of a chunked body is invalid in these bytes, which come next.
+    #[must_use]
+    pub fn breaks_in(&self, bytes: &[u8]) -> bool {
+        matches!(self.0, Framing::Chunked(chunks, _) if chunks.breaks_in(bytes))
+    }
+
     /// The decoder for a final response to a request with `method`. The framing of the response must be
     /// clear (see `has_clear_framing`).
     #[must_use]
@@ -47,7 +82,7 @@ impl BodyDecoder {
             return Self(Framing::Over);
         }
         if fields.contains_key(header::TRANSFER_ENCODING) {
-            return Self(Framing::Chunked(Chunks::default()));
+            return Self(Framing::Chunked(Chunks::default(), Runs::Joined));
         }
         let length = fields.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         Self(match length {
@@ -61,6 +96,16 @@ impl BodyDecoder {
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.0, Framing::Over)
+    }
+
+    /// The number of missing bytes, if it is known.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        match self.0 {
+            Framing::Length(left) => Some(left),
+            Framing::Over => Some(0),
+            Framing::Chunked(..) | Framing::UntilClose => None,
+        }
     }
 
     /// Whether the end of the connection ends the body.
@@ -86,8 +131,8 @@ impl BodyDecoder {
                 Ok(Decoded::Data(buffer.split_to(here).freeze()))
             }
             Framing::UntilClose => Ok(Decoded::Data(buffer.split().freeze())),
-            Framing::Chunked(chunks) => {
-                let (data, is_over) = decode_chunks(chunks, buffer)?;
+            Framing::Chunked(chunks, runs) => {
+                let (data, is_over) = decode_chunks(chunks, *runs, buffer)?;
                 if is_over {
                     self.0 = Framing::Over;
                 }
@@ -101,14 +146,19 @@ impl BodyDecoder {
     }
 }
 
-/// All data in the buffer, joined, and whether the body is over. A single run of data is not copied.
-fn decode_chunks(chunks: &mut Chunks, buffer: &mut BytesMut) -> Result<(Bytes, bool), BadChunk> {
+/// The next data in the buffer, and whether the body is over. A single run of data is not copied.
+fn decode_chunks(chunks: &mut Chunks, runs: Runs, buffer: &mut BytesMut) -> Result<(Bytes, bool), BadChunk> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     loop {
+        let before = *chunks;
         let (framing, data, state) = chunks.decode(buffer);
         if state == Body::Broken {
             return Err(BadChunk);
+        }
+        if data > 0 && !first.is_empty() && runs == Runs::Single {
+            *chunks = before;
+            return Ok((first, false));
         }
         buffer.advance(framing);
         if data > 0 {
@@ -184,6 +234,18 @@ mod tests {
         for bytes in ["x\r\n", "\r\n", "1\r\nab", "1\r\na\n", "fffffffffffffffff\r\n"] {
             assert_eq!(decode(decoder(CHUNKED), &[bytes.as_bytes()]), Err(BadChunk), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn chunks_of_a_request_are_returned_one_by_one() {
+        let mut decoder = BodyDecoder::for_request(RequestFraming::Chunked);
+        let mut buffer = BytesMut::from(&b"1\r\na\r\n2;x\r\nbc\r\n0\r\n\r\nGET"[..]);
+        assert!(!decoder.breaks_in(&buffer) && decoder.breaks_in(b"1\r\nab"));
+        assert_eq!(decoder.decode(&mut buffer), Ok(Decoded::Data("a".into())));
+        assert!(!decoder.is_over());
+        assert_eq!(decoder.decode(&mut buffer), Ok(Decoded::Data("bc".into())));
+        assert!(decoder.is_over() && buffer == b"GET"[..]);
+        assert_eq!(decoder.decode(&mut buffer), Ok(Decoded::End));
     }
 
     proptest! {

@@ -1,0 +1,480 @@
+//! A request over HTTP/1 and its response, on a client's connection.
+
+use super::connection::Connection;
+use super::retry_buffer::RetryBuffer;
+use super::upload_gate::Gate;
+use crate::net::downstream_io::Socket;
+use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
+use crate::net::http1::body_encoder::BodyEncoder;
+use crate::proxy::failure::{Detail, Failure};
+use crate::proxy::request::head_parser::ReceivedHead;
+use crate::tunnel::TunnelIo;
+use crate::websocket::has_token;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, Method, StatusCode, Version, header};
+use pingora::http::{HeaderNameVariant, RequestHeader, ResponseHeader};
+use pingora::protocols::http::date::get_cached_date;
+use pingora::{Error, ErrorType, OrErr, Result};
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Buffered bytes of a response are sent at this size.
+const JOINED: usize = 8 << 10;
+
+/// The space for most response headers.
+const USUAL_HEAD: usize = 512;
+
+/// A request, from its header to the end of its response.
+pub struct Http1Session {
+    pub(super) connection: Box<Connection>,
+    pub(super) request: RequestHeader,
+    /// The parts of the received header that `request` does not have.
+    received: ReceivedParts,
+    body: BodyDecoder,
+    has_body: bool,
+    /// The number of body bytes that were read, and how many of them for a plugin that buffers the body.
+    read: usize,
+    taken: usize,
+    /// Read bytes from now on, kept for a retry.
+    retry: Option<RetryBuffer>,
+    /// The maximum wait for a part of the body.
+    pub(super) body_timeout: Option<Duration>,
+    response: Option<ResponseHeader>,
+    response_body: ResponseBody,
+    sent: usize,
+    keeps_connection: bool,
+}
+
+/// What the header's type cannot hold.
+#[derive(Default)]
+pub(in crate::proxy) struct ReceivedParts {
+    pub(in crate::proxy) size: usize,
+    pub(in crate::proxy) target: Option<Bytes>,
+    pub(in crate::proxy) has_no_method: bool,
+    pub(in crate::proxy) refused: Option<Failure>,
+}
+
+/// The framing of a response body.
+enum ResponseBody {
+    /// The final header was not sent yet.
+    Unknown,
+    /// The response has no body, or its body is complete.
+    Ended,
+    /// A length or chunks.
+    Framed(BodyEncoder),
+    /// The end of the connection.
+    UntilClose,
+}
+
+impl Http1Session {
+    /// The session of a request whose header was received.
+    pub(in crate::proxy) fn new(connection: Box<Connection>, head: ReceivedHead) -> Self {
+        let ReceivedHead { header, size, framing, target, has_no_method, refused } = head;
+        let body = BodyDecoder::for_request(framing);
+        // A body that was received with its header may be malformed.
+        let is_malformed = body.breaks_in(&connection.input);
+        let malformed = Failure::BadRequest(Detail("the body violates its framing"));
+        let refused = refused.or(is_malformed.then_some(malformed));
+        let keeps_connection = refused.is_none() && asks_to_keep(&header);
+        let mut session = Self {
+            connection,
+            request: header,
+            received: ReceivedParts { size, target, has_no_method, refused },
+            body,
+            has_body: framing != RequestFraming::Length(0),
+            read: 0,
+            taken: 0,
+            retry: None,
+            body_timeout: None,
+            response: None,
+            response_body: ResponseBody::Unknown,
+            sent: 0,
+            keeps_connection,
+        };
+        if is_malformed {
+            session.connection.refuse_more();
+        }
+        session
+    }
+
+    /// Reads the header of the next request, whose first byte must arrive within `idle`. Returns `None` if there
+    /// is no further request.
+    pub async fn receive(mut connection: Box<Connection>, idle: Duration) -> Option<Self> {
+        let head = connection.read_head(idle).await?;
+        Some(Self::new(connection, head))
+    }
+
+    /// The parts of the received header that the request header does not have. Returned once.
+    pub(in crate::proxy) fn take_received(&mut self) -> ReceivedParts {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Why the request is rejected, regardless of later checks.
+    pub fn refused(&self) -> Option<Failure> {
+        self.received.refused
+    }
+
+    /// The received size of the header in bytes.
+    pub fn head_size(&self) -> usize {
+        self.received.size
+    }
+
+    /// The request header.
+    pub fn request(&self) -> &RequestHeader {
+        &self.request
+    }
+
+    /// Returns whether the request has no body.
+    pub fn is_body_empty(&self) -> bool {
+        !self.has_body
+    }
+
+    /// Returns whether the whole body was read.
+    pub fn is_body_done(&self) -> bool {
+        self.body.is_over()
+    }
+
+    /// The number of body bytes that were read for the backend.
+    pub(super) fn body_bytes_read(&self) -> usize {
+        self.read - self.taken
+    }
+
+    pub(super) fn body_bytes_sent(&self) -> usize {
+        self.sent
+    }
+
+    /// From now on, read bytes are kept for a retry.
+    pub(super) fn keep_for_retry(&mut self) {
+        self.retry.get_or_insert_default();
+    }
+
+    pub(super) fn is_retry_truncated(&self) -> bool {
+        self.retry.as_ref().is_some_and(RetryBuffer::is_truncated)
+    }
+
+    /// The bytes kept for a retry. A body that a plugin has buffered is sent in place of them.
+    pub(super) fn kept_for_retry(&self) -> Option<Bytes> {
+        if self.taken > 0 && self.body.is_over() {
+            return Some(Bytes::new());
+        }
+        self.retry.as_ref()?.kept()
+    }
+
+    /// The next part of the body, or its end.
+    ///
+    /// # Errors
+    /// When the client disconnected, is too slow, or violates the framing.
+    pub async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        let read = poll_fn(|cx| self.poll_body(cx)).await?;
+        if let Some(data) = &read {
+            self.read += data.len();
+            match &mut self.retry {
+                Some(retry) => retry.keep(data),
+                None => self.taken += data.len(),
+            }
+        }
+        Ok(read)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        match self.connection.control.gate.get() {
+            Gate::Open => {}
+            Gate::Paused => return self.poll_paused(cx).map(|error| Err(read_error(error))),
+            // The response is sent first.
+            Gate::Ended => {
+                return self
+                    .connection
+                    .poll_flush(cx)
+                    .map(|_| Err(read_error(io::Error::other("the upload has ended"))));
+            }
+        }
+        loop {
+            match self.body.decode(&mut self.connection.input) {
+                Ok(Decoded::Data(data)) => return Poll::Ready(Ok(Some(data))),
+                Ok(Decoded::End) => return Poll::Ready(Ok(None)),
+                Ok(Decoded::NeedsBytes) => {}
+                Err(error) => {
+                    self.connection.refuse_more();
+                    return Poll::Ready(Err(Error::because(ErrorType::Custom("InvalidChunk"), "", error)));
+                }
+            }
+            let left = self.body.remaining();
+            match self.connection.poll_body_read(left, self.body_timeout, cx) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(read_error(io::ErrorKind::UnexpectedEof.into())));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(read_error(error))),
+                Poll::Pending => {
+                    // A wait: what is buffered of a response must leave now.
+                    return self.poll_unsent(cx).map(|error| Err(read_error(error)));
+                }
+            }
+        }
+    }
+
+    /// The next part of the body. After its end, or with `has_end`, waits for the client to leave, or for the
+    /// backend's time limit.
+    ///
+    /// # Errors
+    /// As [`Http1Session::read_body`].
+    pub(super) async fn read_body_or_idle(&mut self, has_end: bool) -> Result<Option<Bytes>> {
+        if has_end || self.body.is_over() {
+            return Err(read_error(poll_fn(|cx| self.poll_idle(cx)).await));
+        }
+        self.read_body().await
+    }
+
+    /// Waits for the client to leave, or for the backend's time limit.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let ended =
+            if self.body.is_over() { self.connection.poll_end(cx) } else { self.connection.poll_gone(cx) };
+        if let Poll::Ready(error) = ended {
+            return Poll::Ready(error);
+        }
+        if let Poll::Ready(error) = self.connection.poll_backend_silence(cx) {
+            return Poll::Ready(error);
+        }
+        self.poll_unsent(cx)
+    }
+
+    fn poll_paused(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if let Poll::Ready(error) = self.connection.poll_gone(cx) {
+            return Poll::Ready(error);
+        }
+        if let Poll::Ready(error) = self.connection.poll_backend_silence(cx) {
+            return Poll::Ready(error);
+        }
+        self.poll_unsent(cx)
+    }
+
+    /// Sends buffered bytes during a wait. Ready when that fails.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if !self.connection.has_unsent() {
+            return Poll::Pending;
+        }
+        match ready!(self.connection.poll_flush(cx)) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
+    /// The response header that was sent last, which may be an interim one.
+    pub(super) fn response_written(&self) -> Option<&ResponseHeader> {
+        self.response.as_ref()
+    }
+
+    /// The connection is closed after the response.
+    pub fn close_after_response(&mut self) {
+        self.keeps_connection = false;
+    }
+
+    /// Sends a response header. With `end`, no body follows it. A final header after another one is ignored.
+    ///
+    /// # Errors
+    /// When the client disconnected or does not read.
+    pub async fn write_head(&mut self, mut head: ResponseHeader, end: bool) -> Result<()> {
+        if self.response.as_ref().is_some_and(|head| !head.status.is_informational()) {
+            return Ok(());
+        }
+        if head.status.is_informational() {
+            // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
+            if self.request.version == Version::HTTP_10 {
+                return Ok(());
+            }
+            put_head(self.connection.out(), &head, None);
+            self.response = Some(head);
+            return self.flush().await;
+        }
+        if self.request.version == Version::HTTP_10 {
+            // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
+            head.remove_header(&header::TRANSFER_ENCODING);
+        }
+        self.response_body = self.response_framing(&head);
+        if matches!(self.response_body, ResponseBody::UntilClose) {
+            self.keeps_connection = false;
+        }
+        put_head(self.connection.out(), &head, Some(self.keeps_connection));
+        self.response = Some(head);
+        if end { self.end_response().await } else { Ok(()) }
+    }
+
+    fn response_framing(&self, head: &ResponseHeader) -> ResponseBody {
+        let is_bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if is_bodiless || self.request.method == Method::HEAD {
+            return ResponseBody::Ended;
+        }
+        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            return ResponseBody::Framed(BodyEncoder::chunked());
+        }
+        let length = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
+        match head.headers.get(header::CONTENT_LENGTH).and_then(length) {
+            Some(length) => ResponseBody::Framed(BodyEncoder::with_length(length)),
+            None => ResponseBody::UntilClose,
+        }
+    }
+
+    /// Sends a part of the response body; with `end`, its last one.
+    ///
+    /// # Errors
+    /// When the client disconnected or does not read, or the body differs from its declared length.
+    pub async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        let size = data.len();
+        let mut large = Bytes::new();
+        let mut tail = BytesMut::new();
+        match &mut self.response_body {
+            ResponseBody::Unknown | ResponseBody::Ended => return Ok(()),
+            ResponseBody::UntilClose if size <= JOINED => self.connection.out().put_slice(&data),
+            ResponseBody::UntilClose => large = data,
+            ResponseBody::Framed(encoder) => {
+                let pushed = encoder.push(data, self.connection.out(), &mut large);
+                pushed.or_err(ErrorType::WriteError, "writing a response body")?;
+                if !large.is_empty() {
+                    encoder.complete_chunk(&mut tail);
+                    if end {
+                        encoder.finish(&mut tail).or_err(ErrorType::WriteError, "ending a response body")?;
+                    }
+                }
+            }
+        }
+        self.sent += size;
+        if !large.is_empty() {
+            let sent = self.connection.send(large, &tail).await;
+            sent.map_err(write_error)?;
+            if end {
+                self.response_body = ResponseBody::Ended;
+                return self.flush().await;
+            }
+            return Ok(());
+        }
+        if end {
+            return self.end_response().await;
+        }
+        if self.connection.out().len() > JOINED { self.flush().await } else { Ok(()) }
+    }
+
+    /// Ends the response.
+    async fn end_response(&mut self) -> Result<()> {
+        if let ResponseBody::Framed(encoder) = &mut self.response_body {
+            let ended = encoder.finish(self.connection.out());
+            ended.or_err(ErrorType::WriteError, "ending a response body")?;
+        }
+        self.response_body = ResponseBody::Ended;
+        self.flush().await
+    }
+
+    /// Sends what is buffered.
+    ///
+    /// # Errors
+    /// When the client disconnected or does not read.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        self.connection.flush().await.map_err(write_error)
+    }
+
+    /// Sends what is buffered, if that is possible at once.
+    pub(super) async fn flush_now(&mut self) {
+        // A client that does not read is not awaited, and a later write fails too.
+        let _ = poll_fn(|cx| Poll::Ready(self.connection.poll_flush(cx))).await;
+    }
+
+    /// Ends the request. Returns the connection if another request may follow; it is closed otherwise.
+    pub async fn finish(mut self) -> Option<Box<Connection>> {
+        if self.may_continue() && self.connection.flush().await.is_ok() {
+            return Some(self.into_connection());
+        }
+        // The end of a TLS connection without its alert tells the client that the response is incomplete.
+        if matches!(self.response_body, ResponseBody::Ended | ResponseBody::Unknown) {
+            self.connection.close().await;
+        }
+        None
+    }
+
+    /// The connection for a tunnel: the client's side, its early bytes, and the listener's permit.
+    pub(super) fn into_tunnel(self) -> (TunnelIo, Bytes, Option<OwnedSemaphorePermit>) {
+        let (socket, early, permit) = self.connection.into_parts();
+        let tunnel_io = match socket {
+            Socket::Tcp(socket) => TunnelIo::from(socket),
+            Socket::Unix(socket) => TunnelIo::from(socket),
+            Socket::Tls(stream) => TunnelIo::Boxed(stream),
+        };
+        (tunnel_io, early, permit)
+    }
+
+    /// Returns whether another request may follow the complete response.
+    pub fn may_continue(&self) -> bool {
+        let is_complete = matches!(self.response_body, ResponseBody::Ended) && self.body.is_over();
+        self.keeps_connection && is_complete && self.connection.may_continue()
+    }
+
+    /// The connection after this request.
+    pub fn into_connection(mut self) -> Box<Connection> {
+        self.connection.next_request();
+        self.connection
+    }
+}
+
+/// Returns whether the client wants to keep the connection (RFC 9112 §9.3).
+fn asks_to_keep(request: &RequestHeader) -> bool {
+    let has = |token: &str| has_token(&request.headers, &header::CONNECTION, token);
+    match request.version {
+        Version::HTTP_10 => has("keep-alive"),
+        _ => !has("close"),
+    }
+}
+
+/// Writes a response header. A final one has the gateway's `Date`, and says whether the connection is kept.
+fn put_head(out: &mut BytesMut, head: &ResponseHeader, keeps_connection: Option<bool>) {
+    out.reserve(USUAL_HEAD);
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(head.status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(head.get_reason_phrase().unwrap_or_default().as_bytes());
+    out.put_slice(b"\r\n");
+    // The closure returns no error.
+    let _ = head.map(|name, value| {
+        let name = match &name {
+            HeaderNameVariant::Case(name) => name.as_slice(),
+            HeaderNameVariant::Titled(name) => name.as_bytes(),
+        };
+        let is_own = match name.len() {
+            4 => name.eq_ignore_ascii_case(b"date"),
+            10 => name.eq_ignore_ascii_case(b"connection"),
+            _ => false,
+        };
+        if !is_own || keeps_connection.is_none() {
+            put_field(out, name, value.as_bytes());
+        }
+        Ok(())
+    });
+    if let Some(keeps_connection) = keeps_connection {
+        put_field(out, b"Date", get_cached_date().as_bytes());
+        put_field(out, b"Connection", if keeps_connection { b"keep-alive" } else { b"close" });
+    }
+    out.put_slice(b"\r\n");
+}
+
+fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.put_slice(name);
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+fn read_error(error: io::Error) -> Box<Error> {
+    let kind =
+        if error.kind() == io::ErrorKind::TimedOut { ErrorType::ReadTimedout } else { ErrorType::ReadError };
+    Error::because(kind, "", error)
+}
+
+fn write_error(error: io::Error) -> Box<Error> {
+    let kind = if error.kind() == io::ErrorKind::TimedOut {
+        ErrorType::WriteTimedout
+    } else {
+        ErrorType::WriteError
+    };
+    Error::because(kind, "", error)
+}

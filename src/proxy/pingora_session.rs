@@ -1,0 +1,253 @@
+//! A client's session in Pingora's proxy loop, which serves HTTP/2 upstreams.
+//!
+//! Pingora lends its own type to the hooks of `ProxyHttp`, without access to the session behind it. So both
+//! share the session: Pingora's type borrows it while it reads or writes, the hooks while they run. Pingora
+//! never does both at once, since its type is borrowed exclusively for either.
+
+use super::context::Context;
+use super::downstream::session::Session;
+use super::downstream::shared_session::SharedSession;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use http::HeaderMap;
+use parking_lot::Mutex;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::protocols::http::custom::server::Session as CustomSession;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::{Error, ErrorType, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The context of a routed request, on its way into Pingora's loop, which makes an empty one.
+struct RoutedContext(Mutex<Option<Context>>);
+
+/// Wraps a routed request for Pingora's loop.
+pub(super) fn lend(session: Session, mut ctx: Context) -> (ServerSession, SharedSession) {
+    let mut request = session.request().clone();
+    let shared = SharedSession::new(session);
+    ctx.lent = Some(shared.clone());
+    request.extensions_mut().insert(Arc::new(RoutedContext(Mutex::new(Some(ctx)))));
+    let adapter = Adapter { shared: shared.clone(), request, response: None, digest: Digest::default() };
+    (ServerSession::new_custom(Box::new(adapter)), shared)
+}
+
+/// The context of a request that [`lend`] has wrapped. Returned once.
+pub(super) fn take_context(request: &RequestHeader) -> Option<Context> {
+    request.extensions.get::<Arc<RoutedContext>>()?.0.lock().take()
+}
+
+/// The session as Pingora sees it.
+struct Adapter {
+    shared: SharedSession,
+    /// The request header after routing. The session's own may have later changes of plugins, which concern
+    /// no hop after the gateway.
+    request: RequestHeader,
+    response: Option<ResponseHeader>,
+    digest: Digest,
+}
+
+impl Adapter {
+    fn look<T>(&self, look: impl FnOnce(&Session) -> T) -> Option<T> {
+        self.shared.borrow().ok().map(|session| look(&session))
+    }
+
+    async fn write_head(&mut self, head: ResponseHeader, end: bool) -> Result<()> {
+        let mut session = self.shared.borrow()?;
+        if !session.has_response() {
+            self.response = Some(head.clone());
+        }
+        session.write_head(head, end).await
+    }
+}
+
+#[async_trait]
+impl CustomSession for Adapter {
+    fn req_header(&self) -> &RequestHeader {
+        &self.request
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.request
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        self.shared.borrow()?.read_body().await
+    }
+
+    async fn read_body_or_idle(&mut self, has_end: bool) -> Result<Option<Bytes>> {
+        self.shared.borrow()?.read_body_or_idle(has_end).await
+    }
+
+    /// The gateway closes the connection instead.
+    async fn drain_request_body(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.look(Session::is_body_done).unwrap_or(true)
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        self.look(Session::is_body_empty).unwrap_or(true)
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.look(Session::body_bytes_read).unwrap_or_default()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.look(Session::body_bytes_sent).unwrap_or_default()
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        if let Ok(mut session) = self.shared.borrow() {
+            session.keep_for_retry();
+        }
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        self.look(Session::is_retry_truncated).unwrap_or(true)
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        self.look(Session::kept_for_retry).flatten()
+    }
+
+    async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
+        self.write_head(*head, end).await
+    }
+
+    async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_head(head.clone(), end).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.shared.borrow()?.write_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.shared.borrow()?.write_trailers(trailers).await
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut ended = false;
+        for task in tasks {
+            let (written, is_end) = match task {
+                HttpTask::Header(head, end) => (self.write_head(*head, end).await, end),
+                HttpTask::Body(Some(data), end) if end || !data.is_empty() => {
+                    (self.shared.borrow()?.write_body(data, end).await, end)
+                }
+                HttpTask::Body(_, false) => (Ok(()), false),
+                HttpTask::Body(_, true) | HttpTask::Trailer(None) | HttpTask::Done => {
+                    (self.shared.borrow()?.write_body(Bytes::new(), true).await, true)
+                }
+                HttpTask::Trailer(Some(trailers)) => {
+                    (self.shared.borrow()?.write_trailers(*trailers).await, true)
+                }
+                HttpTask::Failed(error) => {
+                    self.shared.borrow()?.flush_now().await;
+                    return Err(error);
+                }
+                HttpTask::UpgradedBody(..) => {
+                    return Error::e_explain(ErrorType::InternalError, "an upgrade in Pingora's loop");
+                }
+            };
+            written.map_err(Error::into_down)?;
+            ended |= is_end;
+        }
+        if !ended {
+            // Pingora may wait for the backend without reading the session.
+            self.shared.borrow()?.flush().await.map_err(Error::into_down)?;
+        }
+        Ok(ended)
+    }
+
+    // The gateway sets the limits of its session itself.
+
+    fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn set_total_drain_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn request_summary(&self) -> String {
+        format!("{} {}", self.request.method, String::from_utf8_lossy(self.request.raw_path()))
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.response.as_ref()
+    }
+
+    // An unfinished response is ended or aborted by the owner of the session, after the loop.
+
+    async fn abandon(&mut self, _ctx: &str) {}
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {}
+
+    async fn finish(&mut self) -> Result<()> {
+        self.shared.borrow()?.write_body(Bytes::new(), true).await
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        Some(&self.digest)
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        Some(&mut self.digest)
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    // Messages outside HTTP, which neither version has.
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}
