@@ -6,6 +6,7 @@ use crate::cases::{Bench, NoiseHandling, SampleSeries, failures};
 use crate::gateway::{Gateway, Setup};
 use crate::http::ROUTES;
 use crate::load::event_streams::{EventStream, STREAMS};
+use crate::load::keepalive_gets::IdleClient;
 use crate::load::websockets::{Batch, EchoClient, Repeat};
 use crate::load::{ClosedLoop, IdleLoad};
 use crate::options::Options;
@@ -52,6 +53,17 @@ pub(crate) const SSE_IDLE: IdleMemory = IdleMemory {
     open: |target, count, stop| {
         let transport = target.plain();
         Ok(Box::new(ClosedLoop::open(count, stop, |number| EventStream::open(&transport, number))?))
+    },
+};
+
+/// Keep-alive clients.
+pub(crate) const HTTP_IDLE: IdleMemory = IdleMemory {
+    name: "http-idle",
+    title: "http-idle: memory of an idle keep-alive client",
+    count: |options| options.tunnels,
+    open: |target, count, stop| {
+        let transport = target.plain();
+        Ok(Box::new(ClosedLoop::open(count, stop, |number| IdleClient::open(&transport, number))?))
     },
 };
 

@@ -37,7 +37,7 @@ pub(crate) enum Case {
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 21] = [
+pub(crate) const CASES: [Case; 22] = [
     Case::Cost(&cost_cases::HTTP),
     Case::Cost(&cost_cases::HTTP_ROUTES),
     Case::Cost(&cost_cases::ECHO),
@@ -59,6 +59,7 @@ pub(crate) const CASES: [Case; 21] = [
     Case::Idle(&idle::IDLE),
     Case::Idle(&idle::TLS_IDLE),
     Case::Idle(&idle::SSE_IDLE),
+    Case::Idle(&idle::HTTP_IDLE),
 ];
 
 impl Case {

@@ -2,9 +2,9 @@
 //! send an event to every stream. The next one follows when all streams have received the event. The operations are
 //! received events.
 
-use crate::conn::{Conn, READ_SIZE, ReadOutcome};
+use crate::conn::{Conn, ReadOutcome};
 use crate::http::{self, ROUTES};
-use crate::load::{Client, ClosedLoop, Load, Progress, Tally};
+use crate::load::{Client, ClosedLoop, Load, Progress, Tally, read_until};
 use crate::stop::Stop;
 use crate::transport::Transport;
 use std::io;
@@ -84,22 +84,5 @@ impl Load for Broadcast {
             operations += STREAMS as u64;
         }
         Ok(Tally { operations, elapsed: began.elapsed() })
-    }
-}
-
-/// Reads from a blocking connection until `find` finds something in all bytes.
-fn read_until<T>(conn: &mut Conn, find: impl Fn(&[u8]) -> io::Result<Option<T>>) -> io::Result<T> {
-    let (mut received, mut piece) = (Vec::new(), vec![0; READ_SIZE / 16]);
-    loop {
-        match conn.read(&mut piece)? {
-            ReadOutcome::Drained(0) => return Err(io::ErrorKind::TimedOut.into()),
-            ReadOutcome::Data(length) | ReadOutcome::Drained(length) => {
-                received.extend_from_slice(&piece[..length]);
-            }
-            ReadOutcome::Eof => return Err(io::Error::other("the gateway closed before its response")),
-        }
-        if let Some(found) = find(&received)? {
-            return Ok(found);
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::conn::{Conn, ReadOutcome};
 use crate::http;
-use crate::load::{Client, Progress};
+use crate::load::{Client, Progress, read_until};
 use crate::transport::Transport;
 use std::io;
 use std::rc::Rc;
@@ -37,6 +37,39 @@ impl KeepaliveClient {
         self.conn.send(&self.requests[self.next_request])?;
         self.next_request = (self.next_request + 1) % self.requests.len();
         Ok(())
+    }
+}
+
+/// A keep-alive client that is silent after one response.
+pub(crate) struct IdleClient(Conn);
+
+impl IdleClient {
+    /// Connects and waits for the response to a request; `number` selects the route.
+    pub(crate) fn open(transport: &Transport, number: usize) -> io::Result<Self> {
+        let mut conn = Conn::connect(transport)?;
+        conn.send(&http::get_request(number % http::ROUTES, ""))?;
+        read_until(&mut conn, http::response_length)?;
+        Ok(Self(conn))
+    }
+}
+
+impl Client for IdleClient {
+    fn conn(&mut self) -> &mut Conn {
+        &mut self.0
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Progress> {
+        match self.0.read(scratch)? {
+            ReadOutcome::Drained(0) => Ok(Progress::default()),
+            ReadOutcome::Eof => Err(io::Error::other("the gateway closed an idle connection")),
+            ReadOutcome::Data(_) | ReadOutcome::Drained(_) => {
+                Err(io::Error::other("an idle connection received bytes"))
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod short_websockets;
 pub(crate) mod transfers;
 pub(crate) mod websockets;
 
-use crate::conn::{Conn, EpollSet, READ_SIZE, ReadyEvent};
+use crate::conn::{Conn, EpollSet, READ_SIZE, ReadOutcome, ReadyEvent};
 use crate::stop::Stop;
 use std::io;
 use std::time::{Duration, Instant};
@@ -170,5 +170,22 @@ fn check_stall(completed: u64, last: Instant) -> io::Result<Instant> {
         }
         0 => Ok(last),
         _ => Ok(Instant::now()),
+    }
+}
+
+/// Reads from a blocking connection until `find` finds something in all bytes.
+pub(crate) fn read_until<T>(conn: &mut Conn, find: impl Fn(&[u8]) -> io::Result<Option<T>>) -> io::Result<T> {
+    let (mut received, mut piece) = (Vec::new(), vec![0; READ_SIZE / 16]);
+    loop {
+        match conn.read(&mut piece)? {
+            ReadOutcome::Drained(0) => return Err(io::ErrorKind::TimedOut.into()),
+            ReadOutcome::Data(length) | ReadOutcome::Drained(length) => {
+                received.extend_from_slice(&piece[..length]);
+            }
+            ReadOutcome::Eof => return Err(io::Error::other("the gateway closed before its response")),
+        }
+        if let Some(found) = find(&received)? {
+            return Ok(found);
+        }
     }
 }
