@@ -53,12 +53,12 @@ fn receive(method: &Method, stream: &[u8], step: usize) -> Received {
         while decoder.is_none() {
             match take_next(&mut buffer, &mut searched) {
                 Ok(None) => break,
-                Ok(Some(head))
+                Ok(Some((head, _)))
                     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
                 {
                     received.interim += 1;
                 }
-                Ok(Some(head))
+                Ok(Some((head, _)))
                     if head.status != StatusCode::SWITCHING_PROTOCOLS
                         && has_clear_framing(head.status, head.version, &head.headers) =>
                 {

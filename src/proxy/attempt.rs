@@ -1,34 +1,30 @@
 //! Attempts of a request at endpoints: selection of an endpoint, the upstream request, and the decision about
 //! a retry.
 
-use super::body::{early_response, expect_continue, request_body};
+use super::body::{early_response, expect_continue};
 use super::context::Context;
 use super::downstream::session::Session;
 use super::failure::tls_error::{self, TlsAttemptError};
 use super::failure::{Failure, OURS};
-use super::message_fields::RequestFields;
 use super::request::hop_by_hop;
 use crate::config::{UpstreamProtocol, XForwarded};
-use crate::route::carried;
-use crate::upstream::{Cluster, ProxyAddrs, Versions};
-use http::{HeaderValue, StatusCode, Version, header};
+use crate::runtime::clock;
+use crate::upstream::{Cluster, ProxyAddrs};
+use http::{StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Pingora's own read timeout, used only after the session no longer enforces its limits.
-const LAST_RESORT: Duration = Duration::from_secs(3600);
 
 /// Chooses the upstream of the request, once.
 pub(super) fn choose_cluster(head: &RequestHeader, ctx: &mut Context) {
     if ctx.cluster.is_none()
         && let Some(route) = &ctx.route
     {
-        ctx.cluster = route.destination.choose(&ctx.view(head), route.policy.drain).cloned();
+        let only = route.destination.only();
+        let chosen = only.or_else(|| route.destination.choose(&ctx.view(head), route.policy.drain));
+        ctx.cluster = chosen.cloned();
     }
 }
 
@@ -49,10 +45,10 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
     if let Some(cluster) = &ctx.cluster {
         cluster.await_first_probe().await;
     }
-    ctx.attempt_started = Instant::now();
+    ctx.attempt_started = clock::now().into_std();
     // A route without an upstream, whose plugin failed to respond.
     let Some(cluster) = &ctx.cluster else { return Err(Failure::NoEndpoint) };
-    match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried, route.policy.drain) {
+    match cluster.pick(&ctx.key(cluster, head), &ctx.tried, route.policy.drain) {
         Ok(lease) => {
             ctx.attempts = ctx.attempts.saturating_add(1);
             ctx.lease = Some(lease);
@@ -61,52 +57,6 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
         // If endpoints were tried, the last failure is more specific than "no endpoint".
         Err(_) => Err(ctx.failure.unwrap_or(Failure::NoEndpoint)),
     }
-}
-
-/// The next endpoint as Pingora's peer.
-///
-/// # Errors
-/// As [`lease`].
-pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-    // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts > 0 && session.has_left() {
-        ctx.failure = Some(Failure::ClientGone);
-        return Err(Error::new(OURS));
-    }
-    lease(session.request(), ctx).await.map_err(|failure| {
-        ctx.failure = Some(failure);
-        Error::new(OURS)
-    })?;
-    let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
-        return Err(Error::new(OURS));
-    };
-    let is_call = is_call(ctx);
-    let versions = if is_call { Versions::Http2 } else { Versions::Either };
-    let mut peer = cluster.connector().peer(lease.endpoint(), ends(session, ctx), versions)?;
-    let options = &mut peer.options;
-    options.connection_timeout = Some(cluster.spec().connect_timeout.0);
-    options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
-    // An HTTP/2 connection without keep-alive ends with its last stream.
-    let keep = if keeps_connections(ctx) { cluster.spec().keepalive_timeout.0 } else { Duration::ZERO };
-    options.idle_timeout = Some(keep);
-    // The client's session limits the backend's idle time: it distinguishes headers from bodies.
-    options.read_timeout = None;
-    if cluster.connector().protocol() != UpstreamProtocol::Http1 && !is_call {
-        // After a failed upload to an HTTP/2 backend, Pingora no longer polls the session, and this limits
-        // the wait. Pingora counts it from the start of the request, so it must exceed the duration of an
-        // upload or a stream.
-        let longest = route.timeout.zip(route.silence(true)).map(|(head, body)| head.max(body));
-        options.read_timeout = longest.map(|longest| longest.max(LAST_RESORT));
-    }
-    if is_call {
-        // A stream may be idle in both directions; the client limits a call with its deadline.
-        session.set_body_timeout(None);
-    } else {
-        options.write_timeout = route.timeout;
-    }
-    // WebSockets do not use this path, and nothing else may switch protocols.
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-    Ok(Box::new(peer))
 }
 
 /// Returns whether connections to the request's upstream are kept for reuse.
@@ -118,7 +68,7 @@ pub(super) fn keeps_connections(ctx: &Context) -> bool {
 }
 
 /// Returns whether the request is a gRPC call to an HTTP/2 backend.
-fn is_call(ctx: &Context) -> bool {
+pub(super) fn is_call(ctx: &Context) -> bool {
     let speaks_h2 = |cluster: &Arc<Cluster>| cluster.connector().protocol() != UpstreamProtocol::Http1;
     ctx.received.is_grpc && ctx.cluster.as_ref().is_some_and(speaks_h2)
 }
@@ -136,24 +86,6 @@ pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
     // The port of a client behind a trusted proxy is unknown.
     let client = SocketAddr::new(client, 0);
     Some((client, local.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0))))
-}
-
-/// Prepares the request header for the backend.
-///
-/// # Errors
-/// When a value is invalid in a field, which is excluded.
-pub(super) fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    match (ctx.outgoing(), ctx.received.sent_target.as_deref()) {
-        // A plugin's target may contain characters that are invalid in a URI.
-        (Some(target), _) => head.set_raw_path(&carried(target.as_bytes()))?,
-        // The request line has an encoded form of this target, since the parser accepts only UTF-8. HTTP/2
-        // does too.
-        (None, Some(sent)) if head.version != Version::HTTP_2 && sent.first() == Some(&b'/') => {
-            head.set_raw_path(&carried(sent))?;
-        }
-        _ => {}
-    }
-    prepare_fields(&mut RequestFields(head), ctx)
 }
 
 /// Prepares the request's fields for the backend.
@@ -176,31 +108,6 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
         fields.append(&name, value);
     }
     Ok(())
-}
-
-/// Prepares a request other than a handshake: method and body framing in addition.
-///
-/// # Errors
-/// As [`prepare`].
-pub(super) async fn dispatch(
-    session: &mut Session,
-    head: &mut RequestHeader,
-    ctx: &mut Context,
-) -> Result<()> {
-    prepare(head, ctx)?;
-    if let Some(method) = ctx.method() {
-        head.set_method(method.clone());
-    }
-    if head.version != Version::HTTP_2 && !keeps_connections(ctx) {
-        // RFC 9112 §9.6. Pingora does not reuse the connection after it either.
-        head.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
-    }
-    if head.version == Version::HTTP_2 && ctx.received.is_grpc {
-        // gRPC servers require `te: trailers`, which this hop supports too.
-        head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
-    }
-    request_body::frame(head, ctx)?;
-    begin_waiting(session, ctx).await
 }
 
 /// The request is about to be sent: tells a client that waits for it to send its body, and starts the time
@@ -238,7 +145,8 @@ pub(super) fn response_started(
     ctx.failure = None;
     if !head.status.is_informational() {
         if let Some(lease) = &ctx.lease {
-            lease.record_latency(ctx.attempt_started.elapsed());
+            let latency = clock::now().into_std().saturating_duration_since(ctx.attempt_started);
+            lease.record_latency(latency);
         }
         if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
             ctx.upload.is_cut_off = true;
@@ -284,14 +192,6 @@ pub(super) fn reset_session(session: &mut Session, ctx: &Context) {
 pub(super) fn cut_off_upload(session: &Session, ctx: &mut Context) {
     ctx.upload.is_over = true;
     early_response::end(session);
-}
-
-/// No connection was established: nothing was sent, so any request may be retried.
-pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-    let failure = Failure::from(&*error);
-    give_back(ctx, TlsAttemptError { failure, cause: tls_error::of(&error, failure) });
-    error.set_retry(ctx.may_retry());
-    error
 }
 
 /// The connection failed, or the response was invalid.

@@ -8,7 +8,7 @@ use super::replacement_response::ReplacementResponse;
 use super::request::request_facts::{Received, RequestLine, split_target};
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
-use crate::upstream::{Cluster, Endpoint, Lease, RequestView, TriedEndpoints};
+use crate::upstream::{Cluster, Endpoint, Key, Lease, RequestView, TriedEndpoints};
 use http::{HeaderMap, Method};
 use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
 use pingora::http::RequestHeader;
@@ -122,6 +122,11 @@ impl Context {
         let path = edited.unwrap_or(request.path);
         let method = self.method().unwrap_or(request.method);
         RequestView { request: Request { method, path, query, ..request }, headers: &head.headers }
+    }
+
+    /// The request's key for the choice of an endpoint.
+    pub(super) fn key<'a>(&'a self, cluster: &Cluster, head: &'a RequestHeader) -> Key<'a> {
+        if cluster.reads_requests() { cluster.key(&self.view(head)) } else { Key::EMPTY }
     }
 
     /// The request as the plugins of its route see it.

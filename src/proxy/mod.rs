@@ -1,5 +1,9 @@
-//! The `ProxyHttp` implementation: a request from its header to its log entry. Each hook has a few lines here
-//! and an implementation in a file of its own.
+//! The proxy: a request from its header to its log entry.
+//!
+//! In the order of a request: `downstream` receives it, `request_service` serves it, `request_start` validates and
+//! routes it (`request`), plugins see it (`body`), `exchange` sends it to an HTTP/1.1 upstream, or `pingora_loop` to
+//! an HTTP/2 upstream, or `websocket` opens a tunnel; `response` completes the response and the log entry.
+//! `attempt` has what all upstream requests share, and `failure` why one fails.
 
 mod attempt;
 mod body;
@@ -7,8 +11,10 @@ mod context;
 mod downstream;
 mod exchange;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod forwarding_invariants;
 mod message_fields;
-mod pingora_session;
+mod pingora_loop;
 mod replacement_response;
 mod request;
 mod request_service;
@@ -30,18 +36,10 @@ use crate::control::Live;
 use crate::net::conn_info::ConnInfo;
 use crate::snapshot::ListenerProtocols;
 use crate::tunnel::Registry;
-use async_trait::async_trait;
-use body::{request_body, response_body};
-use bytes::Bytes;
 use context::Busy;
 use moongate_sdk::Services;
 use parking_lot::Mutex;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::modules::http::HttpModules;
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use response::{request_end, upstream_response};
+use response::request_end;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -178,130 +176,5 @@ impl Gateway {
     pub fn keepalive(&self) -> Option<Duration> {
         let keep = self.shared.live.look().globals.keepalive_timeout;
         (!keep.is_zero() && !self.shared.is_draining()).then_some(keep)
-    }
-}
-
-#[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = Context;
-
-    fn new_ctx(&self) -> Context {
-        Context::new(Busy::new(&self.busy), Arc::clone(&self.shared.services))
-    }
-
-    // Pingora's compression module costs time per request and is not used.
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
-
-    /// Takes over the context of a request that was routed before Pingora's service began.
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        match pingora_session::take_context(session.req_header()) {
-            Some(routed) => *ctx = routed,
-            None => return Err(Error::new(ErrorType::InternalError)),
-        }
-        Ok(())
-    }
-
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let mut session = ctx.borrow_session()?;
-        attempt::next_peer(&mut session, ctx).await
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        head: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        let mut session = ctx.borrow_session()?;
-        attempt::dispatch(&mut session, head, ctx).await
-    }
-
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        let mut session = ctx.borrow_session()?;
-        request_body::filter(&mut session, body, end, ctx).await
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        _session: &mut Session,
-        head: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        let mut session = ctx.borrow_session()?;
-        attempt::response_started(&mut session, head, ctx)
-    }
-
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        head: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        let mut session = ctx.borrow_session()?;
-        upstream_response::from_backend(&mut session, head, ctx).await
-    }
-
-    fn response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Context,
-    ) -> Result<Option<Duration>> {
-        let session = ctx.borrow_session()?;
-        response_body::filter(&session, body, end, ctx)?;
-        if end && ctx.upload.is_cut_off {
-            attempt::cut_off_upload(&session, ctx);
-        }
-        Ok(None)
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Context,
-        error: Box<Error>,
-    ) -> Box<Error> {
-        attempt::not_connected(ctx, error)
-    }
-
-    fn error_while_proxy(
-        &self,
-        _peer: &HttpPeer,
-        _session: &mut Session,
-        error: Box<Error>,
-        ctx: &mut Context,
-        client_reused: bool,
-    ) -> Box<Error> {
-        match ctx.borrow_session() {
-            Ok(session) => attempt::broken(&session, ctx, error, client_reused),
-            Err(error) => error,
-        }
-    }
-
-    async fn fail_to_proxy(&self, _session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let error_code = match ctx.borrow_session() {
-            Ok(mut session) => upstream_response::give_up(&mut session, error, ctx).await,
-            Err(_) => 0,
-        };
-        FailToProxy { error_code, can_reuse_downstream: false }
-    }
-
-    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
-        if let Ok(mut session) = ctx.borrow_session() {
-            request_end::end(&mut session, ctx).await;
-        }
-    }
-
-    // Failures are logged with route and endpoint in `request_end`.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
-        true
     }
 }

@@ -11,7 +11,7 @@ use super::downstream::session::Session;
 use super::request_start::Served;
 use super::response::{request_end, upstream_response};
 use super::websocket::tunnel_task;
-use super::{Gateway, pingora_session, request_start};
+use super::{Gateway, pingora_loop, request_start};
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
@@ -45,7 +45,7 @@ impl RequestService {
             _ = shutdown.wait_for(|is_ending| *is_ending) => return None,
         };
         // Boxed, so that an idle connection holds only what reads the next request.
-        let session = Session::Http1(Box::new(Http1Session::new(connection, head)));
+        let session = Session::Http1(Box::new(Http1Session::new(connection, &head)));
         Box::pin(self.serve(session)).await
     }
 
@@ -66,7 +66,7 @@ impl RequestService {
                 return None;
             }
             Ok(Served::WithPingora) => {
-                let (lent, shared) = pingora_session::lend(session, ctx);
+                let (lent, shared) = pingora_loop::lend(session, ctx);
                 self.proxy.process_new_http(lent, &self.shutdown).await;
                 return shared.take()?.finish().await;
             }

@@ -162,6 +162,21 @@ impl<'a> Target<'a> {
         if raw.len() > MAX_LENGTH {
             return Err(BadTarget::TooLong);
         }
+        if let Some(path_len) = plain_path_length(raw)
+            && let Ok(whole) = std::str::from_utf8(raw)
+        {
+            return Ok(Self {
+                whole: Cow::Borrowed(whole),
+                path_len,
+                origin_form: true,
+                ..Self::server_wide(authority)
+            });
+        }
+        Self::read_slowly(raw, authority)
+    }
+
+    /// Reads a target with escapes, dots, parameters or other bytes than the common ones.
+    fn read_slowly(raw: &'a [u8], authority: Option<Authority<'a>>) -> Result<Self, BadTarget> {
         let end = raw.iter().position(|byte| *byte == b'?').unwrap_or(raw.len());
         let reading = read_path(&raw[..end])?;
         let query = Self::query_text(&raw[end..])?;
@@ -252,6 +267,40 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The length of the path, if the target has only one reading: letters, digits, `-`, `_`, `~`, and slashes and dots
+/// that are not next to each other, and a query of common bytes.
+fn plain_path_length(raw: &[u8]) -> Option<usize> {
+    raw.first().filter(|first| **first == b'/')?;
+    let mut before = b'.';
+    for (at, byte) in raw.iter().enumerate() {
+        let is_plain = match byte {
+            b'?' => {
+                let is_common = |byte: &u8| PLAIN[usize::from(*byte)] || b"/.?=&%+,:;@!$*()'".contains(byte);
+                return raw[at..].iter().all(is_common).then_some(at);
+            }
+            b'/' | b'.' => !matches!(before, b'/' | b'.') || at == 0,
+            byte => PLAIN[usize::from(*byte)],
+        };
+        if !is_plain {
+            return None;
+        }
+        before = *byte;
+    }
+    Some(raw.len())
+}
+
+/// The bytes that have one reading anywhere in a target.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let text = byte as u8;
+        plain[byte] = text.is_ascii_alphanumeric() || matches!(text, b'-' | b'_' | b'~');
+        byte += 1;
+    }
+    plain
+};
+
 fn text(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, BadTarget> {
     match bytes {
         Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| BadTarget::Byte),
@@ -268,4 +317,28 @@ fn as_sent(raw: &[u8]) -> String {
         out.extend(percent_encode(chunk.invalid(), CONTROLS));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_target_has_the_reading_of_any_other(raw in "(/[a-cA~_-]{0,3}|[.;%]{0,1}){0,6}(\\?[a-c/.=&%+,:;@!<\"ß]{0,6})?") {
+            if plain_path_length(raw.as_bytes()).is_some() {
+                let (plain, slow) = (Target::parse(raw.as_bytes(), &Method::GET, None).unwrap(), Target::read_slowly(raw.as_bytes(), None).unwrap());
+                let readings = |target: &Target<'_>| {
+                    [target.path(), target.raw_path(), target.read_path(), target.bare_path(), target.forwarded()]
+                        .map(str::to_owned)
+                };
+                prop_assert_eq!(readings(&plain), readings(&slow));
+                prop_assert_eq!(plain.query(), slow.query());
+                prop_assert_eq!(plain.is_rewritten(), slow.is_rewritten());
+                prop_assert_eq!(plain.has_escaped_slash() || plain.has_parameters(), slow.has_escaped_slash() || slow.has_parameters());
+            }
+        }
+    }
 }

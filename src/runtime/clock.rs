@@ -4,19 +4,25 @@
 //! Tunnels count in seconds; deadlines and round trips use `read`.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// The origin of [`millis`].
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The number of tunnels that share a reading on a runtime that never rests. Each takes some microseconds, or
 /// a few hundred for a megabyte.
 const USES: u8 = 32;
 
 thread_local! {
-    static TURN: Cell<CachedNow> = const { Cell::new(CachedNow { at: None, left: 0, kept: false }) };
+    static TURN: Cell<CachedNow> = const { Cell::new(CachedNow { at: None, millis: 0, left: 0, kept: false }) };
 }
 
 #[derive(Clone, Copy)]
 struct CachedNow {
     at: Option<Instant>,
+    millis: u64,
     left: u8,
     /// Whether the runtime reports its polls; without that, every reading is new.
     kept: bool,
@@ -26,7 +32,27 @@ struct CachedNow {
 /// [`on_thread_unpark`](tokio::runtime::Builder::on_thread_unpark). From the first call on, readings of this
 /// thread are shared.
 pub(crate) fn turn_begins() {
-    TURN.set(CachedNow { at: None, left: 0, kept: true });
+    TURN.set(CachedNow { at: None, millis: 0, left: 0, kept: true });
+}
+
+/// As [`now`], in milliseconds since the start of the process.
+#[inline]
+pub(crate) fn millis() -> u64 {
+    let turn = TURN.get();
+    if turn.at.is_some() && turn.left > 0 {
+        TURN.set(CachedNow { left: turn.left - 1, ..turn });
+        return turn.millis;
+    }
+    millis_at(read())
+}
+
+/// The time of that reading of [`millis`].
+pub(crate) fn at_millis(millis: u64) -> Option<Instant> {
+    START.checked_add(Duration::from_millis(millis))
+}
+
+fn millis_at(moment: Instant) -> u64 {
+    u64::try_from(moment.saturating_duration_since(*START).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The time of this poll's start or a little later; never before an earlier reading of this thread.
@@ -47,7 +73,7 @@ pub(crate) fn read() -> Instant {
     let now = Instant::now();
     let turn = TURN.get();
     if turn.kept {
-        TURN.set(CachedNow { at: Some(now), left: USES, ..turn });
+        TURN.set(CachedNow { at: Some(now), millis: millis_at(now), left: USES, ..turn });
     }
     now
 }

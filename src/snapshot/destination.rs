@@ -38,6 +38,14 @@ impl Destination {
         one.into_iter().chain(shares.iter().map(|(_, cluster)| cluster))
     }
 
+    /// The cluster, if it is the same for every request.
+    pub fn only(&self) -> Option<&Arc<Cluster>> {
+        match self {
+            Self::One(cluster) => Some(cluster),
+            Self::None | Self::Weighted { .. } => None,
+        }
+    }
+
     /// The cluster for one request: the one that its cookie belongs to, otherwise the one that its key is hashed
     /// to, otherwise one by chance. None without an upstream. `drain_window` is the route's.
     pub fn choose(&self, request: &RequestView<'_>, drain_window: Duration) -> Option<&Arc<Cluster>> {

@@ -152,7 +152,8 @@ impl Members {
 
     /// The slow start at this moment, while a member is new. Without the setting the clock is not read.
     pub(super) fn slow_start(&self) -> Option<SlowStart> {
-        let slow = SlowStart::at(monotonic_millis::now(), self.slow_start?);
+        let duration = self.slow_start?;
+        let slow = SlowStart::at(monotonic_millis::now(), duration);
         self.members.iter().any(|member| slow.is_new(member.endpoint())).then_some(slow)
     }
 

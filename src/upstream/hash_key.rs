@@ -80,7 +80,7 @@ impl KeySource {
     /// Reads the key of a request; an absent or empty value falls back to the client's address prefix.
     pub fn read<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
         let found = match self {
-            Self::Nothing => return Key(Part::Bytes(&[])),
+            Self::Nothing => return Key::EMPTY,
             Self::ClientIp => None,
             Self::Header(name) => request.headers.get(name).map(http::HeaderValue::as_bytes),
             Self::Cookie(name) => cookie(request.headers, name),
@@ -101,6 +101,11 @@ impl KeySource {
 /// The key of one request.
 #[derive(Clone, Debug)]
 pub struct Key<'a>(Part<'a>);
+
+impl Key<'_> {
+    /// The key where requests are not read.
+    pub const EMPTY: Self = Self(Part::Bytes(&[]));
+}
 
 #[derive(Clone, Debug)]
 enum Part<'a> {

@@ -6,11 +6,13 @@
 use super::proxy_header::ProxyAddrs;
 use super::upstream_stream::UpstreamStream;
 use crate::net::http1::body_decoder::{BadChunk, BodyDecoder, Decoded};
+use crate::net::http1::field_names::FieldNames;
 use crate::net::http1::response_head::{self, HeadError};
 use bytes::{Buf, Bytes, BytesMut};
 use pingora::http::ResponseHeader;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -189,8 +191,12 @@ impl Http1Connection {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
-        self.received.reserve(self.read_size);
-        let read = pin!(self.stream.read_buf(&mut self.received)).poll(cx);
+        let read = if self.read_size == FIRST_READ {
+            self.poll_small_read(cx)
+        } else {
+            self.received.reserve(self.read_size);
+            pin!(self.stream.read_buf(&mut self.received)).poll(cx)
+        };
         if self.received.is_empty() {
             // An idle event stream must not hold the space.
             self.received = BytesMut::new();
@@ -209,11 +215,20 @@ impl Http1Connection {
         }
     }
 
-    /// The next response header among the received bytes, interim ones included.
+    /// Reads through the stack: an idle connection holds no buffer.
+    fn poll_small_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [MaybeUninit::uninit(); FIRST_READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        self.received.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// The next response header among the received bytes, interim ones included, and the spelling of its names.
     ///
     /// # Errors
     /// [`HeadError::Malformed`].
-    pub fn next_head(&mut self) -> Result<Option<ResponseHeader>, HeadError> {
+    pub fn next_head(&mut self) -> Result<Option<(ResponseHeader, FieldNames)>, HeadError> {
         if self.received.is_empty() {
             return Ok(None);
         }

@@ -49,7 +49,7 @@ pub use connection_pool::give_back;
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
 pub use endpoint::Endpoint;
-pub use hash_key::{KeySource, RequestView};
+pub use hash_key::{Key, KeySource, RequestView};
 pub use health::{PROBES, Probe};
 pub use health_score::Health;
 pub use http_peer::Versions;

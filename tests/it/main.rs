@@ -11,6 +11,7 @@ mod catalogue;
 mod cli;
 mod client_close;
 mod client_identity;
+mod client_sessions;
 #[cfg(debug_assertions)]
 mod differential;
 mod draining_sessions;

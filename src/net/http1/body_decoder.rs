@@ -128,9 +128,11 @@ impl BodyDecoder {
                 if *left == 0 {
                     self.0 = Framing::Over;
                 }
-                Ok(Decoded::Data(buffer.split_to(here).freeze()))
+                // The whole buffer is not split, which would allocate.
+                let data = if here == buffer.len() { std::mem::take(buffer) } else { buffer.split_to(here) };
+                Ok(Decoded::Data(data.freeze()))
             }
-            Framing::UntilClose => Ok(Decoded::Data(buffer.split().freeze())),
+            Framing::UntilClose => Ok(Decoded::Data(std::mem::take(buffer).freeze())),
             Framing::Chunked(chunks, runs) => {
                 let (data, is_over) = decode_chunks(chunks, *runs, buffer)?;
                 if is_over {

@@ -1,6 +1,7 @@
 //! HTTP/1 response headers from a backend, with Pingora's limits and leniency: WebSocket handshakes and
 //! health checks accept exactly the headers that ordinary requests accept.
 
+use super::field_names::FieldNames;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
@@ -100,13 +101,16 @@ pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, 
     }
 }
 
-/// Takes the next header, interim ones included, from the start of a buffer, with names in their received
+/// Takes the next header, interim ones included, from the start of a buffer, and its names in their received
 /// spelling. `None` needs more bytes. `searched` is the number of bytes that earlier calls have searched; it
 /// starts at 0 for each header.
 ///
 /// # Errors
 /// [`HeadError::Malformed`]; the connection cannot be used afterwards.
-pub fn take_next(buffer: &mut BytesMut, searched: &mut usize) -> Result<Option<ResponseHeader>, HeadError> {
+pub fn take_next(
+    buffer: &mut BytesMut,
+    searched: &mut usize,
+) -> Result<Option<(ResponseHeader, FieldNames)>, HeadError> {
     if *searched == 0 {
         skip_empty_lines(buffer);
     }
@@ -209,22 +213,29 @@ fn parse<T>(
     make(status, version, &response, head)
 }
 
-/// The header as Pingora's type, which keeps the spelling of names and an unusual reason phrase.
+/// The header as Pingora's type, which keeps an unusual reason phrase.
 fn spelled_head(
     status: StatusCode,
     version: Version,
     response: &httparse::Response<'_, '_>,
     bytes: &Bytes,
-) -> Result<ResponseHeader, HeadError> {
+) -> Result<(ResponseHeader, FieldNames), HeadError> {
     const INVALID: HeadError = HeadError::Malformed("a header field has invalid characters");
-    let mut head = ResponseHeader::build(status, Some(response.headers.len() + 2)).map_err(|_| INVALID)?;
-    head.set_version(version);
-    head.set_reason_phrase(response.reason).map_err(|_| INVALID)?;
+    let mut parts = http::Response::new(()).into_parts().0;
+    (parts.status, parts.version) = (status, version);
+    // Room for the fields that the gateway adds.
+    parts.headers = HeaderMap::with_capacity(response.headers.len() + 2);
+    let mut names = FieldNames::new(bytes, response.headers.len());
     for field in &*response.headers {
-        let value = value(field.value, bytes)?;
-        head.append_header(bytes.slice_ref(field.name.as_bytes()), value).map_err(|_| INVALID)?;
+        names.push(field.name);
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| INVALID)?;
+        parts.headers.try_append(name, value(field.value, bytes)?).map_err(|_| INVALID)?;
     }
-    Ok(head)
+    let mut head = ResponseHeader::from(parts);
+    if response.reason != status.canonical_reason() {
+        head.set_reason_phrase(response.reason).map_err(|_| INVALID)?;
+    }
+    Ok((head, names))
 }
 
 /// The fields found in `bytes`; only folded values are copied.
@@ -346,9 +357,12 @@ mod tests {
         let (mut buffer, mut searched, mut heads) = (BytesMut::new(), 0, Vec::new());
         for part in parts {
             buffer.extend_from_slice(part);
-            while let Some(head) = take_next(&mut buffer, &mut searched).ok()? {
-                let mut fields = Vec::new();
-                head.header_to_h1_wire(&mut fields);
+            while let Some((head, names)) = take_next(&mut buffer, &mut searched).ok()? {
+                let (mut fields, mut next) = (Vec::new(), 0);
+                for (name, value) in &head.headers {
+                    fields.extend_from_slice(names.spelled(name.as_str().as_bytes(), &mut next).unwrap());
+                    fields.extend_from_slice(value.as_bytes());
+                }
                 heads.push((head.status.as_u16(), fields));
             }
         }

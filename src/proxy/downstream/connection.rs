@@ -12,7 +12,7 @@ use crate::net::http1::head_end::{HeadEnd, line_ends};
 use crate::proxy::failure::Failure;
 use crate::proxy::request::head_parser::{self, ReceivedHead};
 use crate::runtime::clock;
-use crate::runtime::worker_timer::WorkerTimer;
+use crate::runtime::worker_timer::{WorkerTimer, timeout};
 use crate::snapshot::MinRate;
 use bytes::{Buf, Bytes, BytesMut};
 use std::fmt;
@@ -25,7 +25,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// The bytes of one read outside of a body.
 const SMALL_READ: usize = 4 << 10;
@@ -58,6 +58,23 @@ pub struct RequestLimits {
     pub send_rate: Option<MinRate>,
 }
 
+/// The bytes of a request header.
+#[derive(Debug)]
+pub(in crate::proxy) struct HeadBytes {
+    bytes: Bytes,
+    /// Why the header is rejected before its end.
+    failure: Option<Failure>,
+}
+
+impl HeadBytes {
+    pub(super) fn parse(&self) -> ReceivedHead {
+        match self.failure {
+            None => head_parser::parse(&self.bytes),
+            Some(failure) => head_parser::refuse(&self.bytes, failure),
+        }
+    }
+}
+
 /// A client's connection.
 pub struct Connection {
     socket: Socket,
@@ -71,6 +88,8 @@ pub struct Connection {
     head_deadline: Option<Instant>,
     /// Bytes of a response that were not sent yet.
     out: BytesMut,
+    /// Sent bytes may still be in the buffer of TLS.
+    must_flush: bool,
     timer: WorkerTimer,
     /// Since when the client sends no byte of its body, and since when it takes none of a response.
     silent_since: Option<Instant>,
@@ -110,6 +129,7 @@ impl Connection {
             head_end: HeadEnd::default(),
             head_deadline: None,
             out: BytesMut::new(),
+            must_flush: false,
             timer: WorkerTimer::default(),
             silent_since: None,
             stuck_since: None,
@@ -193,22 +213,24 @@ impl Connection {
 
     /// Reads the header of the next request, whose first byte must arrive within `idle`. Returns `None` if
     /// there is no further request.
-    pub(in crate::proxy) async fn read_head(&mut self, idle: Duration) -> Option<ReceivedHead> {
+    pub(in crate::proxy) async fn read_head(&mut self, idle: Duration) -> Option<HeadBytes> {
         let idle_deadline = clock::now() + idle;
         poll_fn(|cx| self.poll_head(idle_deadline, cx)).await
     }
 
-    fn poll_head(&mut self, idle_deadline: Instant, cx: &mut Context<'_>) -> Poll<Option<ReceivedHead>> {
+    fn poll_head(&mut self, idle_deadline: Instant, cx: &mut Context<'_>) -> Poll<Option<HeadBytes>> {
         loop {
+            // RFC 9112 §2.2: empty lines before a request are skipped.
+            self.input.advance(line_ends(&self.input));
             if let Some(end) = self.head_end.find(&self.input) {
                 self.head_end = HeadEnd::default();
                 self.head_deadline = None;
-                let head = head_parser::parse(&self.input.split_to(end).freeze());
-                self.is_refused |= head.refused.is_some();
-                return Poll::Ready(Some(head));
+                // The whole buffer is not split, which would allocate.
+                let is_whole = end == self.input.len();
+                let bytes = if is_whole { std::mem::take(&mut self.input) } else { self.input.split_to(end) };
+                return Poll::Ready(Some(HeadBytes { bytes: bytes.freeze(), failure: None }));
             }
-            // After empty lines.
-            let first = self.input.get(line_ends(&self.input)).copied();
+            let first = self.input.first().copied();
             match first {
                 Some(first) if !head_parser::may_begin(first) => {
                     return Poll::Ready(self.refuse(head_parser::not_http(first)));
@@ -238,9 +260,8 @@ impl Connection {
 
     /// The received part of a header that is rejected before its end.
     #[expect(clippy::unnecessary_wraps, reason = "the form of its callers' result")]
-    fn refuse(&mut self, failure: Failure) -> Option<ReceivedHead> {
-        self.is_refused = true;
-        Some(head_parser::refuse(&std::mem::take(&mut self.input), failure))
+    fn refuse(&mut self, failure: Failure) -> Option<HeadBytes> {
+        Some(HeadBytes { bytes: std::mem::take(&mut self.input).freeze(), failure: Some(failure) })
     }
 
     /// The next header must be complete within its time limit from now on, even if it has not begun.
@@ -349,7 +370,7 @@ impl Connection {
 
     /// Returns whether bytes wait to be sent.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.out.is_empty()
+        self.must_flush || !self.out.is_empty()
     }
 
     /// Sends everything.
@@ -366,7 +387,12 @@ impl Connection {
         }
         // A stream that waits for events holds no buffer.
         self.out = BytesMut::new();
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        if flushed.is_pending() {
+            return self.poll_stuck(cx).map(Err);
+        }
+        (self.must_flush, self.stuck_since) = (false, None);
+        flushed
     }
 
     /// Sends the buffered bytes, then `data`, without a copy. Later bytes may follow in `tail`.
@@ -398,7 +424,7 @@ impl Connection {
         match written {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(count)) => {
-                self.stuck_since = None;
+                (self.must_flush, self.stuck_since) = (true, None);
                 if let Some(pace) = &mut self.send_pace {
                     // Accepted bytes are only in the kernel's buffer: the client's acknowledgements show what
                     // it received.
@@ -412,12 +438,15 @@ impl Connection {
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                ready!(self.poll_slow_reader(cx));
-                self.control.end(EndedBy::Send);
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
-            }
+            Poll::Pending => self.poll_stuck(cx).map(Err),
         }
+    }
+
+    /// Checks the limits of a client that does not read, during a write.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        ready!(self.poll_slow_reader(cx));
+        self.control.end(EndedBy::Send);
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly"))
     }
 
     /// Ready when the client has not read for too long, or reads too slowly.
@@ -452,7 +481,9 @@ impl Connection {
     /// Closes the connection after the bytes to send.
     pub async fn close(mut self) {
         // The client may have disconnected already, in which case the error is irrelevant.
-        let ended = self.flush().await.is_ok() && self.socket.shutdown().await.is_ok();
+        // TLS sends an alert, for which a client that does not read is not awaited.
+        let ended =
+            self.flush().await.is_ok() && matches!(timeout(LINGER, self.socket.shutdown()).await, Ok(Ok(())));
         if self.is_refused && ended {
             let _ = timeout(LINGER, self.drain()).await;
         }

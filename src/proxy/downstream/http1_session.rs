@@ -1,11 +1,12 @@
 //! A request over HTTP/1 and its response, on a client's connection.
 
-use super::connection::Connection;
+use super::connection::{Connection, HeadBytes};
 use super::retry_buffer::RetryBuffer;
 use super::upload_gate::Gate;
 use crate::net::downstream_io::Socket;
 use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
 use crate::net::http1::body_encoder::BodyEncoder;
+use crate::net::http1::field_names::{FieldNames, Spelled};
 use crate::proxy::failure::{Detail, Failure};
 use crate::proxy::request::head_parser::ReceivedHead;
 use crate::tunnel::TunnelIo;
@@ -31,6 +32,8 @@ const USUAL_HEAD: usize = 512;
 pub struct Http1Session {
     pub(super) connection: Box<Connection>,
     pub(super) request: RequestHeader,
+    /// The received spelling of its field names.
+    pub(super) names: FieldNames,
     /// The parts of the received header that `request` does not have.
     received: ReceivedParts,
     body: BodyDecoder,
@@ -71,17 +74,21 @@ enum ResponseBody {
 
 impl Http1Session {
     /// The session of a request whose header was received.
-    pub(in crate::proxy) fn new(connection: Box<Connection>, head: ReceivedHead) -> Self {
-        let ReceivedHead { header, size, framing, target, has_no_method, refused } = head;
+    pub(in crate::proxy) fn new(mut connection: Box<Connection>, head: &HeadBytes) -> Self {
+        let ReceivedHead { header, names, size, framing, target, has_no_method, refused } = head.parse();
         let body = BodyDecoder::for_request(framing);
         // A body that was received with its header may be malformed.
         let is_malformed = body.breaks_in(&connection.input);
         let malformed = Failure::BadRequest(Detail("the body violates its framing"));
         let refused = refused.or(is_malformed.then_some(malformed));
         let keeps_connection = refused.is_none() && asks_to_keep(&header);
-        let mut session = Self {
+        if refused.is_some() {
+            connection.refuse_more();
+        }
+        Self {
             connection,
             request: header,
+            names,
             received: ReceivedParts { size, target, has_no_method, refused },
             body,
             has_body: framing != RequestFraming::Length(0),
@@ -93,18 +100,14 @@ impl Http1Session {
             response_body: ResponseBody::Unknown,
             sent: 0,
             keeps_connection,
-        };
-        if is_malformed {
-            session.connection.refuse_more();
         }
-        session
     }
 
     /// Reads the header of the next request, whose first byte must arrive within `idle`. Returns `None` if there
     /// is no further request.
     pub async fn receive(mut connection: Box<Connection>, idle: Duration) -> Option<Self> {
         let head = connection.read_head(idle).await?;
-        Some(Self::new(connection, head))
+        Some(Self::new(connection, &head))
     }
 
     /// The parts of the received header that the request header does not have. Returned once.
@@ -155,9 +158,11 @@ impl Http1Session {
         self.retry.as_ref().is_some_and(RetryBuffer::is_truncated)
     }
 
-    /// The bytes kept for a retry. A body that a plugin has buffered is sent in place of them.
+    /// The bytes kept for a retry; empty for a body of which nothing was read for the backend, because a plugin
+    /// has buffered it.
     pub(super) fn kept_for_retry(&self) -> Option<Bytes> {
-        if self.taken > 0 && self.body.is_over() {
+        // Also for a body that turned out to be empty: its end is still to be sent.
+        if self.has_body && self.body.is_over() && self.read == self.taken {
             return Some(Bytes::new());
         }
         self.retry.as_ref()?.kept()
@@ -276,7 +281,20 @@ impl Http1Session {
     ///
     /// # Errors
     /// When the client disconnected or does not read.
-    pub async fn write_head(&mut self, mut head: ResponseHeader, end: bool) -> Result<()> {
+    pub async fn write_head(&mut self, head: ResponseHeader, end: bool) -> Result<()> {
+        self.write_spelled_head(head, &FieldNames::default(), end).await
+    }
+
+    /// Sends a response header with field names in this spelling.
+    ///
+    /// # Errors
+    /// As [`Http1Session::write_head`].
+    pub(super) async fn write_spelled_head(
+        &mut self,
+        mut head: ResponseHeader,
+        names: &FieldNames,
+        end: bool,
+    ) -> Result<()> {
         if self.response.as_ref().is_some_and(|head| !head.status.is_informational()) {
             return Ok(());
         }
@@ -285,7 +303,7 @@ impl Http1Session {
             if self.request.version == Version::HTTP_10 {
                 return Ok(());
             }
-            put_head(self.connection.out(), &head, None);
+            put_head(self.connection.out(), &head, names, None);
             self.response = Some(head);
             return self.flush().await;
         }
@@ -297,7 +315,7 @@ impl Http1Session {
         if matches!(self.response_body, ResponseBody::UntilClose) {
             self.keeps_connection = false;
         }
-        put_head(self.connection.out(), &head, Some(self.keeps_connection));
+        put_head(self.connection.out(), &head, names, Some(self.keeps_connection));
         self.response = Some(head);
         if end { self.end_response().await } else { Ok(()) }
     }
@@ -388,6 +406,8 @@ impl Http1Session {
         // The end of a TLS connection without its alert tells the client that the response is incomplete.
         if matches!(self.response_body, ResponseBody::Ended | ResponseBody::Unknown) {
             self.connection.close().await;
+        } else {
+            self.flush_now().await;
         }
         None
     }
@@ -426,13 +446,14 @@ fn asks_to_keep(request: &RequestHeader) -> bool {
 }
 
 /// Writes a response header. A final one has the gateway's `Date`, and says whether the connection is kept.
-fn put_head(out: &mut BytesMut, head: &ResponseHeader, keeps_connection: Option<bool>) {
+fn put_head(out: &mut BytesMut, head: &ResponseHeader, names: &FieldNames, keeps_connection: Option<bool>) {
     out.reserve(USUAL_HEAD);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(head.status.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(head.get_reason_phrase().unwrap_or_default().as_bytes());
     out.put_slice(b"\r\n");
+    let mut next = 0;
     // The closure returns no error.
     let _ = head.map(|name, value| {
         let name = match &name {
@@ -444,8 +465,13 @@ fn put_head(out: &mut BytesMut, head: &ResponseHeader, keeps_connection: Option<
             10 => name.eq_ignore_ascii_case(b"connection"),
             _ => false,
         };
-        if !is_own || keeps_connection.is_none() {
-            put_field(out, name, value.as_bytes());
+        if is_own && keeps_connection.is_some() {
+            return Ok(());
+        }
+        match names.line(name, value.as_bytes(), &mut next) {
+            Spelled::Line(line) => out.extend_from_slice(line),
+            Spelled::Name(name) => put_field(out, name, value.as_bytes()),
+            Spelled::Unknown => put_field(out, name, value.as_bytes()),
         }
         Ok(())
     });

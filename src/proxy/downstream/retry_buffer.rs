@@ -5,25 +5,24 @@ use bytes::{Bytes, BytesMut};
 /// The maximum bytes that are kept.
 const MAX_KEPT: usize = 64 << 10;
 
-/// The received parts of a body; none once they exceeded the limit.
+/// The received bytes of a body; none once they exceeded the limit. They are copied: a received part may be a small
+/// piece of a large buffer, which it would keep.
 #[derive(Debug, Default)]
 pub(super) struct RetryBuffer {
-    parts: Vec<Bytes>,
-    size: usize,
+    kept: BytesMut,
     is_truncated: bool,
 }
 
 impl RetryBuffer {
-    /// Keeps one more part, without a copy.
-    pub(super) fn keep(&mut self, part: &Bytes) {
+    /// Keeps one more part.
+    pub(super) fn keep(&mut self, part: &[u8]) {
         if self.is_truncated {
             return;
         }
-        self.size += part.len();
-        if self.size > MAX_KEPT {
+        if self.kept.len() + part.len() > MAX_KEPT {
             *self = Self { is_truncated: true, ..Self::default() };
-        } else if !part.is_empty() {
-            self.parts.push(part.clone());
+        } else {
+            self.kept.extend_from_slice(part);
         }
     }
 
@@ -34,15 +33,7 @@ impl RetryBuffer {
 
     /// The kept bytes; `None` without any.
     pub(super) fn kept(&self) -> Option<Bytes> {
-        match &self.parts[..] {
-            [] => None,
-            [one] => Some(one.clone()),
-            parts => {
-                let mut all = BytesMut::with_capacity(self.size);
-                parts.iter().for_each(|part| all.extend_from_slice(part));
-                Some(all.freeze())
-            }
-        }
+        (!self.kept.is_empty()).then(|| self.kept.clone().freeze())
     }
 }
 
@@ -54,15 +45,25 @@ mod tests {
     fn a_body_is_kept_whole_or_not_at_all() {
         let mut buffer = RetryBuffer::default();
         assert_eq!((buffer.kept(), buffer.is_truncated()), (None, false));
-        buffer.keep(&Bytes::from_static(b"ab"));
-        assert_eq!(buffer.kept(), Some(Bytes::from_static(b"ab")));
-        buffer.keep(&Bytes::from_static(b"c"));
+        buffer.keep(b"ab");
+        buffer.keep(b"c");
         assert_eq!(buffer.kept(), Some(Bytes::from_static(b"abc")));
-        buffer.keep(&Bytes::from(vec![0; MAX_KEPT - 3]));
+        buffer.keep(&vec![0; MAX_KEPT - 3]);
         assert!(!buffer.is_truncated());
-        buffer.keep(&Bytes::from_static(b"d"));
+        buffer.keep(b"d");
         assert_eq!((buffer.kept(), buffer.is_truncated()), (None, true));
-        buffer.keep(&Bytes::from_static(b"e"));
+        buffer.keep(b"e");
         assert_eq!((buffer.kept(), buffer.is_truncated()), (None, true));
+    }
+
+    #[test]
+    fn small_parts_of_large_buffers_take_no_more_memory_than_their_bytes() {
+        let mut buffer = RetryBuffer::default();
+        for _ in 0..1000 {
+            let mut part = BytesMut::with_capacity(32 << 10);
+            part.extend_from_slice(b"x");
+            buffer.keep(&part.freeze());
+        }
+        assert!(buffer.kept.capacity() < 4 << 10, "{}", buffer.kept.capacity());
     }
 }

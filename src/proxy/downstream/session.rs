@@ -7,6 +7,7 @@ use super::http2_tunnel_io::Duplex;
 use super::session_control::SessionControl;
 use super::socket_watch::SocketWatch;
 use crate::net::conn_info::ConnInfo;
+use crate::net::http1::field_names::FieldNames;
 use crate::snapshot::GlobalSettings;
 use crate::tunnel::TunnelIo;
 use bytes::Bytes;
@@ -39,6 +40,14 @@ impl Session {
     /// The request header.
     pub(in crate::proxy) fn request(&self) -> &RequestHeader {
         either!(self, session => &session.request)
+    }
+
+    /// The received spelling of the request's field names, which HTTP/2 does not have.
+    pub(in crate::proxy) fn field_names(&self) -> Option<&FieldNames> {
+        match self {
+            Self::Http1(session) => Some(&session.names),
+            Self::Http2(_) => None,
+        }
     }
 
     pub(in crate::proxy) fn request_mut(&mut self) -> &mut RequestHeader {
@@ -188,6 +197,22 @@ impl Session {
     pub(in crate::proxy) async fn write_head(&mut self, head: ResponseHeader, end: bool) -> Result<()> {
         match self {
             Self::Http1(session) => session.write_head(head, end).await,
+            Self::Http2(session) => session.write_head(head, end),
+        }
+    }
+
+    /// Sends a response header with field names in this spelling, which HTTP/2 does not have.
+    ///
+    /// # Errors
+    /// As [`Session::write_head`].
+    pub(in crate::proxy) async fn write_spelled_head(
+        &mut self,
+        head: ResponseHeader,
+        names: &FieldNames,
+        end: bool,
+    ) -> Result<()> {
+        match self {
+            Self::Http1(session) => session.write_spelled_head(head, names, end).await,
             Self::Http2(session) => session.write_head(head, end),
         }
     }

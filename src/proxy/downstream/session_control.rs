@@ -8,13 +8,9 @@ use super::upload_gate::UploadGate;
 use crate::config::OnClientClose;
 use crate::proxy::failure::Failure;
 use crate::runtime::clock;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// The origin of the times below.
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The control of one client's session.
 #[derive(Debug, Default)]
@@ -98,15 +94,14 @@ impl SessionControl {
 
     /// Bytes were received from the backend, or sent to it.
     pub(in crate::proxy) fn hear(&self) {
-        let millis = clock::now().saturating_duration_since(*START).as_millis();
-        self.heard.store(u64::try_from(millis).unwrap_or(u64::MAX), Relaxed);
+        self.heard.store(clock::millis(), Relaxed);
     }
 
     /// When the backend's idle limit is reached.
     pub(in crate::proxy) fn deadline(&self) -> Option<Instant> {
         let silence = self.silence.load(Relaxed);
-        (silence > 0)
-            .then(|| *START + Duration::from_millis(self.heard.load(Relaxed).saturating_add(silence)))
+        let limit = self.heard.load(Relaxed).saturating_add(silence);
+        (silence > 0).then(|| clock::at_millis(limit)).flatten()
     }
 
     /// The client has the whole response.

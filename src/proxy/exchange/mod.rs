@@ -3,7 +3,7 @@
 //!
 //! `request_head` writes the header of the request, `transfer` moves both messages.
 
-mod request_head;
+pub(super) mod request_head;
 mod transfer;
 
 use super::attempt::{self, is_stale_retry};

@@ -2,6 +2,7 @@
 //! gateway's changes in, names in their received spelling. Nothing is copied twice.
 
 use crate::net::http1::body_encoder::BodyEncoder;
+use crate::net::http1::field_names::{FieldNames, Spelled};
 use crate::proxy::attempt;
 use crate::proxy::body::request_body::{self, OutgoingBody};
 use crate::proxy::context::Context;
@@ -10,7 +11,7 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use moongate_sdk::Fields;
 use pingora::Result;
-use pingora::http::{HeaderNameVariant, IntoCaseHeaderName, RequestHeader};
+use pingora::http::{HeaderNameVariant, RequestHeader};
 use std::borrow::Cow;
 
 /// The space for most headers.
@@ -68,12 +69,13 @@ impl Fields for ChangedFields<'_> {
 }
 
 /// The header for the backend in the form of HTTP/1.1, and the encoder of its body. `has_body` tells whether
-/// the client sends a body.
+/// the client sends a body, and `names` how it spelled field names.
 ///
 /// # Errors
 /// When a value is invalid in a field, which is excluded.
-pub(super) fn write(
+pub(in crate::proxy) fn write(
     received: &RequestHeader,
+    names: Option<&FieldNames>,
     ctx: &mut Context,
     has_body: bool,
 ) -> Result<(BytesMut, BodyEncoder)> {
@@ -90,6 +92,7 @@ pub(super) fn write(
     out.put_u8(b' ');
     out.put_slice(&target(received, ctx));
     out.put_slice(b" HTTP/1.1\r\n");
+    let mut next = 0;
     received.map(|name, value| {
         let name = match &name {
             HeaderNameVariant::Case(name) => name.as_slice(),
@@ -99,20 +102,34 @@ pub(super) fn write(
             return Ok(());
         }
         match fields.replaced.iter_mut().find(|(replaced, _)| is_same(replaced, name)) {
-            None => put_field(&mut out, name, value),
+            None => match line(names, name, value, &mut next) {
+                Spelled::Line(line) => out.extend_from_slice(line),
+                Spelled::Name(name) => put_field(&mut out, name, value),
+                Spelled::Unknown => put_field(&mut out, name, value),
+            },
             Some((_, replacement)) => {
                 if let Some(value) = replacement.take() {
-                    put_field(&mut out, name, &value);
+                    let spelled = names.and_then(|names| names.spelled(name, &mut next));
+                    put_field(&mut out, spelled.unwrap_or(name), &value);
                 }
             }
         }
         Ok(())
     })?;
     for (name, value) in &fields.added {
-        put_field(&mut out, name.into_case_header_name().as_slice(), value);
+        put_field(&mut out, spelled_by_gateway(name), value);
     }
     out.put_slice(b"\r\n");
     Ok((out, encoder))
+}
+
+fn line<'a>(
+    names: Option<&'a FieldNames>,
+    name: &[u8],
+    value: &HeaderValue,
+    next: &mut usize,
+) -> Spelled<'a> {
+    names.map_or(Spelled::Unknown, |names| names.line(name, value.as_bytes(), next))
 }
 
 /// The request target for the backend.
@@ -158,7 +175,21 @@ fn frame(fields: &mut ChangedFields<'_>, body: OutgoingBody, has_body: bool) -> 
 }
 
 fn is_hop_by_hop(name: &[u8]) -> bool {
-    HOP_BY_HOP.iter().any(|hop_by_hop| name.eq_ignore_ascii_case(hop_by_hop))
+    // The length excludes most names.
+    HOP_BY_HOP
+        .iter()
+        .any(|hop_by_hop| hop_by_hop.len() == name.len() && name.eq_ignore_ascii_case(hop_by_hop))
+}
+
+/// The spelling of a field that the gateway adds.
+fn spelled_by_gateway(name: &HeaderName) -> &[u8] {
+    match *name {
+        header::CONNECTION => b"Connection",
+        header::CONTENT_LENGTH => b"Content-Length",
+        header::HOST => b"Host",
+        header::TRANSFER_ENCODING => b"Transfer-Encoding",
+        _ => name.as_str().as_bytes(),
+    }
 }
 
 fn is_same(known: &HeaderName, name: &[u8]) -> bool {

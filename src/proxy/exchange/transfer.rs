@@ -8,6 +8,7 @@
 use super::request_head;
 use crate::net::http1::body_decoder::BodyDecoder;
 use crate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
+use crate::net::http1::field_names::FieldNames;
 use crate::proxy::attempt;
 use crate::proxy::body::{request_body, response_body};
 use crate::proxy::context::Context;
@@ -45,7 +46,7 @@ pub(super) struct Transfer {
     /// The end of the client's body was read.
     body_has_ended: bool,
     /// The header of the final response, until it is sent.
-    head: Option<ResponseHeader>,
+    head: Option<(ResponseHeader, FieldNames)>,
     /// The body of the final response, once its header was received.
     body: Option<BodyDecoder>,
     /// Whether the backend keeps the connection after the response.
@@ -137,7 +138,8 @@ impl Transfer {
     /// read.
     async fn begin(&mut self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         let has_body = !session.is_body_empty();
-        (self.out, self.encoder) = request_head::write(session.request(), ctx, has_body)?;
+        (self.out, self.encoder) =
+            request_head::write(session.request(), session.field_names(), ctx, has_body)?;
         attempt::begin_waiting(session, ctx).await?;
         session.keep_for_retry();
         let is_done = session.is_body_done();
@@ -225,8 +227,8 @@ impl Transfer {
     async fn forward_received(&mut self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         while self.body.is_none() {
             let head = self.connection.next_head();
-            let Some(head) = head.map_err(|error| bad_response(&error))? else { return Ok(false) };
-            self.take_head(session, ctx, head).await?;
+            let Some((head, names)) = head.map_err(|error| bad_response(&error))? else { return Ok(false) };
+            self.take_head(session, ctx, head, names).await?;
         }
         loop {
             let Some(body) = &mut self.body else { return Ok(false) };
@@ -255,8 +257,8 @@ impl Transfer {
                     return Ok(true);
                 }
                 BodyPart::NeedsBytes => {
-                    if let Some(head) = self.head.take() {
-                        session.write_head(head, false).await.map_err(Error::into_down)?;
+                    if let Some((head, names)) = self.head.take() {
+                        session.write_spelled_head(head, &names, false).await.map_err(Error::into_down)?;
                     }
                     return Ok(false);
                 }
@@ -270,6 +272,7 @@ impl Transfer {
         session: &mut Session,
         ctx: &mut Context,
         mut head: ResponseHeader,
+        names: FieldNames,
     ) -> Result<()> {
         let keeps_alive = keeps_alive(&head);
         if head.status.is_informational() {
@@ -279,7 +282,7 @@ impl Transfer {
             }
             attempt::response_started(session, &mut head, ctx)?;
             upstream_response::from_backend(session, &mut head, ctx).await?;
-            return session.write_head(head, false).await.map_err(Error::into_down);
+            return session.write_spelled_head(head, &names, false).await.map_err(Error::into_down);
         }
         attempt::response_started(session, &mut head, ctx)?;
         if ctx.upload.is_cut_off {
@@ -295,7 +298,7 @@ impl Transfer {
         self.body = Some(body);
         upstream_response::from_backend(session, &mut head, ctx).await?;
         if !ctx.replaced {
-            self.head = Some(head);
+            self.head = Some((head, names));
         }
         Ok(())
     }
@@ -310,9 +313,9 @@ impl Transfer {
         is_end: bool,
     ) -> Result<()> {
         response_body::filter(session, &mut data, is_end, ctx)?;
-        if let Some(head) = self.head.take() {
+        if let Some((head, names)) = self.head.take() {
             let has_nothing_else = is_end && data.is_none();
-            session.write_head(head, has_nothing_else).await.map_err(Error::into_down)?;
+            session.write_spelled_head(head, &names, has_nothing_else).await.map_err(Error::into_down)?;
             if has_nothing_else {
                 return Ok(());
             }

@@ -5,11 +5,12 @@
 //! the log.
 
 use crate::net::http1::body_decoder::RequestFraming;
+use crate::net::http1::field_names::FieldNames;
 use crate::net::http1::head_end::line_ends;
 use crate::proxy::failure::{Detail, Failure};
 use crate::route::{BadTarget, is_carried, origin_form};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use memchr::memchr;
 use pingora::http::RequestHeader;
 use std::borrow::Cow;
@@ -31,6 +32,8 @@ const MAX_LENGTH_DIGITS: usize = 20;
 #[derive(Debug)]
 pub(in crate::proxy) struct ReceivedHead {
     pub(in crate::proxy) header: RequestHeader,
+    /// The received spelling of its field names.
+    pub(in crate::proxy) names: FieldNames,
     /// The received size in bytes.
     pub(in crate::proxy) size: usize,
     pub(in crate::proxy) framing: RequestFraming,
@@ -103,29 +106,37 @@ fn check_parsed(
     }
 }
 
-/// Builds the header. Its names and values share the memory of the received bytes.
+/// Builds the header. Its target and values share the memory of the received bytes.
 fn convert(
     head: &Bytes,
     request: &httparse::Request<'_, '_>,
     framing: RequestFraming,
 ) -> Result<ReceivedHead, Failure> {
     let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default().as_bytes());
+    let mut parts = http::Request::new(()).into_parts().0;
     let form = target_form(method, target)?;
-    let method =
+    let uri = match &form {
+        Cow::Borrowed(form) if *form == target => Uri::from_maybe_shared(head.slice_ref(target)),
+        form => Uri::try_from(&**form),
+    };
+    parts.uri = uri.map_err(|_| BadTarget::Byte)?;
+    parts.method =
         Method::from_bytes(method.as_bytes()).map_err(|_| bad("the method has an invalid character"))?;
-    let fields = request.headers.len();
+    parts.version = if request.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     // Room for the fields that the gateway adds.
-    let mut header = RequestHeader::build(method, &form, Some(fields + 4)).map_err(|_| BadTarget::Byte)?;
-    header.set_version(if request.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 });
+    parts.headers = HeaderMap::with_capacity(request.headers.len() + 4);
+    let mut names = FieldNames::new(head, request.headers.len());
     for field in request.headers.iter() {
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-            .map_err(|_| bad("a field value has a control character"))?;
-        header
-            .append_header(head.slice_ref(field.name.as_bytes()), value)
-            .map_err(|_| bad("a field name has an invalid character"))?;
+        names.push(field.name);
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let name = name.map_err(|_| bad("a field name has an invalid character"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
+        let value = value.map_err(|_| bad("a field value has a control character"))?;
+        parts.headers.try_append(name, value).map_err(|_| Failure::HeadTooLarge)?;
     }
     let target = (*form != *target).then(|| head.slice_ref(target));
-    Ok(ReceivedHead { header, size: head.len(), framing, target, has_no_method: false, refused: None })
+    let header = RequestHeader::from(parts);
+    Ok(ReceivedHead { header, names, size: head.len(), framing, target, has_no_method: false, refused: None })
 }
 
 /// The target as the header holds it.
@@ -182,6 +193,10 @@ fn check_fields(request: &httparse::Request<'_, '_>) -> Result<RequestFraming, F
     }
     if codings > 1 {
         return Err(bad("more than one Transfer-Encoding field"));
+    }
+    // RFC 9112 §6.3: a length beside a coding may be an attempt at request smuggling.
+    if codings > 0 && lengths > 0 {
+        return Err(bad("Content-Length is not a single number"));
     }
     if codings > 0 && request.version == Some(0) {
         return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
@@ -274,6 +289,7 @@ pub(in crate::proxy) fn refuse(head: &[u8], failure: Failure) -> ReceivedHead {
     add_readable_fields(&mut header, lines.take_while(|line| !line.is_empty()));
     ReceivedHead {
         header,
+        names: FieldNames::default(),
         size,
         framing: RequestFraming::Length(0),
         target: Some(Bytes::copy_from_slice(&shown[..shown.len().min(KEPT_LINE)])),

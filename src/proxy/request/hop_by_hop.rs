@@ -92,6 +92,18 @@ pub(in crate::proxy) fn value(text: impl Into<Vec<u8>>) -> Result<HeaderValue> {
 /// # Errors
 /// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool> {
+    // Most responses have one length and nothing else.
+    let is_framing =
+        |name: &&HeaderName| matches!(**name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING);
+    let mut framing = head.headers.keys().filter(is_framing);
+    let first = framing.next();
+    let is_plain = match first {
+        None => true,
+        Some(name) => *name == header::CONTENT_LENGTH && framing.next().is_none() && has_plain_length(head),
+    };
+    if is_plain && head.status != StatusCode::NO_CONTENT && !head.status.is_informational() {
+        return Ok(true);
+    }
     // RFC 9110 §8.6, RFC 9112 §6.1: neither 1xx nor 204 has a length or a coding.
     if head.status == StatusCode::NO_CONTENT || head.status.is_informational() {
         head.remove_header(&header::CONTENT_LENGTH);
@@ -114,11 +126,37 @@ pub(in crate::proxy) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool
     Ok(true)
 }
 
+/// Returns whether the only length is one number.
+fn has_plain_length(head: &ResponseHeader) -> bool {
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_number = |length: &HeaderValue| length.to_str().is_ok_and(|text| text.parse::<u64>().is_ok());
+    let is_digits = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    lengths.next().is_some_and(|length| is_digits(length) && is_number(length)) && lengths.next().is_none()
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match *name {
+        header::CONNECTION | header::TRAILER | header::UPGRADE => true,
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+    }
+}
+
 /// Prepares a response's fields for the client: hop-by-hop fields are removed.
 ///
 /// # Errors
 /// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) fn response(head: &mut ResponseHeader, via: bool) -> Result<()> {
+    if head.headers.keys().any(is_hop_by_hop) {
+        remove_hop_by_hop(head);
+    }
+    if via {
+        let via = if head.version == Version::HTTP_2 { VIA_2 } else { VIA };
+        head.append_header(header::VIA, via)?;
+    }
+    Ok(())
+}
+
+fn remove_hop_by_hop(head: &mut ResponseHeader) {
     if head.headers.contains_key(header::CONNECTION) {
         let nominated: Vec<_> = nominated(&head.headers).collect();
         for name in &nominated {
@@ -139,11 +177,6 @@ pub(in crate::proxy) fn response(head: &mut ResponseHeader, via: bool) -> Result
     if head.status != StatusCode::UPGRADE_REQUIRED && head.headers.contains_key(header::UPGRADE) {
         head.remove_header(&header::UPGRADE);
     }
-    if via {
-        let via = if head.version == Version::HTTP_2 { VIA_2 } else { VIA };
-        head.append_header(header::VIA, via)?;
-    }
-    Ok(())
 }
 
 /// The fields that `Connection` nominates (RFC 9110 §7.6.1), except those of the framing.

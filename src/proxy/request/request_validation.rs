@@ -28,9 +28,10 @@ pub(in crate::proxy) fn check(head: &RequestHeader) -> Result<(), Failure> {
     if head.version == Version::HTTP_2 {
         check_path(head)?;
         check_values(&head.headers)?;
+        // `head_parser` has checked those of HTTP/1.
+        check_length(&head.headers)?;
+        check_coding(&head.headers)?;
     }
-    check_length(&head.headers)?;
-    check_coding(&head.headers)?;
     check_trace(head)?;
     check_host(head)
 }
@@ -220,9 +221,11 @@ mod tests {
             &[("host", "a"), ("transfer-encoding", "gzip, chunked")],
             &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
             &[("host", "a"), ("host", "b")],
-            &[],
         ] {
-            assert!(matches!(check(&head(fields)), Err(Failure::BadRequest(_))), "{fields:?}");
+            let mut head = head(fields);
+            head.set_version(Version::HTTP_2);
+            assert!(matches!(check(&head), Err(Failure::BadRequest(_))), "{fields:?}");
         }
+        assert!(matches!(check(&head(&[])), Err(Failure::BadRequest(_))));
     }
 }

@@ -68,9 +68,7 @@ pub(in crate::proxy) async fn finish_upgrade(
     }
     let Some((cookie, moment)) = sticky(session, ctx) else {
         let cluster = ctx.cluster.as_ref();
-        return Ok(
-            cluster.and_then(|cluster| cluster.drain_moment(&cluster.key(&ctx.view(session.request()))))
-        );
+        return Ok(cluster.and_then(|cluster| cluster.drain_moment(&ctx.key(cluster, session.request()))));
     };
     headers.append(header::SET_COOKIE, cookie);
     Ok(Some(moment))
@@ -79,7 +77,8 @@ pub(in crate::proxy) async fn finish_upgrade(
 /// The cookie that binds the client to this endpoint, if the client does not have it yet.
 fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
-    cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.request())))
+    cluster.cookie()?;
+    cluster.sticky_cookie(lease, &ctx.key(cluster, session.request()))
 }
 
 /// Runs the plugins' response phase.

@@ -120,9 +120,14 @@ impl Cluster {
         &self.advice
     }
 
-    /// The key of a request for [`Cluster::pick`]. Borrows; free if the balancer ignores requests.
+    /// The key of a request for [`Cluster::pick`]. Borrows.
     pub fn key<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
         self.presented(request.headers).map_or_else(|| self.key.read(request), Key::of_cookie)
+    }
+
+    /// Returns whether the balancer reads requests: [`Cluster::key`] is empty otherwise.
+    pub fn reads_requests(&self) -> bool {
+        self.cookie.is_some() || !matches!(self.key, KeySource::Nothing)
     }
 
     /// The part of a request that the balancer hashes; `Nothing` if it ignores requests.

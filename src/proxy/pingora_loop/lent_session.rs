@@ -4,9 +4,9 @@
 //! share the session: Pingora's type borrows it while it reads or writes, the hooks while they run. Pingora
 //! never does both at once, since its type is borrowed exclusively for either.
 
-use super::context::Context;
-use super::downstream::session::Session;
-use super::downstream::shared_session::SharedSession;
+use crate::proxy::context::Context;
+use crate::proxy::downstream::session::Session;
+use crate::proxy::downstream::shared_session::SharedSession;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -26,7 +26,7 @@ use std::time::Duration;
 struct RoutedContext(Mutex<Option<Context>>);
 
 /// Wraps a routed request for Pingora's loop.
-pub(super) fn lend(session: Session, mut ctx: Context) -> (ServerSession, SharedSession) {
+pub(in crate::proxy) fn lend(session: Session, mut ctx: Context) -> (ServerSession, SharedSession) {
     let mut request = session.request().clone();
     let shared = SharedSession::new(session);
     ctx.lent = Some(shared.clone());
@@ -36,7 +36,7 @@ pub(super) fn lend(session: Session, mut ctx: Context) -> (ServerSession, Shared
 }
 
 /// The context of a request that [`lend`] has wrapped. Returned once.
-pub(super) fn take_context(request: &RequestHeader) -> Option<Context> {
+pub(in crate::proxy) fn take_context(request: &RequestHeader) -> Option<Context> {
     request.extensions.get::<Arc<RoutedContext>>()?.0.lock().take()
 }
 

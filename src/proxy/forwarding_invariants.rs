@@ -1,0 +1,152 @@
+//! Invariants of HTTP/1 requests between a client's bytes and a backend's, for property tests and fuzzing: each
+//! forwarded request is one valid message, and a backend understands what the gateway has matched.
+
+#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a violated invariant is a panic")]
+
+use super::context::{Busy, Context};
+use super::exchange::request_head;
+use super::request::head_parser::{self, ReceivedHead};
+use super::request::request_validation;
+use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
+use crate::net::http1::head_end::HeadEnd;
+use crate::route::Target;
+use bytes::{Bytes, BytesMut};
+use http::header;
+use moongate_sdk::NoServices;
+use std::sync::Arc;
+
+/// A request that the gateway accepts.
+struct AcceptedRequest {
+    head: ReceivedHead,
+    body: Bytes,
+}
+
+/// What matters of a request.
+#[derive(Debug, PartialEq, Eq)]
+struct Meaning {
+    method: String,
+    target: String,
+    host: Option<String>,
+    body: Bytes,
+}
+
+/// Checks the requests at the start of bytes that arrive in pieces of `step`.
+pub fn check(bytes: &[u8], step: usize) {
+    let requests = accept(bytes, bytes.len().max(1));
+    let meanings = |requests: &[AcceptedRequest]| requests.iter().map(meaning).collect::<Vec<_>>();
+    assert_eq!(meanings(&requests), meanings(&accept(bytes, step.max(1))), "by {step}");
+    for request in &requests {
+        // The target is rejected later.
+        let Some(expected) = meaning(request) else { return };
+        let forwarded = forward(request);
+        let received = accept(&forwarded, forwarded.len());
+        let shown = || String::from_utf8_lossy(&forwarded).into_owned();
+        assert_eq!(received.len(), 1, "one message: {}", shown());
+        let fields = &received[0].head.header.headers;
+        for name in [header::CONNECTION, header::UPGRADE, header::TE, header::TRAILER] {
+            assert!(!fields.contains_key(&name), "{name}: {}", shown());
+        }
+        assert_eq!(meaning(&received[0]), Some(expected), "{}", shown());
+    }
+}
+
+/// The accepted requests up to the first one that is rejected or incomplete.
+fn accept(bytes: &[u8], step: usize) -> Vec<AcceptedRequest> {
+    let (mut buffer, mut head_end, mut requests) = (BytesMut::new(), HeadEnd::default(), Vec::new());
+    let mut current: Option<(ReceivedHead, BodyDecoder, BytesMut)> = None;
+    for piece in bytes.chunks(step) {
+        buffer.extend_from_slice(piece);
+        loop {
+            let Some((_, decoder, body)) = &mut current else {
+                let Some(size) = head_end.find(&buffer) else { break };
+                head_end = HeadEnd::default();
+                let head = head_parser::parse(&buffer.split_to(size).freeze());
+                if head.refused.is_some() || request_validation::check(&head.header).is_err() {
+                    return requests;
+                }
+                let decoder = BodyDecoder::for_request(head.framing);
+                current = Some((head, decoder, BytesMut::new()));
+                continue;
+            };
+            match decoder.decode(&mut buffer) {
+                Ok(Decoded::Data(data)) => body.extend_from_slice(&data),
+                Ok(Decoded::End) => {
+                    if let Some((head, _, body)) = current.take() {
+                        requests.push(AcceptedRequest { head, body: body.freeze() });
+                    }
+                }
+                Ok(Decoded::NeedsBytes) => break,
+                Err(_) => return requests,
+            }
+        }
+    }
+    requests
+}
+
+/// The meaning of a request; `None` if its target has none.
+fn meaning(request: &AcceptedRequest) -> Option<Meaning> {
+    let header = &request.head.header;
+    let raw = request.head.target.as_deref().unwrap_or(header.raw_path());
+    let host = header.headers.get(header::HOST);
+    let target = Target::parse(raw, &header.method, host.and_then(|host| host.to_str().ok())).ok()?;
+    Some(Meaning {
+        method: header.method.to_string(),
+        target: target.forwarded().to_owned(),
+        host: target.authority().map(|authority| authority.as_str().to_owned()),
+        body: request.body.clone(),
+    })
+}
+
+/// The request as a backend gets it.
+fn forward(request: &AcceptedRequest) -> Vec<u8> {
+    let mut ctx = Context::new(Busy::new(&Arc::default()), Arc::new(NoServices));
+    ctx.received.sent_target.clone_from(&request.head.target);
+    let head = &request.head;
+    let mut header = head.header.clone();
+    let raw = head.target.as_deref().unwrap_or(header.raw_path());
+    let target = Target::parse(raw, &header.method, None).expect("a target");
+    // As `request_start` does.
+    if let Some(authority) = target.authority().map(|authority| authority.as_str().to_owned()) {
+        header.insert_header(header::HOST, authority).expect("a host");
+    }
+    let has_body = head.framing != RequestFraming::Length(0);
+    let (mut out, mut encoder) =
+        request_head::write(&header, Some(&head.names), &mut ctx, has_body).expect("a header");
+    let mut data = Bytes::new();
+    encoder.push(request.body.clone(), &mut out, &mut data).expect("a body of its length");
+    out.extend_from_slice(&data);
+    encoder.finish(&mut out).expect("a complete body");
+    out.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_forwarded_is_what_was_matched(
+            requests in proptest::collection::vec((
+                "(GET|POST|OPTIONS|X) (/[a-c/%2F.;<>?=&]{0,8}|http://h(:80)?[/a?]{0,3}|\\*) HTTP/1\\.[01]",
+                proptest::collection::vec(
+                    "(Host|hOsT|content-length|Transfer-Encoding|Connection|TE|Upgrade|X-A|x-b|X_c): ?(a|h:80|3|chunked|close|X-A|trailers)",
+                    0..6,
+                ),
+                "(abc|3\r\nabc\r\n0\r\n\r\n|0\r\nT: 1\r\n\r\n|)",
+            ), 1..4),
+            step in 1..40usize,
+        ) {
+            let wire: String = requests.iter().map(|(line, fields, body)| {
+                let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+                format!("{line}\r\n{fields}\r\n{body}")
+            }).collect();
+            check(wire.as_bytes(), step);
+        }
+
+        #[test]
+        fn no_bytes_violate_an_invariant(bytes in any::<Vec<u8>>(), step in 1..40usize) {
+            check(&bytes, step);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Attempts in Pingora's loop: the endpoint as Pingora's peer, and the header that Pingora sends.
+
+use crate::config::UpstreamProtocol;
+use crate::proxy::attempt::{
+    begin_waiting, ends, give_back, is_call, keeps_connections, lease, prepare_fields,
+};
+use crate::proxy::body::request_body;
+use crate::proxy::context::Context;
+use crate::proxy::downstream::session::Session;
+use crate::proxy::failure::tls_error::{self, TlsAttemptError};
+use crate::proxy::failure::{Failure, OURS};
+use crate::proxy::message_fields::RequestFields;
+use crate::route::carried;
+use crate::upstream::Versions;
+use http::{HeaderValue, Version, header};
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::{Error, Result};
+use std::time::Duration;
+
+/// Pingora's own read timeout, used only after the session no longer enforces its limits.
+const LAST_RESORT: Duration = Duration::from_secs(3600);
+
+/// The next endpoint as Pingora's peer.
+///
+/// # Errors
+/// As [`lease`].
+pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    // No retry for a client that disconnected during the previous attempt.
+    if ctx.attempts > 0 && session.has_left() {
+        ctx.failure = Some(Failure::ClientGone);
+        return Err(Error::new(OURS));
+    }
+    lease(session.request(), ctx).await.map_err(|failure| {
+        ctx.failure = Some(failure);
+        Error::new(OURS)
+    })?;
+    let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
+        return Err(Error::new(OURS));
+    };
+    let is_call = is_call(ctx);
+    let versions = if is_call { Versions::Http2 } else { Versions::Either };
+    let mut peer = cluster.connector().peer(lease.endpoint(), ends(session, ctx), versions)?;
+    let options = &mut peer.options;
+    options.connection_timeout = Some(cluster.spec().connect_timeout.0);
+    options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
+    // An HTTP/2 connection without keep-alive ends with its last stream.
+    let keep = if keeps_connections(ctx) { cluster.spec().keepalive_timeout.0 } else { Duration::ZERO };
+    options.idle_timeout = Some(keep);
+    // The client's session limits the backend's idle time: it distinguishes headers from bodies.
+    options.read_timeout = None;
+    if cluster.connector().protocol() != UpstreamProtocol::Http1 && !is_call {
+        // After a failed upload to an HTTP/2 backend, Pingora no longer polls the session, and this limits
+        // the wait. Pingora counts it from the start of the request, so it must exceed the duration of an
+        // upload or a stream.
+        let longest = route.timeout.zip(route.silence(true)).map(|(head, body)| head.max(body));
+        options.read_timeout = longest.map(|longest| longest.max(LAST_RESORT));
+    }
+    if is_call {
+        // A stream may be idle in both directions; the client limits a call with its deadline.
+        session.set_body_timeout(None);
+    } else {
+        options.write_timeout = route.timeout;
+    }
+    // WebSockets do not use this path, and nothing else may switch protocols.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    Ok(Box::new(peer))
+}
+
+/// Prepares the request header for the backend.
+///
+/// # Errors
+/// When a value is invalid in a field, which is excluded.
+fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    match (ctx.outgoing(), ctx.received.sent_target.as_deref()) {
+        // A plugin's target may contain characters that are invalid in a URI.
+        (Some(target), _) => head.set_raw_path(&carried(target.as_bytes()))?,
+        // The request line has an encoded form of this target, since the parser accepts only UTF-8. HTTP/2
+        // does too.
+        (None, Some(sent)) if head.version != Version::HTTP_2 && sent.first() == Some(&b'/') => {
+            head.set_raw_path(&carried(sent))?;
+        }
+        _ => {}
+    }
+    prepare_fields(&mut RequestFields(head), ctx)
+}
+
+/// Prepares a request other than a handshake: method and body framing in addition.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) async fn dispatch(
+    session: &mut Session,
+    head: &mut RequestHeader,
+    ctx: &mut Context,
+) -> Result<()> {
+    prepare(head, ctx)?;
+    if let Some(method) = ctx.method() {
+        head.set_method(method.clone());
+    }
+    if head.version != Version::HTTP_2 && !keeps_connections(ctx) {
+        // RFC 9112 §9.6. Pingora does not reuse the connection after it either.
+        head.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
+    }
+    if head.version == Version::HTTP_2 && ctx.received.is_grpc {
+        // gRPC servers require `te: trailers`, which this hop supports too.
+        head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
+    }
+    request_body::frame(head, ctx)?;
+    begin_waiting(session, ctx).await
+}
+
+/// No connection was established: nothing was sent, so any request may be retried.
+pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+    let failure = Failure::from(&*error);
+    give_back(ctx, TlsAttemptError { failure, cause: tls_error::of(&error, failure) });
+    error.set_retry(ctx.may_retry());
+    error
+}
