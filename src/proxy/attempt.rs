@@ -264,10 +264,7 @@ pub(super) fn give_back(ctx: &mut Context, TlsAttemptError { failure, cause }: T
     ctx.cause = cause;
     if let Some(lease) = ctx.lease.take() {
         if !failure.is_clients() && failure != Failure::Plugin {
-            lease.endpoint().metrics().failed(failure.token());
-        }
-        if let Some(reason) = failure.endpoints_fault() {
-            lease.failed(reason);
+            lease.end_failed(failure.token(), failure.endpoints_fault());
         }
         ctx.tried.add(lease.endpoint());
         ctx.last_endpoint = Some(Arc::clone(lease.endpoint()));

@@ -11,7 +11,7 @@ use super::request::request_facts::{Form, Received, RequestLine};
 use super::request::{extended_connect, h2_to_h1, request_validation};
 use super::response::{acme_http01, local_response};
 use super::websocket::tunnel_task::TunnelStart;
-use super::websocket::upgrade;
+use super::websocket::upgrade::{self, ServedHandshake};
 use crate::config::{EscapedSlashes, MergeSlashes, PathParameters, XForwarded};
 use crate::route::{BadTarget, RequestMatch, Target};
 use crate::websocket::handshake::HandshakeError;
@@ -101,8 +101,10 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
             if served.is_err() {
                 ctx.failure = Some(Failure::ClientGone);
             }
-            if let Some(tunnel) = served? {
-                return Ok(Served::Tunnel(tunnel));
+            match served? {
+                ServedHandshake::Response => {}
+                ServedHandshake::Tunnel(tunnel) => return Ok(Served::Tunnel(tunnel)),
+                ServedHandshake::Refused(connection) => exchange::pass_on(session, ctx, connection).await?,
             }
         }
         // An ordinary request, whose Upgrade is not forwarded.

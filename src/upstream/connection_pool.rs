@@ -1,7 +1,7 @@
 //! Pool of idle HTTP/1.1 connections: one for each worker thread and endpoint, last in, first out.
 //!
 //! A worker has its own pool, so that no lock is taken and a connection stays on the thread that polls it. A
-//! connection is checked when it is taken ([`Http1Connection::is_idle`]); one task of each worker removes
+//! connection is checked when it is taken ([`Http1Connection::may_be_reused`]); one task of each worker removes
 //! those that are too old, or that the backend has closed.
 
 use super::endpoint::Endpoint;
@@ -65,7 +65,7 @@ pub(super) fn take(endpoint: &Arc<Endpoint>, addrs: ProxyAddrs) -> Option<Box<Ht
             if let Some(count) = pool.counts.get_mut(&idle.upstream) {
                 *count -= 1;
             }
-            if deadline > clock::now() && connection.is_idle() {
+            if deadline > clock::now() && connection.may_be_reused() {
                 connection.mark_reused();
                 return Some(connection);
             }

@@ -87,6 +87,11 @@ impl Http1Connection {
         }
     }
 
+    /// A connection on which a response has begun, with the bytes received so far.
+    pub fn resume(stream: UpstreamStream, addrs: ProxyAddrs, received: Bytes) -> Self {
+        Self { received: BytesMut::from(received), ..Self::new(stream, addrs) }
+    }
+
     /// Whether an earlier exchange used the connection.
     pub fn is_reused(&self) -> bool {
         self.is_reused
@@ -101,9 +106,14 @@ impl Http1Connection {
         self.read_size = FIRST_READ;
     }
 
-    /// Returns whether the connection is open and has nothing to read: only then it may serve another
-    /// request. A backend that sends something between two exchanges has closed it, or sends a response
-    /// without a request.
+    /// Returns whether the connection may serve another request now: it is open and has nothing to read. A backend
+    /// that sends something between two exchanges has closed it, or sends a response without a request.
+    pub(super) fn may_be_reused(&mut self) -> bool {
+        // Records of TLS without data are consumed by the check.
+        self.is_idle() && !self.stream.has_unread()
+    }
+
+    /// As [`Http1Connection::may_be_reused`], as far as the runtime knows: a system call less.
     pub(super) fn is_idle(&mut self) -> bool {
         if !self.received.is_empty() || self.must_flush || self.is_write_closed {
             return false;
@@ -289,6 +299,15 @@ mod tests {
         theirs.write_all(b"!").await.unwrap();
         await_readable(&unread).await;
         assert!(!unread.is_idle());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_the_runtime_does_not_know_of_are_recognized_too() {
+        let (mut connection, theirs) = connection().await;
+        assert!(connection.may_be_reused());
+        theirs.writable().await.unwrap();
+        theirs.try_write(b"!").unwrap();
+        assert!(connection.is_idle() && !connection.may_be_reused());
     }
 
     #[tokio::test]

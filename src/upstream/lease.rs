@@ -113,6 +113,14 @@ impl Lease {
         self.endpoint.record_latency(latency);
     }
 
+    /// Counts a failed attempt by its reason token, and records the failure if the endpoint is at fault.
+    pub fn end_failed(&self, token: &'static str, fault: Option<Reason>) {
+        self.endpoint.metrics().failed(token);
+        if let Some(reason) = fault {
+            self.failed(reason);
+        }
+    }
+
     /// Records a failure; enough consecutive ones eject the endpoint.
     pub fn failed(&self, reason: Reason) {
         if !self.endpoint.passive().failed(reason, self.policy, monotonic_millis::now()) {

@@ -1,6 +1,7 @@
 //! Connection to an endpoint, with or without TLS.
 
 use super::dial::PlainStream;
+use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,6 +21,23 @@ impl UpstreamStream {
     /// Returns whether the backend selected HTTP/2 in ALPN (RFC 7301).
     pub fn chose_h2(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
+impl UpstreamStream {
+    /// Returns whether the kernel has unread bytes, or the end, for this process. The runtime learns of them later.
+    pub(super) fn has_unread(&self) -> bool {
+        let plain = match self {
+            Self::Plain(plain) => plain,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        let mut byte = [0; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = match plain {
+            PlainStream::Tcp(stream) => rustix::net::recv(stream, &mut byte, flags),
+            PlainStream::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
+        };
+        !matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 }
 

@@ -81,6 +81,31 @@ async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
     }
 }
 
+/// Sends the response on this connection to the client: that of a backend which refused a WebSocket handshake.
+///
+/// # Errors
+/// The error of the side that failed, after which the failure's response may be sent.
+pub(super) async fn pass_on(
+    session: &mut Session,
+    ctx: &mut Context,
+    connection: Box<Http1Connection>,
+) -> Result<()> {
+    match Transfer::new(connection).run_response(session, ctx).await {
+        Ok(reusable) => {
+            if let Some(connection) = reusable {
+                pool(ctx, connection);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if *error.esource() == ErrorSource::Upstream {
+                session.flush_now().await;
+            }
+            Err(attempt::broken(session, ctx, error, false))
+        }
+    }
+}
+
 /// A connection to the leased endpoint.
 async fn connect(session: &Session, ctx: &mut Context) -> Result<Box<Http1Connection>> {
     let (Some(cluster), Some(lease)) = (&ctx.cluster, &ctx.lease) else { return Err(Error::new(OURS)) };

@@ -95,6 +95,28 @@ impl Transfer {
         ctx: &mut Context,
     ) -> Result<Option<Box<Http1Connection>>> {
         self.begin(session, ctx).await?;
+        self.move_both(session, ctx).await
+    }
+
+    /// Moves the response to a request that was sent before and had no body.
+    ///
+    /// # Errors
+    /// As [`Transfer::run`].
+    pub(super) async fn run_response(
+        mut self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Option<Box<Http1Connection>>> {
+        (self.upload_is_over, ctx.upload.is_sent) = (true, true);
+        attempt::begin_waiting(session, ctx).await?;
+        self.move_both(session, ctx).await
+    }
+
+    async fn move_both(
+        mut self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Option<Box<Http1Connection>>> {
         loop {
             match self.step(session, ctx).await {
                 Ok(false) => {}

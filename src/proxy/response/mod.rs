@@ -2,7 +2,6 @@
 
 pub(super) mod acme_http01;
 pub(super) mod local_response;
-pub(super) mod non_101_response;
 pub(super) mod request_end;
 pub(super) mod response_head;
 pub(super) mod upstream_response;

@@ -3,8 +3,7 @@
 use crate::config::UpstreamProtocol;
 use crate::proxy::failure::Failure;
 use crate::proxy::failure::tls_error::TlsAttemptError;
-use crate::tunnel::TunnelIo;
-use crate::upstream::{Cluster, Endpoint, ProxyAddrs};
+use crate::upstream::{Cluster, Endpoint, ProxyAddrs, UpstreamStream};
 use crate::websocket::handshake::{self, HandshakeResponse, Request};
 use std::time::{Duration, Instant};
 
@@ -16,14 +15,14 @@ pub(in crate::proxy) async fn attempt(
     ends: ProxyAddrs,
     request: &Request,
     limit: Duration,
-) -> std::result::Result<(TunnelIo, HandshakeResponse), TlsAttemptError> {
+) -> std::result::Result<(UpstreamStream, HandshakeResponse), TlsAttemptError> {
     let connector = cluster.connector();
     if connector.protocol() == UpstreamProtocol::H2c {
         return Err(Failure::WebSocketOverH2c.into());
     }
     let began = Instant::now();
     let connect_limit = cluster.spec().connect_timeout.0.min(limit);
-    let mut tunnel_io = TunnelIo::from(connector.connect(endpoint, ends, false, connect_limit).await?);
-    let answer = handshake::exchange(&mut tunnel_io, request, limit.saturating_sub(began.elapsed())).await?;
-    Ok((tunnel_io, answer))
+    let mut stream = connector.connect(endpoint, ends, false, connect_limit).await?;
+    let answer = handshake::exchange(&mut stream, request, limit.saturating_sub(began.elapsed())).await?;
+    Ok((stream, answer))
 }

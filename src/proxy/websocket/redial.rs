@@ -6,7 +6,6 @@ use super::handshake_rate_wait::{self, QueueTurn};
 use super::tunnel_log::Origin;
 use super::tunnel_permits::TunnelPermits;
 use crate::config::PathParameters;
-use crate::proxy::failure::Failure;
 use crate::proxy::{Context, Gateway, Shared};
 use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
@@ -217,11 +216,11 @@ impl Redialer {
             turn.used();
         }
         match answer {
-            Ok((tunnel_io, HandshakeResponse::Upgraded { headers, early })) => {
+            Ok((stream, HandshakeResponse::Upgraded { headers, early })) => {
                 lease.connected();
                 lease.record_latency(attempt_started.elapsed());
                 if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
-                    return Some(NegotiatedHandshake { lease, tunnel_io, early });
+                    return Some(NegotiatedHandshake { lease, tunnel_io: TunnelIo::from(stream), early });
                 }
                 lease.endpoint().metrics().failed("other_agreement");
             }
@@ -229,7 +228,10 @@ impl Redialer {
                 lease.connected();
                 lease.endpoint().metrics().failed("handshake_refused");
             }
-            Err(unanswered) => blame(&lease, unanswered.failure),
+            Err(unanswered) => {
+                let failure = unanswered.failure;
+                lease.end_failed(failure.token(), failure.endpoints_fault());
+            }
         }
         None
     }
@@ -264,11 +266,4 @@ impl Redial for Redialer {
 
 fn longer(pause: Duration) -> Duration {
     (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
-}
-
-fn blame(lease: &Lease, failure: Failure) {
-    lease.endpoint().metrics().failed(failure.token());
-    if let Some(reason) = failure.endpoints_fault() {
-        lease.failed(reason);
-    }
 }

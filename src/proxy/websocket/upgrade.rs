@@ -11,17 +11,27 @@ use crate::proxy::downstream::client_disconnect;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::{Detail, Failure};
 use crate::proxy::request::request_facts::RequestLine;
-use crate::proxy::response::{local_response, request_end, response_head, upstream_response};
+use crate::proxy::response::{local_response, request_end, response_head};
 use crate::proxy::{Gateway, attempt};
 use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
-use crate::upstream::ProxyAddrs;
+use crate::upstream::{Http1Connection, ProxyAddrs, UpstreamStream};
 use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
-/// Serves a handshake. Sends a response, or returns the tunnel that the client's connection becomes.
+/// What follows a handshake.
+pub(in crate::proxy) enum ServedHandshake {
+    /// The gateway has responded.
+    Response,
+    /// The client's connection becomes this tunnel.
+    Tunnel(Box<TunnelStart>),
+    /// The backend has responded with another status than 101, and the connection continues with HTTP.
+    Refused(Box<Http1Connection>),
+}
+
+/// Serves a handshake.
 ///
 /// # Errors
 /// When the client disconnected.
@@ -30,10 +40,11 @@ pub(in crate::proxy) async fn serve(
     session: &mut Session,
     ctx: &mut Context,
     handshake: Handshake,
-) -> Result<Option<Box<TunnelStart>>> {
+) -> Result<ServedHandshake> {
     match attempt_all(gateway, session, ctx, &handshake).await {
-        Ok((permit, request, tunnel_io, HandshakeResponse::Upgraded { headers, early })) => {
+        Ok((permit, request, stream, HandshakeResponse::Upgraded { headers, early })) => {
             let ends = attempt::ends(session, ctx);
+            let tunnel_io = TunnelIo::from(stream);
             return open(session, ctx, headers, Backend { permit, tunnel_io, early, request, ends }).await;
         }
         // It would open a WebSocket to an HTTP/2 client.
@@ -42,12 +53,13 @@ pub(in crate::proxy) async fn serve(
         {
             local_response::failure(session, ctx, Failure::BadHandshake).await?;
         }
-        Ok((_, _, tunnel_io, HandshakeResponse::Other { read, .. })) => {
-            upstream_response::pass_on(session, ctx, tunnel_io, &read).await?;
+        Ok((_, _, stream, HandshakeResponse::Other { read, .. })) => {
+            let addrs = attempt::ends(session, ctx);
+            return Ok(ServedHandshake::Refused(Box::new(Http1Connection::resume(stream, addrs, read))));
         }
         Err(failure) => local_response::failure(session, ctx, failure).await?,
     }
-    Ok(None)
+    Ok(ServedHandshake::Response)
 }
 
 async fn attempt_all(
@@ -55,7 +67,7 @@ async fn attempt_all(
     session: &mut Session,
     ctx: &mut Context,
     handshake: &Handshake,
-) -> std::result::Result<(Permit, Request, TunnelIo, HandshakeResponse), Failure> {
+) -> std::result::Result<(Permit, Request, UpstreamStream, HandshakeResponse), Failure> {
     // A rejected handshake uses no reservation, and a waiting one holds no permit.
     let mut permit = acquire_permit(session, ctx)?;
     if let Some(wait) = handshake_rate_wait::take(ctx)? {
@@ -64,8 +76,8 @@ async fn attempt_all(
         permit = acquire_permit(session, ctx)?;
     }
     let request = request(session, ctx, handshake)?;
-    let (tunnel_io, answer) = ask(session, ctx, &request).await?;
-    Ok((permit, request, tunnel_io, answer))
+    let (stream, answer) = ask(session, ctx, &request).await?;
+    Ok((permit, request, stream, answer))
 }
 
 /// Returns a permit if the route accepts one more WebSocket, of this client and this origin.
@@ -133,7 +145,7 @@ async fn ask(
     session: &mut Session,
     ctx: &mut Context,
     request: &Request,
-) -> std::result::Result<(TunnelIo, HandshakeResponse), Failure> {
+) -> std::result::Result<(UpstreamStream, HandshakeResponse), Failure> {
     loop {
         attempt::lease(session.request(), ctx).await?;
         let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
@@ -172,7 +184,7 @@ async fn open(
     ctx: &mut Context,
     mut headers: HeaderMap,
     backend: Backend,
-) -> Result<Option<Box<TunnelStart>>> {
+) -> Result<ServedHandshake> {
     let extensions = Extensions::of(&headers);
     let agreement = redial::agreement(ctx, &mut headers);
     let drain_moment = match response_head::finish_upgrade(session, &mut headers, ctx).await {
@@ -180,12 +192,12 @@ async fn open(
         // The backend's connection ends here: its 101 is not forwarded.
         Err(instead) => {
             local_response::instead(session, ctx, instead).await?;
-            return Ok(None);
+            return Ok(ServedHandshake::Response);
         }
     };
     let (Some(origin), Some(route)) = (Origin::of(session.request(), ctx), ctx.route.clone()) else {
         local_response::failure(session, ctx, Failure::Internal).await?;
-        return Ok(None);
+        return Ok(ServedHandshake::Response);
     };
     let mut switching = Vec::new();
     if ctx.received.is_extended_connect {
@@ -199,8 +211,8 @@ async fn open(
     let said = CloseLogFields::all(&request_end::notes(ctx));
     let head = session.request();
     let plugins = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
-    let Some(lease) = ctx.lease.take() else { return Ok(None) };
-    Ok(Some(Box::new(TunnelStart {
+    let Some(lease) = ctx.lease.take() else { return Ok(ServedHandshake::Response) };
+    Ok(ServedHandshake::Tunnel(Box::new(TunnelStart {
         origin,
         said,
         route,

@@ -2,13 +2,12 @@
 
 use super::Request;
 use crate::net::http1::response_head::{self, HeadError};
-use crate::net::tunnel_io::TunnelIo;
 use crate::runtime::worker_timer;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use std::io;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 /// A backend's response.
 #[derive(Debug)]
@@ -61,15 +60,15 @@ impl From<HeadError> for ResponseError {
 ///
 /// # Errors
 /// [`ResponseError`], within `limit` in every case. The connection cannot be used afterwards.
-pub async fn exchange(
-    tunnel_io: &mut TunnelIo,
+pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
     request: &Request,
     limit: Duration,
 ) -> Result<HandshakeResponse, ResponseError> {
     let work = async {
-        tunnel_io.write_all(&request.bytes).await.map_err(HeadError::from)?;
-        tunnel_io.flush().await.map_err(HeadError::from)?;
-        let head = response_head::read(tunnel_io).await?;
+        stream.write_all(&request.bytes).await.map_err(HeadError::from)?;
+        stream.flush().await.map_err(HeadError::from)?;
+        let head = response_head::read(stream).await?;
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(HandshakeResponse::Other { status: head.status.as_u16(), read: head.bytes });
         }
