@@ -17,6 +17,59 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+/// The attempts of a request at the endpoints of its upstream.
+pub(super) struct Attempts {
+    /// The upstream.
+    pub(super) cluster: Option<Arc<Cluster>>,
+    /// The number of attempts.
+    pub(super) count: u8,
+    /// When the current one began.
+    pub(super) started: Instant,
+    /// The lease of the current endpoint.
+    pub(super) lease: Option<Lease>,
+    /// The last endpoint, for the log.
+    pub(super) last_endpoint: Option<Arc<Endpoint>>,
+    /// The endpoints tried.
+    pub(super) tried: TriedEndpoints,
+    /// The cause of a failed TLS handshake with a backend.
+    pub(super) cause: Cause,
+}
+
+impl Attempts {
+    fn new(now: Instant) -> Self {
+        Self {
+            cluster: None,
+            count: 0,
+            started: now,
+            lease: None,
+            last_endpoint: None,
+            tried: TriedEndpoints::default(),
+            cause: None,
+        }
+    }
+
+    /// Returns whether another attempt is allowed.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| self.count <= cluster.spec().retries)
+    }
+
+    /// The endpoint of the current attempt, or of the last one.
+    pub(super) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        self.lease.as_ref().map(Lease::endpoint).or(self.last_endpoint.as_ref())
+    }
+}
+
+/// The response to a request, once its header has come.
+#[derive(Default)]
+pub(super) struct ResponseProgress {
+    /// The chunks of its body pass plugins.
+    pub(super) plugins_see_body: bool,
+    /// The response that replaces the current one, which is aborted.
+    pub(super) instead: Option<ReplacementResponse>,
+    /// The client has its whole response, and further bytes of the backend are discarded.
+    pub(super) is_replaced: bool,
+}
+
 /// The context of a request.
 pub struct Context {
     /// When the request header was complete.
@@ -35,12 +88,8 @@ pub struct Context {
     pub(super) running: RequestState,
     /// The request body, if plugins read it.
     pub(super) upload: Upload,
-    /// The chunks of the response body pass plugins.
-    pub(super) plugins_see_body: bool,
-    /// The response that replaces the current one, which is aborted.
-    pub(super) instead: Option<ReplacementResponse>,
-    /// The client has its whole response, and further bytes of the backend are discarded.
-    pub(super) replaced: bool,
+    /// The response, as far as it is known.
+    pub(super) response: ResponseProgress,
     /// The original fields of a handshake, if plugins recheck the WebSocket.
     pub(super) original_fields: Option<Box<HeaderMap>>,
     /// Why the request is rejected, regardless of later checks: its header is invalid or ambiguous, or the
@@ -48,22 +97,10 @@ pub struct Context {
     pub(super) refused: Option<Failure>,
     /// The size of its header in bytes.
     pub(super) head_size: usize,
-    /// The cluster.
-    pub(super) cluster: Option<Arc<Cluster>>,
-    /// When the current attempt began.
-    pub(super) attempt_started: Instant,
-    /// The lease of the current endpoint.
-    pub(super) lease: Option<Lease>,
-    /// The last endpoint, for the log.
-    pub(super) last_endpoint: Option<Arc<Endpoint>>,
-    /// The endpoints tried.
-    pub(super) tried: TriedEndpoints,
-    /// The number of attempts.
-    pub(super) attempts: u8,
+    /// Its attempts at endpoints.
+    pub(super) attempts: Attempts,
     /// Why the last attempt failed, or why the gateway responds itself.
     pub(super) failure: Option<Failure>,
-    /// The cause of a failed TLS handshake with a backend.
-    pub(super) cause: Cause,
     busy: Option<Busy>,
 }
 
@@ -72,7 +109,6 @@ impl Context {
         let now = Instant::now();
         Self {
             started: now,
-            attempt_started: now,
             snapshot: None,
             received: Received::default(),
             lent: None,
@@ -80,19 +116,12 @@ impl Context {
             services,
             running: RequestState::default(),
             upload: Upload::default(),
-            plugins_see_body: false,
-            instead: None,
-            replaced: false,
+            response: ResponseProgress::default(),
             original_fields: None,
             refused: None,
             head_size: 0,
-            cluster: None,
-            lease: None,
-            last_endpoint: None,
-            tried: TriedEndpoints::default(),
-            attempts: 0,
+            attempts: Attempts::new(now),
             failure: None,
-            cause: None,
             busy: Some(busy),
         }
     }
@@ -165,13 +194,8 @@ impl Context {
 
     /// Ends the request: releases its endpoint, and no longer counts it as active.
     pub(super) fn release(&mut self) {
-        self.lease = None;
+        self.attempts.lease = None;
         self.busy = None;
-    }
-
-    /// Returns whether another attempt is allowed.
-    pub(super) fn may_retry(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| self.attempts <= cluster.spec().retries)
     }
 }
 

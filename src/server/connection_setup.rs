@@ -58,6 +58,6 @@ pub(super) async fn serve_connection(
         drop(permit);
     } else {
         let connection = Connection::new(socket, early, conn_info, context.limits, permit);
-        http1::serve(Box::new(connection), context).await;
+        http1::serve(Box::new(connection), context.service, context.limits.time).await;
     }
 }

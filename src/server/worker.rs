@@ -147,14 +147,14 @@ async fn accept(worker_listener: Arc<WorkerListener>, service: Arc<RequestServic
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let (limits, protocols) = service.gateway.connection_settings(index);
-                let context = ConnectionContext { service: Arc::clone(&service), limits };
                 let conn_info = ConnInfo::plain(peer, index);
                 match protocols {
                     None => {
                         let connection = Connection::new(socket, BytesMut::new(), conn_info, limits, permit);
-                        tokio::spawn(http1::serve(Box::new(connection), context));
+                        tokio::spawn(http1::serve(Box::new(connection), Arc::clone(&service), limits.time));
                     }
                     Some(protocols) => {
+                        let context = ConnectionContext { service: Arc::clone(&service), limits };
                         tokio::spawn(connection_setup::serve_connection(
                             socket, conn_info, protocols, context, permit,
                         ));

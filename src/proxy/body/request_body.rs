@@ -264,7 +264,7 @@ async fn pass(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &
         let mut piece = Piece { bytes: body.take().unwrap_or_default(), last: end };
         let decision = show(session, ctx, &route, PluginArgument::Piece(0..usize::MAX, &mut piece)).await;
         if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::of) {
-            ctx.instead = Some(instead);
+            ctx.response.instead = Some(instead);
             // For an error of another side, Pingora would continue to wait for an HTTP/2 backend.
             return Err(Error::new_down(OURS));
         }

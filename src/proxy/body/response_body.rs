@@ -42,7 +42,7 @@ pub(in crate::proxy) fn frame(
     let (method, version) = (&session.request().method, session.request().version);
     let goes = has_body(method, head.status);
     let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_response_body(&ctx.running));
-    ctx.plugins_see_body = wanted && comes && goes;
+    ctx.response.plugins_see_body = wanted && comes && goes;
     if head.status == StatusCode::NO_CONTENT {
         head.remove_header(&header::CONTENT_LENGTH);
         head.remove_header(&header::TRANSFER_ENCODING);
@@ -78,7 +78,7 @@ pub(in crate::proxy) fn filter(
 ) -> Result<()> {
     // Also where plugins leave nothing of it for the client.
     session.control().hear();
-    if ctx.replaced || ctx.plugins_see_body {
+    if ctx.response.is_replaced || ctx.response.plugins_see_body {
         pass(session, body, end, ctx)?;
     }
     Ok(())
@@ -95,7 +95,7 @@ pub(in crate::proxy) fn pass(
     ctx: &mut Context,
 ) -> Result<()> {
     let bytes = body.take().unwrap_or_default();
-    if ctx.replaced {
+    if ctx.response.is_replaced {
         return Ok(());
     }
     let Some(route) = ctx.route.clone() else { return Ok(()) };

@@ -21,6 +21,7 @@ pub(super) fn serves(session: &Session, ctx: &mut Context) -> bool {
     attempt::choose_cluster(session.request(), ctx);
     !is_disabled()
         && ctx
+            .attempts
             .cluster
             .as_ref()
             .is_none_or(|cluster| cluster.connector().protocol() == UpstreamProtocol::Http1)
@@ -54,7 +55,7 @@ pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<()
 
 async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
     // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts > 0 && session.has_left() {
+    if ctx.attempts.count > 0 && session.has_left() {
         ctx.failure = Some(Failure::ClientGone);
         return Err(Error::new(OURS));
     }
@@ -108,7 +109,9 @@ pub(super) async fn pass_on(
 
 /// A connection to the leased endpoint.
 async fn connect(session: &Session, ctx: &mut Context) -> Result<Box<Http1Connection>> {
-    let (Some(cluster), Some(lease)) = (&ctx.cluster, &ctx.lease) else { return Err(Error::new(OURS)) };
+    let (Some(cluster), Some(lease)) = (&ctx.attempts.cluster, &ctx.attempts.lease) else {
+        return Err(Error::new(OURS));
+    };
     // After a pooled connection turned out to be closed, others may be too.
     let reuse = if is_stale_retry(ctx) { Reuse::Forbidden } else { Reuse::Allowed };
     let limit = cluster.spec().connect_timeout.0;
@@ -118,14 +121,16 @@ async fn connect(session: &Session, ctx: &mut Context) -> Result<Box<Http1Connec
         attempt::give_back(ctx, TlsAttemptError::from(error));
         // Nothing was sent, so any request may be retried.
         let mut error = Error::new(OURS);
-        error.set_retry(ctx.may_retry());
+        error.set_retry(ctx.attempts.may_repeat());
         error
     })
 }
 
 /// Keeps the connection of a complete exchange for the next one.
 fn pool(ctx: &Context, connection: Box<Http1Connection>) {
-    let (Some(cluster), Some(lease), Some(snapshot)) = (&ctx.cluster, &ctx.lease, &ctx.snapshot) else {
+    let (Some(cluster), Some(lease), Some(snapshot)) =
+        (&ctx.attempts.cluster, &ctx.attempts.lease, &ctx.snapshot)
+    else {
         return;
     };
     let spec = cluster.spec();

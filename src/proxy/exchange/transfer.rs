@@ -122,7 +122,9 @@ impl Transfer {
                 Ok(false) => {}
                 Ok(true) => return Ok(self.reusable(session, ctx)),
                 // The client has a whole response already, which replaced the backend's.
-                Err(error) if ctx.replaced && *error.esource() == ErrorSource::Upstream => return Ok(None),
+                Err(error) if ctx.response.is_replaced && *error.esource() == ErrorSource::Upstream => {
+                    return Ok(None);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -261,7 +263,7 @@ impl Transfer {
             match self.connection.next_part(body).map_err(|error| bad_response(&error))? {
                 BodyPart::Data(data) => {
                     let is_end = body.is_over();
-                    self.dropped += if ctx.replaced { data.len() } else { 0 };
+                    self.dropped += if ctx.response.is_replaced { data.len() } else { 0 };
                     let is_too_large = self.dropped > MAX_DROPPED;
                     self.keeps_alive &= is_end || !is_too_large;
                     self.forward_data(session, ctx, Some(data), is_end).await?;
@@ -273,7 +275,7 @@ impl Transfer {
                     self.forward_data(session, ctx, None, true).await?;
                     return Ok(true);
                 }
-                BodyPart::NeedsBytes if ctx.replaced => {
+                BodyPart::NeedsBytes if ctx.response.is_replaced => {
                     // The client does not wait for the rest of a response that it does not get.
                     self.keeps_alive = false;
                     return Ok(true);
@@ -319,7 +321,7 @@ impl Transfer {
         }
         self.body = Some(body);
         upstream_response::from_backend(session, &mut head, ctx).await?;
-        if !ctx.replaced {
+        if !ctx.response.is_replaced {
             self.head = Some((head, names));
         }
         Ok(())
@@ -342,7 +344,7 @@ impl Transfer {
                 return Ok(());
             }
         }
-        if ctx.replaced || (data.is_none() && !is_end) {
+        if ctx.response.is_replaced || (data.is_none() && !is_end) {
             return Ok(());
         }
         session.write_body(data.unwrap_or_default(), is_end).await.map_err(Error::into_down)

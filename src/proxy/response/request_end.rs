@@ -11,12 +11,10 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{Entry, Note};
 use crate::telemetry::metrics;
 use crate::telemetry::quoted;
-use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
 use moongate_sdk::{ReadOnlyHeaders, RequestState, log_throttle};
 use pingora::http::RequestHeader;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Counts and logs an ended request, then reads what a client still sends of a request that was answered early.
@@ -76,7 +74,7 @@ pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, conn_info: &ConnInfo
 /// The request became a WebSocket: its response is counted, without a duration, and the plugins' exchange
 /// ends. The tunnel reports the rest.
 pub(in crate::proxy) fn upgraded(session: &Session, ctx: &mut Context) {
-    if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.cluster) {
+    if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.attempts.cluster) {
         // The client's status (RFC 8441 §5). Plugins always see the handshake of HTTP/1.1.
         route.response_metrics(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
     }
@@ -92,7 +90,7 @@ fn unsent(ctx: &Context) -> u16 {
 }
 
 fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
-    let answers = match (&ctx.route, &ctx.cluster) {
+    let answers = match (&ctx.route, &ctx.attempts.cluster) {
         (None, _) => &**snapshot.unrouted,
         (Some(route), Some(cluster)) => route.response_metrics(cluster),
         (Some(route), None) => &*route.metrics.without_upstream,
@@ -108,7 +106,7 @@ fn log_failure(session: &Session, ctx: &Context, status: u16) {
     let Some(failure) = ctx.failure else { return };
     metrics::global().request_failed(failure.token());
     let route = ctx.route.as_ref().map_or("", |route| &*route.name);
-    let endpoint = endpoint(ctx).map_or("", |endpoint| endpoint.name());
+    let endpoint = ctx.attempts.endpoint().map_or("", |endpoint| endpoint.name());
     let head = session.request();
     let (level, reason, method, path) =
         (failure.row().level, failure.token(), head.method.as_str(), head.uri.path());
@@ -119,20 +117,20 @@ fn log_failure(session: &Session, ctx: &Context, status: u16) {
     }
     let Some((server_name, error)) = behind(failure, ctx) else {
         log!(level,
-            reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path;
+            reason, status, route, endpoint, attempts = ctx.attempts.count, client:% = ctx.received.client.address(), method, path;
             "request failed");
         return;
     };
     log!(level,
-        reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path,
+        reason, status, route, endpoint, attempts = ctx.attempts.count, client:% = ctx.received.client.address(), method, path,
         server_name = &*server_name, error;
         "request failed");
 }
 
 /// After a failed TLS handshake with a backend: the expected server name, and the TLS error.
 fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
-    let cause = ctx.cause.as_deref().filter(|_| failure.is_tls())?;
-    let (cluster, endpoint) = (ctx.cluster.as_ref()?, endpoint(ctx)?);
+    let cause = ctx.attempts.cause.as_deref().filter(|_| failure.is_tls())?;
+    let (cluster, endpoint) = (ctx.attempts.cluster.as_ref()?, ctx.attempts.endpoint()?);
     Some((cluster.connector().server_name(endpoint), quoted(cause)))
 }
 
@@ -142,10 +140,6 @@ fn plugins(session: &Session, ctx: &mut Context, status: Option<StatusCode>) {
     let mut seen = ReadOnlyHeaders(&head.headers);
     let mut exchange = ctx.exchange(&route, RequestLine::of(head), &mut seen);
     route.chain.log(&mut exchange, status);
-}
-
-fn endpoint(ctx: &Context) -> Option<&Arc<Endpoint>> {
-    ctx.lease.as_ref().map(|lease| lease.endpoint()).or(ctx.last_endpoint.as_ref())
 }
 
 /// The fields common to all log entries.
@@ -158,9 +152,9 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
         protocol: protocol(head.version),
         tls: ctx.received.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
         route: ctx.route.as_ref().map_or("", |route| &*route.name),
-        upstream: ctx.cluster.as_ref().map_or("", |cluster| cluster.name()),
-        endpoint: endpoint(ctx).map_or("", |endpoint| endpoint.name()),
-        attempts: u32::from(ctx.attempts),
+        upstream: ctx.attempts.cluster.as_ref().map_or("", |cluster| cluster.name()),
+        endpoint: ctx.attempts.endpoint().map_or("", |endpoint| endpoint.name()),
+        attempts: u32::from(ctx.attempts.count),
         request_id: ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         user_agent: bytes(&head.headers, &header::USER_AGENT),
         referer: bytes(&head.headers, &header::REFERER),

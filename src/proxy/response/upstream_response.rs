@@ -34,11 +34,11 @@ pub(in crate::proxy) async fn from_backend(
         return response_body::frame(session, head, ctx, comes);
     };
     if !ctx.received.is_extended_connect && !session.is_body_done() {
-        ctx.instead = Some(instead);
+        ctx.response.instead = Some(instead);
         return Err(Error::new(OURS));
     }
     local_response::instead(session, ctx, instead).await?;
-    ctx.replaced = true;
+    ctx.response.is_replaced = true;
     Ok(())
 }
 
@@ -46,12 +46,12 @@ pub(in crate::proxy) async fn from_backend(
 /// one. No other request follows.
 pub(in crate::proxy) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Context) -> u16 {
     session.close_after_response();
-    if ctx.upload.is_over && ctx.instead.is_none() {
+    if ctx.upload.is_over && ctx.response.instead.is_none() {
         return session.response_written().map_or(0, |head| head.status.as_u16());
     }
     let failure = ctx.failure.unwrap_or_else(|| attempt::failure(session, ctx, error));
     // A disconnected client gets no response, but the log entry is written.
-    match ctx.instead.take() {
+    match ctx.response.instead.take() {
         Some(instead) => {
             let _ = local_response::instead(session, ctx, instead).await;
             session.response_written().map_or(0, |head| head.status.as_u16())

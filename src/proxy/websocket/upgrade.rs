@@ -148,7 +148,9 @@ async fn ask(
 ) -> std::result::Result<(UpstreamStream, HandshakeResponse), Failure> {
     loop {
         attempt::lease(session.request(), ctx).await?;
-        let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
+        let (Some(cluster), Some(lease), Some(route)) =
+            (&ctx.attempts.cluster, &ctx.attempts.lease, &ctx.route)
+        else {
             return Err(Failure::Internal);
         };
         let ends = attempt::ends(session, ctx);
@@ -159,7 +161,7 @@ async fn ask(
             Err(gone) => gone.into(),
             Ok(Ok(found)) => {
                 lease.connected();
-                lease.record_latency(ctx.attempt_started.elapsed());
+                lease.record_latency(ctx.attempts.started.elapsed());
                 ctx.failure = None;
                 return Ok(found);
             }
@@ -171,7 +173,7 @@ async fn ask(
         if matches!(
             failure,
             Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c | Failure::ClientGone
-        ) || !ctx.may_retry()
+        ) || !ctx.attempts.may_repeat()
         {
             return Err(failure);
         }
@@ -211,7 +213,7 @@ async fn open(
     let said = CloseLogFields::all(&request_end::notes(ctx));
     let head = session.request();
     let plugins = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
-    let Some(lease) = ctx.lease.take() else { return Ok(ServedHandshake::Response) };
+    let Some(lease) = ctx.attempts.lease.take() else { return Ok(ServedHandshake::Response) };
     Ok(ServedHandshake::Tunnel(Box::new(TunnelStart {
         origin,
         said,
