@@ -144,6 +144,17 @@ fn empty_lines_before_a_request_are_skipped_and_cost_nothing() {
 }
 
 #[test]
+fn a_cr_alone_before_a_request_is_no_empty_line() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start_own(&format!("routes: [{{ upstream: ['{origin}'] }}]"));
+    for start in ["\r", "\r\r\n", "\r\n\r"] {
+        let response = ask(gateway.web(), format!("{start}GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(response.status, 400, "{start:?}");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
 fn the_log_counts_the_bytes_of_a_body_that_a_plugin_reads_whole_once() {
     let origin = Origin::named("a");
     let log = AccessLog::new();

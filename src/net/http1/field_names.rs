@@ -33,30 +33,51 @@ impl FieldNames {
         }
     }
 
-    /// The received spelling of a name; `None` if no such field was received. `next` is the position after
-    /// the previous result, where the search begins.
+    /// The received spelling of a name; `None` if no such field was received near the position `next`, which is
+    /// after the previous result.
     #[must_use]
     pub fn spelled(&self, name: &[u8], next: &mut usize) -> Option<&[u8]> {
         let (before, after) = self.names.split_at_checked(*next).unwrap_or_default();
-        let found = after.iter().chain(before).position(|range| self.is(range, name))?;
+        // Fields of one name are grouped in a header map, so that a search may start anywhere. Without a limit, a header
+        // with many repeated names would cost quadratic time.
+        let near = after.iter().chain(before).take(MAX_SEARCHED);
+        let found = near.enumerate().find(|(_, range)| self.is(range, name))?.0;
         let position = if found < after.len() { *next + found } else { found - after.len() };
         *next = position + 1;
         self.names.get(position).and_then(|range| self.bytes(range))
     }
 
-    /// The received line of a field, if its value is the received one and one space precedes it; otherwise
-    /// [`FieldNames::spelled`].
+    /// The received form of a field.
     #[must_use]
     pub fn line(&self, name: &[u8], value: &[u8], next: &mut usize) -> Spelled<'_> {
-        let Some(spelled) = self.spelled(name, next) else { return Spelled::Unknown };
-        let start = spelled.as_ptr().addr() - self.head.as_ptr().addr();
-        let value_start = start + spelled.len() + SEPARATOR.len();
-        let line = self.head.get(start..value_start + value.len() + LINE_END.len()).filter(|line| {
-            value.as_ptr().addr() == self.head.as_ptr().addr() + value_start
-                && line[spelled.len()..].starts_with(SEPARATOR)
+        let Some(position) = self.position_of(name, value) else {
+            return self.spelled(name, next).map_or(Spelled::Unknown, Spelled::Name);
+        };
+        *next = position + 1;
+        let Some(range) = self.names.get(position) else { return Spelled::Unknown };
+        let (start, length) = (range.at as usize, range.length as usize);
+        let end = start + length + SEPARATOR.len() + value.len() + LINE_END.len();
+        let line = self.head.get(start..end).filter(|line| {
+            value.as_ptr() == line[length + SEPARATOR.len()..].as_ptr()
+                && line[length..].starts_with(SEPARATOR)
                 && line.ends_with(LINE_END)
         });
-        line.map_or(Spelled::Name(spelled), Spelled::Line)
+        match (line, self.bytes(range)) {
+            (Some(line), _) => Spelled::Line(line),
+            (None, Some(name)) => Spelled::Name(name),
+            (None, None) => Spelled::Unknown,
+        }
+    }
+
+    /// The position of the field whose received value this is, if it has that name.
+    fn position_of(&self, name: &[u8], value: &[u8]) -> Option<usize> {
+        let at = value.as_ptr().addr().checked_sub(self.head.as_ptr().addr())?;
+        if value.is_empty() || at >= self.head.len() {
+            return None;
+        }
+        let after = self.names.partition_point(|range| (range.at as usize) < at);
+        let position = after.checked_sub(1)?;
+        self.names.get(position).filter(|range| self.is(range, name)).map(|_| position)
     }
 
     fn bytes(&self, range: &Name) -> Option<&[u8]> {
@@ -68,6 +89,9 @@ impl FieldNames {
             && self.bytes(range).is_some_and(|received| received.eq_ignore_ascii_case(name))
     }
 }
+
+/// How many names are compared in a search.
+const MAX_SEARCHED: usize = 64;
 
 /// What is between a name and its value, and after the value, in a line that may be copied.
 const SEPARATOR: &[u8] = b": ";
@@ -125,5 +149,24 @@ mod tests {
         assert_eq!(line("x-c", b""), Spelled::Name(b"X-C"), "no space");
         assert_eq!(line("x-d", &head[34..38]), Spelled::Name(b"X-D"), "no CR");
         assert_eq!(line("x-e", b""), Spelled::Unknown);
+    }
+
+    #[test]
+    fn fields_of_one_name_have_their_own_lines() {
+        let head = Bytes::from_static(b"X-A: 1\r\nX-B: 1\r\nx-a: 2\r\nx-b: 2\r\n");
+        let mut names = FieldNames::new(&head, 4);
+        let text = std::str::from_utf8(&head).unwrap_or_default();
+        [0, 8, 16, 24].iter().for_each(|at| names.push(&text[*at..at + 3]));
+        let mut next = 0;
+        // In the order of a header map.
+        for (name, at, line) in
+            [("x-a", 5, "X-A: 1"), ("x-a", 21, "x-a: 2"), ("x-b", 13, "X-B: 1"), ("x-b", 29, "x-b: 2")]
+        {
+            let line = format!("{line}\r\n");
+            assert_eq!(
+                names.line(name.as_bytes(), &head[at..=at], &mut next),
+                Spelled::Line(line.as_bytes())
+            );
+        }
     }
 }

@@ -33,6 +33,18 @@ impl HeadEnd {
     }
 }
 
+/// The size of the empty lines at the start, each of which ends with CRLF or LF.
+pub fn empty_lines(bytes: &[u8]) -> usize {
+    let mut size = 0;
+    loop {
+        size += match &bytes[size..] {
+            [b'\r', b'\n', ..] => 2,
+            [b'\n', ..] => 1,
+            _ => return size,
+        };
+    }
+}
+
 /// The number of CR and LF at the start.
 pub fn line_ends(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
@@ -48,6 +60,13 @@ mod tests {
         let mut head_end = HeadEnd::default();
         (1..=bytes.len().div_ceil(piece))
             .find_map(|pieces| head_end.find(&bytes[..bytes.len().min(pieces * piece)]))
+    }
+
+    #[test]
+    fn an_empty_line_is_complete() {
+        for (bytes, size) in [("\r\n\n\r\nG", 5), ("\r", 0), ("\r\r\n", 0), ("\n\rG", 1), ("", 0), ("G", 0)] {
+            assert_eq!(empty_lines(bytes.as_bytes()), size, "{bytes:?}");
+        }
     }
 
     #[test]

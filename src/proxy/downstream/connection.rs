@@ -8,7 +8,7 @@ use super::session_control::{EndedBy, SessionControl};
 use super::socket_watch::{DisconnectFuture, SocketWatch};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
-use crate::net::http1::head_end::{HeadEnd, line_ends};
+use crate::net::http1::head_end::{HeadEnd, empty_lines, line_ends};
 use crate::proxy::failure::Failure;
 use crate::proxy::request::head_parser::{self, ReceivedHead};
 use crate::runtime::clock;
@@ -221,7 +221,7 @@ impl Connection {
     fn poll_head(&mut self, idle_deadline: Instant, cx: &mut Context<'_>) -> Poll<Option<HeadBytes>> {
         loop {
             // RFC 9112 §2.2: empty lines before a request are skipped.
-            self.input.advance(line_ends(&self.input));
+            self.input.advance(empty_lines(&self.input));
             if let Some(end) = self.head_end.find(&self.input) {
                 self.head_end = HeadEnd::default();
                 self.head_deadline = None;
@@ -230,7 +230,7 @@ impl Connection {
                 let bytes = if is_whole { std::mem::take(&mut self.input) } else { self.input.split_to(end) };
                 return Poll::Ready(Some(HeadBytes { bytes: bytes.freeze(), failure: None }));
             }
-            let first = self.input.first().copied();
+            let first = self.input.get(line_ends(&self.input)).copied();
             match first {
                 Some(first) if !head_parser::may_begin(first) => {
                     return Poll::Ready(self.refuse(head_parser::not_http(first)));

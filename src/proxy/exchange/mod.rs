@@ -133,6 +133,10 @@ fn pool(ctx: &Context, connection: Box<Http1Connection>) {
     else {
         return;
     };
+    if cluster.connector().protocol() != UpstreamProtocol::Http1 {
+        // A refused handshake: requests to this upstream use HTTP/2.
+        return;
+    }
     let spec = cluster.spec();
     let limit = (spec.max_idle_connections as usize).div_ceil(snapshot.threads.max(1));
     upstream::give_back(lease.endpoint(), connection, spec.keepalive_timeout.0, limit);

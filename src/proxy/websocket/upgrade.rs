@@ -161,7 +161,10 @@ async fn ask(
             Err(gone) => gone.into(),
             Ok(Ok(found)) => {
                 lease.connected();
-                lease.record_latency(ctx.attempts.started.elapsed());
+                // The exchange records the latency of a response that it passes on.
+                if matches!(found.1, HandshakeResponse::Upgraded { .. }) {
+                    lease.record_latency(ctx.attempts.started.elapsed());
+                }
                 ctx.failure = None;
                 return Ok(found);
             }
