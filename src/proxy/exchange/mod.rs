@@ -65,7 +65,18 @@ async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
     })?;
     let connection = connect(session, ctx).await?;
     let is_reused = connection.is_reused();
-    match Transfer::new(connection).run(session, ctx).await {
+    let moved = Transfer::new(connection).run(session, ctx).await;
+    end_attempt(session, ctx, moved, is_reused).await
+}
+
+/// Keeps the connection of a complete exchange, or decides about another attempt.
+async fn end_attempt(
+    session: &mut Session,
+    ctx: &mut Context,
+    moved: Result<Option<Box<Http1Connection>>>,
+    is_reused: bool,
+) -> Result<()> {
+    match moved {
         Ok(reusable) => {
             if let Some(connection) = reusable {
                 pool(ctx, connection);
@@ -91,20 +102,8 @@ pub(super) async fn pass_on(
     ctx: &mut Context,
     connection: Box<Http1Connection>,
 ) -> Result<()> {
-    match Transfer::new(connection).run_response(session, ctx).await {
-        Ok(reusable) => {
-            if let Some(connection) = reusable {
-                pool(ctx, connection);
-            }
-            Ok(())
-        }
-        Err(error) => {
-            if *error.esource() == ErrorSource::Upstream {
-                session.flush_now().await;
-            }
-            Err(attempt::broken(session, ctx, error, false))
-        }
-    }
+    let moved = Transfer::new(connection).run_response(session, ctx).await;
+    end_attempt(session, ctx, moved, false).await
 }
 
 /// A connection to the leased endpoint.
