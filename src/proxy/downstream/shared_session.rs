@@ -1,4 +1,4 @@
-//! A session that Pingora's loop and the hooks of `ProxyHttp` share: whoever needs it borrows it for a while.
+//! A session that Pingora's loop and the hooks of `ProxyHttp` share. Each of them borrows it for a while.
 
 use super::session::Session;
 use parking_lot::Mutex;

@@ -1,6 +1,6 @@
 //! A client's session in Pingora's proxy loop, which serves HTTP/2 upstreams.
 //!
-//! Pingora lends its own type to the hooks of `ProxyHttp`, without access to the session behind it. So both
+//! Pingora lends its own type to the hooks of `ProxyHttp`, without access to a session of ours. So both
 //! share the session: Pingora's type borrows it while it reads or writes, the hooks while they run. Pingora
 //! never does both at once, since its type is borrowed exclusively for either.
 
