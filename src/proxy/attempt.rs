@@ -8,29 +8,22 @@ use super::failure::tls_error::{self, TlsAttemptError};
 use super::failure::{Failure, OURS};
 use super::request::hop_by_hop;
 use crate::config::{UpstreamProtocol, XForwarded};
-use crate::runtime::clock;
-use crate::upstream::{Cluster, ProxyAddrs};
+use crate::upstream::ProxyAddrs;
 use http::{StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 /// Chooses the upstream of the request, once.
 pub(super) fn choose_cluster(head: &RequestHeader, ctx: &mut Context) {
-    if ctx.attempts.cluster.is_none()
+    if ctx.attempts.cluster().is_none()
         && let Some(route) = &ctx.route
     {
         let only = route.destination.only();
         let chosen = only.or_else(|| route.destination.choose(&ctx.view(head), route.policy.drain));
-        ctx.attempts.cluster = chosen.cloned();
+        ctx.attempts.choose(chosen.cloned());
     }
-}
-
-/// Returns whether the last attempt failed because its pooled connection had been closed.
-pub(super) fn is_stale_retry(ctx: &Context) -> bool {
-    ctx.attempts.tried.is_repeated()
 }
 
 /// Leases the next endpoint. Waits for the first probe of endpoints where no other is healthy.
@@ -39,19 +32,13 @@ pub(super) fn is_stale_retry(ctx: &Context) -> bool {
 /// When no endpoint is available; the context has the reason.
 pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
     choose_cluster(head, ctx);
+    ctx.attempts.prepare().await;
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
-    // The previous lease is released before the next endpoint is counted.
-    ctx.attempts.lease = None;
-    if let Some(cluster) = &ctx.attempts.cluster {
-        cluster.await_first_probe().await;
-    }
-    ctx.attempts.started = clock::now().into_std();
     // A route without an upstream, whose plugin failed to respond.
-    let Some(cluster) = &ctx.attempts.cluster else { return Err(Failure::NoEndpoint) };
-    match cluster.pick(&ctx.key(cluster, head), &ctx.attempts.tried, route.policy.drain) {
+    let Some(cluster) = ctx.attempts.cluster() else { return Err(Failure::NoEndpoint) };
+    match ctx.attempts.pick(&ctx.key(cluster, head), route.policy.drain) {
         Ok(lease) => {
-            ctx.attempts.count = ctx.attempts.count.saturating_add(1);
-            ctx.attempts.lease = Some(lease);
+            ctx.attempts.begin(lease);
             Ok(())
         }
         // If endpoints were tried, the last failure is more specific than "no endpoint".
@@ -61,7 +48,7 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
 
 /// Returns whether connections to the request's upstream are kept for reuse.
 pub(super) fn keeps_connections(ctx: &Context) -> bool {
-    ctx.attempts.cluster.as_ref().is_some_and(|cluster| {
+    ctx.attempts.cluster().is_some_and(|cluster| {
         let spec = cluster.spec();
         !spec.keepalive_timeout.0.is_zero() && spec.max_idle_connections > 0
     })
@@ -69,13 +56,17 @@ pub(super) fn keeps_connections(ctx: &Context) -> bool {
 
 /// Returns whether the request is a gRPC call to an HTTP/2 backend.
 pub(super) fn is_call(ctx: &Context) -> bool {
-    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.connector().protocol() != UpstreamProtocol::Http1;
-    ctx.received.is_grpc && ctx.attempts.cluster.as_ref().is_some_and(speaks_h2)
+    ctx.received.is_grpc && has_http2_upstream(ctx)
+}
+
+/// Returns whether the upstream's backends support HTTP/2.
+fn has_http2_upstream(ctx: &Context) -> bool {
+    ctx.attempts.protocol().is_some_and(|protocol| protocol != UpstreamProtocol::Http1)
 }
 
 /// The addresses for the PROXY header, if the upstream sends one.
 pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
-    ctx.attempts.cluster.as_ref()?.spec().proxy_protocol?;
+    ctx.attempts.cluster()?.spec().proxy_protocol?;
     let conn_info = session.conn_info();
     let local = session.local_addr();
     // A client without a known address is sent as unknown.
@@ -95,7 +86,7 @@ pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
 pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<()> {
     // An HTTP/1.0 client may omit Host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
     if !fields.map().contains_key(header::HOST) {
-        let host = match (&ctx.attempts.cluster, &ctx.attempts.lease) {
+        let host = match (ctx.attempts.cluster(), ctx.attempts.lease()) {
             (Some(cluster), Some(lease)) => cluster.connector().authority(lease.endpoint()),
             _ => "localhost".to_owned(),
         };
@@ -144,10 +135,7 @@ pub(super) fn response_started(
     }
     ctx.failure = None;
     if !head.status.is_informational() {
-        if let Some(lease) = &ctx.attempts.lease {
-            let latency = clock::now().into_std().saturating_duration_since(ctx.attempts.started);
-            lease.record_latency(latency);
-        }
+        ctx.attempts.record_latency();
         if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
             ctx.upload.is_cut_off = true;
             early_response::pause(session);
@@ -181,8 +169,7 @@ pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
 /// Adjusts the limits once the backend's response starts. With HTTP/2 on both sides they may exchange
 /// messages from now on, and a silent client listens: only the stream's idle limit applies.
 pub(super) fn reset_session(session: &mut Session, ctx: &Context) {
-    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.connector().protocol() != UpstreamProtocol::Http1;
-    if ctx.received.is_http2() && ctx.attempts.cluster.as_ref().is_some_and(speaks_h2) {
+    if ctx.received.is_http2() && has_http2_upstream(ctx) {
         session.set_body_timeout(None);
     }
 }
@@ -212,7 +199,7 @@ pub(super) fn broken(
     ctx.upload.is_over = is_complete;
     if ctx.response.instead.is_some() || is_complete {
         // A plugin responded, or the response is complete: the endpoint is not at fault.
-        ctx.attempts.last_endpoint = ctx.attempts.lease.take().map(|lease| Arc::clone(lease.endpoint()));
+        ctx.attempts.release();
         error.set_retry(false);
         return error;
     }
@@ -224,10 +211,8 @@ pub(super) fn broken(
         harmless && !session.has_response() && !session.is_retry_truncated() && ctx.upload.is_repeatable();
     // A reset stream does not concern the other streams on its connection.
     if client_reused && repeatable && !h2.is_some_and(h2::Error::is_reset) {
-        // The backend had closed the pooled connection: it is not at fault, and the attempt is not counted.
-        ctx.attempts.count = ctx.attempts.count.saturating_sub(1);
-        ctx.attempts.tried.repeat();
-        ctx.attempts.lease = None;
+        // The backend had closed the pooled connection.
+        ctx.attempts.end_stale();
         ctx.failure = Some(failure);
         error.set_retry(true);
         return error;
@@ -261,12 +246,10 @@ fn was_not_processed(error: &h2::Error) -> bool {
 /// Releases the lease with the attempt's failure, and excludes the endpoint from the request's next attempt.
 pub(super) fn give_back(ctx: &mut Context, TlsAttemptError { failure, cause }: TlsAttemptError) {
     ctx.failure = Some(failure);
-    ctx.attempts.cause = cause;
-    if let Some(lease) = ctx.attempts.lease.take() {
-        if !failure.is_clients() && failure != Failure::Plugin {
-            lease.end_failed(failure.token(), failure.endpoints_fault());
-        }
-        ctx.attempts.tried.add(lease.endpoint());
-        ctx.attempts.last_endpoint = Some(Arc::clone(lease.endpoint()));
+    ctx.tls_cause = cause;
+    if failure.is_clients() || failure == Failure::Plugin {
+        ctx.attempts.exclude();
+    } else {
+        ctx.attempts.end_failed(failure.token(), failure.endpoints_fault());
     }
 }

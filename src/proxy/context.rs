@@ -8,7 +8,7 @@ use super::replacement_response::ReplacementResponse;
 use super::request::request_facts::{Received, RequestLine, split_target};
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
-use crate::upstream::{Cluster, Endpoint, Key, Lease, RequestView, TriedEndpoints};
+use crate::upstream::{Attempts, Cluster, Key, RequestView};
 use http::{HeaderMap, Method};
 use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
 use pingora::http::RequestHeader;
@@ -16,48 +16,6 @@ use pingora::{Error, ErrorType, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-
-/// The attempts of a request at the endpoints of its upstream.
-pub(super) struct Attempts {
-    /// The upstream.
-    pub(super) cluster: Option<Arc<Cluster>>,
-    /// The number of attempts.
-    pub(super) count: u8,
-    /// When the current one began.
-    pub(super) started: Instant,
-    /// The lease of the current endpoint.
-    pub(super) lease: Option<Lease>,
-    /// The last endpoint, for the log.
-    pub(super) last_endpoint: Option<Arc<Endpoint>>,
-    /// The endpoints tried.
-    pub(super) tried: TriedEndpoints,
-    /// The cause of a failed TLS handshake with a backend.
-    pub(super) cause: Cause,
-}
-
-impl Attempts {
-    fn new(now: Instant) -> Self {
-        Self {
-            cluster: None,
-            count: 0,
-            started: now,
-            lease: None,
-            last_endpoint: None,
-            tried: TriedEndpoints::default(),
-            cause: None,
-        }
-    }
-
-    /// Returns whether another attempt is allowed.
-    pub(super) fn may_repeat(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| self.count <= cluster.spec().retries)
-    }
-
-    /// The endpoint of the current attempt, or of the last one.
-    pub(super) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
-        self.lease.as_ref().map(Lease::endpoint).or(self.last_endpoint.as_ref())
-    }
-}
 
 /// The response to a request, once its header has come.
 #[derive(Default)]
@@ -99,6 +57,8 @@ pub struct Context {
     pub(super) head_size: usize,
     /// Its attempts at endpoints.
     pub(super) attempts: Attempts,
+    /// The cause of a failed TLS handshake with a backend.
+    pub(super) tls_cause: Cause,
     /// Why the last attempt failed, or why the gateway responds itself.
     pub(super) failure: Option<Failure>,
     busy: Option<Busy>,
@@ -121,6 +81,7 @@ impl Context {
             refused: None,
             head_size: 0,
             attempts: Attempts::new(now),
+            tls_cause: None,
             failure: None,
             busy: Some(busy),
         }
@@ -194,7 +155,7 @@ impl Context {
 
     /// Ends the request: releases its endpoint, and no longer counts it as active.
     pub(super) fn release(&mut self) {
-        self.attempts.lease = None;
+        drop(self.attempts.take_lease());
         self.busy = None;
     }
 }

@@ -392,3 +392,31 @@ fn is_exhaustion(error: &Error) -> bool {
     let cause = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     matches!(cause, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_plugins_call_counts_a_failed_connect_as_a_request_does() {
+        let errors = || {
+            [
+                DialError::Refused,
+                DialError::TimedOut,
+                DialError::Exhausted(io::ErrorKind::OutOfMemory.into()),
+                DialError::Handshake(io::ErrorKind::Other.into()),
+                DialError::Certificate(rustls::Error::DecryptError),
+                DialError::Other(io::ErrorKind::Other.into()),
+            ]
+        };
+        for (error, same) in errors().into_iter().zip(errors()) {
+            let failure = Failure::from(same);
+            assert_eq!(
+                (error.token(), error.fault()),
+                (failure.token(), failure.endpoints_fault()),
+                "{error}"
+            );
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod handshake_error;
 mod listener_config;
 mod pem;
 pub(crate) mod platform_roots;
+mod public_client;
 mod session_tickets;
 mod unix_time;
 mod upstream_config;
@@ -19,6 +20,7 @@ mod upstream_config;
 pub(crate) use dynamic_certs::{ChallengeGuard, Challenges, Slot};
 pub(crate) use handshake_error::HandshakeFailure;
 pub(crate) use listener_config::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};
+pub(crate) use public_client::public_client_config;
 pub(crate) use upstream_config::{Client, Identity};
 
 #[cfg(test)]

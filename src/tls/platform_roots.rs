@@ -1,8 +1,7 @@
 //! Root certificates of the platform, read once for the process.
 //!
-//! rustls configurations share one store. Each connector of Pingora loads a file: two for each worker, and one for
-//! each thread whose plugins make calls. They load a copy in memory instead of the platform's files, of which a
-//! Debian system has 150. The copy lacks the certificates that rustls rejects, because Pingora panics on one.
+//! rustls configurations share one store. Each connector of Pingora loads a file, two for each worker. They load a copy
+//! in memory instead of the platform's files, of which a Debian system has 150. The copy lacks the certificates that rustls rejects, because Pingora panics on one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

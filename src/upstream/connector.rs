@@ -1,9 +1,9 @@
 //! Connector for endpoints: a connection, the PROXY header and TLS within one time limit. Probes, tunnels and
-//! HTTP/1.1 requests use it; HTTP/2 upstreams and plugin calls use Pingora's connector with the same settings (`http_peer`).
+//! HTTP/1.1 requests use it; HTTP/2 upstreams use Pingora's connector with the same settings (`http_peer`).
 
 use super::address::Address;
-use super::connection_pool;
-use super::dial::{self, DialError};
+use super::connection_pool::{self, Server};
+use super::dial::{self, DialError, PlainStream};
 use super::endpoint::Endpoint;
 use super::http_peer::{PeerBuilder, Versions};
 use super::http1_connection::Http1Connection;
@@ -14,6 +14,7 @@ use crate::runtime::worker_timer;
 use crate::tls::Client;
 use moongate_config::{Problem, Problems};
 use pingora::upstreams::peer::HttpPeer;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
 use std::io;
@@ -141,8 +142,7 @@ impl Connector {
         }
     }
 
-    /// An endpoint as Pingora's peer, with HTTP/2 if the backends support it and `versions` allows it.
-    /// Requests share pooled connections with every value of `versions`.
+    /// An endpoint as Pingora's peer, with HTTP/2 if the backends support it.
     ///
     /// # Errors
     /// When Pingora rejects the path of a Unix socket, which is excluded.
@@ -188,7 +188,7 @@ impl Connector {
         // A PROXY header names one client, so that only requests with the same one share a connection.
         let addrs = addrs.filter(|_| self.proxy.is_some());
         if reuse == Reuse::Allowed
-            && let Some(pooled) = connection_pool::take(to, addrs)
+            && let Some(pooled) = connection_pool::take(Server::Endpoint(to), addrs)
         {
             return Ok(pooled);
         }
@@ -209,14 +209,22 @@ impl Connector {
             send_proxy_header(&mut plain, version, ends).await?;
         }
         let Some(tls) = &self.tls else { return Ok(UpstreamStream::Plain(plain)) };
-        let name = ServerName::try_from(self.name(to, host).into_owned())
-            .map_err(|error| DialError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let connector = TlsConnector::from(Arc::clone(tls.config(h2)));
-        // Boxed for the handshake alone, so that a plain connection does not reserve its size.
-        match Box::pin(connector.connect(name, plain)).await {
-            Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
-            Err(error) => Err(refused(error)),
-        }
+        start_tls(Arc::clone(tls.config(h2)), self.name(to, host).into_owned(), plain).await
+    }
+}
+
+/// The TLS handshake with a server, whose certificate must have `name`.
+pub(super) async fn start_tls(
+    config: Arc<ClientConfig>,
+    name: String,
+    plain: PlainStream,
+) -> Result<UpstreamStream, DialError> {
+    let name = ServerName::try_from(name)
+        .map_err(|error| DialError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    // Boxed for the handshake alone, so that a plain connection does not reserve its size.
+    match Box::pin(TlsConnector::from(config).connect(name, plain)).await {
+        Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
+        Err(error) => Err(refused(error)),
     }
 }
 

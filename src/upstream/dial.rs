@@ -2,6 +2,7 @@
 //! whether to try another endpoint.
 
 use super::Address;
+use super::passive_health::Reason;
 use crate::runtime::worker_timer;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -32,6 +33,29 @@ pub enum DialError {
     /// Any other error, for example: unreachable, reset, permission denied.
     #[error("connect failed: {0}")]
     Other(io::Error),
+}
+
+impl DialError {
+    /// The reason token of the failure.
+    pub const fn token(&self) -> &'static str {
+        match self {
+            Self::Exhausted(_) => "no_resources",
+            Self::Certificate(_) => "tls_certificate",
+            Self::Refused | Self::Other(_) => Reason::Refused.as_str(),
+            Self::TimedOut => Reason::ConnectTimeout.as_str(),
+            Self::Handshake(_) => Reason::Tls.as_str(),
+        }
+    }
+
+    /// The reason for passive health, if the endpoint is at fault.
+    pub const fn fault(&self) -> Option<Reason> {
+        match self {
+            Self::Exhausted(_) => None,
+            Self::Refused | Self::Other(_) => Some(Reason::Refused),
+            Self::TimedOut => Some(Reason::ConnectTimeout),
+            Self::Handshake(_) | Self::Certificate(_) => Some(Reason::Tls),
+        }
+    }
 }
 
 impl From<io::Error> for DialError {

@@ -8,7 +8,9 @@ use super::upstream_stream::UpstreamStream;
 use crate::net::http1::body_decoder::{BadChunk, BodyDecoder, Decoded};
 use crate::net::http1::field_names::FieldNames;
 use crate::net::http1::response_head::{self, HeadError};
+use crate::websocket;
 use bytes::{Buf, Bytes, BytesMut};
+use http::{Version, header};
 use pingora::http::ResponseHeader;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -261,6 +263,12 @@ impl Http1Connection {
     pub fn has_received(&self) -> bool {
         !self.received.is_empty()
     }
+}
+
+/// Returns whether the backend keeps the connection open after this response (RFC 9112 §9.3).
+pub fn keeps_alive(head: &ResponseHeader) -> bool {
+    let has = |token: &str| websocket::has_token(&head.headers, &header::CONNECTION, token);
+    if head.version == Version::HTTP_10 { has("keep-alive") } else { !has("close") }
 }
 
 #[cfg(test)]

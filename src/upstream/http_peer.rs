@@ -42,8 +42,6 @@ const ALIVE: TcpKeepalive = TcpKeepalive {
 /// The HTTP versions allowed for a request to backends that support more than HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Versions {
-    /// HTTP/1.1 only.
-    Http1,
     /// HTTP/2, or HTTP/1.1 if a backend with TLS selects it.
     Either,
     /// HTTP/2 only, for gRPC.
@@ -98,7 +96,6 @@ impl PeerBuilder {
         ends: ProxyAddrs,
         versions: Versions,
     ) -> pingora::Result<HttpPeer> {
-        let h2 = versions != Versions::Http1;
         let tls = self.tls.is_some();
         let mut peer = match to {
             Address::Tcp(address) => HttpPeer::new(*address, tls, name),
@@ -115,17 +112,17 @@ impl PeerBuilder {
             let mut hasher = DefaultHasher::new();
             (peer.group_key, version as u8, ends).hash(&mut hasher);
             peer.group_key = hasher.finish();
-            let first_word = self.dial.as_ref().filter(|_| h2).and_then(|dial| dial.first_word);
+            let first_word = self.dial.as_ref().and_then(|dial| dial.first_word);
             peer.options.custom_l4 = Some(Arc::new(Dial { announced: Some((version, ends)), first_word }));
-        } else if let (Some(dial), true) = (&self.dial, h2) {
+        } else if let Some(dial) = &self.dial {
             peer.options.custom_l4 = Some(Arc::clone(dial) as Arc<_>);
         }
         match self.protocol {
-            UpstreamProtocol::H2c if h2 => multiplex(&mut peer.options, ALPN::H2),
+            UpstreamProtocol::H2c => multiplex(&mut peer.options, ALPN::H2),
             // If HTTP/1.1 is acceptable, one response that demands it makes Pingora remember it for the peer.
             UpstreamProtocol::H2 if versions == Versions::Http2 => multiplex(&mut peer.options, ALPN::H2),
-            UpstreamProtocol::H2 if h2 => multiplex(&mut peer.options, ALPN::H2H1),
-            _ => {}
+            UpstreamProtocol::H2 => multiplex(&mut peer.options, ALPN::H2H1),
+            UpstreamProtocol::Http1 => {}
         }
         Ok(peer)
     }

@@ -12,6 +12,7 @@
 //! the supervisor spawns.
 
 mod address;
+mod attempts;
 pub mod balance;
 mod cluster;
 mod connection_pool;
@@ -39,13 +40,15 @@ mod slow_start;
 #[cfg(test)]
 mod testing;
 mod upstream_stream;
+mod url_connector;
+mod url_server;
 
 pub use address::Address;
+pub use attempts::Attempts;
 pub use balance::{BALANCE, Balance, CookieScope};
 pub use cluster::{
     Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointStatus, Leaving, Order, RemovedUpstream,
 };
-pub use connection_pool::give_back;
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
 pub use endpoint::Endpoint;
@@ -53,9 +56,10 @@ pub use hash_key::{Key, KeySource, RequestView};
 pub use health::{PROBES, Probe};
 pub use health_score::Health;
 pub use http_peer::Versions;
-pub use http1_connection::{BodyPart, Broken, Http1Connection, Progress};
+pub use http1_connection::{BodyPart, Broken, Http1Connection, Progress, keeps_alive};
 pub use lease::{Lease, TriedEndpoints};
 pub use passive_health::Reason;
 pub use proxy_header::ProxyAddrs;
 pub use session_drain::DrainMoment;
 pub use upstream_stream::UpstreamStream;
+pub use url_server::UrlServer;

@@ -1,16 +1,14 @@
 //! One HTTP request on one connection, with a bounded response.
 
+use crate::net::http1::body_decoder::BodyDecoder;
+use crate::net::http1::response_head::has_clear_framing;
 use crate::net::loop_detection;
-use bytes::BytesMut;
+use crate::upstream::{BodyPart, Broken, DialError, Http1Connection, Progress, Reason, keeps_alive};
+use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use moongate_sdk::{Call, CallError, CallResponse};
-use pingora::connectors::http::v1::Connector;
-use pingora::http::RequestHeader;
-use pingora::protocols::http::v1::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, RetryType};
-use std::time::Duration;
+use pingora::http::ResponseHeader;
 
 /// The maximum number of interim responses (RFC 9110 §15.2) before the attempt fails.
 const MOST_INTERIM: usize = 8;
@@ -31,133 +29,173 @@ const NOT_SENT: [HeaderName; 9] = [
 
 /// Why an attempt failed.
 #[derive(Debug)]
-pub(super) enum ExchangeError {
+pub(super) enum AttemptError {
     /// No connection was established.
-    NotConnected(ErrorType),
-    /// A pooled connection had been closed before the response.
-    Stale,
-    /// A fresh connection was closed, or violated HTTP, before the response header was complete.
-    NoAnswer,
-    /// The response is an interim one.
-    BadAnswer,
+    NotConnected(DialError),
+    /// The connection was closed before the first byte of a response.
+    Closed,
+    /// The response violates HTTP, or the connection was closed within its header.
+    BadResponse,
     /// The response header was received, but its body is incomplete or too long.
     Cut(StatusCode),
 }
 
-impl From<ExchangeError> for CallError {
-    fn from(failed: ExchangeError) -> Self {
-        match failed {
-            ExchangeError::NotConnected(ErrorType::ConnectTimedout) => Self::TimedOut,
-            ExchangeError::NotConnected(_) => Self::Unreachable,
-            ExchangeError::Stale | ExchangeError::NoAnswer | ExchangeError::BadAnswer => Self::Bad,
-            ExchangeError::Cut(status) => Self::Cut(status),
+impl AttemptError {
+    /// Whether the call may be sent again (RFC 9110 §9.2.2): it was not sent, or another one has no further effect.
+    pub(super) fn is_repeatable(&self, method: &Method) -> bool {
+        match self {
+            Self::NotConnected(_) => true,
+            Self::Closed => method.is_idempotent(),
+            Self::BadResponse | Self::Cut(_) => false,
+        }
+    }
+
+    /// The token that counts the failure, and the reason for passive health if the endpoint is at fault.
+    pub(super) fn blame(&self) -> Option<(&'static str, Option<Reason>)> {
+        match self {
+            Self::NotConnected(error) => Some((error.token(), error.fault())),
+            Self::Closed => Some((Reason::Closed.as_str(), Some(Reason::Closed))),
+            Self::BadResponse => Some(("bad_response", Some(Reason::Closed))),
+            // It may be longer than the plugin accepts.
+            Self::Cut(_) => None,
         }
     }
 }
 
-/// The header of a call; `host` replaces a missing `Host`.
+impl From<DialError> for AttemptError {
+    fn from(error: DialError) -> Self {
+        Self::NotConnected(error)
+    }
+}
+
+impl From<AttemptError> for CallError {
+    fn from(failed: AttemptError) -> Self {
+        match failed {
+            AttemptError::NotConnected(DialError::TimedOut) => Self::TimedOut,
+            AttemptError::NotConnected(_) => Self::Unreachable,
+            AttemptError::Closed | AttemptError::BadResponse => Self::Bad,
+            AttemptError::Cut(status) => Self::Cut(status),
+        }
+    }
+}
+
+/// The header of a call with these fields; `host` replaces a missing `Host`.
 ///
 /// # Errors
 /// When `target` is invalid in a request line.
-pub(super) fn head(call: &Call, target: &str, host: &str) -> Result<RequestHeader, CallError> {
+pub(super) fn head(call: &Call, headers: &HeaderMap, target: &str, host: &str) -> Result<Vec<u8>, CallError> {
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     if !target.starts_with('/') || !target.bytes().all(fits) {
         return Err(CallError::Unknown);
     }
-    let build = || {
-        let size = call.headers.len() + 2;
-        let mut head = RequestHeader::build_no_case(call.method.clone(), target.as_bytes(), Some(size))?;
-        for (name, value) in call.headers.iter().filter(|(name, _)| !NOT_SENT.contains(name)) {
-            head.append_header(name.clone(), value.clone())?;
+    let mut out = Vec::with_capacity(256);
+    for part in [call.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    let mut field = |name: &str, value: &[u8]| {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
         }
-        let (name, own) = loop_detection::own_mark();
-        head.append_header(name, own)?;
-        if !call.headers.contains_key(header::HOST) {
-            head.insert_header(header::HOST, host)?;
-        }
-        let expects_body = matches!(call.method, Method::POST | Method::PUT | Method::PATCH);
-        if !call.body.is_empty() || expects_body {
-            head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(call.body.len()))?;
-        }
-        Ok::<_, Box<Error>>(head)
     };
-    build().map_err(|_| CallError::Unknown)
+    // Host first, as RFC 9110 §7.2 recommends.
+    field("Host", headers.get(header::HOST).map_or(host.as_bytes(), |host| host.as_bytes()));
+    for (name, value) in headers.iter().filter(|(name, _)| *name != header::HOST && !NOT_SENT.contains(name))
+    {
+        field(name.as_str(), value.as_bytes());
+    }
+    let (name, mark) = loop_detection::own_mark();
+    field(name.as_str(), mark.as_bytes());
+    let expects_body = matches!(call.method, Method::POST | Method::PUT | Method::PATCH);
+    if !call.body.is_empty() || expects_body {
+        field("Content-Length", call.body.len().to_string().as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(out)
 }
 
-/// Sends the call on a pooled or a new connection, and pools the connection for `idle` if it is reusable; zero
-/// means never.
+/// The result of an exchange.
+pub(super) struct Exchanged {
+    pub(super) response: CallResponse,
+    /// The connection, if it can serve another request.
+    pub(super) reusable: Option<Box<Http1Connection>>,
+}
+
+/// Sends the call and receives the response; `responded` is called when its header has been received.
 pub(super) async fn exchange(
-    connector: &Connector,
-    peer: &HttpPeer,
-    head: &RequestHeader,
+    mut connection: Box<Http1Connection>,
+    head: &[u8],
     call: &Call,
-    idle: Duration,
-) -> Result<CallResponse, ExchangeError> {
-    let (mut session, reused) = connector
-        .get_http_session(peer)
-        .await
-        .map_err(|error| ExchangeError::NotConnected(error.etype.clone()))?;
-    let (status, headers) = ask(&mut session, head, call).await.map_err(|failed| match failed {
-        // Only idempotent calls are retried: the server may have processed the first one (RFC 9110 §9.2.2).
-        AttemptError::Closed if reused && call.method.is_idempotent() => ExchangeError::Stale,
-        AttemptError::Closed | AttemptError::Broken => ExchangeError::NoAnswer,
-        AttemptError::Interim => ExchangeError::BadAnswer,
-    })?;
+    responded: impl FnOnce(),
+) -> Result<Exchanged, AttemptError> {
+    let (head, is_sent) = send(&mut connection, head, call).await?;
+    let status = head.status;
+    if !has_clear_framing(status, head.version, &head.headers) {
+        return Err(AttemptError::BadResponse);
+    }
+    responded();
+    let mut decoder = BodyDecoder::new(&call.method, status, &head.headers);
+    let is_closed_after = decoder.ends_with_connection() || !keeps_alive(&head);
+    let body = receive(&mut connection, &mut decoder, call.limit).await.ok_or(AttemptError::Cut(status))?;
+    // A rejection may be sent before the body was read: the server could parse the body as a request.
+    let may_keep = is_sent && !is_closed_after && (call.body.is_empty() || status.is_success());
+    let response = CallResponse { status, headers: head.headers.clone(), body };
+    Ok(Exchanged { response, reusable: may_keep.then_some(connection) })
+}
+
+/// Sends the request until the header of the final response is received, and returns whether all was sent.
+async fn send(
+    connection: &mut Http1Connection,
+    head: &[u8],
+    call: &Call,
+) -> Result<(ResponseHeader, bool), AttemptError> {
+    let mut out = BytesMut::from(head);
+    let mut body = call.body.clone();
+    let mut interim = 0;
+    // What a failed write leaves is not sent, but the server may have responded before.
+    let mut is_broken = false;
+    loop {
+        while let Some((head, _)) = connection.next_head().map_err(|_| AttemptError::BadResponse)? {
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(AttemptError::BadResponse);
+            }
+            if !head.status.is_informational() {
+                let is_sent = !is_broken && out.is_empty() && body.is_empty();
+                if !is_sent {
+                    connection.stop_writing();
+                }
+                return Ok((head, is_sent));
+            }
+            interim += 1;
+            if interim > MOST_INTERIM {
+                return Err(AttemptError::BadResponse);
+            }
+        }
+        match connection.progress(&mut out, &mut body, true).await {
+            Ok(Progress::Written | Progress::Received) => {}
+            Err(Broken::Write(_)) => is_broken = true,
+            Ok(Progress::Closed) | Err(Broken::Read(_)) => {
+                let is_within = interim > 0 || connection.has_received();
+                return Err(if is_within { AttemptError::BadResponse } else { AttemptError::Closed });
+            }
+        }
+    }
+}
+
+/// Receives the body; `None` if it is incomplete or longer than `limit`.
+async fn receive(connection: &mut Http1Connection, decoder: &mut BodyDecoder, limit: usize) -> Option<Bytes> {
     let mut body = BytesMut::new();
-    while let Some(piece) = session.read_body_ref().await.map_err(|_| ExchangeError::Cut(status))? {
-        if piece.len() > call.limit - body.len() {
-            return Err(ExchangeError::Cut(status));
-        }
-        body.extend_from_slice(piece);
-    }
-    if !idle.is_zero() && is_reusable(call, status) {
-        connector.release_http_session(session, peer, Some(idle)).await;
-    }
-    Ok(CallResponse { status, headers, body: body.freeze() })
-}
-
-/// Returns whether the connection may be reused, beyond Pingora's own checks. A rejection may be sent before
-/// the body was read: the server could parse the body as a request.
-fn is_reusable(call: &Call, status: StatusCode) -> bool {
-    call.body.is_empty() || status.is_success()
-}
-
-/// Why no response header was received.
-enum AttemptError {
-    /// The connection was closed before the first byte.
-    Closed,
-    /// The response violates HTTP.
-    Broken,
-    /// An unrequested 101, or too many interim responses.
-    Interim,
-}
-
-impl From<Box<Error>> for AttemptError {
-    fn from(error: Box<Error>) -> Self {
-        let closed = matches!(error.etype, ErrorType::WriteError | ErrorType::ConnectionClosed);
-        if closed || error.retry == RetryType::ReusedOnly { Self::Closed } else { Self::Broken }
-    }
-}
-
-async fn ask(
-    session: &mut HttpSession,
-    head: &RequestHeader,
-    call: &Call,
-) -> Result<(StatusCode, HeaderMap), AttemptError> {
-    session.write_request_header(Box::new(head.clone())).await?;
-    if !call.body.is_empty() {
-        session.write_body(&call.body).await?;
-    }
-    session.finish_body().await?;
-    for _ in 0..=MOST_INTERIM {
-        session.read_response().await?;
-        let Some(answer) = session.resp_header() else { return Err(AttemptError::Broken) };
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(AttemptError::Interim);
-        }
-        if !answer.status.is_informational() {
-            return Ok((answer.status, answer.headers.clone()));
+    loop {
+        match connection.next_part(decoder).ok()? {
+            BodyPart::Data(data) if data.len() > limit - body.len() => return None,
+            BodyPart::Data(data) => body.extend_from_slice(&data),
+            BodyPart::End => return Some(body.freeze()),
+            BodyPart::NeedsBytes => {
+                match connection.progress(&mut BytesMut::new(), &mut Bytes::new(), true).await {
+                    Ok(Progress::Written | Progress::Received) => {}
+                    Ok(Progress::Closed) if decoder.ends_with_connection() => return Some(body.freeze()),
+                    Ok(Progress::Closed) | Err(_) => return None,
+                }
+            }
         }
     }
-    Err(AttemptError::Interim)
 }

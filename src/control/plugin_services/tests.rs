@@ -147,6 +147,69 @@ async fn a_kept_connection_that_was_closed_is_no_failure() {
 }
 
 #[tokio::test]
+async fn an_idempotent_call_without_a_response_is_sent_to_another_endpoint() {
+    let (silent, _asked) = origin(&["!", "!", "!"]).await;
+    let (address, _asked) = origin(&[OK, OK, OK, OK]).await;
+    let world = ServicesHarness::new(&upstream("auth", &[silent.to_string(), address.to_string()]));
+    for _ in 0..4 {
+        assert_eq!(world.call(get(named("auth"))).await.unwrap().status, 200);
+    }
+    let cluster = Arc::clone(world.live.look().cluster("auth").unwrap());
+    let out: Vec<_> = cluster.endpoints().iter().map(|endpoint| endpoint.is_ejected()).collect();
+    assert_eq!(out.iter().filter(|out| **out).count(), 1, "the silent one");
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_idempotent_is_not_sent_again_without_a_response() {
+    let (silent, mut asked) = origin(&["!"]).await;
+    let (other, mut asked_too) = origin(&["!"]).await;
+    let world = ServicesHarness::new(&upstream("auth", &[silent.to_string(), other.to_string()]));
+    let post = Call { method: Method::POST, ..get(named("auth")) };
+    assert_eq!(world.call(post).await.unwrap_err(), CallError::Bad);
+    let requests = [asked.try_recv().is_ok(), asked_too.try_recv().is_ok()];
+    assert_eq!(requests.iter().filter(|came| **came).count(), 1, "one endpoint got it");
+}
+
+#[tokio::test]
+async fn a_connection_with_unread_bytes_serves_no_other_call() {
+    let (address, mut asked) = origin(&[
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+        OK,
+    ])
+    .await;
+    let world = ServicesHarness::new("routes: []\n");
+    for _ in 0..2 {
+        let called = world.call(get(CallTarget::Url(format!("http://{address}/")))).await.unwrap();
+        assert_eq!((called.status.as_u16(), &called.body[..]), (200, &b"hi"[..]));
+    }
+    assert_eq!((asked.recv().await.unwrap().0, asked.recv().await.unwrap().0), (0, 1));
+}
+
+#[tokio::test]
+async fn a_response_before_the_end_of_the_call_is_returned_and_its_connection_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 64];
+            stream.read_exact(&mut head).await.unwrap();
+            let rejection = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(rejection).await.unwrap();
+            // Its end, or a reset.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    });
+    let world = ServicesHarness::new("routes: []\n");
+    for _ in 0..2 {
+        let body = Bytes::from(vec![b'x'; 16 << 20]);
+        let call = Call { method: Method::PUT, body, ..get(CallTarget::Url(url.clone())) };
+        assert_eq!(world.call(call).await.unwrap().status, 413);
+    }
+    server.await.unwrap();
+}
+
+#[tokio::test]
 async fn chunks_and_interim_responses_are_read_and_a_long_body_is_rejected() {
     let (address, _asked) = origin(&[
         "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n!",

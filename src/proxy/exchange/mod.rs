@@ -6,25 +6,20 @@
 pub(super) mod request_head;
 mod transfer;
 
-use super::attempt::{self, is_stale_retry};
+use super::attempt;
 use super::context::Context;
 use super::downstream::session::Session;
 use super::failure::tls_error::TlsAttemptError;
 use super::failure::{Failure, OURS};
 use crate::config::UpstreamProtocol;
-use crate::upstream::{self, Http1Connection, Reuse};
+use crate::upstream::Http1Connection;
 use pingora::{Error, ErrorSource, Result};
 use transfer::Transfer;
 
 /// Returns whether the request's upstream is served here: the cluster is chosen for it, if it is not yet.
 pub(super) fn serves(session: &Session, ctx: &mut Context) -> bool {
     attempt::choose_cluster(session.request(), ctx);
-    !is_disabled()
-        && ctx
-            .attempts
-            .cluster
-            .as_ref()
-            .is_none_or(|cluster| cluster.connector().protocol() == UpstreamProtocol::Http1)
+    !is_disabled() && ctx.attempts.protocol().is_none_or(|protocol| protocol == UpstreamProtocol::Http1)
 }
 
 /// Returns whether a test compares this exchange with Pingora's loop, and this process runs the latter.
@@ -55,7 +50,7 @@ pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<()
 
 async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
     // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts.count > 0 && session.has_left() {
+    if ctx.attempts.count() > 0 && session.has_left() {
         ctx.failure = Some(Failure::ClientGone);
         return Err(Error::new(OURS));
     }
@@ -78,8 +73,8 @@ async fn end_attempt(
 ) -> Result<()> {
     match moved {
         Ok(reusable) => {
-            if let Some(connection) = reusable {
-                pool(ctx, connection);
+            if let (Some(connection), Some(snapshot)) = (reusable, &ctx.snapshot) {
+                ctx.attempts.keep(connection, snapshot.threads);
             }
             Ok(())
         }
@@ -108,35 +103,12 @@ pub(super) async fn pass_on(
 
 /// A connection to the leased endpoint.
 async fn connect(session: &Session, ctx: &mut Context) -> Result<Box<Http1Connection>> {
-    let (Some(cluster), Some(lease)) = (&ctx.attempts.cluster, &ctx.attempts.lease) else {
-        return Err(Error::new(OURS));
-    };
-    // After a pooled connection turned out to be closed, others may be too.
-    let reuse = if is_stale_retry(ctx) { Reuse::Forbidden } else { Reuse::Allowed };
-    let limit = cluster.spec().connect_timeout.0;
     let addrs = attempt::ends(session, ctx);
-    let connected = cluster.connector().http1_connection(lease.endpoint(), addrs, reuse, limit).await;
-    connected.map_err(|error| {
+    ctx.attempts.connect(addrs).await.map_err(|error| {
         attempt::give_back(ctx, TlsAttemptError::from(error));
         // Nothing was sent, so any request may be retried.
         let mut error = Error::new(OURS);
         error.set_retry(ctx.attempts.may_repeat());
         error
     })
-}
-
-/// Keeps the connection of a complete exchange for the next one.
-fn pool(ctx: &Context, connection: Box<Http1Connection>) {
-    let (Some(cluster), Some(lease), Some(snapshot)) =
-        (&ctx.attempts.cluster, &ctx.attempts.lease, &ctx.snapshot)
-    else {
-        return;
-    };
-    if cluster.connector().protocol() != UpstreamProtocol::Http1 {
-        // A refused handshake: requests to this upstream use HTTP/2.
-        return;
-    }
-    let spec = cluster.spec();
-    let limit = (spec.max_idle_connections as usize).div_ceil(snapshot.threads.max(1));
-    upstream::give_back(lease.endpoint(), connection, spec.keepalive_timeout.0, limit);
 }

@@ -17,9 +17,9 @@ use crate::proxy::failure::OURS;
 use crate::proxy::response::upstream_response;
 use crate::proxy::upload::BodyProgress;
 use crate::runtime::worker_timer;
-use crate::upstream::{BodyPart, Broken, Http1Connection, Progress};
+use crate::upstream::{BodyPart, Broken, Http1Connection, Progress, keeps_alive};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::future::pending;
@@ -383,12 +383,6 @@ impl Transfer {
 async fn sleep(limit: Option<Duration>) {
     // Without a limit, or after it.
     let _ = worker_timer::timeout(limit.unwrap_or(Duration::MAX), pending::<()>()).await;
-}
-
-/// Returns whether the backend keeps the connection open after this response (RFC 9112 §9.3).
-fn keeps_alive(head: &ResponseHeader) -> bool {
-    let has = |token: &str| crate::websocket::has_token(&head.headers, &header::CONNECTION, token);
-    if head.version == Version::HTTP_10 { has("keep-alive") } else { !has("close") }
 }
 
 /// The backend's response is not HTTP.

@@ -27,7 +27,7 @@ const LAST_RESORT: Duration = Duration::from_secs(3600);
 /// As [`lease`].
 pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts.count > 0 && session.has_left() {
+    if ctx.attempts.count() > 0 && session.has_left() {
         ctx.failure = Some(Failure::ClientGone);
         return Err(Error::new(OURS));
     }
@@ -35,7 +35,8 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
         ctx.failure = Some(failure);
         Error::new(OURS)
     })?;
-    let (Some(cluster), Some(lease), Some(route)) = (&ctx.attempts.cluster, &ctx.attempts.lease, &ctx.route)
+    let (Some(cluster), Some(lease), Some(route)) =
+        (ctx.attempts.cluster(), ctx.attempts.lease(), &ctx.route)
     else {
         return Err(Error::new(OURS));
     };

@@ -74,7 +74,7 @@ pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, conn_info: &ConnInfo
 /// The request became a WebSocket: its response is counted, without a duration, and the plugins' exchange
 /// ends. The tunnel reports the rest.
 pub(in crate::proxy) fn upgraded(session: &Session, ctx: &mut Context) {
-    if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.attempts.cluster) {
+    if let (Some(route), Some(cluster)) = (&ctx.route, ctx.attempts.cluster()) {
         // The client's status (RFC 8441 §5). Plugins always see the handshake of HTTP/1.1.
         route.response_metrics(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
     }
@@ -90,7 +90,7 @@ fn unsent(ctx: &Context) -> u16 {
 }
 
 fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
-    let answers = match (&ctx.route, &ctx.attempts.cluster) {
+    let answers = match (&ctx.route, ctx.attempts.cluster()) {
         (None, _) => &**snapshot.unrouted,
         (Some(route), Some(cluster)) => route.response_metrics(cluster),
         (Some(route), None) => &*route.metrics.without_upstream,
@@ -117,20 +117,20 @@ fn log_failure(session: &Session, ctx: &Context, status: u16) {
     }
     let Some((server_name, error)) = behind(failure, ctx) else {
         log!(level,
-            reason, status, route, endpoint, attempts = ctx.attempts.count, client:% = ctx.received.client.address(), method, path;
+            reason, status, route, endpoint, attempts = ctx.attempts.count(), client:% = ctx.received.client.address(), method, path;
             "request failed");
         return;
     };
     log!(level,
-        reason, status, route, endpoint, attempts = ctx.attempts.count, client:% = ctx.received.client.address(), method, path,
+        reason, status, route, endpoint, attempts = ctx.attempts.count(), client:% = ctx.received.client.address(), method, path,
         server_name = &*server_name, error;
         "request failed");
 }
 
 /// After a failed TLS handshake with a backend: the expected server name, and the TLS error.
 fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
-    let cause = ctx.attempts.cause.as_deref().filter(|_| failure.is_tls())?;
-    let (cluster, endpoint) = (ctx.attempts.cluster.as_ref()?, ctx.attempts.endpoint()?);
+    let cause = ctx.tls_cause.as_deref().filter(|_| failure.is_tls())?;
+    let (cluster, endpoint) = (ctx.attempts.cluster()?, ctx.attempts.endpoint()?);
     Some((cluster.connector().server_name(endpoint), quoted(cause)))
 }
 
@@ -152,9 +152,9 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
         protocol: protocol(head.version),
         tls: ctx.received.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
         route: ctx.route.as_ref().map_or("", |route| &*route.name),
-        upstream: ctx.attempts.cluster.as_ref().map_or("", |cluster| cluster.name()),
+        upstream: ctx.attempts.cluster().map_or("", |cluster| cluster.name()),
         endpoint: ctx.attempts.endpoint().map_or("", |endpoint| endpoint.name()),
-        attempts: u32::from(ctx.attempts.count),
+        attempts: u32::from(ctx.attempts.count()),
         request_id: ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         user_agent: bytes(&head.headers, &header::USER_AGENT),
         referer: bytes(&head.headers, &header::REFERER),

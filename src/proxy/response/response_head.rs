@@ -67,7 +67,7 @@ pub(in crate::proxy) async fn finish_upgrade(
         return Err(instead);
     }
     let Some((cookie, moment)) = sticky(session, ctx) else {
-        let cluster = ctx.attempts.cluster.as_ref();
+        let cluster = ctx.attempts.cluster();
         return Ok(cluster.and_then(|cluster| cluster.drain_moment(&ctx.key(cluster, session.request()))));
     };
     headers.append(header::SET_COOKIE, cookie);
@@ -76,7 +76,7 @@ pub(in crate::proxy) async fn finish_upgrade(
 
 /// The cookie that binds the client to this endpoint, if the client does not have it yet.
 fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)> {
-    let (cluster, lease) = (ctx.attempts.cluster.as_ref()?, ctx.attempts.lease.as_ref()?);
+    let (cluster, lease) = (ctx.attempts.cluster()?, ctx.attempts.lease()?);
     cluster.cookie()?;
     cluster.sticky_cookie(lease, &ctx.key(cluster, session.request()))
 }
@@ -100,7 +100,7 @@ async fn dress(
     let request = session.request();
     // In this phase plugins read the request fields and change only the response fields.
     let mut seen = ReadOnlyHeaders(&request.headers);
-    let lease = ctx.attempts.lease.as_ref().filter(|_| by == GivenBy::Backend);
+    let lease = ctx.attempts.lease().filter(|_| by == GivenBy::Backend);
     let endpoint = lease.map(|lease| Arc::clone(lease.endpoint()));
     let mut exchange = ctx.exchange(&route, RequestLine::of(request), &mut seen);
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());

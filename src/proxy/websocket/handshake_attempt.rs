@@ -3,26 +3,23 @@
 use crate::config::UpstreamProtocol;
 use crate::proxy::failure::Failure;
 use crate::proxy::failure::tls_error::TlsAttemptError;
-use crate::upstream::{Cluster, Endpoint, ProxyAddrs, UpstreamStream};
+use crate::upstream::{Attempts, ProxyAddrs, UpstreamStream};
 use crate::websocket::handshake::{self, HandshakeResponse, Request};
 use std::time::{Duration, Instant};
 
-/// Sends the handshake to one endpoint. `limit` covers the connect and the response header. Backends with HTTP/2 over
-/// TLS get HTTP/1.1 too, selected by ALPN, since most of them support WebSockets only there.
+/// Sends the handshake to the current endpoint. `limit` covers the connect and the response header. Backends with
+/// HTTP/2 over TLS get HTTP/1.1 too, since most of them support WebSockets only there.
 pub(in crate::proxy) async fn attempt(
-    cluster: &Cluster,
-    endpoint: &Endpoint,
+    attempts: &Attempts,
     ends: ProxyAddrs,
     request: &Request,
     limit: Duration,
 ) -> std::result::Result<(UpstreamStream, HandshakeResponse), TlsAttemptError> {
-    let connector = cluster.connector();
-    if connector.protocol() == UpstreamProtocol::H2c {
+    if attempts.protocol() == Some(UpstreamProtocol::H2c) {
         return Err(Failure::WebSocketOverH2c.into());
     }
     let began = Instant::now();
-    let connect_limit = cluster.spec().connect_timeout.0.min(limit);
-    let mut stream = connector.connect(endpoint, ends, false, connect_limit).await?;
+    let mut stream = attempts.connect_anew(ends, limit).await?;
     let answer = handshake::exchange(&mut stream, request, limit.saturating_sub(began.elapsed())).await?;
     Ok((stream, answer))
 }

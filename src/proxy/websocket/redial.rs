@@ -10,7 +10,7 @@ use crate::proxy::{Context, Gateway, Shared};
 use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
 use crate::tunnel::{Counters, Found, HandshakeTimeout, Loss, Redial, Search, TunnelIo};
-use crate::upstream::{Cluster, Endpoint, Lease, ProxyAddrs, RequestView, TriedEndpoints};
+use crate::upstream::{Attempts, Endpoint, Lease, ProxyAddrs, RequestView, TriedEndpoints};
 use crate::websocket::handshake::{self, Agreement, HandshakeResponse, Request};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -133,25 +133,27 @@ impl Redialer {
     }
 
     /// Tries endpoints until one agrees or the attempts of a request are used up.
-    async fn round(&self, mut tried: TriedEndpoints, until: Instant, attempts: &mut u32) -> Round {
+    async fn round(&self, tried: TriedEndpoints, until: Instant, count: &mut u32) -> Round {
         let snapshot = self.shared.live.pin();
         let Some(cluster) = snapshot.cluster(self.origin.endpoint().upstream()).map(Arc::clone) else {
             return Round::NoEndpoint;
         };
         drop(snapshot);
-        for _ in 0..=cluster.spec().retries {
+        let mut attempts = Attempts::at(cluster, tried);
+        while attempts.may_repeat() {
             let left = until.saturating_duration_since(Instant::now());
-            let _ = tokio::time::timeout(left, cluster.await_first_probe()).await;
+            let _ = tokio::time::timeout(left, attempts.prepare()).await;
             // Without an endpoint there is no handshake to take a turn for.
-            if self.pick(&cluster, &tried).is_none() {
+            if self.pick(&attempts).is_none() {
                 return Round::NoEndpoint;
             }
             let Some(turn) = self.wait_for_turn(until).await else { return Round::NoTurn };
-            let Some(lease) = self.pick(&cluster, &tried) else { return Round::NoEndpoint };
-            *attempts += 1;
+            let Some(lease) = self.pick(&attempts) else { return Round::NoEndpoint };
+            attempts.begin(lease);
+            *count += 1;
             let left = until.saturating_duration_since(Instant::now());
             let limit = self.handshake_timeout.redial(self.timeout, left);
-            if let Some(agreed) = self.ask(&cluster, lease, limit, &mut tried, turn).await {
+            if let Some(agreed) = self.ask(&mut attempts, limit, turn).await {
                 return Round::Agreed(Box::new(agreed));
             }
         }
@@ -181,7 +183,8 @@ impl Redialer {
         }
     }
 
-    fn pick(&self, cluster: &Cluster, tried: &TriedEndpoints) -> Option<Lease> {
+    fn pick(&self, attempts: &Attempts) -> Option<Lease> {
+        let cluster = attempts.cluster()?;
         let (target, headers) = self.request.read()?;
         let client = self.origin.client.address();
         let client_network = self.shared.live.look().globals.client_prefix.identity(client);
@@ -194,21 +197,17 @@ impl Redialer {
         let path = bare.as_deref().unwrap_or(&read);
         let request = moongate_sdk::Request { path, client, client_network, is_websocket: true, ..request };
         let view = RequestView { request, headers: &headers };
-        cluster.pick(&cluster.key(&view), tried, Duration::ZERO).ok()
+        attempts.pick(&cluster.key(&view), Duration::ZERO).ok()
     }
 
-    /// Tries one endpoint within `limit`.
+    /// Sends the handshake to the current endpoint within `limit`.
     async fn ask(
         &self,
-        cluster: &Cluster,
-        lease: Lease,
+        attempts: &mut Attempts,
         limit: Duration,
-        tried: &mut TriedEndpoints,
         turn: QueueTurn,
     ) -> Option<NegotiatedHandshake> {
-        let attempt_started = Instant::now();
-        let answer = attempt(cluster, lease.endpoint(), self.ends, &self.request, limit).await;
-        tried.add(lease.endpoint());
+        let answer = attempt(attempts, self.ends, &self.request, limit).await;
         let is_sent =
             answer.as_ref().map_or_else(|unanswered| !unanswered.failure.is_before_request(), |_| true);
         // Without a connection no handshake was sent, and the reservation is reused.
@@ -217,20 +216,17 @@ impl Redialer {
         }
         match answer {
             Ok((stream, HandshakeResponse::Upgraded { headers, early })) => {
-                lease.connected();
-                lease.record_latency(attempt_started.elapsed());
+                attempts.record_latency();
                 if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
+                    let lease = attempts.take_lease()?;
                     return Some(NegotiatedHandshake { lease, tunnel_io: TunnelIo::from(stream), early });
                 }
-                lease.endpoint().metrics().failed("other_agreement");
+                attempts.end_failed("other_agreement", None);
             }
-            Ok((_, HandshakeResponse::Other { .. })) => {
-                lease.connected();
-                lease.endpoint().metrics().failed("handshake_refused");
-            }
+            Ok((_, HandshakeResponse::Other { .. })) => attempts.end_failed("handshake_refused", None),
             Err(unanswered) => {
                 let failure = unanswered.failure;
-                lease.end_failed(failure.token(), failure.endpoints_fault());
+                attempts.end_failed(failure.token(), failure.endpoints_fault());
             }
         }
         None

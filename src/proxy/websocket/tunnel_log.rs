@@ -58,7 +58,7 @@ impl Lines {
         });
         text.extend_from_slice(request_id.as_bytes());
         let (tls, h2) = (received.tls.clone(), received.is_http2());
-        Self { log, text: text.into_boxed_slice(), ends, tls, h2, attempts: ctx.attempts.count }
+        Self { log, text: text.into_boxed_slice(), ends, tls, h2, attempts: ctx.attempts.count() }
     }
 
     fn part(&self, number: usize) -> &[u8] {
@@ -76,7 +76,7 @@ impl Origin {
     /// Copies the fields of the request; `None` without an endpoint, which is
     /// excluded after a handshake.
     pub(in crate::proxy) fn of(head: &RequestHeader, ctx: &Context) -> Option<Arc<Self>> {
-        let (route, lease) = (ctx.route.as_ref()?, ctx.attempts.lease.as_ref()?);
+        let (route, lease) = (ctx.route.as_ref()?, ctx.attempts.lease()?);
         let log = ctx.snapshot.as_ref().and_then(|snapshot| snapshot.log.clone()).filter(|_| route.logged);
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         Some(Arc::new(Self {

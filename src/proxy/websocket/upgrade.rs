@@ -148,22 +148,17 @@ async fn ask(
 ) -> std::result::Result<(UpstreamStream, HandshakeResponse), Failure> {
     loop {
         attempt::lease(session.request(), ctx).await?;
-        let (Some(cluster), Some(lease), Some(route)) =
-            (&ctx.attempts.cluster, &ctx.attempts.lease, &ctx.route)
-        else {
-            return Err(Failure::Internal);
-        };
+        let Some(route) = &ctx.route else { return Err(Failure::Internal) };
         let ends = attempt::ends(session, ctx);
         let limit = route.policy.handshake_timeout.first(route.timeout);
-        let attempt = attempt(cluster, lease.endpoint(), ends, request, limit);
+        let attempt = attempt(&ctx.attempts, ends, request, limit);
         let unanswered = match client_disconnect::unless_session_ends(session, attempt).await {
             // The backend's connection ends with the attempt.
             Err(gone) => gone.into(),
             Ok(Ok(found)) => {
-                lease.connected();
                 // The exchange records the latency of a response that it passes on.
                 if matches!(found.1, HandshakeResponse::Upgraded { .. }) {
-                    lease.record_latency(ctx.attempts.started.elapsed());
+                    ctx.attempts.record_latency();
                 }
                 ctx.failure = None;
                 return Ok(found);
@@ -216,7 +211,7 @@ async fn open(
     let said = CloseLogFields::all(&request_end::notes(ctx));
     let head = session.request();
     let plugins = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
-    let Some(lease) = ctx.attempts.lease.take() else { return Ok(ServedHandshake::Response) };
+    let Some(lease) = ctx.attempts.take_lease() else { return Ok(ServedHandshake::Response) };
     Ok(ServedHandshake::Tunnel(Box::new(TunnelStart {
         origin,
         said,

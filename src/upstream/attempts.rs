@@ -1,0 +1,212 @@
+//! Attempts of one message at the endpoints of an upstream: the selection, the connection, whom a failure counts
+//! against, and whether another attempt is allowed. Requests, WebSocket handshakes, redials and plugins' calls use it.
+
+use super::cluster::Cluster;
+use super::connection_pool::{self, Server};
+use super::connector::Reuse;
+use super::dial::DialError;
+use super::endpoint::Endpoint;
+use super::hash_key::Key;
+use super::http1_connection::Http1Connection;
+use super::lease::{Lease, NoEndpoint, TriedEndpoints};
+use super::passive_health::Reason;
+use super::proxy_header::ProxyAddrs;
+use super::upstream_stream::UpstreamStream;
+use crate::config::UpstreamProtocol;
+use crate::runtime::clock;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The attempts of one message.
+#[derive(Debug)]
+pub struct Attempts {
+    cluster: Option<Arc<Cluster>>,
+    tried: TriedEndpoints,
+    count: u8,
+    started: Instant,
+    lease: Option<Lease>,
+    last_endpoint: Option<Arc<Endpoint>>,
+}
+
+impl Attempts {
+    /// Creates the state before the upstream is chosen.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            cluster: None,
+            tried: TriedEndpoints::new(),
+            count: 0,
+            started: now,
+            lease: None,
+            last_endpoint: None,
+        }
+    }
+
+    /// The attempts at the endpoints of `cluster`, those of `tried` only if there is no other.
+    pub fn at(cluster: Arc<Cluster>, tried: TriedEndpoints) -> Self {
+        Self { cluster: Some(cluster), tried, ..Self::new(clock::now().into_std()) }
+    }
+
+    /// Sets the upstream.
+    pub fn choose(&mut self, cluster: Option<Arc<Cluster>>) {
+        self.cluster = cluster;
+    }
+
+    /// The upstream.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref()
+    }
+
+    /// The HTTP version of the upstream's backends.
+    pub fn protocol(&self) -> Option<UpstreamProtocol> {
+        self.cluster.as_ref().map(|cluster| cluster.connector().protocol())
+    }
+
+    /// The lease of the current endpoint.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// The endpoint of the current attempt, or of the last one.
+    pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        self.lease.as_ref().map(Lease::endpoint).or(self.last_endpoint.as_ref())
+    }
+
+    /// The number of attempts, without those on pooled connections that had been closed.
+    pub fn count(&self) -> u8 {
+        self.count
+    }
+
+    /// Returns whether another attempt is allowed.
+    pub fn may_repeat(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| self.count <= cluster.spec().retries)
+    }
+
+    /// Prepares the next attempt: releases the previous endpoint, and waits for the first probe of endpoints where no
+    /// other is healthy.
+    pub async fn prepare(&mut self) {
+        // The previous lease is released before the next endpoint is counted.
+        self.lease = None;
+        if let Some(cluster) = &self.cluster {
+            cluster.await_first_probe().await;
+        }
+    }
+
+    /// Selects an endpoint, as [`Cluster::pick`].
+    ///
+    /// # Errors
+    /// Why no endpoint can be selected.
+    pub fn pick(&self, key: &Key<'_>, drain_window: Duration) -> Result<Lease, NoEndpoint> {
+        let cluster = self.cluster.as_ref().ok_or(NoEndpoint::Empty)?;
+        cluster.pick(key, &self.tried, drain_window)
+    }
+
+    /// Begins an attempt at the selected endpoint.
+    pub fn begin(&mut self, lease: Lease) {
+        self.count = self.count.saturating_add(1);
+        self.started = clock::now().into_std();
+        self.lease = Some(lease);
+    }
+
+    /// A connection for a request to the current endpoint: a pooled one, unless one turned out to be closed before,
+    /// because others may be too.
+    ///
+    /// # Errors
+    /// [`DialError`], within the upstream's `connect_timeout` in every case.
+    pub async fn connect(&self, addrs: ProxyAddrs) -> Result<Box<Http1Connection>, DialError> {
+        let (cluster, lease) = self.leased()?;
+        let reuse = if self.tried.is_repeated() { Reuse::Forbidden } else { Reuse::Allowed };
+        let limit = cluster.spec().connect_timeout.0;
+        let connection = cluster.connector().http1_connection(lease.endpoint(), addrs, reuse, limit).await?;
+        if !connection.is_reused() {
+            lease.connected();
+        }
+        Ok(connection)
+    }
+
+    /// A new connection for HTTP/1.1 to the current endpoint, within `limit` and the upstream's `connect_timeout`.
+    /// A backend with HTTP/2 over TLS gets HTTP/1.1 too, selected by ALPN.
+    ///
+    /// # Errors
+    /// [`DialError`], within the limits in every case.
+    pub async fn connect_anew(
+        &self,
+        addrs: ProxyAddrs,
+        limit: Duration,
+    ) -> Result<UpstreamStream, DialError> {
+        let (cluster, lease) = self.leased()?;
+        let limit = cluster.spec().connect_timeout.0.min(limit);
+        let stream = cluster.connector().connect(lease.endpoint(), addrs, false, limit).await?;
+        lease.connected();
+        Ok(stream)
+    }
+
+    fn leased(&self) -> Result<(&Cluster, &Lease), DialError> {
+        match (&self.cluster, &self.lease) {
+            (Some(cluster), Some(lease)) => Ok((cluster, lease)),
+            // Excluded: an attempt begins with a lease.
+            _ => Err(DialError::Refused),
+        }
+    }
+
+    /// The header of a final response has been received.
+    pub fn record_latency(&self) {
+        if let Some(lease) = &self.lease {
+            lease.record_latency(clock::now().into_std().saturating_duration_since(self.started));
+        }
+    }
+
+    /// Keeps the connection of a complete exchange for the next request; `workers` share the upstream's
+    /// `max_idle_connections`.
+    pub fn keep(&self, connection: Box<Http1Connection>, workers: usize) {
+        let (Some(cluster), Some(lease)) = (&self.cluster, &self.lease) else { return };
+        if cluster.connector().protocol() != UpstreamProtocol::Http1 {
+            // A refused handshake: requests to this upstream use HTTP/2.
+            return;
+        }
+        let spec = cluster.spec();
+        let limit = (spec.max_idle_connections as usize).div_ceil(workers.max(1));
+        connection_pool::give_back(
+            Server::Endpoint(lease.endpoint()),
+            connection,
+            spec.keepalive_timeout.0,
+            limit,
+        );
+    }
+
+    /// Ends an attempt whose pooled connection had been closed: the endpoint is not at fault, and the attempt is not
+    /// counted.
+    pub fn end_stale(&mut self) {
+        self.count = self.count.saturating_sub(1);
+        self.tried.repeat();
+        self.lease = None;
+    }
+
+    /// Ends an attempt that failed, which excludes the endpoint from the next one. `token` counts it; `fault` is the
+    /// reason for passive health if the endpoint is at fault.
+    pub fn end_failed(&mut self, token: &'static str, fault: Option<Reason>) {
+        if let Some(lease) = &self.lease {
+            lease.end_failed(token, fault);
+        }
+        self.exclude();
+    }
+
+    /// Ends an attempt that the endpoint did not fail, and excludes it from the next one.
+    pub fn exclude(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.tried.add(lease.endpoint());
+            self.last_endpoint = Some(Arc::clone(lease.endpoint()));
+        }
+    }
+
+    /// Releases the endpoint, which remains the last one.
+    pub fn release(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.last_endpoint = Some(Arc::clone(lease.endpoint()));
+        }
+    }
+
+    /// Takes the lease for a connection that outlives the request.
+    pub fn take_lease(&mut self) -> Option<Lease> {
+        self.lease.take()
+    }
+}
