@@ -7,7 +7,7 @@ use super::downstream::session::Session;
 use super::failure::tls_error::{self, TlsAttemptError};
 use super::failure::{Failure, OURS};
 use super::request::hop_by_hop;
-use crate::config::{UpstreamProtocol, XForwarded};
+use crate::config::UpstreamProtocol;
 use crate::upstream::ProxyAddrs;
 use http::{StatusCode, Version, header};
 use moongate_sdk::Fields;
@@ -92,10 +92,9 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
         };
         fields.set(&header::HOST, hop_by_hop::value(host)?);
     }
-    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.globals.via.is_in_requests());
+    let via = ctx.snapshot.globals.via.is_in_requests();
     hop_by_hop::request(fields, via.then_some(ctx.received.version));
-    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.globals.x_forwarded);
-    if let Some((name, value)) = ctx.received.way.mark(policy) {
+    if let Some((name, value)) = ctx.received.way.mark(ctx.snapshot.globals.x_forwarded) {
         fields.append(&name, value);
     }
     Ok(())
@@ -151,7 +150,7 @@ pub(super) fn response_started(
     } else {
         session.control().hear();
     }
-    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.globals.via.is_in_responses());
+    let via = ctx.snapshot.globals.via.is_in_responses();
     hop_by_hop::response(head, via)?;
     // RFC 9110 §2.5: the version of a message is its sender's, here the gateway's.
     head.set_version(Version::HTTP_11);

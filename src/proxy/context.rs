@@ -1,7 +1,6 @@
-//! The state of one request. Its guards undo themselves: dropping the context releases everything, however
-//! the request ends.
+//! The state of one request, in the order of its phases: received, routed, seen by plugins, attempted, answered. Its
+//! guards undo themselves: dropping the context releases everything, however the request ends.
 
-use super::downstream::shared_session::{BorrowedSession, SharedSession};
 use super::failure::Failure;
 use super::failure::tls_error::Cause;
 use super::replacement_response::ReplacementResponse;
@@ -12,7 +11,6 @@ use crate::upstream::{Attempts, Cluster, Key, RequestView};
 use http::{HeaderMap, Method};
 use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -29,15 +27,13 @@ pub(super) struct ResponseProgress {
 }
 
 /// The context of a request.
-pub struct Context {
+pub(super) struct Context {
     /// When the request header was complete.
     pub(super) started: Instant,
     /// The generation that serves it, pinned across reloads.
-    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) snapshot: Arc<Snapshot>,
     /// The facts about the request, determined when its header was received.
     pub(super) received: Received,
-    /// The client's session, while Pingora's loop serves the request.
-    pub(super) lent: Option<SharedSession>,
     /// The route.
     pub(super) route: Option<Arc<Route>>,
     /// The services for its plugins.
@@ -46,43 +42,36 @@ pub struct Context {
     pub(super) running: RequestState,
     /// The request body, if plugins read it.
     pub(super) upload: Upload,
-    /// The response, as far as it is known.
-    pub(super) response: ResponseProgress,
     /// The original fields of a handshake, if plugins recheck the WebSocket.
     pub(super) original_fields: Option<Box<HeaderMap>>,
-    /// Why the request is rejected, regardless of later checks: its header is invalid or ambiguous, or the
-    /// start of its body is.
-    pub(super) refused: Option<Failure>,
-    /// The size of its header in bytes.
-    pub(super) head_size: usize,
     /// Its attempts at endpoints.
     pub(super) attempts: Attempts,
     /// The cause of a failed TLS handshake with a backend.
     pub(super) tls_cause: Cause,
     /// Why the last attempt failed, or why the gateway responds itself.
     pub(super) failure: Option<Failure>,
+    /// The response, as far as it is known.
+    pub(super) response: ResponseProgress,
     busy: Option<Busy>,
 }
 
 impl Context {
-    pub(super) fn new(busy: Busy, services: Arc<dyn Services>) -> Self {
+    /// Creates the context of a request whose facts are not determined yet.
+    pub(super) fn new(snapshot: Arc<Snapshot>, busy: Busy, services: Arc<dyn Services>) -> Self {
         let now = Instant::now();
         Self {
             started: now,
-            snapshot: None,
+            snapshot,
             received: Received::default(),
-            lent: None,
             route: None,
             services,
             running: RequestState::default(),
             upload: Upload::default(),
-            response: ResponseProgress::default(),
             original_fields: None,
-            refused: None,
-            head_size: 0,
             attempts: Attempts::new(now),
             tls_cause: None,
             failure: None,
+            response: ResponseProgress::default(),
             busy: Some(busy),
         }
     }
@@ -94,9 +83,7 @@ impl Context {
 
     /// The name of the listener that accepted the connection.
     pub(super) fn listener(&self) -> &str {
-        let listeners = self.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
-        let listener = listeners.and_then(|all| all.get(usize::from(self.received.listener)));
-        listener.map_or("", |listener| &*listener.name)
+        listener_name(&self.snapshot, &self.received)
     }
 
     /// The request as keys and balancers see it: the path in the route's interpretation, with plugins'
@@ -126,9 +113,7 @@ impl Context {
         line: RequestLine<'a>,
         fields: &'a mut dyn Fields,
     ) -> Exchange<'a> {
-        let listeners = self.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
-        let listener = listeners.and_then(|all| all.get(usize::from(self.received.listener)));
-        let listener = listener.map_or("", |listener| &*listener.name);
+        let listener = listener_name(&self.snapshot, &self.received);
         Exchange {
             request: self.received.request(line, listener, &route.name),
             headers: Headers::request(fields),
@@ -142,22 +127,15 @@ impl Context {
         self.running.edits()?.method.as_ref()
     }
 
-    /// The client's session, for a hook of Pingora's loop.
-    ///
-    /// # Errors
-    /// When the request was not routed before, which is excluded.
-    pub(super) fn borrow_session(&self) -> Result<BorrowedSession> {
-        match &self.lent {
-            Some(lent) => lent.borrow(),
-            None => Error::e_explain(ErrorType::InternalError, "the request was not routed"),
-        }
-    }
-
     /// Ends the request: releases its endpoint, and no longer counts it as active.
     pub(super) fn release(&mut self) {
         drop(self.attempts.take_lease());
         self.busy = None;
     }
+}
+
+fn listener_name<'a>(snapshot: &'a Snapshot, received: &Received) -> &'a str {
+    snapshot.listeners.get(usize::from(received.listener)).map_or("", |listener| &*listener.name)
 }
 
 /// Counts a request as active until dropped.

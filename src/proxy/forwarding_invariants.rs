@@ -7,13 +7,15 @@ use super::context::{Busy, Context};
 use super::exchange::request_head;
 use super::request::head_parser::{self, ReceivedHead};
 use super::request::request_validation;
+use crate::config::Config;
 use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
 use crate::net::http1::head_end::HeadEnd;
 use crate::route::Target;
+use crate::snapshot::{self, Kinds, Snapshot};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
 use moongate_sdk::NoServices;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// A request that the gateway accepts.
 struct AcceptedRequest {
@@ -111,8 +113,15 @@ fn meaning(request: &AcceptedRequest) -> Option<Meaning> {
 
 /// The request as a backend gets it.
 fn forward(request: &AcceptedRequest) -> Vec<u8> {
-    let mut ctx = Context::new(Busy::new(&Arc::default()), Arc::new(NoServices));
-    ctx.received.sent_target.clone_from(&request.head.target);
+    static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
+        let compiled = snapshot::compile(&Config::default(), None, Kinds { plugins: &[] });
+        Arc::new(
+            compiled.map_err(|problems| format!("{problems:?}")).expect("an empty configuration is valid").0,
+        )
+    });
+    let busy = Busy::new(&Arc::default());
+    let mut ctx = Context::new(Arc::clone(&SNAPSHOT), busy, Arc::new(NoServices));
+    ctx.received.parts.target.clone_from(&request.head.target);
     let head = &request.head;
     let mut header = head.header.clone();
     let raw = head.target.as_deref().unwrap_or(header.raw_path());

@@ -23,11 +23,11 @@ mod response;
 mod upload;
 mod websocket;
 
-pub use context::Context;
 pub use downstream::connection::{Connection, RequestLimits};
 pub use downstream::http1_session::Http1Session;
 pub use downstream::http2_session::{ReceivedStream, StreamRates};
 pub use failure::Failure;
+pub use pingora_loop::LentRequest;
 pub use request::explain_request::{Preview, preview};
 pub use request::forwarded::Client;
 pub use request_service::RequestService;

@@ -3,7 +3,6 @@
 //! Pingora's own service of a request is one future with everything that its loop may need, and moving that
 //! future costs more than most requests. It is used where its loop is: for HTTP/2 upstreams.
 
-use super::context::{Busy, Context};
 use super::downstream::connection::Connection;
 use super::downstream::http1_session::Http1Session;
 use super::downstream::http2_session::Http2Session;
@@ -56,8 +55,7 @@ impl RequestService {
 
     async fn serve(&self, mut session: Session) -> Option<Box<Connection>> {
         let gateway = &*self.gateway;
-        let mut ctx = Context::new(Busy::new(&gateway.busy), Arc::clone(&gateway.shared.services));
-        request_start::open(gateway, &mut session, &mut ctx);
+        let mut ctx = request_start::open(gateway, &mut session);
         match request_start::route(gateway, &mut session, &mut ctx).await {
             Ok(Served::Response) => {}
             Ok(Served::Tunnel(start)) => {

@@ -2,7 +2,7 @@
 
 use super::Gateway;
 use super::body::request_body;
-use super::context::Context;
+use super::context::{Busy, Context};
 use super::downstream::session::Session;
 use super::exchange;
 use super::failure::{Detail, Failure};
@@ -12,7 +12,7 @@ use super::request::{extended_connect, h2_to_h1, request_validation};
 use super::response::{acme_http01, local_response};
 use super::websocket::tunnel_task::TunnelStart;
 use super::websocket::upgrade::{self, ServedHandshake};
-use crate::config::{EscapedSlashes, MergeSlashes, PathParameters, XForwarded};
+use crate::config::{EscapedSlashes, MergeSlashes, PathParameters};
 use crate::route::{BadTarget, RequestMatch, Target};
 use crate::websocket::handshake::HandshakeError;
 use http::{Method, StatusCode, header};
@@ -28,27 +28,28 @@ const PARAMETERS: Detail =
     Detail("the path has parameters; `path_parameters: ignore` of the route allows them");
 
 /// Pins the generation, and determines the facts of a received header.
-pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
+pub(super) fn open(gateway: &Gateway, session: &mut Session) -> Context {
     let snapshot = gateway.shared.live.pin();
     let globals = &snapshot.globals;
     let mut form = Form::Http1;
-    let received = session.take_received();
-    (ctx.refused, ctx.head_size) = (received.refused, received.size);
+    let mut parts = session.take_received();
     if session.is_http2() {
-        ctx.head_size = h2_to_h1::size(session.request());
+        parts.size = h2_to_h1::size(session.request());
         // Invalid field values are rejected with the rest of the header.
         let extended = extended_connect::arrive(session.request_mut()).unwrap_or_default();
         let ended = session.is_body_empty();
         h2_to_h1::make(session.request_mut(), ended || extended);
         form = if extended { Form::ExtendedConnect } else { Form::Http2 { ended } };
     }
-    ctx.received = Received::new(session.request(), form, Some(session.conn_info()), globals);
-    (ctx.received.sent_target, ctx.received.has_no_method) = (received.target, received.has_no_method);
+    let mut received = Received::new(session.request(), form, Some(session.conn_info()), globals);
+    received.parts = parts;
     session.set_limits(globals);
     if globals.keepalive_timeout.is_zero() || gateway.shared.is_draining() {
         session.close_after_response();
     }
-    ctx.snapshot = Some(snapshot);
+    let mut ctx = Context::new(snapshot, Busy::new(&gateway.busy), Arc::clone(&gateway.shared.services));
+    ctx.received = received;
+    ctx
 }
 
 /// What serves a routed request.
@@ -74,9 +75,7 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
     let ends_here = request_validation::ends_here(session.request());
     let found = match check(session, ctx) {
         Ok(()) => {
-            let policy =
-                ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.globals.x_forwarded);
-            clean(session.request_mut(), &ctx.received, policy)?;
+            clean(session.request_mut(), &ctx.received, ctx.snapshot.globals.x_forwarded)?;
             find(session, ctx)
         }
         refused => refused,
@@ -126,12 +125,11 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
 
 /// Validates the header and interprets the target.
 fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
-    let globals = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.globals;
-    if let Some(refused) = ctx.refused {
+    if let Some(refused) = ctx.received.parts.refused {
         session.close_after_response();
         return Err(refused);
     }
-    if ctx.head_size > globals.max_header_size {
+    if ctx.received.parts.size > ctx.snapshot.globals.max_header_size {
         return Err(Failure::HeadTooLarge);
     }
     if ctx.received.way.is_loop() {
@@ -143,7 +141,7 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
         Some(host) => Some(host.to_str().map_err(|_| BadTarget::Host)?),
         None => None,
     };
-    let sent = ctx.received.sent_target.clone();
+    let sent = ctx.received.parts.target.clone();
     let raw = sent.as_deref().unwrap_or(head.raw_path());
     let target = Target::parse(raw, &head.method, host)?;
     ctx.received.set_target(&target);
@@ -157,7 +155,7 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
 
 /// Finds the route.
 fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
-    let snapshot = ctx.snapshot.as_ref().ok_or(Failure::Internal)?;
+    let snapshot = &ctx.snapshot;
     let head = session.request();
     let request = ctx.received.request(RequestLine::of(head), ctx.listener(), "");
     let path_with_parameters = ctx.received.path_with_parameters(&head.uri);

@@ -9,6 +9,7 @@ use crate::net::http1::body_encoder::BodyEncoder;
 use crate::net::http1::field_names::{FieldNames, Spelled};
 use crate::proxy::failure::{Detail, Failure};
 use crate::proxy::request::head_parser::ReceivedHead;
+use crate::proxy::request::received_parts::ReceivedParts;
 use crate::tunnel::TunnelIo;
 use crate::websocket::has_token;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -49,15 +50,6 @@ pub struct Http1Session {
     response_body: ResponseBody,
     sent: usize,
     keeps_connection: bool,
-}
-
-/// What the header's type cannot hold.
-#[derive(Default)]
-pub(in crate::proxy) struct ReceivedParts {
-    pub(in crate::proxy) size: usize,
-    pub(in crate::proxy) target: Option<Bytes>,
-    pub(in crate::proxy) has_no_method: bool,
-    pub(in crate::proxy) refused: Option<Failure>,
 }
 
 /// The framing of a response body.

@@ -1,13 +1,14 @@
 //! A client's request and the response to it, over HTTP/1 or HTTP/2.
 
 use super::connection::Connection;
-use super::http1_session::{Http1Session, ReceivedParts};
+use super::http1_session::Http1Session;
 use super::http2_session::Http2Session;
 use super::http2_tunnel_io::Duplex;
 use super::session_control::SessionControl;
 use super::socket_watch::SocketWatch;
 use crate::net::conn_info::ConnInfo;
 use crate::net::http1::field_names::FieldNames;
+use crate::proxy::request::received_parts::ReceivedParts;
 use crate::snapshot::GlobalSettings;
 use crate::tunnel::TunnelIo;
 use bytes::Bytes;

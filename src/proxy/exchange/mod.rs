@@ -73,8 +73,8 @@ async fn end_attempt(
 ) -> Result<()> {
     match moved {
         Ok(reusable) => {
-            if let (Some(connection), Some(snapshot)) = (reusable, &ctx.snapshot) {
-                ctx.attempts.keep(connection, snapshot.threads);
+            if let Some(connection) = reusable {
+                ctx.attempts.keep(connection, ctx.snapshot.threads);
             }
             Ok(())
         }

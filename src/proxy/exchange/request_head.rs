@@ -134,7 +134,7 @@ fn line<'a>(
 
 /// The request target for the backend.
 fn target<'a>(received: &'a RequestHeader, ctx: &'a Context) -> Cow<'a, [u8]> {
-    match (ctx.outgoing(), ctx.received.sent_target.as_deref()) {
+    match (ctx.outgoing(), ctx.received.parts.target.as_deref()) {
         // A plugin's target may contain characters that are invalid in a URI.
         (Some(target), _) => carried(target.as_bytes()),
         // The request line has an encoded form of this target, since the parser accepts only UTF-8.

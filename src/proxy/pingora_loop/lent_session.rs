@@ -6,7 +6,7 @@
 
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
-use crate::proxy::downstream::shared_session::SharedSession;
+use crate::proxy::downstream::shared_session::{BorrowedSession, SharedSession};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -22,22 +22,41 @@ use pingora::{Error, ErrorType, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The context of a routed request, on its way into Pingora's loop, which makes an empty one.
-struct RoutedContext(Mutex<Option<Context>>);
+/// A routed request in Pingora's loop, which begins with an empty one. It is public only as the context of
+/// `ProxyHttp`.
+#[derive(Default)]
+pub struct LentRequest(Option<(Context, SharedSession)>);
+
+impl LentRequest {
+    /// The context, and the client's session, for a hook of the loop.
+    ///
+    /// # Errors
+    /// When the request was not routed before, or another hook runs; both are excluded.
+    pub(super) fn borrow(&mut self) -> Result<(&mut Context, BorrowedSession)> {
+        match &mut self.0 {
+            Some((ctx, shared)) => Ok((ctx, shared.borrow()?)),
+            None => Error::e_explain(ErrorType::InternalError, "the request was not routed"),
+        }
+    }
+}
+
+/// A routed request on its way into the loop.
+struct Passage(Mutex<LentRequest>);
 
 /// Wraps a routed request for Pingora's loop.
-pub(in crate::proxy) fn lend(session: Session, mut ctx: Context) -> (ServerSession, SharedSession) {
+pub(in crate::proxy) fn lend(session: Session, ctx: Context) -> (ServerSession, SharedSession) {
     let mut request = session.request().clone();
     let shared = SharedSession::new(session);
-    ctx.lent = Some(shared.clone());
-    request.extensions_mut().insert(Arc::new(RoutedContext(Mutex::new(Some(ctx)))));
+    let lent = LentRequest(Some((ctx, shared.clone())));
+    request.extensions_mut().insert(Arc::new(Passage(Mutex::new(lent))));
     let adapter = Adapter { shared: shared.clone(), request, response: None, digest: Digest::default() };
     (ServerSession::new_custom(Box::new(adapter)), shared)
 }
 
-/// The context of a request that [`lend`] has wrapped. Returned once.
-pub(in crate::proxy) fn take_context(request: &RequestHeader) -> Option<Context> {
-    request.extensions.get::<Arc<RoutedContext>>()?.0.lock().take()
+/// The request that [`lend`] has wrapped. Returned once; empty otherwise.
+pub(super) fn take(request: &RequestHeader) -> LentRequest {
+    let passage = request.extensions.get::<Arc<Passage>>();
+    passage.map(|passage| std::mem::take(&mut *passage.0.lock())).unwrap_or_default()
 }
 
 /// The session as Pingora sees it.

@@ -4,45 +4,41 @@
 mod lent_session;
 mod peer;
 
+pub use lent_session::LentRequest;
 pub(super) use lent_session::lend;
 
 use super::Gateway;
 use super::attempt;
 use super::body::{request_body, response_body};
-use super::context::{Busy, Context};
 use super::response::{request_end, upstream_response};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use std::sync::Arc;
 use std::time::Duration;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Context;
+    type CTX = LentRequest;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(Busy::new(&self.busy), Arc::clone(&self.shared.services))
+    fn new_ctx(&self) -> LentRequest {
+        LentRequest::default()
     }
 
     // Pingora's compression module costs time per request and is not used.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Takes over the context of a request that was routed before Pingora's service began.
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        match lent_session::take_context(session.req_header()) {
-            Some(routed) => *ctx = routed,
-            None => return Err(Error::new(ErrorType::InternalError)),
-        }
+    async fn early_request_filter(&self, session: &mut Session, lent: &mut LentRequest) -> Result<()> {
+        *lent = lent_session::take(session.req_header());
         Ok(())
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let mut session = ctx.borrow_session()?;
+    async fn upstream_peer(&self, _session: &mut Session, lent: &mut LentRequest) -> Result<Box<HttpPeer>> {
+        let (ctx, mut session) = lent.borrow()?;
         peer::next_peer(&mut session, ctx).await
     }
 
@@ -50,9 +46,9 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         head: &mut RequestHeader,
-        ctx: &mut Context,
+        lent: &mut LentRequest,
     ) -> Result<()> {
-        let mut session = ctx.borrow_session()?;
+        let (ctx, mut session) = lent.borrow()?;
         peer::dispatch(&mut session, head, ctx).await
     }
 
@@ -61,9 +57,9 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Context,
+        lent: &mut LentRequest,
     ) -> Result<()> {
-        let mut session = ctx.borrow_session()?;
+        let (ctx, mut session) = lent.borrow()?;
         request_body::filter(&mut session, body, end, ctx).await
     }
 
@@ -71,9 +67,9 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Context,
+        lent: &mut LentRequest,
     ) -> Result<()> {
-        let mut session = ctx.borrow_session()?;
+        let (ctx, mut session) = lent.borrow()?;
         attempt::response_started(&mut session, head, ctx)
     }
 
@@ -81,9 +77,9 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Context,
+        lent: &mut LentRequest,
     ) -> Result<()> {
-        let mut session = ctx.borrow_session()?;
+        let (ctx, mut session) = lent.borrow()?;
         upstream_response::from_backend(&mut session, head, ctx).await
     }
 
@@ -92,9 +88,9 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Context,
+        lent: &mut LentRequest,
     ) -> Result<Option<Duration>> {
-        let session = ctx.borrow_session()?;
+        let (ctx, session) = lent.borrow()?;
         response_body::filter(&session, body, end, ctx)?;
         if end && ctx.upload.is_cut_off {
             attempt::cut_off_upload(&session, ctx);
@@ -106,10 +102,13 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        lent: &mut LentRequest,
         error: Box<Error>,
     ) -> Box<Error> {
-        peer::not_connected(ctx, error)
+        match lent.borrow() {
+            Ok((ctx, _)) => peer::not_connected(ctx, error),
+            Err(error) => error,
+        }
     }
 
     fn error_while_proxy(
@@ -117,31 +116,36 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _session: &mut Session,
         error: Box<Error>,
-        ctx: &mut Context,
+        lent: &mut LentRequest,
         client_reused: bool,
     ) -> Box<Error> {
-        match ctx.borrow_session() {
-            Ok(session) => attempt::broken(&session, ctx, error, client_reused),
+        match lent.borrow() {
+            Ok((ctx, session)) => attempt::broken(&session, ctx, error, client_reused),
             Err(error) => error,
         }
     }
 
-    async fn fail_to_proxy(&self, _session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let error_code = match ctx.borrow_session() {
-            Ok(mut session) => upstream_response::give_up(&mut session, error, ctx).await,
+    async fn fail_to_proxy(
+        &self,
+        _session: &mut Session,
+        error: &Error,
+        lent: &mut LentRequest,
+    ) -> FailToProxy {
+        let error_code = match lent.borrow() {
+            Ok((ctx, mut session)) => upstream_response::give_up(&mut session, error, ctx).await,
             Err(_) => 0,
         };
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
-        if let Ok(mut session) = ctx.borrow_session() {
+    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, lent: &mut LentRequest) {
+        if let Ok((ctx, mut session)) = lent.borrow() {
             request_end::end(&mut session, ctx).await;
         }
     }
 
     // Failures are logged with route and endpoint in `request_end`.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _lent: &LentRequest, _error: &Error) -> bool {
         true
     }
 }

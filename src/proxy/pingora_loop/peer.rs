@@ -74,7 +74,7 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
 /// # Errors
 /// When a value is invalid in a field, which is excluded.
 fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    match (ctx.outgoing(), ctx.received.sent_target.as_deref()) {
+    match (ctx.outgoing(), ctx.received.parts.target.as_deref()) {
         // A plugin's target may contain characters that are invalid in a URI.
         (Some(target), _) => head.set_raw_path(&carried(target.as_bytes()))?,
         // The request line has an encoded form of this target, since the parser accepts only UTF-8. HTTP/2

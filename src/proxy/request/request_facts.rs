@@ -3,6 +3,7 @@
 //! rule.
 
 use super::forwarded::{self, Client};
+use super::received_parts::ReceivedParts;
 use super::{grpc, x_forwarded};
 use crate::net::conn_info::ConnInfo;
 use crate::net::loop_detection::HopCount;
@@ -10,7 +11,6 @@ use crate::route::{Target, merge_slashes};
 use crate::snapshot::GlobalSettings;
 use crate::websocket::handshake::{self, Handshake, HandshakeError};
 use crate::websocket::has_token;
-use bytes::Bytes;
 use http::{Method, Uri, Version, header};
 use moongate_sdk::{BodyLength, ClientPrefix, Request, Tls};
 use pingora::http::RequestHeader;
@@ -50,10 +50,8 @@ pub(in crate::proxy) struct Received {
     pub(in crate::proxy) body: BodyLength,
     /// Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
     pub(in crate::proxy) expects_continue: bool,
-    /// The received request target, if the request line has another one.
-    pub(in crate::proxy) sent_target: Option<Bytes>,
-    /// The received request has no method.
-    pub(in crate::proxy) has_no_method: bool,
+    /// What the parser found besides the header.
+    pub(in crate::proxy) parts: ReceivedParts,
     /// Path and query to forward, in ASCII, if they differ from the request line.
     target: Option<String>,
     /// `target` is sent to the backend instead of the received target.
@@ -108,8 +106,7 @@ impl Default for Received {
             is_grpc: false,
             body: BodyLength::Empty,
             expects_continue: false,
-            sent_target: None,
-            has_no_method: false,
+            parts: ReceivedParts::default(),
             target: None,
             is_target_rewritten: false,
             raw_path: None,

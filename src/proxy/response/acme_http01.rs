@@ -15,9 +15,11 @@ const PATH: &[u8] = b"/.well-known/acme-challenge/";
 /// The key authorization, if the request asks for that of a pending challenge.
 pub(in crate::proxy) fn wanted(session: &Session, ctx: &Context) -> Option<Arc<str>> {
     let token = session.request().raw_path().strip_prefix(PATH)?;
-    // Ambiguous requests are rejected as on any other path.
-    let snapshot = ctx.snapshot.as_ref().filter(|_| ctx.refused.is_none())?;
-    snapshot.certificates.challenges().answer(std::str::from_utf8(token).ok()?)
+    if ctx.received.parts.refused.is_some() {
+        // Ambiguous requests are rejected as on any other path.
+        return None;
+    }
+    ctx.snapshot.certificates.challenges().answer(std::str::from_utf8(token).ok()?)
 }
 
 /// Responds to it.

@@ -32,12 +32,11 @@ fn record(session: &Session, ctx: &mut Context) {
         session.response_written().map(|head| head.status).filter(|status| !status.is_informational());
     let code = status.map_or(unsent(ctx), |status| status.as_u16());
     let lived = ctx.started.elapsed();
-    let Some(snapshot) = ctx.snapshot.clone() else { return };
-    count(&snapshot, ctx, code, lived);
+    count(ctx, code, lived);
     log_failure(session, ctx, code);
     plugins(session, ctx, status);
     let logged = ctx.route.as_ref().is_none_or(|route| route.logged);
-    if let Some(log) = snapshot.log.as_ref().filter(|_| logged) {
+    if let Some(log) = ctx.snapshot.log.as_ref().filter(|_| logged) {
         log.write(&Entry {
             status: code,
             bytes_sent: session.body_bytes_sent() as u64,
@@ -89,9 +88,9 @@ fn unsent(ctx: &Context) -> u16 {
     if ctx.failure == Some(Failure::ClientGone) { CLIENT_GONE } else { 0 }
 }
 
-fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
+fn count(ctx: &Context, status: u16, lived: Duration) {
     let answers = match (&ctx.route, ctx.attempts.cluster()) {
-        (None, _) => &**snapshot.unrouted,
+        (None, _) => &**ctx.snapshot.unrouted,
         (Some(route), Some(cluster)) => route.response_metrics(cluster),
         (Some(route), None) => &*route.metrics.without_upstream,
     };
@@ -146,9 +145,9 @@ fn plugins(session: &Session, ctx: &mut Context, status: Option<StatusCode>) {
 fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     Entry {
         client: Some(ctx.received.client.address()),
-        method: if ctx.received.has_no_method { "" } else { head.method.as_str() },
+        method: if ctx.received.parts.has_no_method { "" } else { head.method.as_str() },
         host: host(head, ctx),
-        path: ctx.received.sent_target.as_deref().unwrap_or(head.raw_path()),
+        path: ctx.received.parts.target.as_deref().unwrap_or(head.raw_path()),
         protocol: protocol(head.version),
         tls: ctx.received.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
         route: ctx.route.as_ref().map_or("", |route| &*route.name),

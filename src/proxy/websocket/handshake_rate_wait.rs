@@ -15,8 +15,8 @@ use tokio::time::Instant;
 /// # Errors
 /// When a queue is full.
 pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
-    let (Some(route), Some(snapshot)) = (&ctx.route, &ctx.snapshot) else { return Err(Failure::Internal) };
-    let listener = snapshot.listeners.get(usize::from(ctx.received.listener));
+    let Some(route) = &ctx.route else { return Err(Failure::Internal) };
+    let listener = ctx.snapshot.listeners.get(usize::from(ctx.received.listener));
     let pacers = (
         route.policy.handshake_limiter(),
         listener.and_then(|listener| listener.handshake_limiter.as_deref()),

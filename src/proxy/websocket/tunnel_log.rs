@@ -45,7 +45,7 @@ impl Lines {
         let parts = [
             head.method.as_str().as_bytes(),
             received.authority().as_bytes(),
-            received.sent_target.as_deref().unwrap_or(head.raw_path()),
+            received.parts.target.as_deref().unwrap_or(head.raw_path()),
             field(header::USER_AGENT),
             field(header::REFERER),
         ];
@@ -77,7 +77,7 @@ impl Origin {
     /// excluded after a handshake.
     pub(in crate::proxy) fn of(head: &RequestHeader, ctx: &Context) -> Option<Arc<Self>> {
         let (route, lease) = (ctx.route.as_ref()?, ctx.attempts.lease()?);
-        let log = ctx.snapshot.as_ref().and_then(|snapshot| snapshot.log.clone()).filter(|_| route.logged);
+        let log = ctx.snapshot.log.clone().filter(|_| route.logged);
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         Some(Arc::new(Self {
             // Only the log needs these, and a tunnel may live for weeks.
