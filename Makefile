@@ -5,7 +5,7 @@
 #   make check    the quick checks: format, lints, documentation, licences and advisories
 #   make deny     installs cargo-deny, which checks licences and advisories in `make check`
 #   make conf     every file of conf/ through `moongate check`
-#   make bench    benchmarks against nginx and HAProxy; see bench/
+#   make bench    benchmarks against nginx, HAProxy and stock Pingora; see bench/
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
 #   make h2spec   the HTTP/2 conformance suite, if its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
@@ -37,7 +37,10 @@ run: tools
 
 check: lints full
 	$(STEP) format        $(CARGO) fmt --all --check
+	$(STEP) format-bench  $(CARGO) fmt --manifest-path bench/Cargo.toml --all --check
+	$(STEP) format-fuzz   $(CARGO) fmt --manifest-path fuzz/Cargo.toml --all --check
 	$(STEP) lints         $(CARGO) clippy --workspace --all-targets --features full --quiet -- -D warnings
+	$(STEP) lints-bench   $(CARGO) clippy --manifest-path bench/Cargo.toml -p moongate-bench --all-targets --target-dir target/bench --quiet -- -D warnings
 	$(STEP) documentation env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features full --no-deps --quiet
 	$(STEP) deny          .ci/deny
 

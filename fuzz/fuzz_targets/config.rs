@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use moongate::diagnostics::{Color, render};
 use moongate::config::{load_text, print};
+use moongate::diagnostics::{Color, render};
 
 fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);

@@ -4,9 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use moongate::plugin::ChainVerdict;
-use moongate::websocket::frame::{FrameParser, MAX_WITHHELD, Rules, Sender};
 use moongate::tunnel::messages::{Reassembler, Stop, rules};
 use moongate::tunnel::{Inspector, Outcome, Side};
+use moongate::websocket::frame::{FrameParser, MAX_WITHHELD, Rules, Sender};
 use moongate_sdk::Message;
 
 /// Changes messages by their last byte.
@@ -45,7 +45,12 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// The messages shown, the number of bytes written, and the close code.
-fn show(from: Side, policy: &Rules, stream: &[u8], step: usize) -> (Vec<(bool, Vec<u8>)>, usize, Option<u16>) {
+fn show(
+    from: Side,
+    policy: &Rules,
+    stream: &[u8],
+    step: usize,
+) -> (Vec<(bool, Vec<u8>)>, usize, Option<u16>) {
     let (mut stage, mut editor) = (Reassembler::new(from, rules(policy)), Editor::default());
     let (mut out, mut code) = (Vec::new(), None);
     for piece in stream.chunks(step) {

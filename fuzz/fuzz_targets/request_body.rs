@@ -5,8 +5,8 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use libfuzzer_sys::fuzz_target;
-use moongate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
 use moongate::net::http1::body_decoder::{BodyDecoder, Decoded};
+use moongate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
 
 fuzz_target!(|input: (Vec<u16>, u32)| {
     let (sizes, length) = input;

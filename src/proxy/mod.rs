@@ -23,7 +23,7 @@ mod response;
 mod upload;
 mod websocket;
 
-pub use downstream::connection::{Connection, RequestLimits};
+pub use downstream::connection::Connection;
 pub use downstream::http1_session::Http1Session;
 pub use downstream::http2_session::{ReceivedStream, StreamRates};
 pub use failure::Failure;
@@ -34,7 +34,7 @@ pub use request_service::RequestService;
 
 use crate::control::Live;
 use crate::net::conn_info::ConnInfo;
-use crate::snapshot::ListenerProtocols;
+use crate::snapshot::{ListenerProtocols, RequestLimits};
 use crate::tunnel::Registry;
 use context::Busy;
 use moongate_sdk::Services;
@@ -128,17 +128,13 @@ impl Gateway {
 
     /// The current generation's limits of a request, and the protocols of the listener with that index;
     /// `None` for plain HTTP/1.
-    pub fn connection_settings(&self, listener: u16) -> (RequestLimits, Option<Arc<ListenerProtocols>>) {
+    pub fn connection_settings(&self, listener: u16) -> (Arc<RequestLimits>, Option<Arc<ListenerProtocols>>) {
         let snapshot = self.shared.live.look();
-        let globals = &snapshot.globals;
-        let limits = RequestLimits {
-            time: globals.header_timeout,
-            size: globals.max_header_size,
-            body_rate: globals.body_rate,
-            send_rate: globals.send_rate,
-        };
         let listener = snapshot.listeners.get(usize::from(listener));
-        (limits, listener.and_then(|listener| listener.protocols.clone()))
+        (
+            Arc::clone(&snapshot.globals.request_limits),
+            listener.and_then(|listener| listener.protocols.clone()),
+        )
     }
 
     /// The name of the listener of that index.
@@ -153,12 +149,13 @@ impl Gateway {
     /// The current generation's limits of an HTTP/2 connection.
     pub fn streams(&self) -> StreamLimits {
         let globals = &self.shared.live.look().globals;
+        let limits = &globals.request_limits;
         StreamLimits {
-            head: globals.max_header_size,
+            head: limits.size,
             idle: globals.keepalive_timeout,
-            first: globals.header_timeout,
+            first: limits.time,
             send: globals.send_timeout,
-            rates: StreamRates { body: globals.body_rate, send: globals.send_rate },
+            rates: StreamRates { body: limits.body_rate, send: limits.send_rate },
         }
     }
 

@@ -70,7 +70,7 @@ impl RequestService {
             }
             Err(error) => {
                 // It never allows another request.
-                upstream_response::give_up(&mut session, &error, &mut ctx).await;
+                Box::pin(upstream_response::give_up(&mut session, &error, &mut ctx)).await;
             }
         }
         request_end::end(&mut session, &mut ctx).await;

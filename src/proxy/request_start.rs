@@ -68,7 +68,7 @@ pub(super) enum Served {
 /// When the client disconnected.
 pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<Served> {
     if let Some(shown) = acme_http01::wanted(session, ctx) {
-        acme_http01::show(session, ctx, &shown).await?;
+        Box::pin(acme_http01::show(session, ctx, &shown)).await?;
         return Ok(Served::Response);
     }
     // Evaluated before a `Connection` can remove the field.
@@ -81,16 +81,17 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         refused => refused,
     };
     if let Err(failure) = found {
-        local_response::failure(session, ctx, failure).await?;
+        Box::pin(local_response::failure(session, ctx, failure)).await?;
         return Ok(Served::Response);
     }
     if let Some(instead) = request_body::ask_plugins(session, ctx).await {
-        local_response::instead(session, ctx, instead).await?;
+        Box::pin(local_response::instead(session, ctx, instead)).await?;
         return Ok(Served::Response);
     }
     // Applied after the plugins: access rules come first.
     if ends_here {
-        local_response::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
+        let head = ResponseHeader::build(StatusCode::NO_CONTENT, None)?;
+        Box::pin(local_response::send(session, ctx, head, "")).await?;
         return Ok(Served::Response);
     }
     match ctx.received.handshake {
@@ -103,7 +104,9 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
             match served? {
                 ServedHandshake::Response => {}
                 ServedHandshake::Tunnel(tunnel) => return Ok(Served::Tunnel(tunnel)),
-                ServedHandshake::Refused(connection) => exchange::pass_on(session, ctx, connection).await?,
+                ServedHandshake::Refused(connection) => {
+                    Box::pin(exchange::pass_on(session, ctx, connection)).await?;
+                }
             }
         }
         // An ordinary request, whose Upgrade is not forwarded.
@@ -114,10 +117,11 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
             exchange::serve(session, ctx).await?;
         }
         Err(HandshakeError::Version) => {
-            local_response::failure(session, ctx, Failure::WebSocketVersion).await?;
+            Box::pin(local_response::failure(session, ctx, Failure::WebSocketVersion)).await?;
         }
         Err(HandshakeError::Bad(detail)) => {
-            local_response::failure(session, ctx, Failure::BadWebSocketRequest(Detail(detail))).await?;
+            let failure = Failure::BadWebSocketRequest(Detail(detail));
+            Box::pin(local_response::failure(session, ctx, failure)).await?;
         }
     }
     Ok(Served::Response)
@@ -129,7 +133,7 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
         session.close_after_response();
         return Err(refused);
     }
-    if ctx.received.parts.size > ctx.snapshot.globals.max_header_size {
+    if ctx.received.parts.size > ctx.snapshot.globals.request_limits.size {
         return Err(Failure::HeadTooLarge);
     }
     if ctx.received.way.is_loop() {

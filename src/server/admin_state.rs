@@ -111,7 +111,7 @@ impl AdminState for ProcessStatus {
     fn limits(&self) -> ClientLimits {
         let terms = &self.shared.live.look().globals;
         ClientLimits {
-            header_timeout: terms.header_timeout,
+            header_timeout: terms.request_limits.time,
             send_timeout: terms.send_timeout,
             client_prefix: terms.client_prefix,
         }

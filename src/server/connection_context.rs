@@ -1,6 +1,7 @@
 //! What serves the connections of a worker, from their acceptance to their last request.
 
-use crate::proxy::{RequestLimits, RequestService};
+use crate::proxy::RequestService;
+use crate::snapshot::RequestLimits;
 use std::sync::Arc;
 
 /// What serves the connections of a worker.
@@ -9,5 +10,5 @@ pub(super) struct ConnectionContext {
     /// What serves the requests.
     pub(super) service: Arc<RequestService>,
     /// The limits of a request.
-    pub(super) limits: RequestLimits,
+    pub(super) limits: Arc<RequestLimits>,
 }

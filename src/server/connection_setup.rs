@@ -6,7 +6,7 @@ use super::{h2c_detect, http1, http2, proxy_header, tls_handshake};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
 use crate::proxy::Connection;
-use crate::snapshot::ListenerProtocols;
+use crate::snapshot::{ListenerProtocols, RequestLimits};
 use bytes::BytesMut;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,14 +50,15 @@ pub(super) async fn serve_connection(
                 return;
             }
             // The time limit has passed: HTTP/1 responds with 408 at once.
-            context.limits.time = Duration::ZERO;
+            context.limits = Arc::new(RequestLimits { time: Duration::ZERO, ..*context.limits });
         }
     }
     if h2 {
         http2::serve(socket, early, conn_info, context).await;
         drop(permit);
     } else {
+        let first = context.limits.time;
         let connection = Connection::new(socket, early, conn_info, context.limits, permit);
-        http1::serve(Box::new(connection), context.service, context.limits.time).await;
+        http1::serve(Box::new(connection), context.service, first).await;
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(super) async fn serve(mut connection: Box<Connection>, service: Arc<RequestService>, first: Duration) {
     let mut idle = first;
     while let Some(next) = service.serve_next(connection, idle).await {
-        let Some(keepalive) = service.gateway.keepalive() else { return next.close().await };
+        let Some(keepalive) = service.gateway.keepalive() else { return Box::pin(next.close()).await };
         (connection, idle) = (next, keepalive);
     }
 }

@@ -150,8 +150,9 @@ async fn accept(worker_listener: Arc<WorkerListener>, service: Arc<RequestServic
                 let conn_info = ConnInfo::plain(peer, index);
                 match protocols {
                     None => {
+                        let first = limits.time;
                         let connection = Connection::new(socket, BytesMut::new(), conn_info, limits, permit);
-                        tokio::spawn(http1::serve(Box::new(connection), Arc::clone(&service), limits.time));
+                        tokio::spawn(http1::serve(Box::new(connection), Arc::clone(&service), first));
                     }
                     Some(protocols) => {
                         let context = ConnectionContext { service: Arc::clone(&service), limits };

@@ -2,10 +2,12 @@
 
 use super::cidr_set::CidrSet;
 use super::min_rate::MinRate;
+use super::request_limits::RequestLimits;
 use crate::config::{EscapedSlashes, MergeSlashes, ResolverKind, Server, Via, XForwarded};
 use moongate_config::{Period, Placed, Problem, Problems};
 use moongate_sdk::ClientPrefix;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A time that no connection reaches; clocks and timers can add it.
@@ -18,20 +20,14 @@ pub struct GlobalSettings {
     pub drain_delay: Duration,
     /// The time limit of the shutdown from then on.
     pub grace_period: Duration,
-    /// The time limit for receiving a request header; `FOREVER` without one.
-    pub header_timeout: Duration,
     /// How long an idle downstream connection is kept; zero means no keep-alive.
     pub keepalive_timeout: Duration,
     /// The maximum time without data inside a request body; `FOREVER` without a limit.
     pub body_timeout: Duration,
     /// The maximum time without progress while a response is sent; `FOREVER` without a limit.
     pub send_timeout: Duration,
-    /// The minimum rate of a request body.
-    pub body_rate: Option<MinRate>,
-    /// The minimum rate at which a client reads a response.
-    pub send_rate: Option<MinRate>,
-    /// The maximum size of a request header in bytes.
-    pub max_header_size: usize,
+    /// The limits of a request. The time for its header is `FOREVER` without a limit.
+    pub request_limits: Arc<RequestLimits>,
     /// The prefix lengths that identify a client in limits and keys.
     pub client_prefix: ClientPrefix,
     /// The policy for X-Forwarded-*.
@@ -60,13 +56,15 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> GlobalSetting
     GlobalSettings {
         drain_delay: server.drain_delay.0,
         grace_period: server.grace_period.0,
-        header_timeout: limit(server.header_timeout),
         keepalive_timeout: server.keepalive_timeout.0,
         body_timeout: limit(server.body_timeout),
         send_timeout: limit(server.send_timeout),
-        body_rate: MinRate::of(server.body_min_rate),
-        send_rate: MinRate::of(server.send_min_rate),
-        max_header_size: usize::try_from(server.max_header_size.0).unwrap_or(usize::MAX),
+        request_limits: Arc::new(RequestLimits {
+            time: limit(server.header_timeout),
+            size: usize::try_from(server.max_header_size.0).unwrap_or(usize::MAX),
+            body_rate: MinRate::of(server.body_min_rate),
+            send_rate: MinRate::of(server.send_min_rate),
+        }),
         client_prefix: server.client_ipv6_prefix,
         x_forwarded: server.x_forwarded,
         via: server.via,

@@ -14,6 +14,7 @@ mod loop_warnings;
 mod min_rate;
 mod plugin_upstreams;
 mod proxy_protocol_sources;
+mod request_limits;
 mod route;
 mod route_metrics;
 mod route_version;
@@ -26,6 +27,7 @@ pub use listen_address::{Access, Address};
 pub use listeners::{AdminAddress, Listener};
 pub use min_rate::MinRate;
 pub use proxy_protocol_sources::ProxyProtocolSources;
+pub use request_limits::RequestLimits;
 pub use route::Route;
 
 use crate::acme;

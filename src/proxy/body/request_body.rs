@@ -49,7 +49,7 @@ pub(in crate::proxy) async fn ask_plugins(
             Ok(Decision::Continue) => break,
             Ok(Decision::Body { at, limit }) => {
                 from = at + 1;
-                if let Err(instead) = hold(session, ctx, &route, at, limit).await {
+                if let Err(instead) = Box::pin(hold(session, ctx, &route, at, limit)).await {
                     return Some(instead);
                 }
             }
@@ -58,7 +58,7 @@ pub(in crate::proxy) async fn ask_plugins(
     }
     let bytes = ctx.upload.whole.take()?;
     let seen = ctx.upload.seen;
-    let rest = pass_whole(session, ctx, &route, seen..usize::MAX, bytes).await;
+    let rest = Box::pin(pass_whole(session, ctx, &route, seen..usize::MAX, bytes)).await;
     rest.map(|bytes| ctx.upload.whole = Some(bytes)).err()
 }
 

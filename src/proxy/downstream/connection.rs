@@ -13,7 +13,7 @@ use crate::proxy::failure::Failure;
 use crate::proxy::request::head_parser::{self, ReceivedHead};
 use crate::runtime::clock;
 use crate::runtime::worker_timer::{WorkerTimer, timeout};
-use crate::snapshot::MinRate;
+use crate::snapshot::RequestLimits;
 use bytes::{Buf, Bytes, BytesMut};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -21,6 +21,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -45,19 +46,6 @@ const LINGER_BYTES: usize = 1 << 20;
 /// The largest header that is received, whatever the setting.
 const MAX_HEAD: usize = 850_000;
 
-/// The limits of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestLimits {
-    /// From a header's first incomplete read to its end; 408 above it (RFC 9110 §15.5.9).
-    pub time: Duration,
-    /// The header size in bytes; a header without an end within twice as many gets 431 (RFC 6585 §5).
-    pub size: usize,
-    /// The minimum rate of a body; 408 below it.
-    pub body_rate: Option<MinRate>,
-    /// The minimum rate at which a response is read.
-    pub send_rate: Option<MinRate>,
-}
-
 /// The bytes of a request header.
 #[derive(Debug)]
 pub(in crate::proxy) struct HeadBytes {
@@ -79,7 +67,7 @@ impl HeadBytes {
 pub struct Connection {
     socket: Socket,
     conn_info: ConnInfo,
-    pub(super) limits: RequestLimits,
+    pub(super) limits: Arc<RequestLimits>,
     pub(super) control: SessionControl,
     /// Received bytes that no request has taken yet.
     pub(super) input: BytesMut,
@@ -117,7 +105,7 @@ impl Connection {
         socket: Socket,
         early: BytesMut,
         conn_info: ConnInfo,
-        limits: RequestLimits,
+        limits: Arc<RequestLimits>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
@@ -479,7 +467,7 @@ impl Connection {
     }
 
     /// Closes the connection after the bytes to send.
-    pub async fn close(mut self) {
+    pub async fn close(mut self: Box<Self>) {
         // The client may have disconnected already, in which case the error is irrelevant.
         // TLS sends an alert, for which a client that does not read is not awaited.
         let ended =

@@ -391,13 +391,13 @@ impl Http1Session {
     }
 
     /// Ends the request. Returns the connection if another request may follow; it is closed otherwise.
-    pub async fn finish(mut self) -> Option<Box<Connection>> {
+    pub async fn finish(mut self: Box<Self>) -> Option<Box<Connection>> {
         if self.may_continue() && self.connection.flush().await.is_ok() {
             return Some(self.into_connection());
         }
         // The end of a TLS connection without its alert tells the client that the response is incomplete.
         if matches!(self.response_body, ResponseBody::Ended | ResponseBody::Unknown) {
-            self.connection.close().await;
+            Box::pin(self.connection.close()).await;
         } else {
             self.flush_now().await;
         }

@@ -60,20 +60,21 @@ async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
     })?;
     let connection = connect(session, ctx).await?;
     let is_reused = connection.is_reused();
-    let moved = Transfer::new(connection).run(session, ctx).await;
-    end_attempt(session, ctx, moved, is_reused).await
+    let mut transfer = Transfer::new(connection);
+    let moved = transfer.run(session, ctx).await;
+    end_attempt(session, ctx, moved.map(|()| transfer), is_reused).await
 }
 
 /// Keeps the connection of a complete exchange, or decides about another attempt.
 async fn end_attempt(
     session: &mut Session,
     ctx: &mut Context,
-    moved: Result<Option<Box<Http1Connection>>>,
+    moved: Result<Transfer>,
     is_reused: bool,
 ) -> Result<()> {
     match moved {
-        Ok(reusable) => {
-            if let Some(connection) = reusable {
+        Ok(transfer) => {
+            if let Some(connection) = transfer.reusable(session, ctx) {
                 ctx.attempts.keep(connection, ctx.snapshot.threads);
             }
             Ok(())
@@ -97,8 +98,9 @@ pub(super) async fn pass_on(
     ctx: &mut Context,
     connection: Box<Http1Connection>,
 ) -> Result<()> {
-    let moved = Transfer::new(connection).run_response(session, ctx).await;
-    end_attempt(session, ctx, moved, false).await
+    let mut transfer = Transfer::new(connection);
+    let moved = transfer.run_response(session, ctx).await;
+    end_attempt(session, ctx, moved.map(|()| transfer), false).await
 }
 
 /// A connection to the leased endpoint.

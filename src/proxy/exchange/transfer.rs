@@ -85,15 +85,11 @@ impl Transfer {
         }
     }
 
-    /// Moves both messages to their ends. Returns the connection if it can serve another request.
+    /// Moves both messages to their ends.
     ///
     /// # Errors
     /// The error of the side that failed, as Pingora's type.
-    pub(super) async fn run(
-        mut self,
-        session: &mut Session,
-        ctx: &mut Context,
-    ) -> Result<Option<Box<Http1Connection>>> {
+    pub(super) async fn run(&mut self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         self.begin(session, ctx).await?;
         self.move_both(session, ctx).await
     }
@@ -102,28 +98,21 @@ impl Transfer {
     ///
     /// # Errors
     /// As [`Transfer::run`].
-    pub(super) async fn run_response(
-        mut self,
-        session: &mut Session,
-        ctx: &mut Context,
-    ) -> Result<Option<Box<Http1Connection>>> {
+    pub(super) async fn run_response(&mut self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         (self.upload_is_over, ctx.upload.is_sent) = (true, true);
         attempt::begin_waiting(session, ctx).await?;
         self.move_both(session, ctx).await
     }
 
-    async fn move_both(
-        mut self,
-        session: &mut Session,
-        ctx: &mut Context,
-    ) -> Result<Option<Box<Http1Connection>>> {
+    async fn move_both(&mut self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         loop {
             match self.step(session, ctx).await {
                 Ok(false) => {}
-                Ok(true) => return Ok(self.reusable(session, ctx)),
+                Ok(true) => return Ok(()),
                 // The client has a whole response already, which replaced the backend's.
                 Err(error) if ctx.response.is_replaced && *error.esource() == ErrorSource::Upstream => {
-                    return Ok(None);
+                    self.keeps_alive = false;
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }
@@ -369,8 +358,8 @@ impl Transfer {
         }
     }
 
-    /// The connection, if both messages are complete and the backend keeps it.
-    fn reusable(self, session: &Session, ctx: &mut Context) -> Option<Box<Http1Connection>> {
+    /// The connection after [`Transfer::run`], if both messages are complete and the backend keeps it.
+    pub(super) fn reusable(self, session: &Session, ctx: &mut Context) -> Option<Box<Http1Connection>> {
         if ctx.upload.is_cut_off {
             attempt::cut_off_upload(session, ctx);
         }

@@ -37,7 +37,8 @@ pub(in crate::proxy) async fn from_backend(
         ctx.response.instead = Some(instead);
         return Err(Error::new(OURS));
     }
-    local_response::instead(session, ctx, instead).await?;
+    // Boxed, as every rare future that the future of each request would reserve space for.
+    Box::pin(local_response::instead(session, ctx, instead)).await?;
     ctx.response.is_replaced = true;
     Ok(())
 }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use std::pin::pin;
 
 /// What follows a handshake.
 pub(in crate::proxy) enum ServedHandshake {
@@ -51,13 +52,13 @@ pub(in crate::proxy) async fn serve(
         Ok((_, _, _, HandshakeResponse::Other { status: 200..300, .. }))
             if ctx.received.is_extended_connect =>
         {
-            local_response::failure(session, ctx, Failure::BadHandshake).await?;
+            Box::pin(local_response::failure(session, ctx, Failure::BadHandshake)).await?;
         }
         Ok((_, _, stream, HandshakeResponse::Other { read, .. })) => {
             let addrs = attempt::ends(session, ctx);
             return Ok(ServedHandshake::Refused(Box::new(Http1Connection::resume(stream, addrs, read))));
         }
-        Err(failure) => local_response::failure(session, ctx, failure).await?,
+        Err(failure) => Box::pin(local_response::failure(session, ctx, failure)).await?,
     }
     Ok(ServedHandshake::Response)
 }
@@ -72,7 +73,8 @@ async fn attempt_all(
     let mut permit = acquire_permit(session, ctx)?;
     if let Some(wait) = handshake_rate_wait::take(ctx)? {
         drop(permit);
-        client_disconnect::unless_session_ends(session, handshake_rate_wait::wait(gateway, wait)).await??;
+        let wait = Box::pin(handshake_rate_wait::wait(gateway, wait));
+        client_disconnect::unless_session_ends(session, wait).await??;
         permit = acquire_permit(session, ctx)?;
     }
     let request = request(session, ctx, handshake)?;
@@ -151,8 +153,12 @@ async fn ask(
         let Some(route) = &ctx.route else { return Err(Failure::Internal) };
         let ends = attempt::ends(session, ctx);
         let limit = route.policy.handshake_timeout.first(route.timeout);
-        let attempt = attempt(&ctx.attempts, ends, request, limit);
-        let unanswered = match client_disconnect::unless_session_ends(session, attempt).await {
+        let attempted = {
+            // Pinned here, since space for an argument is reserved twice.
+            let attempt = pin!(attempt(&ctx.attempts, ends, request, limit));
+            client_disconnect::unless_session_ends(session, attempt).await
+        };
+        let unanswered = match attempted {
             // The backend's connection ends with the attempt.
             Err(gone) => gone.into(),
             Ok(Ok(found)) => {
@@ -191,12 +197,12 @@ async fn open(
         Ok(moment) => moment,
         // The backend's connection ends here: its 101 is not forwarded.
         Err(instead) => {
-            local_response::instead(session, ctx, instead).await?;
+            Box::pin(local_response::instead(session, ctx, instead)).await?;
             return Ok(ServedHandshake::Response);
         }
     };
     let (Some(origin), Some(route)) = (Origin::of(session.request(), ctx), ctx.route.clone()) else {
-        local_response::failure(session, ctx, Failure::Internal).await?;
+        Box::pin(local_response::failure(session, ctx, Failure::Internal)).await?;
         return Ok(ServedHandshake::Response);
     };
     let mut switching = Vec::new();

@@ -6,8 +6,9 @@ use super::connection_limit::{Activity, ConnectionSlot, Scope};
 use super::{Admin, ClientLimits, Response};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
-use crate::proxy::{Connection, Http1Session, RequestLimits};
+use crate::proxy::{Connection, Http1Session};
 use crate::server::lingering_close;
+use crate::snapshot::RequestLimits;
 use crate::telemetry::quoted;
 use bytes::BytesMut;
 use http::header::EXPECT;
@@ -53,7 +54,7 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &ConnectionSlot, admin:
     // Listener indices do not apply here.
     let conn_info = ConnInfo::plain(Some(peer), u16::MAX);
     let mut connection =
-        Box::new(Connection::new(Socket::Tcp(socket), BytesMut::new(), conn_info, head, None));
+        Box::new(Connection::new(Socket::Tcp(socket), BytesMut::new(), conn_info, Arc::new(head), None));
     loop {
         connection.expect_head();
         let Some(mut session) = Http1Session::receive(connection, limit).await else { return };
