@@ -6,6 +6,7 @@
 
 use super::settings::is_safe;
 use crate::net::resolver;
+use crate::tls::platform_roots;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -74,18 +75,17 @@ impl Client {
     /// # Errors
     /// When there is no issuer to trust.
     pub(super) fn new(roots: Option<&[CertificateDer<'static>]>) -> Result<Self, AttemptError> {
-        let mut store = RootCertStore::empty();
-        match roots {
+        const NONE: &str = "no trusted root certificates; set `directory_ca` to a PEM file";
+        let store = match roots {
             Some(roots) => {
+                let mut store = RootCertStore::empty();
                 store.add_parsable_certificates(roots.iter().cloned());
+                Arc::new(store)
             }
-            None => {
-                let system = rustls_native_certs::load_native_certs()?;
-                store.add_parsable_certificates(system);
-            }
-        }
+            None => platform_roots::store().map_err(|error| no_response(format!("{NONE} ({error})")))?,
+        };
         if store.is_empty() {
-            return Err(no_response("no trusted root certificates; set `directory_ca` to a PEM file"));
+            return Err(no_response(NONE));
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

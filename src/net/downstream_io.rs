@@ -8,6 +8,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -92,6 +93,14 @@ impl Socket {
             Socket::Unix(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
             Socket::Tls(_) => Ok(()),
         };
+    }
+
+    /// Makes the close of a TCP connection without TLS a reset. With TLS, its end without an alert says as much.
+    pub(crate) fn reset_on_close(&self) {
+        if let Socket::Tcp(socket) = self {
+            // The connection may be closed already.
+            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Reads available bytes. Never any with TLS.

@@ -4,11 +4,11 @@
 use super::body::{early_response, expect_continue};
 use super::context::Context;
 use super::downstream::session::Session;
-use super::failure::tls_error::{self, TlsAttemptError};
+use super::failure::failed_attempt::{self, FailedAttempt};
 use super::failure::{Failure, OURS};
 use super::request::hop_by_hop;
 use crate::config::UpstreamProtocol;
-use crate::upstream::ProxyAddrs;
+use crate::upstream::{AttemptEnd, ProxyAddrs};
 use http::{StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -44,14 +44,6 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
         // If endpoints were tried, the last failure is more specific than "no endpoint".
         Err(_) => Err(ctx.failure.unwrap_or(Failure::NoEndpoint)),
     }
-}
-
-/// Returns whether connections to the request's upstream are kept for reuse.
-pub(super) fn keeps_connections(ctx: &Context) -> bool {
-    ctx.attempts.cluster().is_some_and(|cluster| {
-        let spec = cluster.spec();
-        !spec.keepalive_timeout.0.is_zero() && spec.max_idle_connections > 0
-    })
 }
 
 /// Returns whether the request is a gRPC call to an HTTP/2 backend.
@@ -209,15 +201,9 @@ pub(super) fn broken(
     let repeatable =
         harmless && !session.has_response() && !session.is_retry_truncated() && ctx.upload.is_repeatable();
     // A reset stream does not concern the other streams on its connection.
-    if client_reused && repeatable && !h2.is_some_and(h2::Error::is_reset) {
-        // The backend had closed the pooled connection.
-        ctx.attempts.end_stale();
-        ctx.failure = Some(failure);
-        error.set_retry(true);
-        return error;
-    }
-    give_back(ctx, TlsAttemptError { failure, cause: tls_error::of(&error, failure) });
-    error.set_retry(repeatable && ctx.attempts.may_repeat());
+    let is_stale = client_reused && !h2.is_some_and(h2::Error::is_reset);
+    let failed = FailedAttempt { failure, cause: failed_attempt::of(&error, failure) };
+    error.set_retry(end(ctx, failed, repeatable, is_stale));
     error
 }
 
@@ -242,13 +228,11 @@ fn was_not_processed(error: &h2::Error) -> bool {
             || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
 }
 
-/// Releases the lease with the attempt's failure, and excludes the endpoint from the request's next attempt.
-pub(super) fn give_back(ctx: &mut Context, TlsAttemptError { failure, cause }: TlsAttemptError) {
-    ctx.failure = Some(failure);
-    ctx.tls_cause = cause;
-    if failure.is_clients() || failure == Failure::Plugin {
-        ctx.attempts.exclude();
-    } else {
-        ctx.attempts.end_failed(failure.token(), failure.endpoints_fault());
-    }
+/// Ends the attempt with its failure. Returns whether another one follows.
+pub(super) fn end(ctx: &mut Context, failed: FailedAttempt, is_repeatable: bool, is_stale: bool) -> bool {
+    let FailedAttempt { failure, cause } = failed;
+    (ctx.failure, ctx.tls_cause) = (Some(failure), cause);
+    let is_blameless = failure.is_clients() || failure == Failure::Plugin;
+    let blame = (!is_blameless).then(|| (failure.token(), failure.endpoints_fault()));
+    ctx.attempts.end(AttemptEnd { blame, is_repeatable, is_stale })
 }

@@ -2,7 +2,7 @@
 //! guards undo themselves: dropping the context releases everything, however the request ends.
 
 use super::failure::Failure;
-use super::failure::tls_error::Cause;
+use super::failure::failed_attempt::Cause;
 use super::replacement_response::ReplacementResponse;
 use super::request::request_facts::{Received, RequestLine, split_target};
 use super::upload::Upload;

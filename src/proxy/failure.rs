@@ -1,9 +1,10 @@
 //! Failures of requests and their responses, in one table. Only this file converts Pingora's errors.
 
-pub(super) mod tls_error;
+pub(super) mod failed_attempt;
 
 use crate::route::BadTarget;
 use crate::telemetry::metrics::ClientAbort;
+use crate::tls;
 use crate::tunnel::QueueFull;
 use crate::upstream::{DialError, Reason};
 use crate::websocket::handshake::ResponseError;
@@ -13,6 +14,9 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 /// The type of Pingora errors made by the gateway; the context has the reason.
 pub(super) const OURS: ErrorType = ErrorType::Custom("rejected by the gateway");
+
+/// The type of the error of a request body that violates its framing.
+pub(super) const INVALID_FRAMING: ErrorType = ErrorType::Custom("invalid framing");
 
 /// The exact error of a request, for the client and the log; empty if the reason token suffices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -326,7 +330,7 @@ impl From<ResponseError> for Failure {
         match error {
             ResponseError::TimedOut => Self::HandshakeTimeout,
             ResponseError::Bad(_) => Self::BadHandshake,
-            ResponseError::Io(error) if tls_error::alert(&error).is_some() => Self::TlsHandshake,
+            ResponseError::Io(error) if tls::alert(&error).is_some() => Self::TlsHandshake,
             ResponseError::Closed | ResponseError::Io(_) => Self::UpstreamClosed,
         }
     }
@@ -337,12 +341,12 @@ impl From<&Error> for Failure {
         if is_exhaustion(error) {
             return Self::NoResources;
         }
-        if *error.esource() == ErrorSource::Upstream && tls_error::alert_behind(error).is_some() {
+        if *error.esource() == ErrorSource::Upstream && failed_attempt::alert_behind(error).is_some() {
             return Self::TlsHandshake;
         }
         match (error.esource(), error.etype()) {
             (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Self::BadRequest(Detail("")),
-            (ErrorSource::Downstream, ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd")) => {
+            (ErrorSource::Downstream, error_type) if *error_type == INVALID_FRAMING => {
                 Self::BadRequest(Detail("the body violates its framing"))
             }
             (ErrorSource::Downstream, ErrorType::ReadTimedout) => Self::BodyTimeout,

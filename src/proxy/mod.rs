@@ -3,7 +3,8 @@
 //! In the order of a request: `downstream` receives it, `request_service` serves it, `request_start` validates and
 //! routes it (`request`), plugins see it (`body`), `exchange` sends it to an HTTP/1.1 upstream, or `pingora_loop` to
 //! an HTTP/2 upstream, or `websocket` opens a tunnel; `response` completes the response and the log entry.
-//! `attempt` has what all upstream requests share, and `failure` why one fails.
+//! `attempt` has what requests to HTTP/1.1 and HTTP/2 upstreams share, and `failure` why one fails.
+//! `context` is the state of a request; `upload` and `replacement_response` are parts of it.
 
 mod attempt;
 mod body;
@@ -111,7 +112,7 @@ pub struct StreamLimits {
 /// A connection whose client was sent GOAWAY; the shutdown waits until it is dropped.
 pub struct GoingAway(#[expect(dead_code, reason = "it counts while it lives")] Busy);
 
-/// The gateway as the Pingora proxy of one worker.
+/// The gateway of one worker. Pingora's loop calls it as `ProxyHttp`.
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,

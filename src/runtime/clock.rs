@@ -1,5 +1,5 @@
-//! Coarse clock for tunnels: read once per poll of a worker's runtime. A reading per message would, on some
-//! machines, cost as much as parsing the message's frames.
+//! Coarse clock of a worker: read once per poll of its runtime. A reading per message would, on some machines, cost
+//! as much as parsing the message's frames.
 //!
 //! Tunnels count in seconds; deadlines and round trips use `read`.
 

@@ -3,6 +3,7 @@
 //! Files are read when a configuration is compiled, so that `moongate check` finds their problems, and again
 //! when they change; connections use finished values. `control` decides when files are read again.
 
+mod alert;
 mod cert_resolver;
 mod certificate;
 mod certificate_names;
@@ -17,6 +18,7 @@ mod session_tickets;
 mod unix_time;
 mod upstream_config;
 
+pub(crate) use alert::alert;
 pub(crate) use dynamic_certs::{ChallengeGuard, Challenges, Slot};
 pub(crate) use handshake_error::HandshakeFailure;
 pub(crate) use listener_config::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};

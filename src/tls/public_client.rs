@@ -3,6 +3,7 @@
 
 use super::platform_roots;
 use crate::runtime::blocking_pool::SYSTEM_FILES;
+use moongate_sdk::log_throttle;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ static CONFIG: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
 /// The configuration. The first call reads the platform's files.
 ///
 /// # Errors
-/// Why the roots were not read; the next call tries again.
+/// Why there is none, which is logged. Roots that were not found at the first call are not found later.
 pub(crate) async fn public_client_config() -> Result<Arc<ClientConfig>, String> {
     let config = CONFIG.get_or_try_init(|| async {
         let read = SYSTEM_FILES.run(platform_roots::store).await;
@@ -24,5 +25,10 @@ pub(crate) async fn public_client_config() -> Result<Arc<ClientConfig>, String> 
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     });
-    config.await.cloned().map_err(|error: String| format!("system root certificates not read: {error}"))
+    config.await.cloned().inspect_err(|error: &String| {
+        const MESSAGE: &str = "system root certificates not read";
+        if log_throttle::admit(log::Level::Error, MESSAGE, &[]) {
+            log::error!(error = error.as_str(); "{MESSAGE}");
+        }
+    })
 }

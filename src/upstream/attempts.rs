@@ -17,6 +17,19 @@ use crate::runtime::clock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How an attempt ended without a response.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptEnd {
+    /// The token that counts the failure, and the reason for passive health if the endpoint is at fault. `None` if
+    /// something else ended the attempt, such as the client.
+    pub blame: Option<(&'static str, Option<Reason>)>,
+    /// The message may be sent again (RFC 9110 §9.2.2), and is still complete.
+    pub is_repeatable: bool,
+    /// The backend had closed a pooled connection: a repeatable message is sent again, the endpoint is not at fault, and
+    /// the attempt is not counted.
+    pub is_stale: bool,
+}
+
 /// The attempts of one message.
 #[derive(Debug)]
 pub struct Attempts {
@@ -41,7 +54,7 @@ impl Attempts {
         }
     }
 
-    /// The attempts at the endpoints of `cluster`, those of `tried` only if there is no other.
+    /// The attempts at the endpoints of `cluster`, without those of `tried`.
     pub fn at(cluster: Arc<Cluster>, tried: TriedEndpoints) -> Self {
         Self { cluster: Some(cluster), tried, ..Self::new(clock::now().into_std()) }
     }
@@ -74,6 +87,14 @@ impl Attempts {
     /// The number of attempts, without those on pooled connections that had been closed.
     pub fn count(&self) -> u8 {
         self.count
+    }
+
+    /// Returns whether connections are kept for other requests.
+    pub fn keeps_connections(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| {
+            let spec = cluster.spec();
+            !spec.keepalive_timeout.0.is_zero() && spec.max_idle_connections > 0
+        })
     }
 
     /// Returns whether another attempt is allowed.
@@ -116,11 +137,7 @@ impl Attempts {
         let (cluster, lease) = self.leased()?;
         let reuse = if self.tried.is_repeated() { Reuse::Forbidden } else { Reuse::Allowed };
         let limit = cluster.spec().connect_timeout.0;
-        let connection = cluster.connector().http1_connection(lease.endpoint(), addrs, reuse, limit).await?;
-        if !connection.is_reused() {
-            lease.connected();
-        }
-        Ok(connection)
+        cluster.connector().http1_connection(lease.endpoint(), addrs, reuse, limit).await
     }
 
     /// A new connection for HTTP/1.1 to the current endpoint, within `limit` and the upstream's `connect_timeout`.
@@ -135,9 +152,7 @@ impl Attempts {
     ) -> Result<UpstreamStream, DialError> {
         let (cluster, lease) = self.leased()?;
         let limit = cluster.spec().connect_timeout.0.min(limit);
-        let stream = cluster.connector().connect(lease.endpoint(), addrs, false, limit).await?;
-        lease.connected();
-        Ok(stream)
+        cluster.connector().connect(lease.endpoint(), addrs, false, limit).await
     }
 
     fn leased(&self) -> Result<(&Cluster, &Lease), DialError> {
@@ -145,6 +160,14 @@ impl Attempts {
             (Some(cluster), Some(lease)) => Ok((cluster, lease)),
             // Excluded: an attempt begins with a lease.
             _ => Err(DialError::Refused),
+        }
+    }
+
+    /// The endpoint has responded to a handshake, whatever it said. A connect alone proves less: a backend may reject
+    /// the gateway's certificate after it (TLS 1.3).
+    pub fn record_connect(&self) {
+        if let Some(lease) = &self.lease {
+            lease.connected();
         }
     }
 
@@ -159,10 +182,6 @@ impl Attempts {
     /// `max_idle_connections`.
     pub fn keep(&self, connection: Box<Http1Connection>, workers: usize) {
         let (Some(cluster), Some(lease)) = (&self.cluster, &self.lease) else { return };
-        if cluster.connector().protocol() != UpstreamProtocol::Http1 {
-            // A refused handshake: requests to this upstream use HTTP/2.
-            return;
-        }
         let spec = cluster.spec();
         let limit = (spec.max_idle_connections as usize).div_ceil(workers.max(1));
         connection_pool::give_back(
@@ -173,29 +192,23 @@ impl Attempts {
         );
     }
 
-    /// Ends an attempt whose pooled connection had been closed: the endpoint is not at fault, and the attempt is not
-    /// counted.
-    pub fn end_stale(&mut self) {
-        self.count = self.count.saturating_sub(1);
-        self.tried.repeat();
-        self.lease = None;
-    }
-
-    /// Ends an attempt that failed, which excludes the endpoint from the next one. `token` counts it; `fault` is the
-    /// reason for passive health if the endpoint is at fault.
-    pub fn end_failed(&mut self, token: &'static str, fault: Option<Reason>) {
-        if let Some(lease) = &self.lease {
-            lease.end_failed(token, fault);
+    /// Ends an attempt without a response, and decides: whether the endpoint is at fault, and whether another attempt
+    /// follows, which is returned. It goes to another endpoint, except after a stale connection.
+    pub fn end(&mut self, end: AttemptEnd) -> bool {
+        if end.is_stale && end.is_repeatable {
+            self.count = self.count.saturating_sub(1);
+            self.tried.repeat();
+            self.lease = None;
+            return true;
         }
-        self.exclude();
-    }
-
-    /// Ends an attempt that the endpoint did not fail, and excludes it from the next one.
-    pub fn exclude(&mut self) {
         if let Some(lease) = self.lease.take() {
+            if let Some((token, fault)) = end.blame {
+                lease.end_failed(token, fault);
+            }
             self.tried.add(lease.endpoint());
             self.last_endpoint = Some(Arc::clone(lease.endpoint()));
         }
+        end.is_repeatable && self.may_repeat()
     }
 
     /// Releases the endpoint, which remains the last one.

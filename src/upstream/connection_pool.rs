@@ -2,8 +2,8 @@
 //!
 //! A worker has its own pool, so that no lock is taken and a connection stays on the thread that polls it. A
 //! connection is checked when it is taken ([`Http1Connection::may_be_reused`]); one task of each worker removes
-//! those that are too old, or that the server has closed. A runtime of several threads has no pool: its tasks
-//! change threads.
+//! those that are too old, or that the server has closed. Background tasks of plugins have the pool of the control
+//! thread. A runtime with several threads would have none, because its tasks change threads.
 
 use super::endpoint::Endpoint;
 use super::http1_connection::Http1Connection;
@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 /// The interval at which old and closed connections are removed.
@@ -134,7 +134,7 @@ pub(super) fn give_back(
     let group = server.group();
     POOL.with_borrow_mut(|pool| {
         if !pool.has_sweeper {
-            if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
+            if Handle::current().metrics().num_workers() != 1 {
                 return;
             }
             // It ends with the last idle connection.

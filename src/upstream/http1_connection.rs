@@ -1,4 +1,4 @@
-//! HTTP/1.1 connection to an endpoint: bytes of requests out, response headers and bodies in.
+//! HTTP/1.1 connection to a server: bytes of requests out, response headers and bodies in.
 //!
 //! Writing and reading progress together ([`Http1Connection::progress`]): a backend may respond before it has
 //! read the whole request (RFC 9112 §9.3).

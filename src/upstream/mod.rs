@@ -7,8 +7,8 @@
 //! `ServiceDiscovery`. This module adds what it lacks: counts that survive a reload, the state "not probed
 //! yet", passive ejection and `when_all_unhealthy`.
 //!
-//! The connection to an endpoint is here too (`connector`): TLS, HTTP/2, the PROXY protocol. Retries and
-//! the mapping of failures to responses are in the proxy and the tunnel. [`Cluster::run`] is a future that
+//! The connection to an endpoint is here too (`connector`): TLS, HTTP/2, the PROXY protocol. `attempts` has what all
+//! attempts share; the mapping of failures to responses is in the proxy and the tunnel. [`Cluster::run`] is a future that
 //! the supervisor spawns.
 
 mod address;
@@ -44,7 +44,7 @@ mod url_connector;
 mod url_server;
 
 pub use address::Address;
-pub use attempts::Attempts;
+pub use attempts::{AttemptEnd, Attempts};
 pub use balance::{BALANCE, Balance, CookieScope};
 pub use cluster::{
     Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointStatus, Leaving, Order, RemovedUpstream,

@@ -1,4 +1,4 @@
-//! Connection to an endpoint, with or without TLS.
+//! Connection to a server, with or without TLS.
 
 use super::dial::PlainStream;
 use rustix::net::RecvFlags;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-/// A connection to an endpoint.
+/// A connection to a server.
 #[derive(Debug)]
 pub enum UpstreamStream {
     /// Without TLS.

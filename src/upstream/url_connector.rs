@@ -38,13 +38,13 @@ impl UrlServer {
     }
 
     async fn open(&self) -> Result<UpstreamStream, DialError> {
-        let plain = dial::connect(&Address::Tcp(self.address)).await?;
+        let address = Address::Tcp(self.address);
         if !self.has_tls {
-            return Ok(UpstreamStream::Plain(plain));
+            return dial::connect(&address).await.map(UpstreamStream::Plain);
         }
         let config = tls::public_client_config().await;
         let config = config.map_err(|error| DialError::Handshake(io::Error::other(error)))?;
-        connector::start_tls(config, self.host.to_string(), plain).await
+        connector::start_tls(config, self.host.to_string(), dial::connect(&address).await?).await
     }
 
     /// Gives back a connection whose exchange is complete.

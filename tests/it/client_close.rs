@@ -6,6 +6,8 @@ use crate::support::certs::Authority;
 use crate::support::secured::Http2;
 use crate::support::{Gateway, LIMIT, Next, Origin, Wire, eventually, h2ws, ws};
 use socket2::SockRef;
+use std::io::Write;
+use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -47,6 +49,31 @@ const EVENTS: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const LONG: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf";
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+
+#[test]
+fn an_upload_to_a_backend_that_does_not_read_ends_with_its_client() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let log = AccessLog::new();
+    let gateway = Gateway::start(&format!(
+        "{}upstreams: {{ all: {{ endpoints: ['{}'] }} }}\nroutes: [{{ name: all, upstream: all, timeout: 0s }}]",
+        log.yaml(),
+        listener.local_addr().unwrap()
+    ));
+    let (mut stream, _) = gateway.wire().into_parts();
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.write_all(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
+    let _backend = listener.accept().unwrap();
+    // Until every buffer on the way is full.
+    while stream.write(&[b'x'; 1 << 16]).is_ok() {}
+    // The end of its direction would wait behind the bytes that nobody takes.
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    let line = log.of("/up");
+    assert_eq!((&line["error"], &line["status"]), (&"client_gone".into(), &499.into()), "{line}");
+    eventually("the lease is given back", || {
+        (gateway.active("all", listener.local_addr().unwrap()) == Some(0)).then_some(())
+    });
+}
 
 #[test]
 fn a_request_ends_with_its_client_whatever_it_waits_for() {

@@ -251,6 +251,7 @@ fn what_a_backend_sends_between_two_requests_reaches_no_client() {
             wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
             passed.pass_within(LIMIT);
             wire.try_send(surplus).unwrap();
+            wire.await_delivered();
             told.lock().unwrap().send(()).unwrap();
             Next::Keep
         });

@@ -5,6 +5,7 @@
 mod acme;
 mod admin;
 mod admin_abuse;
+mod bad_backends;
 mod balance;
 mod browser;
 mod catalogue;

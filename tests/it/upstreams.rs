@@ -204,6 +204,29 @@ fn a_client_certificate_is_shown_where_there_is_one() {
 }
 
 #[test]
+fn backends_that_reject_the_certificate_after_the_handshake_are_ejected() {
+    let issuer = Issuer::new();
+    let origin = Origin::named("a");
+    let front = Front::start(Some(issuer.server(&["127.0.0.1"], Life::Now, true)), false, origin.address());
+    for path in ["/http", "/ws"] {
+        let gateway = Gateway::start(&https(
+            &issuer,
+            front.address,
+            "retries: 0, passive_health: { failures: 2, eject_for: 1h }",
+        ));
+        for _ in 0..2 {
+            let status = match path {
+                "/ws" => Socket::open_with(gateway.web(), path, &[]).map(drop).unwrap_err(),
+                _ => gateway.get(path).status,
+            };
+            assert_eq!(status, 502, "{path}");
+        }
+        let line = gateway.log().wait(0, &["endpoint ejected"]);
+        assert!(line.contains("reason=tls_handshake"), "{path}: {line}");
+    }
+}
+
+#[test]
 fn a_reload_that_trusts_somebody_else_uses_no_old_connection() {
     let (issuer, other) = (Issuer::new(), Issuer::new());
     let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);

@@ -1,8 +1,8 @@
 //! The target of a plugin's call: an endpoint of an upstream, or an address of a URL's host.
 
-use super::http_exchange::{self, AttemptError, Exchanged};
+use super::http_exchange::{self, ExchangeError, Exchanged};
 use crate::net::resolver;
-use crate::upstream::{Attempts, Cluster, RequestView, Reuse, TriedEndpoints, UrlServer};
+use crate::upstream::{AttemptEnd, Attempts, Cluster, RequestView, Reuse, TriedEndpoints, UrlServer};
 use http::Uri;
 use http::header::USER_AGENT;
 use http::uri::Scheme;
@@ -34,7 +34,8 @@ pub(super) async fn upstream(
             return Err(last.unwrap_or(CallError::Unreachable));
         };
         let host = cluster.connector().authority(lease.endpoint());
-        let head = http_exchange::head(call, &call.headers, &call.target, &host)?;
+        let keeps = attempts.keeps_connections();
+        let head = http_exchange::head(call, &call.headers, (&call.target, &host), keeps)?;
         attempts.begin(lease);
         let (is_reused, error) = match at_endpoint(&attempts, call, &head).await {
             Ok(Exchanged { response, reusable }) => {
@@ -45,16 +46,9 @@ pub(super) async fn upstream(
             }
             Err(failed) => failed,
         };
-        if is_reused && error.is_repeatable(&call.method) {
-            attempts.end_stale();
-        } else {
-            match error.blame() {
-                Some((token, fault)) => attempts.end_failed(token, fault),
-                None => attempts.exclude(),
-            }
-            if !error.is_repeatable(&call.method) || !attempts.may_repeat() {
-                return Err(error.into());
-            }
+        let is_repeatable = error.is_repeatable(&call.method);
+        if !attempts.end(AttemptEnd { blame: error.blame(), is_repeatable, is_stale: is_reused }) {
+            return Err(error.into());
         }
         last = Some(error.into());
     }
@@ -65,7 +59,7 @@ async fn at_endpoint(
     attempts: &Attempts,
     call: &Call,
     head: &[u8],
-) -> Result<Exchanged, (bool, AttemptError)> {
+) -> Result<Exchanged, (bool, ExchangeError)> {
     let connection = attempts.connect(None).await.map_err(|error| (false, error.into()))?;
     let is_reused = connection.is_reused();
     let record = || attempts.record_latency();
@@ -75,12 +69,13 @@ async fn at_endpoint(
 /// Calls a URL: tries the addresses of its name until one connects.
 pub(super) async fn url(call: &Call, url: &str) -> Result<CallResponse, CallError> {
     let target = UrlTarget::read(url).ok_or(CallError::Unknown)?;
-    let head = http_exchange::head(call, &with_user_agent(&call.headers), &target.target, &target.authority)?;
+    let place = (&*target.target, &*target.authority);
+    let head = http_exchange::head(call, &with_user_agent(&call.headers), place, true)?;
     let mut last = CallError::Unreachable;
     for address in target.addresses().await? {
         let server = Arc::new(UrlServer { address, has_tls: target.has_tls, host: target.host.clone() });
         match at_address(&server, call, &head).await {
-            Err(failed @ AttemptError::NotConnected(_)) => last = failed.into(),
+            Err(failed @ ExchangeError::NotConnected(_)) => last = failed.into(),
             called => return called.map_err(CallError::from),
         }
     }
@@ -88,7 +83,11 @@ pub(super) async fn url(call: &Call, url: &str) -> Result<CallResponse, CallErro
 }
 
 /// Calls one server, again on a new connection if a pooled one had been closed.
-async fn at_address(server: &Arc<UrlServer>, call: &Call, head: &[u8]) -> Result<CallResponse, AttemptError> {
+async fn at_address(
+    server: &Arc<UrlServer>,
+    call: &Call,
+    head: &[u8],
+) -> Result<CallResponse, ExchangeError> {
     let mut reuse = Reuse::Allowed;
     loop {
         let connection = server.connection(reuse, call.timeout).await?;

@@ -3,6 +3,7 @@
 use crate::net::http1::body_decoder::BodyDecoder;
 use crate::net::http1::response_head::has_clear_framing;
 use crate::net::loop_detection;
+use crate::tls;
 use crate::upstream::{BodyPart, Broken, DialError, Http1Connection, Progress, Reason, keeps_alive};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName};
@@ -29,24 +30,26 @@ const NOT_SENT: [HeaderName; 9] = [
 
 /// Why an attempt failed.
 #[derive(Debug)]
-pub(super) enum AttemptError {
+pub(super) enum ExchangeError {
     /// No connection was established.
     NotConnected(DialError),
-    /// The connection was closed before the first byte of a response.
+    /// The connection was closed before the header of a final response was complete.
     Closed,
-    /// The response violates HTTP, or the connection was closed within its header.
+    /// The server rejected the TLS handshake after the gateway had finished it.
+    TlsAlert,
+    /// The response violates HTTP, or is an interim one without end.
     BadResponse,
     /// The response header was received, but its body is incomplete or too long.
     Cut(StatusCode),
 }
 
-impl AttemptError {
+impl ExchangeError {
     /// Whether the call may be sent again (RFC 9110 §9.2.2): it was not sent, or another one has no further effect.
     pub(super) fn is_repeatable(&self, method: &Method) -> bool {
         match self {
             Self::NotConnected(_) => true,
             Self::Closed => method.is_idempotent(),
-            Self::BadResponse | Self::Cut(_) => false,
+            Self::TlsAlert | Self::BadResponse | Self::Cut(_) => false,
         }
     }
 
@@ -55,6 +58,7 @@ impl AttemptError {
         match self {
             Self::NotConnected(error) => Some((error.token(), error.fault())),
             Self::Closed => Some((Reason::Closed.as_str(), Some(Reason::Closed))),
+            Self::TlsAlert => Some((Reason::Tls.as_str(), Some(Reason::Tls))),
             Self::BadResponse => Some(("bad_response", Some(Reason::Closed))),
             // It may be longer than the plugin accepts.
             Self::Cut(_) => None,
@@ -62,28 +66,34 @@ impl AttemptError {
     }
 }
 
-impl From<DialError> for AttemptError {
+impl From<DialError> for ExchangeError {
     fn from(error: DialError) -> Self {
         Self::NotConnected(error)
     }
 }
 
-impl From<AttemptError> for CallError {
-    fn from(failed: AttemptError) -> Self {
+impl From<ExchangeError> for CallError {
+    fn from(failed: ExchangeError) -> Self {
         match failed {
-            AttemptError::NotConnected(DialError::TimedOut) => Self::TimedOut,
-            AttemptError::NotConnected(_) => Self::Unreachable,
-            AttemptError::Closed | AttemptError::BadResponse => Self::Bad,
-            AttemptError::Cut(status) => Self::Cut(status),
+            ExchangeError::NotConnected(DialError::TimedOut) => Self::TimedOut,
+            ExchangeError::NotConnected(_) | ExchangeError::TlsAlert => Self::Unreachable,
+            ExchangeError::Closed | ExchangeError::BadResponse => Self::Bad,
+            ExchangeError::Cut(status) => Self::Cut(status),
         }
     }
 }
 
-/// The header of a call with these fields; `host` replaces a missing `Host`.
+/// The header of a call with these fields; `host` replaces a missing `Host`. `keeps` tells whether the connection is
+/// kept for other calls.
 ///
 /// # Errors
 /// When `target` is invalid in a request line.
-pub(super) fn head(call: &Call, headers: &HeaderMap, target: &str, host: &str) -> Result<Vec<u8>, CallError> {
+pub(super) fn head(
+    call: &Call,
+    headers: &HeaderMap,
+    (target, host): (&str, &str),
+    keeps: bool,
+) -> Result<Vec<u8>, CallError> {
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     if !target.starts_with('/') || !target.bytes().all(fits) {
         return Err(CallError::Unknown);
@@ -109,6 +119,10 @@ pub(super) fn head(call: &Call, headers: &HeaderMap, target: &str, host: &str) -
     if !call.body.is_empty() || expects_body {
         field("Content-Length", call.body.len().to_string().as_bytes());
     }
+    if !keeps {
+        // RFC 9112 §9.6.
+        field("Connection", b"close");
+    }
     out.extend_from_slice(b"\r\n");
     Ok(out)
 }
@@ -126,16 +140,16 @@ pub(super) async fn exchange(
     head: &[u8],
     call: &Call,
     responded: impl FnOnce(),
-) -> Result<Exchanged, AttemptError> {
+) -> Result<Exchanged, ExchangeError> {
     let (head, is_sent) = send(&mut connection, head, call).await?;
     let status = head.status;
     if !has_clear_framing(status, head.version, &head.headers) {
-        return Err(AttemptError::BadResponse);
+        return Err(ExchangeError::BadResponse);
     }
     responded();
     let mut decoder = BodyDecoder::new(&call.method, status, &head.headers);
     let is_closed_after = decoder.ends_with_connection() || !keeps_alive(&head);
-    let body = receive(&mut connection, &mut decoder, call.limit).await.ok_or(AttemptError::Cut(status))?;
+    let body = receive(&mut connection, &mut decoder, call.limit).await.ok_or(ExchangeError::Cut(status))?;
     // A rejection may be sent before the body was read: the server could parse the body as a request.
     let may_keep = is_sent && !is_closed_after && (call.body.is_empty() || status.is_success());
     let response = CallResponse { status, headers: head.headers.clone(), body };
@@ -147,16 +161,16 @@ async fn send(
     connection: &mut Http1Connection,
     head: &[u8],
     call: &Call,
-) -> Result<(ResponseHeader, bool), AttemptError> {
+) -> Result<(ResponseHeader, bool), ExchangeError> {
     let mut out = BytesMut::from(head);
     let mut body = call.body.clone();
     let mut interim = 0;
     // What a failed write leaves is not sent, but the server may have responded before.
     let mut is_broken = false;
     loop {
-        while let Some((head, _)) = connection.next_head().map_err(|_| AttemptError::BadResponse)? {
+        while let Some((head, _)) = connection.next_head().map_err(|_| ExchangeError::BadResponse)? {
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                return Err(AttemptError::BadResponse);
+                return Err(ExchangeError::BadResponse);
             }
             if !head.status.is_informational() {
                 let is_sent = !is_broken && out.is_empty() && body.is_empty();
@@ -167,15 +181,15 @@ async fn send(
             }
             interim += 1;
             if interim > MOST_INTERIM {
-                return Err(AttemptError::BadResponse);
+                return Err(ExchangeError::BadResponse);
             }
         }
         match connection.progress(&mut out, &mut body, true).await {
             Ok(Progress::Written | Progress::Received) => {}
             Err(Broken::Write(_)) => is_broken = true,
+            Err(Broken::Read(error)) if tls::alert(&error).is_some() => return Err(ExchangeError::TlsAlert),
             Ok(Progress::Closed) | Err(Broken::Read(_)) => {
-                let is_within = interim > 0 || connection.has_received();
-                return Err(if is_within { AttemptError::BadResponse } else { AttemptError::Closed });
+                return Err(ExchangeError::Closed);
             }
         }
     }
@@ -191,9 +205,10 @@ async fn receive(connection: &mut Http1Connection, decoder: &mut BodyDecoder, li
             BodyPart::End => return Some(body.freeze()),
             BodyPart::NeedsBytes => {
                 match connection.progress(&mut BytesMut::new(), &mut Bytes::new(), true).await {
-                    Ok(Progress::Written | Progress::Received) => {}
+                    // The response may be complete although the end of the request was not taken.
+                    Ok(Progress::Written | Progress::Received) | Err(Broken::Write(_)) => {}
                     Ok(Progress::Closed) if decoder.ends_with_connection() => return Some(body.freeze()),
-                    Ok(Progress::Closed) | Err(_) => return None,
+                    Ok(Progress::Closed) | Err(Broken::Read(_)) => return None,
                 }
             }
         }

@@ -5,10 +5,10 @@
 //! parse the rest as a request. The response is forwarded, and its connection is never pooled. With HTTP/2
 //! both directions of a stream continue (RFC 9113 §8.1).
 //!
-//! Pingora's loop reads the request body to its end, and pools the backend's connection when both messages
-//! are complete. So the body is never completed: a read waits during the response and then fails, and a
-//! failed attempt pools nothing. Each read returns at most one chunk, so none is in progress when the gate
-//! closes.
+//! Pingora's loop, which serves a backend of an HTTP/2 upstream that has chosen HTTP/1.1, reads the request body to its
+//! end, and pools the connection when both messages are complete. So the body is never completed: a read waits
+//! during the response and then fails, and a failed attempt pools nothing. Each read returns at most one chunk, so
+//! none is in progress when the gate closes.
 
 use crate::proxy::downstream::session::Session;
 use crate::proxy::downstream::upload_gate::Gate;
@@ -28,7 +28,7 @@ pub(in crate::proxy) fn pause(session: &mut Session) {
     session.close_after_response();
 }
 
-/// The response is complete: ends Pingora's loop, which still waits for the body.
+/// The response is complete: ends a loop that still waits for the body.
 pub(in crate::proxy) fn end(session: &Session) {
     session.control().gate.set(Gate::Ended);
 }

@@ -162,6 +162,11 @@ impl Connection {
         self.socket.end_sending();
     }
 
+    /// Makes the end of the connection visible to a client whose response ends with it.
+    pub(super) fn reset_on_close(&self) {
+        self.socket.reset_on_close();
+    }
+
     /// No other request can follow, since the end of the current one is unknown.
     pub(super) fn refuse_more(&mut self) {
         self.is_refused = true;

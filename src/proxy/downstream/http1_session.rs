@@ -7,7 +7,7 @@ use crate::net::downstream_io::Socket;
 use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
 use crate::net::http1::body_encoder::BodyEncoder;
 use crate::net::http1::field_names::{FieldNames, Spelled};
-use crate::proxy::failure::{Detail, Failure};
+use crate::proxy::failure::{Detail, Failure, INVALID_FRAMING};
 use crate::proxy::request::head_parser::ReceivedHead;
 use crate::proxy::request::received_parts::ReceivedParts;
 use crate::tunnel::TunnelIo;
@@ -195,7 +195,7 @@ impl Http1Session {
                 Ok(Decoded::NeedsBytes) => {}
                 Err(error) => {
                     self.connection.refuse_more();
-                    return Poll::Ready(Err(Error::because(ErrorType::Custom("InvalidChunk"), "", error)));
+                    return Poll::Ready(Err(Error::because(INVALID_FRAMING, "", error)));
                 }
             }
             let left = self.body.remaining();
@@ -400,6 +400,10 @@ impl Http1Session {
             Box::pin(self.connection.close()).await;
         } else {
             self.flush_now().await;
+            if matches!(self.response_body, ResponseBody::UntilClose) {
+                // The end of the connection would complete the response.
+                self.connection.reset_on_close();
+            }
         }
         None
     }

@@ -1,5 +1,6 @@
-//! A timer whose deadline moves, with the precision of the runtime. It uses the runtime's timer wheel only when
-//! it fires: a timer that fires early is set again.
+//! A timer whose deadline moves, with the precision of the runtime: a minimum rate counts each wait, and the 100 ms of
+//! a worker's timers would allow a slower transfer. It uses the runtime's timer wheel only when it fires: a timer
+//! that fires early is set again.
 
 use std::future::Future;
 use std::pin::Pin;

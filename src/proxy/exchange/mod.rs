@@ -9,7 +9,7 @@ mod transfer;
 use super::attempt;
 use super::context::Context;
 use super::downstream::session::Session;
-use super::failure::tls_error::TlsAttemptError;
+use super::failure::failed_attempt::FailedAttempt;
 use super::failure::{Failure, OURS};
 use crate::config::UpstreamProtocol;
 use crate::upstream::Http1Connection;
@@ -74,7 +74,10 @@ async fn end_attempt(
 ) -> Result<()> {
     match moved {
         Ok(transfer) => {
-            if let Some(connection) = transfer.reusable(session, ctx) {
+            let reusable = transfer.reusable(session, ctx);
+            // Requests to another upstream use HTTP/2: only a refused handshake was served here.
+            let is_used = ctx.attempts.protocol() == Some(UpstreamProtocol::Http1);
+            if let Some(connection) = reusable.filter(|_| is_used) {
                 ctx.attempts.keep(connection, ctx.snapshot.threads);
             }
             Ok(())
@@ -107,10 +110,10 @@ pub(super) async fn pass_on(
 async fn connect(session: &Session, ctx: &mut Context) -> Result<Box<Http1Connection>> {
     let addrs = attempt::ends(session, ctx);
     ctx.attempts.connect(addrs).await.map_err(|error| {
-        attempt::give_back(ctx, TlsAttemptError::from(error));
         // Nothing was sent, so any request may be retried.
+        let follows = attempt::end(ctx, FailedAttempt::from(error), true, false);
         let mut error = Error::new(OURS);
-        error.set_retry(ctx.attempts.may_repeat());
+        error.set_retry(follows);
         error
     })
 }

@@ -82,7 +82,7 @@ pub(in crate::proxy) fn write(
     let body = request_body::outgoing_body(&received.headers, ctx);
     let mut fields = ChangedFields { received: &received.headers, replaced: Vec::new(), added: Vec::new() };
     attempt::prepare_fields(&mut fields, ctx)?;
-    if !attempt::keeps_connections(ctx) {
+    if !ctx.attempts.keeps_connections() {
         // RFC 9112 §9.6.
         fields.append(&header::CONNECTION, HeaderValue::from_static("close"));
     }

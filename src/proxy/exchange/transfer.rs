@@ -16,15 +16,12 @@ use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::OURS;
 use crate::proxy::response::upstream_response;
 use crate::proxy::upload::BodyProgress;
-use crate::runtime::worker_timer;
 use crate::upstream::{BodyPart, Broken, Http1Connection, Progress, keeps_alive};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use std::future::pending;
 use std::io;
-use std::time::Duration;
 
 /// The maximum number of interim responses of one exchange.
 const MAX_INTERIM: u32 = 100;
@@ -62,8 +59,6 @@ pub(super) struct Transfer {
 enum Event {
     Upstream(std::result::Result<Progress, Broken>),
     Client(Result<Option<Bytes>>),
-    /// The backend took nothing of the upload for too long.
-    Stalled,
 }
 
 impl Transfer {
@@ -124,7 +119,7 @@ impl Transfer {
         if self.forward_received(session, ctx).await? {
             return Ok(true);
         }
-        match self.wait(session, ctx).await {
+        match self.wait(session).await {
             Event::Upstream(Ok(Progress::Written)) => {
                 session.control().hear();
                 self.encoder.complete_chunk(&mut self.out);
@@ -142,7 +137,6 @@ impl Transfer {
             Event::Upstream(Err(Broken::Read(error))) => return Err(self.read_error(error)),
             Event::Client(Err(error)) => return Err(error.into_down()),
             Event::Client(Ok(piece)) => self.upload(session, ctx, piece).await?,
-            Event::Stalled => return Err(Error::new_up(ErrorType::WriteTimedout)),
         }
         Ok(false)
     }
@@ -164,18 +158,17 @@ impl Transfer {
     }
 
     /// Waits for the next event. While something is left to write, no more of an upload is read.
-    async fn wait(&mut self, session: &mut Session, ctx: &Context) -> Event {
+    async fn wait(&mut self, session: &mut Session) -> Event {
         let writes = !self.out.is_empty() || !self.data.is_empty();
-        let polls_client = self.upload_is_over || !writes;
-        let limit = ctx.route.as_ref().and_then(|route| route.timeout).filter(|_| !polls_client);
+        // The client is then only watched: it may leave a backend that reads nothing.
+        let reads_nothing = writes && !self.upload_is_over;
         let ends_with_body = self.upload_is_over && (!self.is_cut_off || self.body_has_ended);
         let (out, data) = (&mut self.out, &mut self.data);
         let progress = self.connection.progress(out, data, true);
         tokio::select! {
             biased;
             progress = progress => Event::Upstream(progress),
-            piece = session.read_body_or_idle(ends_with_body), if polls_client => Event::Client(piece),
-            () = sleep(limit), if limit.is_some() => Event::Stalled,
+            piece = session.read_body_or_idle(ends_with_body || reads_nothing) => Event::Client(piece),
         }
     }
 
@@ -367,11 +360,6 @@ impl Transfer {
         let may_keep = self.keeps_alive && self.upload_is_over && !self.is_cut_off && is_written;
         may_keep.then_some(self.connection)
     }
-}
-
-async fn sleep(limit: Option<Duration>) {
-    // Without a limit, or after it.
-    let _ = worker_timer::timeout(limit.unwrap_or(Duration::MAX), pending::<()>()).await;
 }
 
 /// The backend's response is not HTTP.

@@ -1,13 +1,11 @@
 //! Attempts in Pingora's loop: the endpoint as Pingora's peer, and the header that Pingora sends.
 
 use crate::config::UpstreamProtocol;
-use crate::proxy::attempt::{
-    begin_waiting, ends, give_back, is_call, keeps_connections, lease, prepare_fields,
-};
+use crate::proxy::attempt::{begin_waiting, end, ends, is_call, lease, prepare_fields};
 use crate::proxy::body::request_body;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
-use crate::proxy::failure::tls_error::{self, TlsAttemptError};
+use crate::proxy::failure::failed_attempt::{self, FailedAttempt};
 use crate::proxy::failure::{Failure, OURS};
 use crate::proxy::message_fields::RequestFields;
 use crate::route::carried;
@@ -47,7 +45,8 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
     // An HTTP/2 connection without keep-alive ends with its last stream.
-    let keep = if keeps_connections(ctx) { cluster.spec().keepalive_timeout.0 } else { Duration::ZERO };
+    let keep =
+        if ctx.attempts.keeps_connections() { cluster.spec().keepalive_timeout.0 } else { Duration::ZERO };
     options.idle_timeout = Some(keep);
     // The client's session limits the backend's idle time: it distinguishes headers from bodies.
     options.read_timeout = None;
@@ -100,7 +99,7 @@ pub(super) async fn dispatch(
     if let Some(method) = ctx.method() {
         head.set_method(method.clone());
     }
-    if head.version != Version::HTTP_2 && !keeps_connections(ctx) {
+    if head.version != Version::HTTP_2 && !ctx.attempts.keeps_connections() {
         // RFC 9112 §9.6. Pingora does not reuse the connection after it either.
         head.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
     }
@@ -115,7 +114,7 @@ pub(super) async fn dispatch(
 /// No connection was established: nothing was sent, so any request may be retried.
 pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
     let failure = Failure::from(&*error);
-    give_back(ctx, TlsAttemptError { failure, cause: tls_error::of(&error, failure) });
-    error.set_retry(ctx.attempts.may_repeat());
+    let failed = FailedAttempt { failure, cause: failed_attempt::of(&error, failure) };
+    error.set_retry(end(ctx, failed, true, false));
     error
 }

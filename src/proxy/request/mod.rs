@@ -1,4 +1,4 @@
-//! Request header: reading, validation, facts, forwarded fields, and the first phases up to the route.
+//! Request header: parsing, validation, facts, and the fields that the gateway removes and adds.
 
 pub(super) mod explain_request;
 pub(super) mod extended_connect;

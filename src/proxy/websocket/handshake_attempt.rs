@@ -2,7 +2,7 @@
 
 use crate::config::UpstreamProtocol;
 use crate::proxy::failure::Failure;
-use crate::proxy::failure::tls_error::TlsAttemptError;
+use crate::proxy::failure::failed_attempt::FailedAttempt;
 use crate::upstream::{Attempts, ProxyAddrs, UpstreamStream};
 use crate::websocket::handshake::{self, HandshakeResponse, Request};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ pub(in crate::proxy) async fn attempt(
     ends: ProxyAddrs,
     request: &Request,
     limit: Duration,
-) -> std::result::Result<(UpstreamStream, HandshakeResponse), TlsAttemptError> {
+) -> std::result::Result<(UpstreamStream, HandshakeResponse), FailedAttempt> {
     if attempts.protocol() == Some(UpstreamProtocol::H2c) {
         return Err(Failure::WebSocketOverH2c.into());
     }

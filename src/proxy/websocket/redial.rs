@@ -11,7 +11,7 @@ use crate::proxy::{Gateway, Shared};
 use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
 use crate::tunnel::{Counters, Found, HandshakeTimeout, Loss, Redial, Search, TunnelIo};
-use crate::upstream::{Attempts, Endpoint, Lease, ProxyAddrs, RequestView, TriedEndpoints};
+use crate::upstream::{AttemptEnd, Attempts, Endpoint, Lease, ProxyAddrs, RequestView, TriedEndpoints};
 use crate::websocket::handshake::{self, Agreement, HandshakeResponse, Request};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -215,21 +215,23 @@ impl Redialer {
         if is_sent {
             turn.used();
         }
-        match answer {
+        let (token, fault) = match answer {
             Ok((stream, HandshakeResponse::Upgraded { headers, early })) => {
                 attempts.record_latency();
                 if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
                     let lease = attempts.take_lease()?;
                     return Some(NegotiatedHandshake { lease, tunnel_io: TunnelIo::from(stream), early });
                 }
-                attempts.end_failed("other_agreement", None);
+                ("other_agreement", None)
             }
-            Ok((_, HandshakeResponse::Other { .. })) => attempts.end_failed("handshake_refused", None),
-            Err(unanswered) => {
-                let failure = unanswered.failure;
-                attempts.end_failed(failure.token(), failure.endpoints_fault());
+            Ok((_, HandshakeResponse::Other { .. })) => {
+                attempts.record_connect();
+                ("handshake_refused", None)
             }
-        }
+            Err(unanswered) => (unanswered.failure.token(), unanswered.failure.endpoints_fault()),
+        };
+        // The round decides about the next one.
+        attempts.end(AttemptEnd { blame: Some((token, fault)), is_repeatable: true, is_stale: false });
         None
     }
 

@@ -162,6 +162,7 @@ async fn ask(
             // The backend's connection ends with the attempt.
             Err(gone) => gone.into(),
             Ok(Ok(found)) => {
+                ctx.attempts.record_connect();
                 // The exchange records the latency of a response that it passes on.
                 if matches!(found.1, HandshakeResponse::Upgraded { .. }) {
                     ctx.attempts.record_latency();
@@ -172,13 +173,12 @@ async fn ask(
             Ok(Err(unanswered)) => unanswered,
         };
         let failure = unanswered.failure;
-        attempt::give_back(ctx, unanswered);
-        // An invalid 101 would be invalid at the next endpoint too, and a slow one may still open.
-        if matches!(
+        // An invalid 101 would be invalid at the next endpoint too.
+        let is_repeatable = !matches!(
             failure,
             Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c | Failure::ClientGone
-        ) || !ctx.attempts.may_repeat()
-        {
+        );
+        if !attempt::end(ctx, unanswered, is_repeatable, false) {
             return Err(failure);
         }
     }

@@ -105,7 +105,7 @@ impl Cluster {
         &self.name
     }
 
-    /// The settings. The proxy applies timeouts and retries.
+    /// The settings. `Attempts` applies `connect_timeout` and `retries`, the proxy other time limits.
     pub fn spec(&self) -> &config::Upstream {
         &self.spec
     }

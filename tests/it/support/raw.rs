@@ -1,7 +1,7 @@
 //! HTTP/1.1 client on the level of bytes.
 
 use super::LIMIT;
-use super::socket_queue::is_unread;
+use super::socket_queue::{await_delivered, is_unread};
 use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -112,6 +112,11 @@ impl Wire {
             std::thread::yield_now();
         }
         true
+    }
+
+    /// Waits until the kernel has delivered everything that was sent, read or not.
+    pub(crate) fn await_delivered(&self) {
+        await_delivered(&self.stream);
     }
 
     /// Closes both directions.

@@ -3,7 +3,8 @@
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 const NETLINK: i32 = 16;
 const SOCK_DIAG: i32 = 4;
@@ -22,6 +23,16 @@ struct Queues {
 /// When the kernel does not support the query.
 pub(crate) fn is_unread(local: SocketAddr, peer: SocketAddr) -> io::Result<bool> {
     Ok(queues(local, peer)?.unacknowledged > 0 || queues(peer, local)?.unread > 0)
+}
+
+/// Waits until the kernel has delivered everything that was sent on this connection, read or not, or it was closed.
+pub(crate) fn await_delivered(stream: &TcpStream) {
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
+    let start = Instant::now();
+    while queues(local, peer).unwrap().unacknowledged > 0 {
+        assert!(start.elapsed() < super::LIMIT, "{peer} receives nothing");
+        std::thread::yield_now();
+    }
 }
 
 /// The queues of the socket with these addresses; none after it was closed.

@@ -2,6 +2,7 @@
 //! failure; to fix it, an operator needs the exact cause and the server name.
 
 use super::Failure;
+use crate::tls::alert;
 use crate::upstream::DialError;
 use crate::websocket::handshake::ResponseError;
 use pingora::Error;
@@ -12,18 +13,18 @@ use std::io;
 pub(in crate::proxy) type Cause = Option<Box<str>>;
 
 /// Why an attempt at an endpoint failed.
-pub(in crate::proxy) struct TlsAttemptError {
+pub(in crate::proxy) struct FailedAttempt {
     pub(in crate::proxy) failure: Failure,
     pub(in crate::proxy) cause: Cause,
 }
 
-impl From<Failure> for TlsAttemptError {
+impl From<Failure> for FailedAttempt {
     fn from(failure: Failure) -> Self {
         Self { failure, cause: None }
     }
 }
 
-impl From<DialError> for TlsAttemptError {
+impl From<DialError> for FailedAttempt {
     fn from(error: DialError) -> Self {
         let cause = match &error {
             DialError::Handshake(error) => Some(error.to_string().into()),
@@ -34,7 +35,7 @@ impl From<DialError> for TlsAttemptError {
     }
 }
 
-impl From<ResponseError> for TlsAttemptError {
+impl From<ResponseError> for FailedAttempt {
     fn from(error: ResponseError) -> Self {
         let cause = match &error {
             ResponseError::Io(error) => alert(error).map(|alert| alert.to_string().into()),
@@ -56,13 +57,6 @@ pub(in crate::proxy) fn of(error: &Error, failure: Failure) -> Cause {
     let text = text.split_once("cause: ").map_or(text, |(_, cause)| cause);
     let text = text.rsplit_once(", SNI: ").map_or(text, |(cause, _)| cause);
     Some(text.trim().into())
-}
-
-/// The TLS alert of a backend. With TLS 1.3 a backend rejects a client certificate only after the client has
-/// finished its handshake and reads the first response.
-pub(in crate::proxy) fn alert(error: &io::Error) -> Option<&rustls::Error> {
-    let alert = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    matches!(alert, rustls::Error::AlertReceived(_)).then_some(alert)
 }
 
 /// The alert anywhere in the chain of causes.
