@@ -21,6 +21,8 @@ mod request;
 mod request_service;
 mod request_start;
 mod response;
+#[cfg(any(test, fuzzing))]
+pub mod response_invariants;
 mod upload;
 mod websocket;
 

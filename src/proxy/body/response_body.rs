@@ -43,6 +43,24 @@ pub(in crate::proxy) fn frame(
     let goes = has_body(method, head.status);
     let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_response_body(&ctx.running));
     ctx.response.plugins_see_body = wanted && comes && goes;
+    if set_framing(head, version, wanted, (comes, goes))? {
+        session.close_after_response();
+    }
+    Ok(())
+}
+
+/// Sets the fields that frame a body, for a client with this version; plugins may change the body if it is `wanted`, and
+/// `comes` and `goes` are whether the backend sends one and the client gets one. Returns whether the connection has to
+/// end after the response.
+///
+/// # Errors
+/// When a value is invalid in a field, which is excluded.
+pub(in crate::proxy) fn set_framing(
+    head: &mut ResponseHeader,
+    version: Version,
+    wanted: bool,
+    (comes, goes): (bool, bool),
+) -> Result<bool> {
     if head.status == StatusCode::NO_CONTENT {
         head.remove_header(&header::CONTENT_LENGTH);
         head.remove_header(&header::TRANSFER_ENCODING);
@@ -56,14 +74,12 @@ pub(in crate::proxy) fn frame(
             head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
         }
     }
-    // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
-    if version == Version::HTTP_10 {
-        head.remove_header(&header::TRANSFER_ENCODING);
-        if goes && !head.headers.contains_key(header::CONTENT_LENGTH) {
-            session.close_after_response();
-        }
+    if version != Version::HTTP_10 {
+        return Ok(false);
     }
-    Ok(())
+    // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
+    head.remove_header(&header::TRANSFER_ENCODING);
+    Ok(goes && !head.headers.contains_key(header::CONTENT_LENGTH))
 }
 
 /// Passes a chunk of a response body on its way to the client through the plugins, if any see it.

@@ -53,7 +53,7 @@ pub struct Http1Session {
 }
 
 /// The framing of a response body.
-enum ResponseBody {
+pub(in crate::proxy) enum ResponseBody {
     /// The final header was not sent yet.
     Unknown,
     /// The response has no body, or its body is complete.
@@ -299,32 +299,11 @@ impl Http1Session {
             self.response = Some(head);
             return self.flush().await;
         }
-        if self.request.version == Version::HTTP_10 {
-            // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
-            head.remove_header(&header::TRANSFER_ENCODING);
-        }
-        self.response_body = self.response_framing(&head);
-        if matches!(self.response_body, ResponseBody::UntilClose) {
-            self.keeps_connection = false;
-        }
-        put_head(self.connection.out(), &head, names, Some(self.keeps_connection));
+        let request = (&self.request.method, self.request.version);
+        let out = self.connection.out();
+        self.response_body = put_final_head(out, &mut head, names, request, &mut self.keeps_connection);
         self.response = Some(head);
         if end { self.end_response().await } else { Ok(()) }
-    }
-
-    fn response_framing(&self, head: &ResponseHeader) -> ResponseBody {
-        let is_bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if is_bodiless || self.request.method == Method::HEAD {
-            return ResponseBody::Ended;
-        }
-        if head.headers.contains_key(header::TRANSFER_ENCODING) {
-            return ResponseBody::Framed(BodyEncoder::chunked());
-        }
-        let length = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
-        match head.headers.get(header::CONTENT_LENGTH).and_then(length) {
-            Some(length) => ResponseBody::Framed(BodyEncoder::with_length(length)),
-            None => ResponseBody::UntilClose,
-        }
     }
 
     /// Sends a part of the response body; with `end`, its last one.
@@ -441,8 +420,47 @@ fn asks_to_keep(request: &RequestHeader) -> bool {
     }
 }
 
+/// Writes the header of a final response to a request with this method and version, and returns the framing of its
+/// body. `keeps_connection` becomes false if the body ends with the connection.
+pub(in crate::proxy) fn put_final_head(
+    out: &mut BytesMut,
+    head: &mut ResponseHeader,
+    names: &FieldNames,
+    (method, version): (&Method, Version),
+    keeps_connection: &mut bool,
+) -> ResponseBody {
+    if version == Version::HTTP_10 {
+        // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
+        head.remove_header(&header::TRANSFER_ENCODING);
+    }
+    let framing = response_framing(head, method);
+    *keeps_connection &= !matches!(framing, ResponseBody::UntilClose);
+    put_head(out, head, names, Some(*keeps_connection));
+    framing
+}
+
+fn response_framing(head: &ResponseHeader, method: &Method) -> ResponseBody {
+    let is_bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if is_bodiless || *method == Method::HEAD {
+        return ResponseBody::Ended;
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        return ResponseBody::Framed(BodyEncoder::chunked());
+    }
+    let length = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
+    match head.headers.get(header::CONTENT_LENGTH).and_then(length) {
+        Some(length) => ResponseBody::Framed(BodyEncoder::with_length(length)),
+        None => ResponseBody::UntilClose,
+    }
+}
+
 /// Writes a response header. A final one has the gateway's `Date`, and says whether the connection is kept.
-fn put_head(out: &mut BytesMut, head: &ResponseHeader, names: &FieldNames, keeps_connection: Option<bool>) {
+pub(in crate::proxy) fn put_head(
+    out: &mut BytesMut,
+    head: &ResponseHeader,
+    names: &FieldNames,
+    keeps_connection: Option<bool>,
+) {
     out.reserve(USUAL_HEAD);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(head.status.as_str().as_bytes());

@@ -136,7 +136,7 @@ fn has_plain_length(head: &ResponseHeader) -> bool {
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     match *name {
-        header::CONNECTION | header::TRAILER | header::UPGRADE => true,
+        header::CONNECTION | header::TE | header::TRAILER | header::UPGRADE => true,
         _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
     }
 }
@@ -164,7 +164,7 @@ fn remove_hop_by_hop(head: &mut ResponseHeader) {
         }
         head.remove_header(&header::CONNECTION);
     }
-    for name in ["keep-alive", "proxy-connection"] {
+    for name in ["keep-alive", "proxy-connection", "te"] {
         if head.headers.contains_key(name) {
             head.remove_header(name);
         }
