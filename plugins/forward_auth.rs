@@ -262,6 +262,7 @@ fn fault(error: CallError) -> Fault {
         CallError::Unknown => "the upstream of the authentication service is unknown",
         CallError::Unreachable => "the authentication service cannot be reached",
         CallError::TimedOut => "the authentication service timed out",
+        CallError::Closed => "the authentication service closed the connection without a response",
         CallError::Bad | CallError::Cut(_) => {
             "the response of the authentication service was malformed or too long"
         }

@@ -222,7 +222,9 @@ impl Entry {
         match fault {
             None if !log_throttle::admit(Level::Error, "plugin panicked", &[&self.name]) => {}
             None => log::error!(plugin = &*self.name, kind = self.kind; "plugin panicked"),
-            Some(_) if !log_throttle::admit(Level::Warn, "plugin failed", &[&self.name]) => {}
+            // Each cause is logged: a plugin may fail in several ways at once.
+            Some(fault)
+                if !log_throttle::admit(Level::Warn, "plugin failed", &[&self.name, &fault.to_string()]) => {}
             Some(fault) => {
                 log::warn!(plugin = &*self.name, kind = self.kind, fault:% = fault; "plugin failed");
             }

@@ -120,17 +120,20 @@ pub(super) fn response_started(
     head: &mut ResponseHeader,
     ctx: &mut Context,
 ) -> Result<()> {
-    if head.status == StatusCode::SWITCHING_PROTOCOLS || !hop_by_hop::frame_is_clear(head)? {
+    let cause = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        Some("an unrequested 101")
+    } else if !hop_by_hop::frame_is_clear(head)? {
+        Some("the length of the response is ambiguous")
+    } else {
+        None
+    };
+    if let Some(cause) = cause {
         ctx.failure = Some(Failure::BadResponse);
-        return Err(Error::new_up(OURS));
+        return Err(Error::explain(OURS, cause).into_up());
     }
     ctx.failure = None;
     if !head.status.is_informational() {
         ctx.attempts.record_latency();
-        if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
-            ctx.upload.is_cut_off = true;
-            early_response::pause(session);
-        }
         if let Some(route) = &ctx.route {
             let control = session.control();
             let streams = is_call(ctx) || is_event_stream(head);
@@ -147,6 +150,12 @@ pub(super) fn response_started(
     // RFC 9110 §2.5: the version of a message is its sender's, here the gateway's.
     head.set_version(Version::HTTP_11);
     Ok(())
+}
+
+/// The response ends the upload: the rest of the request body is not sent.
+pub(super) fn end_upload(session: &mut Session, ctx: &mut Context) {
+    ctx.upload.is_cut_off = true;
+    early_response::pause(session);
 }
 
 /// Returns whether a response is an event stream, which may be idle for long.
@@ -231,7 +240,7 @@ fn was_not_processed(error: &h2::Error) -> bool {
 /// Ends the attempt with its failure. Returns whether another one follows.
 pub(super) fn end(ctx: &mut Context, failed: FailedAttempt, is_repeatable: bool, is_stale: bool) -> bool {
     let FailedAttempt { failure, cause } = failed;
-    (ctx.failure, ctx.tls_cause) = (Some(failure), cause);
+    (ctx.failure, ctx.cause) = (Some(failure), cause);
     let is_blameless = failure.is_clients() || failure == Failure::Plugin;
     let blame = (!is_blameless).then(|| (failure.token(), failure.endpoints_fault()));
     ctx.attempts.end(AttemptEnd { blame, is_repeatable, is_stale })

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// The response to a request, once its header has come.
@@ -46,8 +46,8 @@ pub(super) struct Context {
     pub(super) original_fields: Option<Box<HeaderMap>>,
     /// Its attempts at endpoints.
     pub(super) attempts: Attempts,
-    /// The cause of a failed TLS handshake with a backend.
-    pub(super) tls_cause: Cause,
+    /// The cause of the last attempt's failure, for the log.
+    pub(super) cause: Cause,
     /// Why the last attempt failed, or why the gateway responds itself.
     pub(super) failure: Option<Failure>,
     /// The response, as far as it is known.
@@ -69,7 +69,7 @@ impl Context {
             upload: Upload::default(),
             original_fields: None,
             attempts: Attempts::new(now),
-            tls_cause: None,
+            cause: None,
             failure: None,
             response: ResponseProgress::default(),
             busy: Some(busy),
@@ -127,6 +127,11 @@ impl Context {
         self.running.edits()?.method.as_ref()
     }
 
+    /// Returns whether the process is shutting down.
+    pub(super) fn is_draining(&self) -> bool {
+        self.busy.as_ref().is_some_and(|busy| busy.0.is_draining.load(Ordering::Relaxed))
+    }
+
     /// Ends the request: releases its endpoint, and no longer counts it as active.
     pub(super) fn release(&mut self) {
         drop(self.attempts.take_lease());
@@ -138,18 +143,35 @@ fn listener_name<'a>(snapshot: &'a Snapshot, received: &Received) -> &'a str {
     snapshot.listeners.get(usize::from(received.listener)).map_or("", |listener| &*listener.name)
 }
 
+/// The active requests of a worker, and whether the process is shutting down.
+#[derive(Debug, Default)]
+pub(super) struct ActiveRequests {
+    count: AtomicUsize,
+    is_draining: Arc<AtomicBool>,
+}
+
+impl ActiveRequests {
+    pub(super) fn new(is_draining: &Arc<AtomicBool>) -> Arc<Self> {
+        Arc::new(Self { count: AtomicUsize::new(0), is_draining: Arc::clone(is_draining) })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
 /// Counts a request as active until dropped.
-pub(super) struct Busy(Arc<AtomicUsize>);
+pub(super) struct Busy(Arc<ActiveRequests>);
 
 impl Busy {
-    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
+    pub(super) fn new(active: &Arc<ActiveRequests>) -> Self {
+        active.count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(active))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

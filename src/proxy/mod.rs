@@ -39,12 +39,12 @@ use crate::control::Live;
 use crate::net::conn_info::ConnInfo;
 use crate::snapshot::{ListenerProtocols, RequestLimits};
 use crate::tunnel::Registry;
-use context::Busy;
+use context::{ActiveRequests, Busy};
 use moongate_sdk::Services;
 use parking_lot::Mutex;
 use response::request_end;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The state that all workers share.
@@ -55,11 +55,11 @@ pub struct Shared {
     pub tunnels: Arc<Registry>,
     /// The services for plugins.
     services: Arc<dyn Services>,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
     /// Connections whose clients were sent GOAWAY and are still open.
-    leaving: Arc<AtomicUsize>,
+    leaving: Arc<ActiveRequests>,
     /// Active requests, one counter per worker to avoid sharing a cache line.
-    busy: Mutex<Vec<Arc<AtomicUsize>>>,
+    busy: Mutex<Vec<Arc<ActiveRequests>>>,
 }
 
 impl Shared {
@@ -69,7 +69,7 @@ impl Shared {
             tunnels: Arc::clone(live.tunnels()),
             services: Arc::clone(live.services()),
             live,
-            draining: AtomicBool::new(false),
+            draining: Arc::default(),
             leaving: Arc::default(),
             busy: Mutex::default(),
         }
@@ -87,12 +87,12 @@ impl Shared {
 
     /// The number of active requests.
     pub fn requests(&self) -> usize {
-        self.busy.lock().iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.busy.lock().iter().map(|active| active.count()).sum()
     }
 
     /// Returns whether no request is active, the last bytes of HTTP/2 responses included.
     pub fn is_idle(&self) -> bool {
-        self.requests() == 0 && self.leaving.load(Ordering::Relaxed) == 0
+        self.requests() == 0 && self.leaving.count() == 0
     }
 }
 
@@ -118,13 +118,13 @@ pub struct GoingAway(#[expect(dead_code, reason = "it counts while it lives")] B
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
-    busy: Arc<AtomicUsize>,
+    busy: Arc<ActiveRequests>,
 }
 
 impl Gateway {
     /// Creates the gateway of one more worker.
     pub fn new(shared: &Arc<Shared>) -> Self {
-        let busy = Arc::new(AtomicUsize::new(0));
+        let busy = ActiveRequests::new(&shared.draining);
         shared.busy.lock().push(Arc::clone(&busy));
         Self { shared: Arc::clone(shared), busy }
     }

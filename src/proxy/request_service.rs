@@ -69,7 +69,6 @@ impl RequestService {
                 return shared.take()?.finish().await;
             }
             Err(error) => {
-                // It never allows another request.
                 Box::pin(upstream_response::give_up(&mut session, &error, &mut ctx)).await;
             }
         }

@@ -237,3 +237,56 @@ routes: [{{ upstream: all }}]"
         sent.recv_timeout(LIMIT).unwrap();
     }
 }
+
+#[test]
+fn the_log_says_why_a_response_is_not_http() {
+    for (response, cause) in [
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "the response is not HTTP"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            "the chunked body violates its framing",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "the length of the response is ambiguous",
+        ),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "an unrequested 101"),
+    ] {
+        let backend = Origin::fixed(response, Next::Close);
+        let gateway = to(backend.address(), "");
+        assert_eq!(ask(gateway.web(), CLOSING).status, 502, "{response:?}");
+        let line = gateway.log().wait(0, &["request failed"]);
+        assert!(line.ends_with(&format!("error=\"{cause}\"")), "{response:?}: {line}");
+    }
+}
+
+/// A request that was read completely leaves its connection usable, whatever became of it.
+#[test]
+fn a_failed_request_keeps_the_connection_of_its_client() {
+    let garbage = Origin::fixed("SSH-2.0-OpenSSH_9.2\r\n\r\n", Next::Close);
+    let closing = Origin::scripted("closing", |_, _| Next::Close);
+    let refusing = Origin::named("refusing");
+    refusing.die();
+    for (backend, reason) in
+        [(&garbage, "bad_response"), (&closing, "upstream_closed"), (&refusing, "connect_refused")]
+    {
+        let gateway = to(backend.address(), "");
+        let mut wire = gateway.wire();
+        for _ in 0..2 {
+            wire.send(GET);
+            let response = wire.response();
+            assert_eq!(
+                (response.status, response.field("connection")),
+                (502, Some("keep-alive")),
+                "{reason}"
+            );
+            assert!(response.text().contains(reason), "{}", response.text());
+        }
+    }
+    // The rest of a body would be the next request.
+    let gateway = to(refusing.address(), "");
+    let mut wire = gateway.wire();
+    wire.send("POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nstart");
+    let response = wire.response();
+    assert_eq!((response.status, response.field("connection")), (502, Some("close")));
+}

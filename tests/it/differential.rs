@@ -27,6 +27,10 @@ const INTENDED: [(&str, &str); 3] = [
     ("too many interim responses", "Pingora has no limit"),
 ];
 
+/// Responses that succeed while the upload goes on: ours reads on until the response is complete, Pingora's loop does not,
+/// so that the received bytes are a matter of time.
+const OVER_AN_UPLOAD: &str = "over an upload";
+
 /// The metrics that are compared.
 const METRICS: [&str; 2] = ["moongate_http_requests_total", "moongate_upstream_failures_total"];
 
@@ -409,6 +413,13 @@ fn in_order_of_names(observed: Observed) -> Vec<String> {
     lines
 }
 
+fn remove_received_bytes(line: &mut String) {
+    let Some(start) = line.find("\"bytes_received\":") else { return };
+    if let Some(length) = line[start..].find(',') {
+        line.replace_range(start..=start + length, "");
+    }
+}
+
 #[test]
 fn our_exchange_and_pingoras_loop_behave_alike() {
     let (ours, theirs) = (Side::start(&[]), Side::start(&[(PINGORA_LOOP, "1")]));
@@ -417,7 +428,10 @@ fn our_exchange_and_pingoras_loop_behave_alike() {
     let mut report = String::new();
     for ((case, ours), theirs) in cases.iter().zip(ours).zip(theirs) {
         let is_intended = INTENDED.iter().any(|(name, _)| case.name.contains(name));
-        let [ours, theirs] = [in_order_of_names(ours), in_order_of_names(theirs)];
+        let [mut ours, mut theirs] = [in_order_of_names(ours), in_order_of_names(theirs)];
+        if case.name.contains(OVER_AN_UPLOAD) {
+            ours.iter_mut().chain(&mut theirs).for_each(remove_received_bytes);
+        }
         if is_intended == (ours == theirs) {
             report += &format!("{} {}\n{}", case.number, case.name, difference(&ours, &theirs));
         }

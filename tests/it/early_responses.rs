@@ -155,7 +155,7 @@ fn an_early_response_arrives_whole_and_the_endpoint_is_free_at_once() {
         let mut wire = Wire::of(listener.accept()?.0);
         wire.patience(LIMIT);
         wire.head()?;
-        wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")?;
+        wire.try_send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\nhalf")?;
         wait.lock().unwrap().recv_timeout(LIMIT).map_err(io::Error::other)?;
         wire.try_send("rest")?;
         // The bytes to the end of the connection: the forwarded part of the upload.
@@ -164,7 +164,7 @@ fn an_early_response_arrives_whole_and_the_endpoint_is_free_at_once() {
     let mut wire = gateway.wire();
     wire.send("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
     let head = wire.head().unwrap().unwrap();
-    assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", head.escape_ascii());
+    assert!(head.starts_with(b"HTTP/1.1 413 "), "{}", head.escape_ascii());
     assert_eq!(wire.exactly(4).unwrap(), b"half");
     wire.send(vec![b'x'; 100_000]);
     go.send(()).unwrap();
@@ -316,6 +316,39 @@ fn chunks_that_arrived_together_with_the_head_are_held_back_too() {
     backend.next();
     drop(wire);
     assert_unpoisoned(&gateway, &backend);
+}
+
+/// A backend that succeeds reads on: a service that converts what it reads, or an echo.
+#[test]
+fn an_upload_goes_on_beside_a_response_that_succeeds() {
+    const SIZE: usize = 8 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = to(&listener.local_addr().unwrap());
+    let backend = std::thread::spawn(move || {
+        for stream in listener.incoming().take(2).map_while(Result::ok) {
+            let mut wire = Wire::of(stream);
+            wire.head().unwrap();
+            wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for _ in 0..SIZE >> 16 {
+                let piece = wire.exactly(1 << 16).unwrap();
+                wire.send(format!("{:x}\r\n", piece.len()));
+                wire.send(&piece);
+                wire.send("\r\n");
+            }
+            wire.send("0\r\n\r\n");
+        }
+    });
+    for _ in 0..2 {
+        let mut wire = gateway.wire();
+        wire.send(format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n"));
+        let mut writer = wire.another();
+        let sending = std::thread::spawn(move || io::Write::write_all(&mut writer, &vec![7; SIZE]));
+        let response = wire.response();
+        assert_eq!((response.status, response.body.len()), (200, SIZE));
+        assert!(response.body.iter().all(|byte| *byte == 7));
+        sending.join().unwrap().unwrap();
+    }
+    backend.join().unwrap();
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn sigterm_lets_a_request_end_and_then_ends_the_process() {
     gate.open();
     let response = wire.response();
     assert_eq!((response.status, response.text().as_str()), (200, "worth the wait"));
+    assert_eq!(response.field("connection"), Some("close"), "the next request would be lost");
     assert_eq!(gateway.exit_within(SOON).code(), Some(0), "as soon as the last is gone");
     gateway.log().wait(0, &["stopped"]);
 }

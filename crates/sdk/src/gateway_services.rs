@@ -56,7 +56,9 @@ pub enum CallError {
     Unreachable,
     /// The call timed out.
     TimedOut,
-    /// The response was malformed or ended before its head was complete.
+    /// The connection was closed before the head of the response was complete.
+    Closed,
+    /// The response was malformed.
     Bad,
     /// The response has this status, but its body was malformed or longer than the call accepts.
     Cut(StatusCode),
@@ -71,6 +73,7 @@ impl fmt::Display for CallError {
             Self::Unknown => "unknown upstream or invalid URL",
             Self::Unreachable => "connection failed",
             Self::TimedOut => "timed out",
+            Self::Closed => "closed without a response",
             Self::Bad => "the response was malformed",
         })
     }

@@ -77,7 +77,8 @@ impl From<ExchangeError> for CallError {
         match failed {
             ExchangeError::NotConnected(DialError::TimedOut) => Self::TimedOut,
             ExchangeError::NotConnected(_) | ExchangeError::TlsAlert => Self::Unreachable,
-            ExchangeError::Closed | ExchangeError::BadResponse => Self::Bad,
+            ExchangeError::Closed => Self::Closed,
+            ExchangeError::BadResponse => Self::Bad,
             ExchangeError::Cut(status) => Self::Cut(status),
         }
     }

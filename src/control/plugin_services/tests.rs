@@ -165,7 +165,7 @@ async fn a_call_that_is_not_idempotent_is_not_sent_again_without_a_response() {
     let (other, mut asked_too) = origin(&["!"]).await;
     let world = ServicesHarness::new(&upstream("auth", &[silent.to_string(), other.to_string()]));
     let post = Call { method: Method::POST, ..get(named("auth")) };
-    assert_eq!(world.call(post).await.unwrap_err(), CallError::Bad);
+    assert_eq!(world.call(post).await.unwrap_err(), CallError::Closed);
     let requests = [asked.try_recv().is_ok(), asked_too.try_recv().is_ok()];
     assert_eq!(requests.iter().filter(|came| **came).count(), 1, "one endpoint got it");
 }

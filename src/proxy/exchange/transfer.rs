@@ -1,8 +1,8 @@
 //! Transfer of one attempt: the request to the backend and its response to the client, both at once.
 //!
-//! A response may begin before the request is complete. The rest of the request is then not sent: the backend
-//! may have stopped reading, and would parse the rest as a request (RFC 9112 §9.3). While the backend is
-//! awaited, the client's session is polled: it detects the client's disconnect and the backend's time limits
+//! A response may begin before the request is complete. After an error the rest of the request is not sent: the backend
+//! may have stopped reading, and would parse the rest as a request (RFC 9112 §9.3). After a success both go on, as
+//! through a service that converts what it reads, until the response is complete. While the backend is awaited, the client's session is polled: it detects the client's disconnect and the backend's time limits
 //! (see `session_control`).
 
 use super::request_head;
@@ -218,6 +218,12 @@ impl Transfer {
         Ok(())
     }
 
+    /// The response ends the upload.
+    fn cut_off_upload(&mut self, session: &mut Session, ctx: &mut Context) {
+        attempt::end_upload(session, ctx);
+        self.stop_upload(None);
+    }
+
     /// The rest of the request is not sent.
     fn stop_upload(&mut self, error: Option<io::Error>) {
         self.write_error = error;
@@ -291,8 +297,12 @@ impl Transfer {
             return session.write_spelled_head(head, &names, false).await.map_err(Error::into_down);
         }
         attempt::response_started(session, &mut head, ctx)?;
-        if ctx.upload.is_cut_off {
-            self.stop_upload(None);
+        if !ctx.upload.is_sent {
+            // Whether all of it will be read is uncertain.
+            session.close_after_response();
+            if self.is_cut_off || !head.status.is_success() {
+                self.cut_off_upload(session, ctx);
+            }
         }
         let method = ctx.method().unwrap_or(&session.request().method);
         let body = BodyDecoder::new(method, head.status, &head.headers);
@@ -352,7 +362,14 @@ impl Transfer {
     }
 
     /// The connection after [`Transfer::run`], if both messages are complete and the backend keeps it.
-    pub(super) fn reusable(self, session: &Session, ctx: &mut Context) -> Option<Box<Http1Connection>> {
+    pub(super) fn reusable(
+        mut self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Option<Box<Http1Connection>> {
+        if !self.upload_is_over {
+            self.cut_off_upload(session, ctx);
+        }
         if ctx.upload.is_cut_off {
             attempt::cut_off_upload(session, ctx);
         }

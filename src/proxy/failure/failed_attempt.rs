@@ -1,5 +1,5 @@
-//! The cause of a failed TLS handshake with a backend, for the log. The reason token names the kind of
-//! failure; to fix it, an operator needs the exact cause and the server name.
+//! Why an attempt at an endpoint failed, with the cause for the log: of a failed TLS handshake, or of a response that is
+//! not HTTP. The reason token names the kind of failure; to fix it, an operator needs the exact cause.
 
 use super::Failure;
 use crate::tls::alert;
@@ -8,7 +8,7 @@ use crate::websocket::handshake::ResponseError;
 use pingora::Error;
 use std::io;
 
-/// The error text of rustls. It contains names of the backend's certificate: see
+/// The cause as text. That of rustls contains names of the backend's certificate: see
 /// [`quoted`](crate::telemetry::quoted).
 pub(in crate::proxy) type Cause = Option<Box<str>>;
 
@@ -45,15 +45,19 @@ impl From<ResponseError> for FailedAttempt {
     }
 }
 
-/// Converts Pingora's error, which contains the text of rustls.
+/// The cause in Pingora's error, which contains the text of rustls, or why a response is not HTTP.
 pub(in crate::proxy) fn of(error: &Error, failure: Failure) -> Cause {
+    let text = || error.context.as_ref().map_or("", |context| context.as_str());
+    if failure == Failure::BadResponse {
+        return Some(text()).filter(|text| !text.is_empty()).map(Box::from);
+    }
     if !failure.is_tls() {
         return None;
     }
     if let Some(alert) = alert_behind(error) {
         return Some(alert.to_string().into());
     }
-    let text = error.context.as_ref().map_or("", |context| context.as_str());
+    let text = text();
     let text = text.split_once("cause: ").map_or(text, |(_, cause)| cause);
     let text = text.rsplit_once(", SNI: ").map_or(text, |(cause, _)| cause);
     Some(text.trim().into())

@@ -13,6 +13,7 @@ use super::body::{request_body, response_body};
 use super::response::{request_end, upstream_response};
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::Version;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
@@ -70,7 +71,13 @@ impl ProxyHttp for Gateway {
         lent: &mut LentRequest,
     ) -> Result<()> {
         let (ctx, mut session) = lent.borrow()?;
-        attempt::response_started(&mut session, head, ctx)
+        let is_early = !head.status.is_informational() && head.version != Version::HTTP_2;
+        attempt::response_started(&mut session, head, ctx)?;
+        // The loop would keep a connection of HTTP/1.1 whose backend has not read the request.
+        if is_early && !ctx.upload.is_sent {
+            attempt::end_upload(&mut session, ctx);
+        }
+        Ok(())
     }
 
     async fn response_filter(

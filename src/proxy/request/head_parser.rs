@@ -196,7 +196,7 @@ fn check_fields(request: &httparse::Request<'_, '_>) -> Result<RequestFraming, F
     }
     // RFC 9112 §6.3: a length beside a coding may be an attempt at request smuggling.
     if codings > 0 && lengths > 0 {
-        return Err(bad("Content-Length is not a single number"));
+        return Err(bad("both Content-Length and Transfer-Encoding"));
     }
     if codings > 0 && request.version == Some(0) {
         return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
@@ -215,10 +215,15 @@ fn parse_with_encoded_target(head: &[u8], error: httparse::Error) -> Result<Rece
     Err(match error {
         Error::HeaderName => bad("a field name has an invalid character"),
         Error::HeaderValue => bad("a field value has a control character"),
+        // A fourth part: every line ends with CRLF, as was checked.
+        Error::NewLine if RequestLine::of(head).is_some_and(|line| line.target.contains(&b' ')) => {
+            bad("the request line has more than three parts")
+        }
         Error::NewLine => bad("a line does not end with CRLF"),
         Error::Version => version_failure(head),
         _ => {
-            let line = RequestLine::of(head).ok_or(bad("the request line is missing"))?;
+            let line = RequestLine::of(head);
+            let line = line.ok_or(bad("the request line is not a method, a target and a version"))?;
             if std::str::from_utf8(line.target).is_err()
                 && !line.target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
             {

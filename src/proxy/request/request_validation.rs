@@ -113,8 +113,11 @@ fn check_length(headers: &HeaderMap) -> Result<(), Failure> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = values.next() else { return Ok(()) };
     let plain = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
-    if !plain || values.next().is_some() || headers.contains_key(header::TRANSFER_ENCODING) {
+    if !plain || values.next().is_some() {
         return Err(bad("Content-Length is not a single number"));
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(bad("both Content-Length and Transfer-Encoding"));
     }
     Ok(())
 }

@@ -193,8 +193,8 @@ async fn deliver(
     } else {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
-    // An unread request body must not be parsed as the next request.
-    if !session.is_body_done() {
+    // An unread request body must not be parsed as the next request. The shutdown may have begun during the request.
+    if !session.is_body_done() || ctx.is_draining() {
         session.close_after_response();
     }
     let empty = body.is_empty() || !response_body::has_body(&session.request().method, head.status);

@@ -115,6 +115,13 @@ fn log_failure(session: &Session, ctx: &Context, status: u16) {
         return;
     }
     let Some((server_name, error)) = behind(failure, ctx) else {
+        if let Some(cause) = ctx.cause.as_deref().filter(|_| failure == Failure::BadResponse) {
+            log!(level,
+                reason, status, route, endpoint, attempts = ctx.attempts.count(), client:% = ctx.received.client.address(), method, path,
+                error = quoted(cause);
+                "request failed");
+            return;
+        }
         log!(level,
             reason, status, route, endpoint, attempts = ctx.attempts.count(), client:% = ctx.received.client.address(), method, path;
             "request failed");
@@ -128,7 +135,7 @@ fn log_failure(session: &Session, ctx: &Context, status: u16) {
 
 /// After a failed TLS handshake with a backend: the expected server name, and the TLS error.
 fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
-    let cause = ctx.tls_cause.as_deref().filter(|_| failure.is_tls())?;
+    let cause = ctx.cause.as_deref().filter(|_| failure.is_tls())?;
     let (cluster, endpoint) = (ctx.attempts.cluster()?, ctx.attempts.endpoint()?);
     Some((cluster.connector().server_name(endpoint), quoted(cause)))
 }

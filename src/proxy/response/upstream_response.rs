@@ -23,6 +23,10 @@ pub(in crate::proxy) async fn from_backend(
     if head.status.is_informational() {
         return Ok(());
     }
+    if ctx.is_draining() {
+        // The shutdown may have begun during the request.
+        session.close_after_response();
+    }
     let comes = response_body::has_response_body(ctx.method().unwrap_or(&session.request().method), head);
     let Some(instead) = finish_head(session, head, ctx, &[], GivenBy::Backend).await? else {
         attempt::reset_session(session, ctx);
@@ -44,9 +48,11 @@ pub(in crate::proxy) async fn from_backend(
 }
 
 /// Responds to a failed request, or to one whose response ended before its body. Returns the status; 0 without
-/// one. No other request follows.
+/// one. Another request may follow if the client gets a whole response.
 pub(in crate::proxy) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Context) -> u16 {
-    session.close_after_response();
+    if session.has_response() {
+        session.close_after_response();
+    }
     if ctx.upload.is_over && ctx.response.instead.is_none() {
         return session.response_written().map_or(0, |head| head.status.as_u16());
     }
