@@ -13,6 +13,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 
+/// The limit on fields of a response, and the fields that the gateway adds: Date, Connection and a coding.
+const MAX_FIELDS: usize = 256;
+const OWN_FIELDS: usize = 3;
+
 /// The client's request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
@@ -94,6 +98,10 @@ fn receive(method: &Method, bytes: &[u8], sizes: &[u8]) -> Option<ReceivedRespon
 /// Forwards the response as `exchange` does, and reads it as the client does.
 fn check_forwarded(asked: Asked, method: &Method, received: ReceivedResponse) {
     let ReceivedResponse { interim, mut head, names, body, ends_with_connection } = received;
+    if head.headers.len() + OWN_FIELDS > MAX_FIELDS {
+        // The reader here has the limit of a backend's responses, which a client need not have.
+        return;
+    }
     let version = if asked.is_http_1_0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut out = BytesMut::new();
     if !asked.is_http_1_0 {
