@@ -222,9 +222,13 @@ impl Entry {
         match fault {
             None if !log_throttle::admit(Level::Error, "plugin panicked", &[&self.name]) => {}
             None => log::error!(plugin = &*self.name, kind = self.kind; "plugin panicked"),
-            // Each cause is logged: a plugin may fail in several ways at once.
+            // Causes that a request cannot choose are logged apart: a plugin may fail in several ways at once.
             Some(fault)
-                if !log_throttle::admit(Level::Warn, "plugin failed", &[&self.name, &fault.to_string()]) => {}
+                if !log_throttle::admit(
+                    Level::Warn,
+                    "plugin failed",
+                    &[&self.name, fault.fixed_message().unwrap_or_default()],
+                ) => {}
             Some(fault) => {
                 log::warn!(plugin = &*self.name, kind = self.kind, fault:% = fault; "plugin failed");
             }

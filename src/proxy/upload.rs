@@ -23,7 +23,7 @@ pub(super) struct Upload {
     pub(super) again: bool,
     /// The whole body was passed to the backend of this attempt.
     pub(super) is_sent: bool,
-    /// The backend's final response arrived before the whole body was sent.
+    /// The backend's final response ended the upload before the whole body was sent.
     pub(super) is_cut_off: bool,
     /// That response is complete, so the upload has ended.
     pub(super) is_over: bool,

@@ -351,6 +351,76 @@ fn an_upload_goes_on_beside_a_response_that_succeeds() {
     backend.join().unwrap();
 }
 
+/// A backend that succeeds without having read the body, and parses it as a request after its response.
+#[test]
+fn the_connection_of_an_early_success_is_not_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = to(&listener.local_addr().unwrap());
+    let (go, wait) = channel::<()>();
+    let backend = std::thread::spawn(move || {
+        let mut wire = Wire::of(listener.accept().unwrap().0);
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+        wait.recv_timeout(LIMIT).unwrap();
+        // The hidden request has arrived before the response is complete.
+        wire.send("rest");
+        let hidden = wire.head().unwrap().is_some();
+        let _ = wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        let mut next = Wire::of(listener.accept().unwrap().0);
+        next.head().unwrap();
+        next.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+        hidden
+    });
+    let mut wire = gateway.wire();
+    wire.send(format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", HIDDEN.len()));
+    wire.head().unwrap();
+    assert_eq!(wire.exactly(4).unwrap(), b"half");
+    wire.send(HIDDEN);
+    wire.await_read();
+    go.send(()).unwrap();
+    assert_eq!((wire.exactly(4).unwrap(), wire.rest()), (b"rest".to_vec(), Vec::new()));
+    let victim = "GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask(gateway.web(), victim).text(), "good");
+    assert!(backend.join().unwrap(), "the body was forwarded, as through any proxy");
+}
+
+/// The idle limit of the response applies to both directions, and no limit of the body.
+#[test]
+fn a_response_beside_a_silent_upload_has_its_own_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let gateway = Gateway::start_whole(&format!(
+        "server: {{ body_timeout: 200ms }}
+listeners: [{{ name: web, address: 127.0.0.1:0 }}]
+routes: [{{ upstream: ['{address}'], stream_idle_timeout: 1s }}]"
+    ));
+    let backend = std::thread::spawn(move || {
+        let mut wire = Wire::of(listener.accept().unwrap().0);
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n");
+        for _ in 0..4 {
+            // Longer than the body's limit in all.
+            Gate::default().pass_within(std::time::Duration::from_millis(150));
+            wire.send("piece");
+        }
+        let mut wire = Wire::of(listener.accept().unwrap().0);
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\npiece");
+        // It hangs until the gateway ends the connection.
+        let _ = wire.try_rest();
+    });
+    let request = "POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome";
+    let mut wire = gateway.wire();
+    wire.send(request);
+    assert_eq!(wire.response().text(), "piecepiecepiecepiece");
+    let mut wire = gateway.wire();
+    wire.send(request);
+    wire.head().unwrap();
+    assert_eq!(wire.rest(), b"piece");
+    gateway.log().wait(0, &["request failed", "reason=stream_idle_timeout"]);
+    backend.join().unwrap();
+}
+
 #[test]
 fn an_early_response_without_a_body_ends_the_request() {
     for (answer, plugin) in [

@@ -83,6 +83,14 @@ impl Fault {
     pub const fn fixed(message: &'static str) -> Self {
         Self(Cow::Borrowed(message))
     }
+
+    /// The message, if it is one of the code and not of a request or a script.
+    pub fn fixed_message(&self) -> Option<&'static str> {
+        match self.0 {
+            Cow::Borrowed(message) => Some(message),
+            Cow::Owned(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Fault {

@@ -2,8 +2,9 @@
 //! §9.3, RFC 9110 §7.5).
 //!
 //! The rest of the upload is not forwarded: the backend may have stopped reading after the header, and would
-//! parse the rest as a request. The response is forwarded, and its connection is never pooled. With HTTP/2
-//! both directions of a stream continue (RFC 9113 §8.1).
+//! parse the rest as a request. After a 2xx of a backend over HTTP/1 the upload goes on until the response is complete.
+//! The response is forwarded, and its connection is never pooled. With HTTP/2 both directions of a stream continue (RFC
+//! 9113 §8.1).
 //!
 //! Pingora's loop, which serves a backend of an HTTP/2 upstream that has chosen HTTP/1.1, reads the request body to its
 //! end, and pools the connection when both messages are complete. So the body is never completed: a read waits

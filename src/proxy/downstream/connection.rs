@@ -311,7 +311,8 @@ impl Connection {
                 return Poll::Ready(());
             }
         }
-        let Some(rate) = self.limits.body_rate.filter(|_| self.control.is_paced()) else {
+        let is_paced = self.control.is_paced() && !self.control.has_response_begun();
+        let Some(rate) = self.limits.body_rate.filter(|_| is_paced) else {
             return Poll::Pending;
         };
         self.body_pace.get_or_insert_with(|| Box::new(Pace::new(rate))).poll_slow(cx)

@@ -206,6 +206,11 @@ impl Http1Session {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(read_error(error))),
                 Poll::Pending => {
+                    if self.connection.control.has_response_begun()
+                        && let Poll::Ready(error) = self.connection.poll_backend_silence(cx)
+                    {
+                        return Poll::Ready(Err(read_error(error)));
+                    }
                     // A wait: what is buffered of a response must leave now.
                     return self.poll_unsent(cx).map(|error| Err(read_error(error)));
                 }

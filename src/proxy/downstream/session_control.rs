@@ -83,6 +83,11 @@ impl SessionControl {
         self.hear();
     }
 
+    /// Returns whether the backend's response has begun.
+    pub(in crate::proxy) fn has_response_begun(&self) -> bool {
+        self.streams.load(Relaxed)
+    }
+
     /// Disables the minimum rates for this request and its response.
     pub(in crate::proxy) fn unpace(&self) {
         self.unpaced.store(true, Relaxed);

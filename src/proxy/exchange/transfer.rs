@@ -42,6 +42,8 @@ pub(super) struct Transfer {
     is_cut_off: bool,
     /// The end of the client's body was read.
     body_has_ended: bool,
+    /// Bytes of a response were received beside the upload, whose turn it is.
+    is_clients_turn: bool,
     /// The header of the final response, until it is sent.
     head: Option<(ResponseHeader, FieldNames)>,
     /// The body of the final response, once its header was received.
@@ -71,6 +73,7 @@ impl Transfer {
             upload_is_over: false,
             is_cut_off: false,
             body_has_ended: false,
+            is_clients_turn: false,
             head: None,
             body: None,
             keeps_alive: false,
@@ -131,9 +134,17 @@ impl Transfer {
                     tokio::task::yield_now().await;
                 }
             }
-            Event::Upstream(Ok(Progress::Received)) => self.hear(session),
+            Event::Upstream(Ok(Progress::Received)) => {
+                self.hear(session);
+                self.is_clients_turn = !self.upload_is_over;
+            }
             Event::Upstream(Ok(Progress::Closed)) => return self.close(session, ctx).await,
-            Event::Upstream(Err(Broken::Write(error))) => self.stop_upload(Some(error)),
+            Event::Upstream(Err(Broken::Write(error))) => {
+                if self.body.is_some() {
+                    attempt::end_upload(session, ctx);
+                }
+                self.stop_upload(Some(error));
+            }
             Event::Upstream(Err(Broken::Read(error))) => return Err(self.read_error(error)),
             Event::Client(Err(error)) => return Err(error.into_down()),
             Event::Client(Ok(piece)) => self.upload(session, ctx, piece).await?,
@@ -165,10 +176,20 @@ impl Transfer {
         let ends_with_body = self.upload_is_over && (!self.is_cut_off || self.body_has_ended);
         let (out, data) = (&mut self.out, &mut self.data);
         let progress = self.connection.progress(out, data, true);
-        tokio::select! {
-            biased;
-            progress = progress => Event::Upstream(progress),
-            piece = session.read_body_or_idle(ends_with_body || reads_nothing) => Event::Client(piece),
+        let piece = session.read_body_or_idle(ends_with_body || reads_nothing);
+        if std::mem::take(&mut self.is_clients_turn) {
+            // A backend that always has bytes ready must not hold up the upload.
+            tokio::select! {
+                biased;
+                piece = piece => Event::Client(piece),
+                progress = progress => Event::Upstream(progress),
+            }
+        } else {
+            tokio::select! {
+                biased;
+                progress = progress => Event::Upstream(progress),
+                piece = piece => Event::Client(piece),
+            }
         }
     }
 
@@ -302,11 +323,15 @@ impl Transfer {
             session.close_after_response();
             if self.is_cut_off || !head.status.is_success() {
                 self.cut_off_upload(session, ctx);
+            } else {
+                // The client may listen meanwhile: the idle limit of the response applies to both directions.
+                session.set_body_timeout(None);
             }
         }
         let method = ctx.method().unwrap_or(&session.request().method);
         let body = BodyDecoder::new(method, head.status, &head.headers);
-        self.keeps_alive = keeps_alive && !body.ends_with_connection();
+        // A backend that has not read the request would parse its rest as another one.
+        self.keeps_alive = keeps_alive && !body.ends_with_connection() && ctx.upload.is_sent;
         if body.ends_with_connection() {
             // The client's connection need not end with the backend's.
             head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
