@@ -65,7 +65,7 @@ fn an_upload_to_a_backend_that_does_not_read_ends_with_its_client() {
     let _backend = listener.accept().unwrap();
     // Until every buffer on the way is full.
     while stream.write(&[b'x'; 1 << 16]).is_ok() {}
-    // The end of its direction would wait behind the bytes that nobody takes.
+    // The end of its direction would wait behind bytes that are not read.
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
     let line = log.of("/up");
