@@ -10,7 +10,8 @@
 #   make h2spec   the HTTP/2 conformance suite, if its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
 #   make apps     the applications of docs/guides/apps/ behind the gateway; installed if missing
-#   make browser  Chromium opens a WebSocket over HTTP/2; installed if missing, skipped if that fails
+#   make browser  Chromium opens a WebSocket over HTTP/2 and the live page; installed if missing, skipped if that fails
+#   make screenshots  pictures of the live page, light, dark and narrow, in SCREENSHOTS (target/screenshots)
 #   make wasm-fixtures  builds the WebAssembly filters of the tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
 #   make release  the release binary; takes minutes
@@ -20,6 +21,7 @@
 CARGO        ?= cargo
 CONF         ?= conf/moongate.yaml
 FUZZ_SECONDS ?= 60
+SCREENSHOTS  ?= target/screenshots
 PREFIX       ?= /usr/local
 SYSCONFDIR   ?= /etc
 UNITDIR      ?= /etc/systemd/system
@@ -30,7 +32,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy apps install-apps
+.PHONY: run test check conf bench autobahn h2spec browser screenshots testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy apps install-apps
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -71,6 +73,16 @@ browser: tools
 	else \
 		echo "browser: skipped: Chromium is missing and cannot be installed"; \
 	fi
+	@if .ci/tools browser && .ci/tools page; then \
+		.ci/step page node --test --test-reporter=spec tests/browser/page.mjs; \
+	else \
+		echo "page: skipped: Chromium, Node or an npm package is missing and cannot be installed"; \
+	fi
+
+screenshots: tools
+	.ci/tools browser
+	.ci/tools page
+	node tests/browser/screenshots.mjs $(SCREENSHOTS)
 
 apps: full install-apps
 	$(CARGO) test --workspace --features full --test apps

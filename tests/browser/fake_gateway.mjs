@@ -8,7 +8,6 @@ import { State, YAML, page, present } from "./fake_state.mjs";
 import { documentOfPage } from "./document.mjs";
 
 export const TOKEN = "open-sesame";
-const KEY = "key-of-this-browser";
 
 class Refusal extends Error {
   constructor(status, error, detail) {
@@ -20,7 +19,7 @@ class Refusal extends Error {
 export class FakeGateway {
   /** `interval` is the time between two updates, in seconds. */
   constructor({ token = null, interval = 1, drainWindow = 30, ...sizes } = {}) {
-    Object.assign(this, { token, interval, drainWindow, sizes, state: new State(sizes), streams: new Set(), taps: new Set(), requests: [], refuseReload: false });
+    Object.assign(this, { token, interval, drainWindow, sizes, state: new State(sizes), streams: new Set(), taps: new Set(), requests: [], refuseReload: false, key: "key-of-this-browser" });
     this.server = createServer((request, response) => this.#serve(request, response));
     this.timer = setInterval(() => this.tick(), interval * 1000);
   }
@@ -82,7 +81,7 @@ export class FakeGateway {
 
   #signedIn(request) {
     if (this.token === null || request.headers.authorization === `Bearer ${this.token}`) return true;
-    return request.headers["x-moongate-key"] === KEY && (request.headers.cookie ?? "").includes(`moongate_session_${this.port}=signed`);
+    return request.headers["x-moongate-key"] === this.key && (request.headers.cookie ?? "").includes(`moongate_session_${this.port}=signed`);
   }
 
   #respond(request, response, url, body) {
@@ -126,7 +125,7 @@ export class FakeGateway {
     if (request.method === "DELETE") return json(response, 200, { ok: true });
     if (JSON.parse(body).token !== this.token) throw new Refusal(401, "unauthorized");
     response.setHeader("Set-Cookie", `moongate_session_${this.port}=signed; HttpOnly; SameSite=Strict; Path=/; Max-Age=43200`);
-    json(response, 200, { key: KEY });
+    json(response, 200, { key: this.key });
   }
 
   #close(response, id, parameters) {

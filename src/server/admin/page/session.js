@@ -14,7 +14,7 @@ class ApiError extends Error {
 /** What a person should read about a failed call. */
 function explainError(error) {
   if (!(error instanceof ApiError)) return "The gateway does not respond.";
-  return { unauthorized: "Sign in again.", cross_site: "The gateway refused this as a request of another site.",
+  return { unauthorized: "This needs the token: sign in, or set admin.token in the configuration.", cross_site: "The gateway refused this as a request of another site.",
     unknown_socket: "This WebSocket is already closed.", unknown_endpoint: "This endpoint does not exist any more.",
   }[error.token] ?? (error.token && error.token !== error.message ? `${error.message} (${error.token})` : error.message);
 }
@@ -33,7 +33,7 @@ async function request(method, path, { signal, json } = {}) {
   } catch {
     // The status alone tells it.
   }
-  if (response.status === 401 && path !== "/api/v1/session") showSignIn();
+  if (response.status === 401 && path !== "/api/v1/session") askForToken();
   throw new ApiError(response.status, body);
 }
 
@@ -58,6 +58,7 @@ function showSignIn() {
   if (document.body.dataset.signedIn === "no") return;
   document.body.dataset.signedIn = "no";
   store("key", null);
+  byId("confirm").close();
   leaveView();
   byId("view-sign-in").hidden = false;
   byId("token").value = "";
@@ -94,6 +95,16 @@ function startSession() {
     }
     showSignIn();
   });
+}
+
+/** Shows the sign-in if a token helps: without `admin.token` a refused call has no remedy here. */
+async function askForToken() {
+  try {
+    const { required, signed_in: signedIn } = await requestJson("GET", "/api/v1/session");
+    if (required && !signedIn) showSignIn();
+  } catch {
+    // The stream says that the gateway is gone.
+  }
 }
 
 /** Enters the view, or asks for the token first. Without a response the stream reconnects, and says so. */

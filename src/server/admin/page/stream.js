@@ -82,7 +82,12 @@ class LiveStream {
           this.#failures = 0;
           this.onState("live");
         }
-        this.onEvent(name, data);
+        // A fault of this page must not look like a lost connection.
+        try {
+          this.onEvent(name, data);
+        } catch (fault) {
+          reportError(fault);
+        }
       }, () => {
         clearTimeout(silence.timer);
         silence.timer = setTimeout(() => abort.abort(), SILENCE);

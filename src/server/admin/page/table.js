@@ -35,6 +35,14 @@ function pairCell([before, after = ""], [before2, after2 = ""], first, second) {
 class DataTable {
   #rows = new Map();
   #buttons = new Map();
+  // Rows out of sight are updated when they come into sight: the layout of a table costs more than its data.
+  #sight = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const row = target.row;
+      row.isInSight = isIntersecting;
+      if (isIntersecting && row.waiting) this.#update(row, row.waiting);
+    }
+  }, { rootMargin: "300px" });
 
   constructor(table, columns, { sort = "", onSort = () => {}, sortControl = null, builders = {} } = {}) {
     Object.assign(this, { table, columns, sort, onSort, builders });
@@ -121,6 +129,20 @@ class DataTable {
     return { node: row, update: (next) => updates.forEach((update) => update(next)) };
   }
 
+  #update(row, item) {
+    row.waiting = null;
+    row.update(item);
+  }
+
+  /** Builds the row of a line, which counts as in sight until the browser says otherwise. */
+  #add({ key, item, kind }) {
+    const row = { waiting: null, isInSight: true, ...(kind ? this.builders[kind](item) : this.#build(item)) };
+    row.node.row = row;
+    this.#rows.set(key, row);
+    this.#sight.observe(row.node);
+    return row;
+  }
+
   /**
    * Shows `lines`, each `{ key, item, kind }`; a kind has its builder in `builders`. While a pointer or the focus is in
    * the table its rows stay where they are, unless `force`: nobody should click a row that has just moved. Returns
@@ -133,21 +155,24 @@ class DataTable {
       for (const [key, row] of this.#rows) {
         const line = wanted.get(key);
         row.node.classList.toggle("gone", line === undefined);
-        if (line) row.update(line.item);
+        if (line && row.isInSight) this.#update(row, line.item);
+        else if (line) row.waiting = line.item;
       }
       return true;
     }
-    const nodes = lines.map(({ key, item, kind }) => {
-      let row = this.#rows.get(key);
-      if (!row) {
-        row = kind ? this.builders[kind](item) : this.#build(item);
-        this.#rows.set(key, row);
-      }
+    const nodes = lines.map((line) => {
+      const known = this.#rows.get(line.key);
+      const row = known ?? this.#add(line);
       row.node.classList.remove("gone");
-      row.update(item);
+      if (force || !known || row.isInSight) this.#update(row, line.item);
+      else row.waiting = line.item;
       return row.node;
     });
-    for (const key of this.#rows.keys()) if (!wanted.has(key)) this.#rows.delete(key);
+    for (const [key, { node }] of this.#rows) {
+      if (wanted.has(key)) continue;
+      this.#sight.unobserve(node);
+      this.#rows.delete(key);
+    }
     reconcile(this.body, nodes);
     return false;
   }

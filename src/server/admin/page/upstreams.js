@@ -46,6 +46,7 @@ const SHOWN = {
 };
 
 function matchesWords(row, words) {
+  if (words.length === 0) return true;
   const text = [row.upstream, row.endpoint, ...endpointStates(row).map(([, state]) => state), row.probe && !row.probe.ok ? row.probe.reason : ""].join(" ").toLowerCase();
   return words.every((word) => text.includes(word));
 }
