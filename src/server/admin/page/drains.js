@@ -11,12 +11,13 @@ class DrainCurves {
     this.#curves.clear();
   }
 
+  forget(key) {
+    this.#curves.delete(key);
+  }
+
   /** Adds a point for a row that drains; forgets one that does not. */
   record(key, { drain, websockets }) {
-    if (!drain) {
-      this.#curves.delete(key);
-      return;
-    }
+    if (!drain) return this.forget(key);
     let curve = this.#curves.get(key);
     if (!curve || curve.started !== drain.started) {
       curve = { started: drain.started, seen: [] };

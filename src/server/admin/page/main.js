@@ -54,10 +54,6 @@ function leaveView() {
   for (const name of Object.keys(views)) byId(`view-${name}`).hidden = true;
 }
 
-function enterView() {
-  showView(false);
-}
-
 /** Opens the stream of the current view anew, as after a change of its parameters. */
 function openStream() {
   if (view === null || document.hidden) return;

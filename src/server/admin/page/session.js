@@ -65,10 +65,10 @@ function showSignIn() {
   byId("token").focus();
 }
 
-function hideSignIn() {
+function hideSignIn(byUser) {
   document.body.dataset.signedIn = "yes";
   byId("view-sign-in").hidden = true;
-  enterView();
+  showView(byUser);
 }
 
 function startSession() {
@@ -81,7 +81,7 @@ function startSession() {
       store("key", key);
       byId("token").value = "";
       setHidden(byId("sign-out"), false);
-      hideSignIn();
+      hideSignIn(true);
     } catch (failure) {
       setText(error, failure.status === 401 ? "The token is wrong." : explainError(failure));
       byId("token").select();
@@ -116,5 +116,5 @@ async function checkSession() {
   } catch {
     setHidden(byId("sign-out"), stored("key") === null);
   }
-  hideSignIn();
+  hideSignIn(false);
 }

@@ -7,12 +7,25 @@ function createSockets() {
   let data = null, filter = "", paused = false, force = false;
   const tap = createTap();
 
-  function reopen() {
+  const wanted = () => query({ filter, sort: table.sort, page: pager.page, per_page: pager.size });
+
+  /** Shows other rows: by the stream, or once if the table is paused. */
+  async function reopen() {
     force = true;
     const parameters = query({ filter, sort: table.sort === "-age" ? "" : table.sort, page: pager.page > 1 ? pager.page : "", per_page: pager.size === SOCKETS_ON_A_PAGE ? "" : pager.size });
     history.replaceState(null, "", parameters === "" ? "#sockets" : `#sockets?${parameters}`);
     setText(byId("sockets-error"), "");
-    openStream();
+    if (!paused) return openStream();
+    try {
+      data = await requestJson("GET", `/api/v1/sockets?${wanted()}`);
+      requestRender();
+    } catch (error) {
+      showError(error);
+    }
+  }
+
+  function showError(error) {
+    setText(byId("sockets-error"), error.token === "bad_filter" ? `The filter is wrong: ${error.message}` : explainError(error));
   }
 
   function twoLines(first, second) {
@@ -95,7 +108,7 @@ function createSockets() {
     path: () => {
       // A paused table needs no stream of rows; `hello` and the state of the connection remain.
       if (paused) return "/api/v1/live?sections=reloads";
-      return `/api/v1/live?${query({ sections: "sockets", filter, sort: table.sort, page: pager.page, per_page: pager.size })}`;
+      return `/api/v1/live?sections=sockets&${wanted()}`;
     },
     enter(parameters) {
       filter = parameters.get("filter") ?? "";
@@ -114,9 +127,7 @@ function createSockets() {
       },
       hello: () => tap.refresh(),
     },
-    refused(error) {
-      setText(byId("sockets-error"), error.token === "bad_filter" ? `The filter is wrong: ${error.message}` : explainError(error));
-    },
+    refused: showError,
     render() {
       tap.render();
       if (data === null) return;

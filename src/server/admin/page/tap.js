@@ -8,7 +8,7 @@ const TAP_PLACEHOLDERS = { socket: "17", route: "chat", filter: "client.ip == \"
 const DIRECTIONS = { to_backend: ["→", "to backend"], to_client: ["←", "to client"] };
 
 function createTap() {
-  let abort = null, started = null, paused = false, dropped = 0, seen = 0;
+  let abort = null, started = null, paused = false;
   // Rows that wait for the next frame, the oldest first.
   let waiting = [];
   const body = byId("tap-messages").tBodies[0];
@@ -55,8 +55,6 @@ function createTap() {
       setText(byId("tap-state"), data.reason === "duration" ? "Ended: its time is over" : "Ended: the gateway shuts down");
       return;
     }
-    if (name === "dropped") dropped += data.count;
-    if (name === "message") seen += 1;
     waiting.push({ name, data: name === "dropped" ? { ...data, at: Date.now() } : data });
     if (waiting.length > TAP_ROWS) waiting.splice(0, waiting.length - TAP_ROWS);
     requestRender();
@@ -114,7 +112,6 @@ function createTap() {
   byId("tap-stop").addEventListener("click", stop);
   byId("tap-clear").addEventListener("click", () => {
     waiting = [];
-    seen = dropped = 0;
     body.replaceChildren();
   });
   byId("tap-pause").addEventListener("click", () => {

@@ -281,7 +281,10 @@ function createUpstreams() {
           rows.set(endpointKey(row), row);
           curves.record(endpointKey(row), row);
         }
-        for (const [upstream, endpoint] of data.gone ?? []) rows.delete(endpointKey({ upstream, endpoint }));
+        for (const [upstream, endpoint] of data.gone ?? []) {
+          rows.delete(endpointKey({ upstream, endpoint }));
+          curves.forget(endpointKey({ upstream, endpoint }));
+        }
         reset = false;
       },
       flows: (data) => flow.take(data),
