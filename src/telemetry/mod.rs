@@ -6,6 +6,9 @@ pub(crate) mod access_log;
 pub(crate) mod metrics;
 pub(crate) mod process_log;
 mod quote;
+pub(crate) mod recent_lines;
+mod unix_time;
 
 pub(crate) use access_log::AccessLog;
 pub(crate) use quote::quoted;
+pub(crate) use unix_time::unix_millis;

@@ -2,6 +2,7 @@
 //! threads that log.
 
 use super::access_log::{FormattedLine, Lines, json_record};
+use super::recent_lines;
 use env_logger::{Logger, Target, WriteStyle};
 use log::{LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
@@ -65,7 +66,7 @@ struct ProcessLog {
 /// Installs the logger with the default settings; once a process. Lines are written directly if the queue cannot be
 /// opened.
 pub(crate) fn install(color: LogColor) {
-    let lines = Lines::open("stderr", CAPACITY).ok().map(Arc::new);
+    let lines = Lines::open("stderr", CAPACITY, &recent_lines::PROCESS_LOG).ok().map(Arc::new);
     let settings = LogSettings::default();
     let logger = Arc::new(build(settings, lines.as_ref(), color));
     let level = logger.filter();

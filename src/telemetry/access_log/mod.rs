@@ -21,6 +21,7 @@ mod writer;
 pub(crate) use entry::{Closed, Entry, Event, FailoverRecord, Flow, Note};
 pub(crate) use escape::address;
 
+use super::recent_lines::{self, RecentLines};
 use queue::Queue;
 use sink::{Sink, Target};
 use std::cell::RefCell;
@@ -67,8 +68,8 @@ impl Lines {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn open(path: &str, buffer: u64) -> io::Result<Self> {
-        start(&Target::new(path), buffer).map(Self)
+    pub(crate) fn open(path: &str, buffer: u64, recent: &'static RecentLines) -> io::Result<Self> {
+        start(&Target::new(path), buffer, recent).map(Self)
     }
 
     /// Queues a line, or drops and counts it. Never blocks.
@@ -89,10 +90,10 @@ impl Drop for Lines {
 }
 
 /// Opens `target` and starts its writer thread. The file is opened last, so that a failure creates no file.
-fn start(target: &Target, buffer: u64) -> io::Result<Arc<Queue>> {
+fn start(target: &Target, buffer: u64, recent: &'static RecentLines) -> io::Result<Arc<Queue>> {
     let limit = buffer.clamp(*BUFFER.start(), *BUFFER.end()) as usize;
     let queue = Arc::new(Queue::new(limit)?);
-    let writer = writer::start(Arc::clone(&queue))?;
+    let writer = writer::start(Arc::clone(&queue), recent)?;
     writer.write_to(Sink::new(target.clone(), target.open()?));
     Ok(queue)
 }
@@ -118,7 +119,7 @@ impl AccessLog {
     /// side effects.
     pub fn open(format: Format, path: &str, buffer: u64) -> io::Result<Arc<Self>> {
         let target = Target::new(path);
-        let queue = start(&target, buffer)?;
+        let queue = start(&target, buffer, &recent_lines::ACCESS_LOG)?;
         Ok(Arc::new(Self { format, target, queue }))
     }
 

@@ -4,6 +4,7 @@
 use super::queue::{self, Queue};
 use super::sink::Sink;
 use crate::telemetry::metrics;
+use crate::telemetry::recent_lines::RecentLines;
 use moongate_sdk::call_caught;
 use std::io;
 use std::sync::Arc;
@@ -33,15 +34,15 @@ impl Writer {
     }
 }
 
-/// Starts the thread, which ends when the queue is closed and empty.
-pub(super) fn start(queue: Arc<Queue>) -> io::Result<Writer> {
+/// Starts the thread, which ends when the queue is closed and empty. What it writes is copied to `recent`.
+pub(super) fn start(queue: Arc<Queue>, recent: &'static RecentLines) -> io::Result<Writer> {
     let mut batch = queue::buffer(queue.limit())?;
     let (sender, receiver) = sync_channel::<Sink>(1);
     thread::Builder::new().name("access-log".to_owned()).spawn(move || {
         let Ok(mut sink) = receiver.recv() else { return };
         let mut complaints = WriteFailureLog::default();
         // A panic loses the lines of one batch.
-        while call_caught(|| run(&queue, &mut sink, &mut batch, &mut complaints)).is_none() {
+        while call_caught(|| run(&queue, &mut sink, &mut batch, recent, &mut complaints)).is_none() {
             metrics::global().tasks().restarted("access_log");
             queue.release(batch.len(), false);
             batch.clear();
@@ -50,9 +51,16 @@ pub(super) fn start(queue: Arc<Queue>) -> io::Result<Writer> {
     Ok(Writer(sender))
 }
 
-fn run(queue: &Queue, sink: &mut Sink, batch: &mut Vec<u8>, complaints: &mut WriteFailureLog) {
+fn run(
+    queue: &Queue,
+    sink: &mut Sink,
+    batch: &mut Vec<u8>,
+    recent: &RecentLines,
+    complaints: &mut WriteFailureLog,
+) {
     loop {
         let work = queue.work(batch);
+        recent.push(batch);
         if let Some(file) = work.exchange {
             sink.exchange(file);
         }

@@ -19,6 +19,11 @@ impl FailedRequests {
         self.0.write().entry(reason).or_default().fetch_add(1, Relaxed);
     }
 
+    /// The counts by reason.
+    pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.0.read().iter().map(|(reason, count)| (*reason, count.load(Relaxed))).collect()
+    }
+
     pub(super) fn collect(&self, scrape: &mut Exposition) {
         for (reason, count) in self.0.read().iter() {
             scrape.counter(&names::HTTP_REQUESTS_FAILED, &[reason], count.load(Relaxed) as f64);

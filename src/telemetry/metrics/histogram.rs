@@ -19,7 +19,7 @@ pub(super) struct Histogram {
 }
 
 /// A histogram's state at one moment.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ObservedValue {
     /// Upper bounds, and the number of observations up to each.
     pub buckets: Vec<(f64, u64)>,
@@ -64,6 +64,48 @@ impl Histogram {
     }
 }
 
+impl ObservedValue {
+    /// Adds the observations of another histogram with the same bounds.
+    pub(crate) fn add(&mut self, more: Self) {
+        if self.buckets.is_empty() {
+            *self = more;
+            return;
+        }
+        self.buckets.iter_mut().zip(more.buckets).for_each(|((_, sum), (_, more))| *sum += more);
+        self.count += more.count;
+        self.sum += more.sum;
+    }
+
+    /// The observations since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let before = |at: usize| earlier.buckets.get(at).map_or(0, |(_, count)| *count);
+        let buckets = self.buckets.iter().enumerate();
+        Self {
+            buckets: buckets.map(|(at, (bound, count))| (*bound, count.saturating_sub(before(at)))).collect(),
+            count: self.count.saturating_sub(earlier.count),
+            sum: (self.sum - earlier.sum).max(0.0),
+        }
+    }
+
+    /// An estimate of the quantile `q` (0 to 1), linear within a bucket; `None` without observations. Above the last
+    /// bound it is that bound.
+    pub(crate) fn quantile(&self, q: f64) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
+        let rank = q * self.count as f64;
+        let (mut lower, mut below) = (0.0, 0);
+        for (bound, count) in &self.buckets {
+            if *count as f64 >= rank && *count > below {
+                let part = (rank - below as f64) / (*count - below) as f64;
+                return Some(lower + (bound - lower) * part.clamp(0.0, 1.0));
+            }
+            (lower, below) = (*bound, *count);
+        }
+        Some(lower)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::names;
@@ -78,6 +120,20 @@ mod tests {
         let observed = histogram.observed();
         assert_eq!(&observed.buckets[..3], &[(0.0, 1), (1.0, 2), (10.0, 3)]);
         assert_eq!((observed.count, observed.sum), (4, 2_000_002.5));
+    }
+
+    #[test]
+    fn a_quantile_lies_within_its_bucket() {
+        let histogram = Histogram::new(&names::WEBSOCKET_PING_RTT);
+        assert_eq!(histogram.observed().quantile(0.5), None);
+        (0..99).for_each(|_| histogram.observe(0.002));
+        histogram.observe(100.0);
+        let observed = histogram.observed();
+        let median = observed.quantile(0.5).unwrap_or_default();
+        assert!((0.001..=0.0025).contains(&median), "{median}");
+        assert_eq!(observed.quantile(1.0), Some(10.0), "beyond the last bound");
+        let since = observed.since(&observed);
+        assert_eq!((since.count, since.quantile(0.5)), (0, None));
     }
 
     #[test]

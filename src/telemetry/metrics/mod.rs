@@ -25,23 +25,25 @@ mod tls;
 mod tunnel;
 mod weak_registry;
 mod websocket_labels;
+mod websocket_traffic;
 mod websockets;
 
 pub(crate) use dns_lookups::{LookupResult, Lookups};
 pub(crate) use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub(crate) use exposition::{Exposition, MetricSource};
-#[cfg(any(feature = "wasm", test))]
 pub(crate) use histogram::ObservedValue;
 pub(crate) use http2::{Http2Connections, StreamEnd};
 pub(crate) use lazy_handle::LazyHandle;
 pub(crate) use names::NONE;
 pub(crate) use plugin::{Call, Phase, PluginMetrics};
+pub(crate) use process::ProcessValues;
 pub(crate) use proxy_header::{Preamble, ProxyHeaderMetrics};
-pub(crate) use route::{ClientAbort, ResponseMetrics, RouteMetrics};
+pub(crate) use route::{ClientAbort, ResponseMetrics, RouteCounts, RouteMetrics};
 pub(crate) use tasks::Tasks;
 pub(crate) use tls::TlsMetrics;
 pub(crate) use tunnel::TunnelMetrics;
 pub(crate) use websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
+pub(crate) use websockets::SocketCounts;
 
 use failed_requests::FailedRequests;
 use moongate_expr::Expression;
@@ -171,6 +173,27 @@ impl Metrics {
     /// The long-lived tasks of the process.
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
+    }
+
+    /// The counts of every route.
+    pub(crate) fn route_counts(&self) -> Vec<RouteCounts> {
+        self.routes.instances().iter().map(|route| route.counts()).collect()
+    }
+
+    /// Failed requests by reason.
+    pub(crate) fn failed_requests(&self) -> Vec<(&'static str, u64)> {
+        self.failed.counts()
+    }
+
+    /// The ping round trips of all clients, in seconds.
+    pub(crate) fn client_round_trips(&self) -> ObservedValue {
+        let mut sum = ObservedValue::default();
+        for route in self.routes.instances() {
+            if let Some(sockets) = route.known_sockets() {
+                sum.add(sockets.round_trips(Side::Client).observed());
+            }
+        }
+        sum
     }
 
     /// The text exposition format.

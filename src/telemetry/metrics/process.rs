@@ -8,21 +8,52 @@ use std::sync::OnceLock;
 /// Ticks per second of CPU and start times in /proc (USER_HZ), the same on every supported architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Values of the process; `None` for one that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ProcessValues {
+    /// CPU time, user and system, in seconds.
+    pub cpu: Option<f64>,
+    /// Resident memory in bytes.
+    pub memory: Option<f64>,
+    /// Threads.
+    pub threads: Option<f64>,
+    /// The limit on open descriptors.
+    pub max_descriptors: Option<f64>,
+    /// Open descriptors.
+    pub descriptors: Option<f64>,
+    /// The start in Unix seconds.
+    pub started: Option<f64>,
+}
+
+impl ProcessValues {
+    /// Reads the values of this process.
+    pub(crate) fn read() -> Self {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        Self {
+            cpu: cpu_seconds(&stat),
+            memory: field(&status, "VmRSS:").map(|kib| kib * 1024.0),
+            threads: field(&status, "Threads:"),
+            max_descriptors: field(&limits, "Max open files"),
+            descriptors: open_files(),
+            started: started(&stat),
+        }
+    }
+}
+
 /// Adds the metrics that can be read.
 pub(super) fn collect(scrape: &mut Exposition) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    if let Some(seconds) = cpu_seconds(&stat) {
+    let values = ProcessValues::read();
+    if let Some(seconds) = values.cpu {
         scrape.counter(&names::PROCESS_CPU, &[], seconds);
     }
-    let kib = field(&status, "VmRSS:");
     for (family, value) in [
-        (&names::PROCESS_RESIDENT, kib.map(|kib| kib * 1024.0)),
-        (&names::PROCESS_THREADS, field(&status, "Threads:")),
-        (&names::PROCESS_MAX_FDS, field(&limits, "Max open files")),
-        (&names::PROCESS_OPEN_FDS, open_files()),
-        (&names::PROCESS_START, started(&stat)),
+        (&names::PROCESS_RESIDENT, values.memory),
+        (&names::PROCESS_THREADS, values.threads),
+        (&names::PROCESS_MAX_FDS, values.max_descriptors),
+        (&names::PROCESS_OPEN_FDS, values.descriptors),
+        (&names::PROCESS_START, values.started),
     ] {
         if let Some(value) = value {
             scrape.gauge(family, &[], value);

@@ -5,7 +5,7 @@ use super::histogram::Histogram;
 use super::names;
 use super::status_counts::Statuses;
 use super::weak_registry::WeakRegistry;
-use super::websockets::Sockets;
+use super::websockets::{SocketCounts, Sockets};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -46,6 +46,17 @@ impl ClientAbort {
     }
 }
 
+/// The counts of one route.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteCounts {
+    /// The route's name.
+    pub route: Box<str>,
+    /// Responses by upstream, WebSocket handshakes included.
+    pub responses: Vec<(Box<str>, u64)>,
+    /// WebSockets at each endpoint.
+    pub sockets: Vec<SocketCounts>,
+}
+
 /// The responses of one route through one upstream.
 #[derive(Debug)]
 pub struct ResponseMetrics {
@@ -80,6 +91,21 @@ impl RouteMetrics {
             upstream: upstream.into(),
             statuses: Statuses::default(),
         })
+    }
+
+    /// The counts at this moment.
+    pub(super) fn counts(&self) -> RouteCounts {
+        let responses = self.answers.instances();
+        RouteCounts {
+            route: self.name.clone(),
+            responses: responses.iter().map(|each| (each.upstream.clone(), each.statuses.total())).collect(),
+            sockets: self.sockets.get().map_or_else(Vec::new, |sockets| sockets.counts()),
+        }
+    }
+
+    /// The WebSocket counters, if the route has had a WebSocket.
+    pub(super) fn known_sockets(&self) -> Option<&Sockets> {
+        self.sockets.get().map(|sockets| &**sockets)
     }
 
     pub(super) fn sockets(&self) -> &Sockets {

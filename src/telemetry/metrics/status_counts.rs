@@ -26,6 +26,12 @@ impl Statuses {
         counter.fetch_add(1, Relaxed);
     }
 
+    /// The sum over all statuses.
+    pub(super) fn total(&self) -> u64 {
+        let counters = self.classes.iter().filter_map(OnceLock::get).flat_map(|class| class.iter());
+        counters.chain([&self.other]).map(|counter| counter.load(Relaxed)).sum()
+    }
+
     /// Calls `on` with the label and count of every status that occurred.
     pub(super) fn each(&self, mut on: impl FnMut(&str, u64)) {
         for (class, counters) in (1..).zip(&self.classes) {
@@ -55,6 +61,7 @@ mod tests {
         }
         let mut seen = Vec::new();
         statuses.each(|label, count| seen.push((label.to_owned(), count)));
+        assert_eq!(statuses.total(), 8);
         assert_eq!(seen, [("101", 1), ("200", 2), ("599", 1), ("other", 4)].map(|(l, n)| (l.to_owned(), n)));
     }
 }

@@ -171,6 +171,31 @@ fn a_websocket_leaves_the_gauge_however_it_ends() {
 }
 
 #[test]
+fn the_traffic_of_a_removed_endpoint_stays_in_its_route() {
+    let metrics = Metrics::default();
+    let route = metrics.route("r");
+    let (first, second) = (metrics.endpoint("u", "a"), metrics.endpoint("u", "b"));
+    let tunnel = TunnelMetrics::open(&route, &first);
+    tunnel.add_messages(Direction::ToClient, Opcode::Text, 3);
+    tunnel.add_bytes(Direction::ToClient, 30);
+    tunnel.ping_rtt(Side::Backend, Duration::from_millis(2));
+    tunnel.closed(Some(1001), InitiatorLabel::Backend, "close");
+    let counts = |metrics: &Metrics| metrics.route_counts().pop().unwrap().sockets;
+    let before = counts(&metrics).pop().unwrap();
+    assert_eq!((&*before.endpoint, before.traffic.data_messages(Direction::ToClient)), ("a", 3));
+    assert_eq!(before.round_trips[Side::Backend as usize], (1, Duration::from_millis(2)));
+    assert_eq!(before.closed, [("1001".to_owned(), "backend", 1)]);
+    drop((tunnel, first));
+    let tunnel = TunnelMetrics::open(&route, &second);
+    tunnel.add_messages(Direction::ToClient, Opcode::Text, 4);
+    tunnel.add_bytes(Direction::ToClient, 40);
+    let text = metrics.render();
+    assert!(text.contains(r#"bytes_total{route="r",direction="to_client"} 70"#), "{text}");
+    assert!(text.contains(r#"messages_total{route="r",direction="to_client",opcode="text"} 7"#), "{text}");
+    assert_eq!(counts(&metrics).len(), 1, "the first endpoint is gone");
+}
+
+#[test]
 fn close_codes_cannot_grow_the_label_set_without_end() {
     let metrics = Metrics::default();
     let (route, endpoint) = (metrics.route("r"), metrics.endpoint("u", "e"));

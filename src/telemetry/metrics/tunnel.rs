@@ -30,17 +30,18 @@ impl TunnelMetrics {
 
     /// Adds `count` messages or control frames, which the tunnel has counted in plain integers.
     pub fn add_messages(&self, direction: Direction, opcode: Opcode, count: u64) {
-        self.route.sockets().add_messages(direction, opcode, count);
+        self.pair.traffic.add_messages(direction, opcode, count);
     }
 
     /// Adds `count` bytes on the wire, frame headers included.
     pub fn add_bytes(&self, direction: Direction, count: u64) {
-        self.route.sockets().add_bytes(direction, count);
+        self.pair.traffic.add_bytes(direction, count);
     }
 
     /// Observes the time from the gateway's ping to its pong.
     pub fn ping_rtt(&self, side: Side, after: Duration) {
         self.route.sockets().round_trip(side, after.as_secs_f64());
+        self.pair.round_trip(side, after);
     }
 
     /// Counts a lost endpoint with the result for the WebSocket.
@@ -51,7 +52,8 @@ impl TunnelMetrics {
     /// Counts the end: the close code (`None` without a Close frame), the initiator, and a short constant
     /// reason.
     pub fn closed(&self, code: Option<u16>, by: InitiatorLabel, reason: &'static str) {
-        self.route.sockets().closed(code, by, reason);
+        let code = self.route.sockets().closed(code, by, reason);
+        self.pair.closed(code, by);
     }
 
     /// Observes the lifetime and the messages of both directions, at the end.

@@ -1,14 +1,19 @@
-//! WebSocket counters of one route. A tunnel counts in plain integers and adds them here from time to time.
+//! WebSocket counters of one route, and of the route at each of its endpoints.
+//!
+//! Traffic is counted for each endpoint, so that tunnels of different endpoints share no cache line. A route's sum
+//! includes the traffic of endpoints that no longer exist.
 
 use super::endpoint::EndpointMetrics;
 use super::exposition::Exposition;
 use super::histogram::Histogram;
 use super::names;
 use super::websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
+use super::websocket_traffic::{RoundTripSum, Traffic, TrafficCounts};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// Private close codes with their own label. Peers may use 2,000 (RFC 6455 §7.4.2).
 const PRIVATE_CODES: usize = 32;
@@ -24,8 +29,6 @@ pub(super) enum Code {
 /// Counters and histograms of a route that has had a WebSocket.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    messages: [[AtomicU64; Opcode::ALL.len()]; Direction::ALL.len()],
-    bytes: [AtomicU64; Direction::ALL.len()],
     lifetime: Histogram,
     lifetime_messages: Histogram,
     round_trips: [Histogram; Side::ALL.len()],
@@ -33,7 +36,15 @@ pub(super) struct Sockets {
     closed: Mutex<Closed>,
     // Locked once for each lost endpoint; one or two upstreams.
     reconnected: Mutex<HashMap<(Arc<str>, Reconnected), u64>>,
-    pairs: Mutex<HashMap<usize, Arc<Pair>>>,
+    pairs: Mutex<Pairs>,
+}
+
+/// The endpoints of a route.
+#[derive(Debug, Default)]
+struct Pairs {
+    present: HashMap<usize, Arc<Pair>>,
+    /// The traffic of endpoints that no longer exist.
+    former: Traffic,
 }
 
 /// Ends by code, initiator and reason.
@@ -51,13 +62,33 @@ pub(super) struct Pair {
     endpoint_label: Arc<str>,
     pub(super) opened: AtomicU64,
     pub(super) ended: AtomicU64,
+    pub(super) traffic: TrafficCounts,
+    round_trips: [RoundTripSum; Side::ALL.len()],
+    closed: Mutex<HashMap<(Code, InitiatorLabel), u64>>,
+}
+
+/// The counts of a route's WebSockets at one endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct SocketCounts {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// The endpoint's address.
+    pub endpoint: Arc<str>,
+    /// WebSockets opened.
+    pub opened: u64,
+    /// WebSockets ended.
+    pub ended: u64,
+    /// Messages and bytes.
+    pub traffic: Traffic,
+    /// The number of ping round trips and their sum, by [`Side`].
+    pub round_trips: [(u64, Duration); Side::ALL.len()],
+    /// Ends by close code and initiator.
+    pub closed: Vec<(String, &'static str, u64)>,
 }
 
 impl Default for Sockets {
     fn default() -> Self {
         Self {
-            messages: Default::default(),
-            bytes: Default::default(),
             lifetime: Histogram::new(&names::WEBSOCKET_LIFETIME),
             lifetime_messages: Histogram::new(&names::WEBSOCKET_LIFETIME_MESSAGES),
             round_trips: std::array::from_fn(|_| Histogram::new(&names::WEBSOCKET_PING_RTT)),
@@ -69,16 +100,13 @@ impl Default for Sockets {
 }
 
 impl Sockets {
-    pub(super) fn add_messages(&self, direction: Direction, opcode: Opcode, count: u64) {
-        self.messages[direction as usize][opcode as usize].fetch_add(count, Relaxed);
-    }
-
-    pub(super) fn add_bytes(&self, direction: Direction, count: u64) {
-        self.bytes[direction as usize].fetch_add(count, Relaxed);
-    }
-
     pub(super) fn round_trip(&self, side: Side, seconds: f64) {
         self.round_trips[side as usize].observe(seconds);
+    }
+
+    /// The round trips of one side.
+    pub(super) fn round_trips(&self, side: Side) -> &Histogram {
+        &self.round_trips[side as usize]
     }
 
     pub(super) fn lifetime(&self, seconds: f64, messages: u64) {
@@ -86,10 +114,12 @@ impl Sockets {
         self.lifetime_messages.observe(messages as f64);
     }
 
-    pub(super) fn closed(&self, code: Option<u16>, by: InitiatorLabel, reason: &'static str) {
+    /// Counts an end, and returns the label of its code.
+    pub(super) fn closed(&self, code: Option<u16>, by: InitiatorLabel, reason: &'static str) -> Code {
         let mut closed = self.closed.lock();
         let code = code.map_or(Code::None, |code| closed.code(code));
         *closed.counts.entry((code, by, reason)).or_default() += 1;
+        code
     }
 
     pub(super) fn reconnected(&self, upstream: &Arc<str>, result: Reconnected) {
@@ -99,26 +129,38 @@ impl Sockets {
     /// The counters of this route at one endpoint; `key` identifies the endpoint.
     pub(super) fn pair(&self, key: usize, make: impl FnOnce() -> Pair) -> Arc<Pair> {
         let mut pairs = self.pairs.lock();
-        if let Some(pair) = pairs.get(&key) {
+        if let Some(pair) = pairs.present.get(&key) {
             return Arc::clone(pair);
         }
         // A new endpoint is a good time to drop those of removed ones.
-        pairs.retain(|_, pair| pair.lives());
-        Arc::clone(pairs.entry(key).or_insert_with(|| Arc::new(make())))
+        pairs.sweep();
+        Arc::clone(pairs.present.entry(key).or_insert_with(|| Arc::new(make())))
+    }
+
+    /// The counts at every endpoint.
+    pub(super) fn counts(&self) -> Vec<SocketCounts> {
+        self.pairs.lock().present.values().map(|pair| pair.counts()).collect()
     }
 
     pub(super) fn collect(&self, route: &str, scrape: &mut Exposition) {
+        let mut pairs = self.pairs.lock();
+        pairs.sweep();
+        let traffic = pairs.traffic();
         for direction in Direction::ALL {
             for opcode in Opcode::ALL {
-                let count = self.messages[direction as usize][opcode as usize].load(Relaxed);
+                let count = traffic.messages[direction as usize][opcode as usize];
                 if count > 0 {
                     let labels = [route, direction.label(), opcode.label()];
                     scrape.counter(&names::WEBSOCKET_MESSAGES, &labels, count as f64);
                 }
             }
-            let bytes = self.bytes[direction as usize].load(Relaxed);
+            let bytes = traffic.bytes[direction as usize];
             scrape.counter(&names::WEBSOCKET_BYTES, &[route, direction.label()], bytes as f64);
         }
+        for pair in pairs.present.values() {
+            pair.collect(route, scrape);
+        }
+        drop(pairs);
         scrape.histogram(&names::WEBSOCKET_LIFETIME, &[route], &self.lifetime);
         scrape.histogram(&names::WEBSOCKET_LIFETIME_MESSAGES, &[route], &self.lifetime_messages);
         for side in Side::ALL {
@@ -133,11 +175,24 @@ impl Sockets {
             let labels = [route, &**upstream, result.label()];
             scrape.counter(&names::WEBSOCKET_RECONNECTED, &labels, *count as f64);
         }
-        let mut pairs = self.pairs.lock();
-        pairs.retain(|_, pair| pair.lives());
-        for pair in pairs.values() {
-            pair.collect(route, scrape);
-        }
+    }
+}
+
+impl Pairs {
+    /// Removes the endpoints that no longer exist, and keeps their traffic.
+    fn sweep(&mut self) {
+        let Self { present, former } = self;
+        present.retain(|_, pair| {
+            let lives = pair.lives();
+            if !lives {
+                *former += pair.traffic.read();
+            }
+            lives
+        });
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.present.values().fold(self.former, |sum, pair| sum + pair.traffic.read())
     }
 }
 
@@ -149,6 +204,33 @@ impl Pair {
             endpoint_label: Arc::clone(&endpoint.endpoint),
             opened: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            traffic: TrafficCounts::default(),
+            round_trips: Default::default(),
+            closed: Mutex::default(),
+        }
+    }
+
+    pub(super) fn round_trip(&self, side: Side, after: Duration) {
+        self.round_trips[side as usize].add(after);
+    }
+
+    pub(super) fn closed(&self, code: Code, by: InitiatorLabel) {
+        *self.closed.lock().entry((code, by)).or_default() += 1;
+    }
+
+    fn counts(&self) -> SocketCounts {
+        // Ended first, as in `collect`.
+        let ended = self.ended.load(Relaxed);
+        let closed = self.closed.lock();
+        let closed = closed.iter().map(|((code, by), count)| (code.label(), by.label(), *count));
+        SocketCounts {
+            upstream: Arc::clone(&self.upstream_label),
+            endpoint: Arc::clone(&self.endpoint_label),
+            opened: self.opened.load(Relaxed),
+            ended,
+            traffic: self.traffic.read(),
+            round_trips: Side::ALL.map(|side| self.round_trips[side as usize].read()),
+            closed: closed.collect(),
         }
     }
 
