@@ -4,7 +4,7 @@
 
 use crate::config;
 use crate::snapshot::{self, Kinds, Snapshot};
-use crate::tunnel::{Cause, Membership, Registry, TunnelKey};
+use crate::tunnel::{Cause, CloseOrder, Membership, Registry, TunnelKey};
 use crate::upstream::{DrainMoment, Lease, Reason, RequestView, TriedEndpoints};
 use http::{HeaderMap, Method};
 use moongate_sdk::Request;
@@ -27,7 +27,10 @@ pub(super) struct Socket {
 impl Socket {
     /// The cause of its drain, if it is drained.
     pub(super) fn asked(&self) -> Option<Cause> {
-        self.member.order()
+        match self.member.order()? {
+            CloseOrder::Drain(cause) => Some(cause),
+            CloseOrder::Operator => None,
+        }
     }
 
     /// Fails a connect to its endpoint.
@@ -82,6 +85,8 @@ impl TestHarness {
             endpoint: lease.endpoint().token().get(),
             route: Arc::clone(&route.name),
             route_version: route.route_version(),
+            generation: 1,
+            origin: None,
             drain_part: cluster.drain_moment(&key).map(DrainMoment::part),
         };
         (lease, tunnel_key)

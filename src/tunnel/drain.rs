@@ -6,17 +6,18 @@
 
 mod filter;
 
-pub use filter::{Filter, TunnelKey, TunnelView};
+pub use filter::{Filter, TunnelKey, TunnelOrigin, TunnelView};
 
 use super::Cause;
+use super::member::{Member, Membership, OperatorClose, TunnelSnapshot};
+use super::tap::TapSession;
+use crate::runtime::clock;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicU8, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
-};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -31,9 +32,6 @@ const SESSIONS_AGAIN: Duration = Duration::from_secs(1);
 /// elsewhere.
 const AFTER_REQUESTS: Duration = Duration::from_millis(10);
 
-/// The order of an ended tunnel, which can no longer be drained.
-const ENDED: u8 = u8::MAX;
-
 /// The open tunnels of the process.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -42,6 +40,18 @@ pub struct Registry {
     living: AtomicUsize,
     /// The tasks that wait until no tunnel is open.
     waiting: Mutex<Vec<Waker>>,
+    taps: Mutex<Vec<Arc<TapSession>>>,
+    /// The number of taps, so that joining takes no lock without one.
+    tap_count: AtomicUsize,
+}
+
+/// A tap of the registry's tunnels; dropping it ends the tap.
+#[derive(Debug)]
+pub struct OpenTap {
+    registry: Arc<Registry>,
+    session: Arc<TapSession>,
+    /// The tunnels that were open and selected at the beginning.
+    pub tunnels: usize,
 }
 
 #[derive(Debug, Default)]
@@ -50,48 +60,56 @@ struct Shard {
     free: Vec<u32>,
 }
 
-/// The registry's state of a tunnel.
-#[derive(Debug)]
-struct Member {
-    /// 0 during a failover.
-    endpoint: AtomicU64,
-    route: Arc<str>,
-    route_version: u64,
-    join_number: u64,
-    /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
-    drain_part: Option<u32>,
-    /// A [`Cause`], 0 or [`ENDED`].
-    order: AtomicU8,
-    waker: Mutex<Option<Waker>>,
-}
-
-/// A tunnel's entry in the registry; dropping it removes the entry.
-#[derive(Debug)]
-pub struct Membership {
-    registry: Arc<Registry>,
-    member: Arc<Member>,
-    shard: u32,
-    slot: u32,
-}
-
 impl Registry {
     /// Adds a tunnel.
     #[must_use]
     pub fn join(self: &Arc<Self>, tunnel_key: TunnelKey) -> Membership {
         let join_number = self.next.fetch_add(1, Relaxed);
-        let member = Arc::new(Member {
-            endpoint: AtomicU64::new(tunnel_key.endpoint),
-            route: tunnel_key.route,
-            route_version: tunnel_key.route_version,
-            join_number,
-            drain_part: tunnel_key.drain_part,
-            order: AtomicU8::new(0),
-            waker: Mutex::new(None),
-        });
+        let member = Member::new(tunnel_key, join_number);
         self.living.fetch_add(1, Relaxed);
-        let shard = join_number as usize % SHARDS;
+        let shard = shard_of(join_number);
         let slot = self.shards[shard].lock().add(member.clone());
-        Membership { registry: self.clone(), member, shard: shard as u32, slot }
+        if self.tap_count.load(Relaxed) > 0 {
+            self.tap_new(&member);
+        }
+        Membership::new(self.clone(), member, (shard as u32, slot))
+    }
+
+    /// Taps the tunnels that `session` selects, and later ones, until the returned value is dropped.
+    #[must_use]
+    pub fn tap(self: &Arc<Self>, session: &Arc<TapSession>) -> OpenTap {
+        // In the list first: a tunnel that joins meanwhile finds it there.
+        self.taps.lock().push(Arc::clone(session));
+        self.tap_count.fetch_add(1, Relaxed);
+        let mut tunnels = 0;
+        for shard in &self.shards {
+            let members: Vec<_> = shard.lock().members.iter().flatten().cloned().collect();
+            // Outside of the lock: a filter may take its time.
+            tunnels += members.iter().filter(|member| member.add_tap(session)).count();
+        }
+        OpenTap { registry: Arc::clone(self), session: Arc::clone(session), tunnels }
+    }
+
+    #[cold]
+    fn tap_new(&self, member: &Arc<Member>) {
+        let taps = self.taps.lock().clone();
+        for session in taps {
+            if member.add_tap(&session) {
+                session.opened(member.snapshot(clock::millis()));
+            }
+        }
+    }
+
+    /// Removes an entry, for the drop of its [`Membership`].
+    pub(super) fn leave(&self, shard: u32, slot: u32) {
+        let mut shard = self.shards[shard as usize].lock();
+        shard.members[slot as usize] = None;
+        shard.free.push(slot);
+        drop(shard);
+        if self.living.fetch_sub(1, AcqRel) == 1 {
+            let waiting = std::mem::take(&mut *self.waiting.lock());
+            waiting.into_iter().for_each(Waker::wake);
+        }
     }
 
     /// The number of open tunnels.
@@ -119,12 +137,50 @@ impl Registry {
         for shard in &self.shards {
             let shard = shard.lock();
             for member in shard.members.iter().flatten().filter(|member| member.is_unasked()) {
-                if let Some(key) = key(member.seen()) {
+                if let Some(key) = key(member.view()) {
                     *counts.entry(key).or_default() += 1;
                 }
             }
         }
         counts
+    }
+
+    /// Calls `on` with every open tunnel, drained ones included. `on` is called under a lock and must be fast.
+    pub fn each(&self, mut on: impl FnMut(TunnelSnapshot)) {
+        let now = clock::millis();
+        for shard in &self.shards {
+            shard.lock().members.iter().flatten().for_each(|member| on(member.snapshot(now)));
+        }
+    }
+
+    /// The number of open tunnels by the configuration under which they were opened.
+    #[must_use]
+    pub fn generations(&self) -> BTreeMap<u64, usize> {
+        let mut counts = BTreeMap::new();
+        for shard in &self.shards {
+            for member in shard.lock().members.iter().flatten() {
+                *counts.entry(member.generation()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// The open tunnel with this ID.
+    #[must_use]
+    pub fn find(&self, id: u64) -> Option<TunnelSnapshot> {
+        Some(self.member(id)?.snapshot(clock::millis()))
+    }
+
+    /// Closes a tunnel with a Close frame to both sides; `None` if there is none with this ID. A tunnel that is
+    /// closing already continues.
+    pub fn close(&self, id: u64, close: OperatorClose) -> Option<()> {
+        self.member(id)?.close(close);
+        Some(())
+    }
+
+    fn member(&self, id: u64) -> Option<Arc<Member>> {
+        let shard = self.shards[shard_of(id)].lock();
+        shard.members.iter().flatten().find(|member| member.id() == id).cloned()
     }
 
     /// Waits until no tunnel is open.
@@ -214,7 +270,7 @@ impl Registry {
                     break;
                 }
                 sleep_until(due).await;
-                if member.is_meant(filter) {
+                if is_meant(member, filter) {
                     asked.fetch_add(usize::from(member.ask(cause)), Relaxed);
                 }
             }
@@ -232,10 +288,21 @@ impl Registry {
         for shard in &self.shards {
             let shard = shard.lock();
             let members = shard.members.iter().flatten();
-            chosen.extend(members.filter(|member| member.is_meant(filter)).cloned());
+            chosen.extend(members.filter(|member| is_meant(member, filter)).cloned());
         }
         fastrand::shuffle(&mut chosen);
         chosen
+    }
+}
+
+impl Drop for OpenTap {
+    fn drop(&mut self) {
+        self.session.end();
+        self.registry.taps.lock().retain(|session| !Arc::ptr_eq(session, &self.session));
+        self.registry.tap_count.fetch_sub(1, Relaxed);
+        for shard in &self.registry.shards {
+            shard.lock().members.iter().flatten().for_each(|member| member.remove_ended_taps());
+        }
     }
 }
 
@@ -254,7 +321,7 @@ async fn pace(
         // that clients could synchronise to.
         sleep_until(began + slot.mul_f64(number as f64 + fastrand::f64())).await;
         // It may have moved to another endpoint meanwhile.
-        if member.is_meant(filter) {
+        if is_meant(&member, filter) {
             asked.fetch_add(usize::from(member.ask(cause)), Relaxed);
         }
     }
@@ -272,70 +339,14 @@ impl Shard {
     }
 }
 
-impl Member {
-    fn is_meant(&self, filter: &Filter) -> bool {
-        filter.selects(self.seen()) && self.is_unasked()
-    }
-
-    fn seen(&self) -> TunnelView<'_> {
-        let Self { route, route_version, join_number, .. } = self;
-        TunnelView {
-            endpoint: self.endpoint.load(Relaxed),
-            route,
-            route_version: *route_version,
-            join_number: *join_number,
-        }
-    }
-
-    fn is_unasked(&self) -> bool {
-        self.order.load(Relaxed) == 0
-    }
-
-    /// Drains the tunnel; returns whether this call did. The first call sets the cause.
-    fn ask(&self, cause: Cause) -> bool {
-        let first = self.order.compare_exchange(0, cause as u8, AcqRel, Relaxed).is_ok();
-        if first && let Some(waker) = self.waker.lock().take() {
-            waker.wake();
-        }
-        first
-    }
+/// Returns whether a drain with this filter asks the tunnel.
+fn is_meant(member: &Member, filter: &Filter) -> bool {
+    filter.selects(member.view()) && member.is_unasked()
 }
 
-impl Membership {
-    /// The cause of the drain, if the tunnel is drained.
-    #[must_use]
-    pub fn order(&self) -> Option<Cause> {
-        let order = self.member.order.load(Acquire);
-        if order == 0 {
-            return None;
-        }
-        Cause::ALL.into_iter().find(|cause| *cause as u8 == order)
-    }
-
-    /// Records the tunnel's new endpoint; 0 is none.
-    pub(super) fn moved(&self, endpoint: u64) {
-        self.member.endpoint.store(endpoint, Relaxed);
-    }
-
-    /// Registers `waker` for a drain of the tunnel. Call [`Membership::order`] afterwards.
-    pub(super) fn listen(&self, waker: &Waker) {
-        *self.member.waker.lock() = Some(waker.clone());
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        // A drain may still hold the member until its moment.
-        self.member.order.store(ENDED, Relaxed);
-        let mut shard = self.registry.shards[self.shard as usize].lock();
-        shard.members[self.slot as usize] = None;
-        shard.free.push(self.slot);
-        drop(shard);
-        if self.registry.living.fetch_sub(1, AcqRel) == 1 {
-            let waiting = std::mem::take(&mut *self.registry.waiting.lock());
-            waiting.into_iter().for_each(Waker::wake);
-        }
-    }
+fn shard_of(id: u64) -> usize {
+    // Below `SHARDS`.
+    (id % SHARDS as u64) as usize
 }
 
 #[cfg(test)]

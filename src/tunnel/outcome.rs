@@ -77,6 +77,8 @@ pub enum Reason {
     MaxAge,
     /// Drained.
     Drain(Cause),
+    /// An operator closed it.
+    Operator,
     /// A side violated the protocol.
     Invalid(Side, FrameError),
     /// A side sent a frame or message above the limit.
@@ -107,6 +109,7 @@ impl Reason {
             Self::WriteTimeout => "write_timeout",
             Self::Idle => "idle_timeout",
             Self::MaxAge => "max_age",
+            Self::Operator => "operator",
             Self::Drain(Cause::Shutdown) => "drain_shutdown",
             Self::Drain(Cause::Endpoint) => "drain_endpoint",
             Self::Drain(Cause::Unhealthy) => "drain_unhealthy",

@@ -180,7 +180,7 @@ impl Policy {
         Rules {
             max_frame: self.max_frame,
             max_message: self.max_message,
-            deflate: extensions == Extensions::Deflate,
+            deflate: matches!(extensions, Extensions::Deflate(_)),
             // An unknown extension may redefine the reserved bits and opcodes, so they cannot be validated.
             strict: self.strict && extensions != Extensions::Unknown,
         }
@@ -202,6 +202,7 @@ fn limit(period: Period) -> Option<Duration> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
+    use crate::websocket::handshake::ContextReset;
     use moongate_config::{Place, Placed};
 
     fn refusals(change: impl FnOnce(&mut config::WebSocket)) -> usize {
@@ -278,8 +279,8 @@ mod tests {
     #[test]
     fn an_unknown_extension_is_not_judged() {
         let policy = Policy::new(&config::WebSocket::default(), None).unwrap();
-        assert!(policy.rules(Extensions::Deflate).deflate);
-        assert!(policy.rules(Extensions::Deflate).strict);
+        assert!(policy.rules(Extensions::Deflate(ContextReset::default())).deflate);
+        assert!(policy.rules(Extensions::Deflate(ContextReset::default())).strict);
         assert!(!policy.rules(Extensions::Unknown).strict);
     }
 

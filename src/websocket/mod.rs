@@ -6,7 +6,7 @@ pub mod handshake;
 mod offer;
 mod random;
 
-pub use offer::{Extensions, Offer};
+pub use offer::{ContextReset, Extensions, Offer};
 pub(crate) use random::random_nonzero;
 
 use base64::Engine;

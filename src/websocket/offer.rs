@@ -13,9 +13,29 @@ pub enum Extensions {
     #[default]
     None,
     /// permessage-deflate (RFC 7692) only.
-    Deflate,
+    Deflate(ContextReset),
     /// An extension that is unknown to the gateway.
     Unknown,
+}
+
+/// The sides whose compression context begins anew with every message (RFC 7692 §7.1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContextReset {
+    /// Messages of the client: `client_no_context_takeover`.
+    pub client: bool,
+    /// Messages of the backend: `server_no_context_takeover`.
+    pub server: bool,
+}
+
+impl ContextReset {
+    /// The parameters of an extension.
+    fn of(element: &[u8]) -> Self {
+        let has = |name: &str| {
+            let mut parameters = element.split(|byte| *byte == b';').skip(1);
+            parameters.any(|parameter| parameter.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+        };
+        Self { client: has("client_no_context_takeover"), server: has("server_no_context_takeover") }
+    }
 }
 
 impl Extensions {
@@ -24,7 +44,11 @@ impl Extensions {
     pub fn of(headers: &HeaderMap) -> Self {
         elements(headers, &SEC_WEBSOCKET_EXTENSIONS).fold(Self::None, |known, element| {
             let deflate = extension(element).eq_ignore_ascii_case(b"permessage-deflate");
-            if deflate && known != Self::Unknown { Self::Deflate } else { Self::Unknown }
+            if deflate && known == Self::None {
+                Self::Deflate(ContextReset::of(element))
+            } else {
+                Self::Unknown
+            }
         })
     }
 }

@@ -1,32 +1,33 @@
-//! Access log lines of a tunnel, and the request fields that they contain.
+//! Request of a tunnel: its fields for the access log and the admin API, and its log lines.
 
 use crate::proxy::context::Context;
 use crate::proxy::request::forwarded::Client;
 use crate::telemetry::AccessLog;
 use crate::telemetry::access_log::{Closed, Entry, Event, FailoverRecord, Flow, Note};
-use crate::tunnel::{Outcome, Side};
+use crate::tunnel::{Outcome, Side, TunnelOrigin};
 use crate::upstream::Endpoint;
-use http::{HeaderValue, header};
-use moongate_sdk::Tls;
+use http::{HeaderMap, HeaderValue, header};
+use moongate_sdk::{ClientAddress, Tls};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The request fields for a tunnel's log lines. Kept as long as the tunnel, so it is small:
-/// a block of 128 bytes for the allocator, and one for the text.
+/// The request of a tunnel. Kept as long as the tunnel, so it is small: a block of 128 bytes for the allocator, and
+/// one for the text.
 pub(in crate::proxy) struct Origin {
-    lines: Option<Lines>,
+    /// `None` if neither the access log nor the admin API needs them.
+    fields: Option<RequestFields>,
     route: Arc<str>,
     /// The current endpoint; failover changes it.
     endpoint: Mutex<Arc<Endpoint>>,
     pub(in crate::proxy) client: Client,
 }
 
-/// The log, and the request fields of each line.
-struct Lines {
-    log: Arc<AccessLog>,
-    /// Concatenated: method, host, path, user agent, referer, request ID.
+/// The request fields, and the log whose lines have them.
+struct RequestFields {
+    log: Option<Arc<AccessLog>>,
+    /// Concatenated: method, host, path, user agent, referer, request ID, subprotocol.
     text: Box<[u8]>,
     /// The end of each part except the last.
     ends: [u32; 5],
@@ -36,10 +37,18 @@ struct Lines {
     h2: bool,
     /// How many endpoints were tried for the handshake.
     attempts: u8,
+    /// The length of the subprotocol, which ends the text.
+    subprotocol: u8,
 }
 
-impl Lines {
-    fn new(log: Arc<AccessLog>, head: &RequestHeader, request_id: &str, ctx: &Context) -> Self {
+impl RequestFields {
+    fn new(
+        log: Option<Arc<AccessLog>>,
+        head: &RequestHeader,
+        request_id: &str,
+        subprotocol: &str,
+        ctx: &Context,
+    ) -> Self {
         let received = &ctx.received;
         let field = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
         let parts = [
@@ -49,7 +58,11 @@ impl Lines {
             field(header::USER_AGENT),
             field(header::REFERER),
         ];
-        let length = parts.iter().map(|part| part.len()).sum::<usize>() + request_id.len();
+        // A longer one is no name.
+        let subprotocol_length = u8::try_from(subprotocol.len()).unwrap_or(0);
+        let subprotocol = if subprotocol_length == 0 { "" } else { subprotocol };
+        let length =
+            parts.iter().map(|part| part.len()).sum::<usize>() + request_id.len() + subprotocol.len();
         let mut text = Vec::with_capacity(length);
         let ends = parts.map(|part| {
             text.extend_from_slice(part);
@@ -57,13 +70,28 @@ impl Lines {
             text.len() as u32
         });
         text.extend_from_slice(request_id.as_bytes());
+        text.extend_from_slice(subprotocol.as_bytes());
         let (tls, h2) = (received.tls.clone(), received.is_http2());
-        Self { log, text: text.into_boxed_slice(), ends, tls, h2, attempts: ctx.attempts.count() }
+        Self {
+            log,
+            text: text.into_boxed_slice(),
+            ends,
+            tls,
+            h2,
+            attempts: ctx.attempts.count(),
+            subprotocol: subprotocol_length,
+        }
     }
 
     fn part(&self, number: usize) -> &[u8] {
-        let end = |number: usize| self.ends.get(number).map_or(self.text.len(), |end| *end as usize);
+        let request_end = self.text.len() - usize::from(self.subprotocol);
+        let end = |number: usize| self.ends.get(number).map_or(request_end, |end| *end as usize);
         &self.text[number.checked_sub(1).map_or(0, end)..end(number)]
+    }
+
+    fn subprotocol(&self) -> &str {
+        let start = self.text.len() - usize::from(self.subprotocol);
+        std::str::from_utf8(&self.text[start..]).unwrap_or_default()
     }
 
     /// A part that is valid text.
@@ -73,19 +101,36 @@ impl Lines {
 }
 
 impl Origin {
-    /// Copies the fields of the request; `None` without an endpoint, which is
+    /// Copies the fields of the request and the subprotocol of the response; `None` without an endpoint, which is
     /// excluded after a handshake.
-    pub(in crate::proxy) fn of(head: &RequestHeader, ctx: &Context) -> Option<Arc<Self>> {
+    pub(in crate::proxy) fn of(
+        head: &RequestHeader,
+        response: &HeaderMap,
+        ctx: &Context,
+    ) -> Option<Arc<Self>> {
         let (route, lease) = (ctx.route.as_ref()?, ctx.attempts.lease()?);
         let log = ctx.snapshot.log.clone().filter(|_| route.logged);
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let subprotocol = response.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|name| name.to_str().ok());
+        let is_shown = log.is_some() || ctx.snapshot.admin.is_some();
+        let fields = || RequestFields::new(log, head, id, subprotocol.unwrap_or_default(), ctx);
         Some(Arc::new(Self {
-            // Only the log needs these, and a tunnel may live for weeks.
-            lines: log.map(|log| Lines::new(log, head, id, ctx)),
+            // A tunnel may live for weeks, so it keeps only what something shows.
+            fields: is_shown.then(fields),
             route: Arc::clone(&route.name),
             endpoint: Mutex::new(Arc::clone(lease.endpoint())),
             client: ctx.received.client.clone(),
         }))
+    }
+
+    /// Returns whether the fields of the request are kept.
+    pub(in crate::proxy) fn is_complete(&self) -> bool {
+        self.fields.is_some()
+    }
+
+    /// A part of the request's fields; empty if they are not kept.
+    fn part(&self, number: usize) -> &[u8] {
+        self.fields.as_ref().map_or(&[], |fields| fields.part(number))
     }
 
     /// The name of its route.
@@ -152,29 +197,60 @@ impl Origin {
 
     /// How many endpoints were tried for the handshake, for the lines that say so.
     fn attempts(&self) -> u32 {
-        self.lines.as_ref().map_or(0, |lines| u32::from(lines.attempts))
+        self.fields.as_ref().map_or(0, |fields| u32::from(fields.attempts))
     }
 
     /// Writes `entry` with the fields that all lines of the tunnel share.
     fn write(&self, entry: Entry<'_>) {
-        let Some(lines) = &self.lines else { return };
+        let Some(fields) = &self.fields else { return };
+        let Some(log) = &fields.log else { return };
         let endpoint = self.endpoint();
-        lines.log.write(&Entry {
+        log.write(&Entry {
             client: Some(self.client.address()),
-            method: lines.word(0),
-            host: lines.part(1),
-            path: lines.part(2),
-            user_agent: lines.part(3),
-            referer: lines.part(4),
-            request_id: lines.word(5),
-            protocol: if lines.h2 { "HTTP/2.0" } else { "HTTP/1.1" },
-            tls: lines.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
-            status: if lines.h2 { 200 } else { 101 },
+            method: fields.word(0),
+            host: fields.part(1),
+            path: fields.part(2),
+            user_agent: fields.part(3),
+            referer: fields.part(4),
+            request_id: fields.word(5),
+            protocol: if fields.h2 { "HTTP/2.0" } else { "HTTP/1.1" },
+            tls: fields.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
+            status: if fields.h2 { 200 } else { 101 },
             route: &self.route,
             upstream: endpoint.upstream(),
             endpoint: endpoint.name(),
             ..entry
         });
+    }
+}
+
+impl TunnelOrigin for Origin {
+    fn client(&self) -> ClientAddress<'_> {
+        self.client.address()
+    }
+
+    fn endpoint(&self) -> Arc<Endpoint> {
+        Self::endpoint(self)
+    }
+
+    fn host(&self) -> &[u8] {
+        self.part(1)
+    }
+
+    fn path(&self) -> &[u8] {
+        self.part(2)
+    }
+
+    fn user_agent(&self) -> &[u8] {
+        self.part(3)
+    }
+
+    fn referer(&self) -> &[u8] {
+        self.part(4)
+    }
+
+    fn subprotocol(&self) -> &str {
+        self.fields.as_ref().map_or("", RequestFields::subprotocol)
     }
 }
 

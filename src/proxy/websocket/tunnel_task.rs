@@ -28,6 +28,8 @@ pub(in crate::proxy) struct TunnelStart {
     pub(in crate::proxy) origin: Arc<Origin>,
     pub(in crate::proxy) said: Vec<CloseLogFields>,
     pub(in crate::proxy) route: Arc<Route>,
+    /// The number of the configuration that served the handshake.
+    pub(in crate::proxy) generation: u64,
     pub(in crate::proxy) lease: Lease,
     pub(in crate::proxy) permit: Permit,
     pub(in crate::proxy) backend: TunnelIo,
@@ -56,6 +58,8 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         endpoint: lease.endpoint().token().get(),
         route: Arc::clone(&route.name),
         route_version: route.route_version(),
+        generation: tunnel_start.generation,
+        origin: origin.is_complete().then(|| Arc::clone(&origin) as _),
         drain_part: tunnel_start.drain_moment.map(DrainMoment::part),
     });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics.route, lease.endpoint().metrics()));
@@ -78,7 +82,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         extensions: tunnel_start.extensions,
         policy,
         counters,
-        member: Some(member),
+        member,
         guard: Box::new(TunnelGuards { _lease: lease, _place: place }),
         redial,
         inspector: tunnel_start.plugins.inspector,

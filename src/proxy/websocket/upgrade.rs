@@ -201,7 +201,8 @@ async fn open(
             return Ok(ServedHandshake::Response);
         }
     };
-    let (Some(origin), Some(route)) = (Origin::of(session.request(), ctx), ctx.route.clone()) else {
+    let origin = Origin::of(session.request(), &headers, ctx);
+    let (Some(origin), Some(route)) = (origin, ctx.route.clone()) else {
         Box::pin(local_response::failure(session, ctx, Failure::Internal)).await?;
         return Ok(ServedHandshake::Response);
     };
@@ -222,6 +223,7 @@ async fn open(
         origin,
         said,
         route,
+        generation: ctx.snapshot.generation,
         lease,
         permit: backend.permit,
         backend: backend.tunnel_io,

@@ -1,5 +1,7 @@
 //! The registry key of a tunnel, and the filters by which drains select tunnels.
 
+use crate::upstream::Endpoint;
+use moongate_sdk::ClientAddress;
 use std::sync::Arc;
 
 /// Selects tunnels for a drain.
@@ -17,8 +19,32 @@ pub enum Filter {
     Outdated(Arc<str>, u64),
 }
 
+/// The request of an open tunnel, as the admin API shows it.
+pub trait TunnelOrigin: Send + Sync {
+    /// The client.
+    fn client(&self) -> ClientAddress<'_>;
+
+    /// The current endpoint.
+    fn endpoint(&self) -> Arc<Endpoint>;
+
+    /// The requested host.
+    fn host(&self) -> &[u8];
+
+    /// Path and query as sent.
+    fn path(&self) -> &[u8];
+
+    /// The field `User-Agent`.
+    fn user_agent(&self) -> &[u8];
+
+    /// The field `Referer`.
+    fn referer(&self) -> &[u8];
+
+    /// The negotiated subprotocol; empty without one.
+    fn subprotocol(&self) -> &str;
+}
+
 /// The registry key of a new tunnel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct TunnelKey {
     /// The endpoint's number, not 0.
     pub endpoint: u64,
@@ -26,6 +52,10 @@ pub struct TunnelKey {
     pub route: Arc<str>,
     /// The route's version when the tunnel was opened.
     pub route_version: u64,
+    /// The number of the configuration under which it was opened.
+    pub generation: u64,
+    /// Its request; `None` where nothing shows it.
+    pub origin: Option<Arc<dyn TunnelOrigin>>,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves; `None` without a
     /// session.
     pub drain_part: Option<u32>,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
+use crate::tunnel::CloseOrder;
 use std::sync::Mutex as StdMutex;
 use std::task::Wake;
 
@@ -20,7 +21,7 @@ impl Wake for Clock {
 }
 
 fn tunnel_key(endpoint: u64, route: &str, route_version: u64) -> TunnelKey {
-    TunnelKey { endpoint, route: route.into(), route_version, drain_part: None }
+    TunnelKey { endpoint, route: route.into(), route_version, generation: 1, origin: None, drain_part: None }
 }
 
 fn join(registry: &Arc<Registry>, endpoint: u64, route: &str) -> (Membership, Arc<Clock>) {
@@ -37,7 +38,7 @@ async fn the_curve_of_a_drain_is_flat() {
     assert_eq!(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None).await, 5_000);
     let mut slots = [0; 100];
     for (membership, clock) in &members {
-        assert_eq!(membership.order(), Some(Cause::Shutdown));
+        assert_eq!(membership.order(), Some(CloseOrder::Drain(Cause::Shutdown)));
         let moment = clock.woken.lock().unwrap().unwrap();
         slots[(moment.as_millis() as usize / 100).min(99)] += 1;
     }
@@ -52,11 +53,14 @@ async fn only_selected_tunnels_are_drained() {
     let (two, _) = join(&registry, 2, "a");
     let (three, _) = join(&registry, 2, "b");
     assert_eq!(registry.drain(Filter::Endpoint(1), WINDOW, Cause::Endpoint, None).await, 1);
-    assert_eq!([one.order(), two.order(), three.order()], [Some(Cause::Endpoint), None, None]);
+    assert_eq!(
+        [one.order(), two.order(), three.order()],
+        [Some(CloseOrder::Drain(Cause::Endpoint)), None, None]
+    );
     assert_eq!(registry.drain(Filter::Route("b".into()), WINDOW, Cause::Route, None).await, 1);
-    assert_eq!([two.order(), three.order()], [None, Some(Cause::Route)]);
+    assert_eq!([two.order(), three.order()], [None, Some(CloseOrder::Drain(Cause::Route))]);
     assert_eq!(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None).await, 1);
-    assert_eq!(one.order(), Some(Cause::Endpoint));
+    assert_eq!(one.order(), Some(CloseOrder::Drain(Cause::Endpoint)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +70,10 @@ async fn the_policy_of_one_route_spares_another_at_the_same_endpoint() {
         [(1, "a"), (1, "b"), (2, "a")].map(|(endpoint, route)| join(&registry, endpoint, route).0);
     let filter = Filter::RouteAt("a".into(), 1);
     assert_eq!(registry.drain(filter, WINDOW, Cause::Unhealthy, None).await, 1);
-    assert_eq!([meant.order(), other.order(), elsewhere.order()], [Some(Cause::Unhealthy), None, None]);
+    assert_eq!(
+        [meant.order(), other.order(), elsewhere.order()],
+        [Some(CloseOrder::Drain(Cause::Unhealthy)), None, None]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,7 +82,10 @@ async fn the_current_edition_of_a_route_is_spared() {
     let [old, new] = [1, 2].map(|route_version| registry.join(tunnel_key(1, "a", route_version)));
     let other = registry.join(tunnel_key(1, "b", 1));
     assert_eq!(registry.drain(Filter::Outdated("a".into(), 2), WINDOW, Cause::Route, None).await, 1);
-    assert_eq!([old.order(), new.order(), other.order()], [Some(Cause::Route), None, None]);
+    assert_eq!(
+        [old.order(), new.order(), other.order()],
+        [Some(CloseOrder::Drain(Cause::Route)), None, None]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +148,7 @@ async fn one_that_joins_during_the_window_is_drained_at_its_end() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (late, _) = join(&registry, 1, "a");
     assert_eq!(drain.await.unwrap(), 2);
-    assert_eq!(late.order(), Some(Cause::Shutdown));
+    assert_eq!(late.order(), Some(CloseOrder::Drain(Cause::Shutdown)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,6 +110,11 @@ impl Reassembler {
         self.follower.closed()
     }
 
+    /// The parser of the source's frames.
+    pub(in crate::tunnel) fn parser(&self) -> &FrameParser {
+        &self.follower
+    }
+
     /// Bytes held of the current message.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {

@@ -8,7 +8,7 @@ use super::direction::{PendingClose, Text};
 use super::keepalive::Due;
 use super::{NextStep, Relay};
 use crate::tunnel::messages::PluginClose;
-use crate::tunnel::{ABNORMAL, Cause, Initiator, Reason, Side, TunnelIo};
+use crate::tunnel::{ABNORMAL, Cause, CloseOrder, Initiator, Reason, Side, TunnelIo};
 use crate::websocket::frame::{FrameError, Violation};
 use crate::websocket::random_nonzero;
 use std::task::Context;
@@ -130,8 +130,21 @@ impl Relay {
         self.directions[Side::Backend as usize].close(pending);
     }
 
+    /// Carries out an order of the registry.
+    pub(super) fn obey(&mut self, order: CloseOrder) {
+        match order {
+            CloseOrder::Drain(cause) => self.drain(cause),
+            CloseOrder::Operator => {
+                let close = self.member.take_close();
+                let (code, text) = close.map_or((1012, Box::default()), |close| (close.code, close.reason));
+                self.begin_end(Initiator::Gateway, Reason::Operator, code);
+                self.directions[Side::Backend as usize].close_with(code, &text);
+            }
+        }
+    }
+
     /// Closes the client with 1012, for a drain.
-    pub(super) fn drain(&mut self, cause: Cause) {
+    fn drain(&mut self, cause: Cause) {
         let text = match cause {
             Cause::Shutdown => &"gateway restarting",
             Cause::Endpoint | Cause::Unhealthy => &"backend draining",

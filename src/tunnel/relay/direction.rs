@@ -191,6 +191,12 @@ impl Direction {
         }
     }
 
+    /// The parser of the bytes that the source sends.
+    pub(super) fn source_parser(&self) -> &FrameParser {
+        let stage = self.inspect_state.as_ref().and_then(|aside| aside.stage.as_ref());
+        stage.map_or(&self.follower, Reassembler::parser)
+    }
+
     /// From now on, messages are put together.
     pub(super) fn take_apart(&mut self, rules: &Rules) {
         let stage = Reassembler::new(self.from, messages::rules(rules));

@@ -110,9 +110,7 @@ impl Relay {
         self.transports[Side::Backend as usize] = TunnelIo::Gone;
         // The endpoint's count is released before the search.
         self.guard = Box::new(());
-        if let Some(member) = &self.member {
-            member.moved(0);
-        }
+        self.member.moved(0);
         self.clocks.renew(Side::Backend, Instant::now());
         if let Some(failover) = &mut self.failover {
             failover.leave(reason, code);
@@ -193,8 +191,9 @@ impl Relay {
         self.guard = found.guard;
         self.counters = found.counters;
         self.counters.reconnected(Reconnected::Moved);
-        if let Some(member) = &self.member {
-            member.moved(found.endpoint);
+        self.member.moved(found.endpoint);
+        if let Some(tap) = &mut self.tap {
+            tap.replace_backend(self.extensions);
         }
         self.directions[Side::Client as usize].out.attach();
         self.clocks.renew(Side::Backend, Instant::now());

@@ -89,17 +89,11 @@ struct SideClock {
     asked: bool,
     /// Since when bytes wait without progress.
     stuck: Option<Instant>,
-    /// In microseconds; `None` as `u32::MAX`, because every idle tunnel holds two of them.
-    round_trip: u32,
 }
-
-/// No pong was received yet.
-const NEVER: u32 = u32::MAX;
 
 impl Clocks {
     pub(super) fn new(now: Instant, policy: &Policy) -> Self {
-        let side_clock =
-            || SideClock { heard: now, pinged: None, asked: false, stuck: None, round_trip: NEVER };
+        let side_clock = || SideClock { heard: now, pinged: None, asked: false, stuck: None };
         let life = |age: Duration| age.saturating_sub(policy.jitter.mul_f64(fastrand::f64()));
         Self {
             began: now,
@@ -112,13 +106,6 @@ impl Clocks {
 
     pub(super) fn began(&self) -> Instant {
         self.began
-    }
-
-    pub(super) fn round_trips(&self) -> [Option<Duration>; 2] {
-        Side::BOTH.map(|side| match self.sides[side as usize].round_trip {
-            NEVER => None,
-            micros => Some(Duration::from_micros(micros.into())),
-        })
     }
 
     /// Records signs of life.
@@ -154,9 +141,7 @@ impl Clocks {
             if !activity.ponged[side as usize] {
                 return None;
             }
-            let round_trip = now - side_clock.pinged.take()?;
-            side_clock.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(NEVER - 1);
-            Some(round_trip)
+            Some(now - side_clock.pinged.take()?)
         })
     }
 
@@ -188,9 +173,7 @@ impl Clocks {
 
     /// `side` was replaced by another peer.
     pub(super) fn renew(&mut self, side: Side, now: Instant) {
-        let side_clock = &mut self.sides[side as usize];
-        let round_trip = side_clock.round_trip;
-        *side_clock = SideClock { heard: now, pinged: None, asked: false, stuck: None, round_trip };
+        self.sides[side as usize] = SideClock { heard: now, pinged: None, asked: false, stuck: None };
         self.quiet_until = now;
     }
 

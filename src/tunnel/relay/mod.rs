@@ -21,9 +21,10 @@ mod write_buffer;
 mod tests;
 
 use super::client_rate::Throttle;
-use super::drain::Membership;
+use super::member::Membership;
 use super::messages::{Inspector, Recheck};
 use super::redial::Redial;
+use super::tap::{TapStart, TunnelTap};
 use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelIo};
 use crate::config::Exceed;
 use crate::runtime::clock;
@@ -68,7 +69,7 @@ pub struct Tunnel {
     /// Counters of route, upstream and endpoint.
     pub counters: Counters,
     /// The entry in the registry.
-    pub member: Option<Membership>,
+    pub member: Membership,
     /// Dropped when the tunnel ends: the lease of the endpoint, permits, gauges.
     pub guard: Box<dyn Send>,
     /// Finds another backend when this one is lost, if the policy enables failover.
@@ -94,12 +95,12 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
         timer: Timer::default(),
         closing: None,
         throttle: policy.rates().map(|rates| Box::new(Throttle::new(rates, now))),
-        messages: [0; 2],
-        bytes: [0; 2],
         extensions: tunnel.extensions,
         counters: tunnel.counters,
         member: tunnel.member,
         waker: None,
+        tap: None,
+        tap_version: 0,
         alone: false,
         failover: None,
         inspector: tunnel.inspector,
@@ -114,6 +115,7 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
         client.out.keep(ReplayBuffer::new(terms.buffer));
         backend.replaceable = true;
     }
+    relay.follow_taps(TapStart::WithTunnel);
     let mut activity = Activity::default();
     relay.early(Side::Client, &tunnel.client_early, &mut activity);
     relay.early(Side::Backend, &tunnel.backend_early, &mut activity);
@@ -129,14 +131,15 @@ pub(super) struct Relay {
     timer: Timer,
     closing: Option<CloseState>,
     throttle: Option<Box<Throttle>>,
-    messages: [u64; 2],
-    bytes: [u64; 2],
     extensions: Extensions,
     policy: Arc<Policy>,
     counters: Counters,
-    member: Option<Membership>,
+    member: Membership,
     /// The waker that the timer and the registry hold.
     waker: Option<Waker>,
+    tap: Option<Box<TunnelTap>>,
+    /// The version of the taps that `tap` has.
+    tap_version: u32,
     /// Whether its thread is the only one of its runtime.
     alone: bool,
     guard: Box<dyn Send>,
@@ -182,6 +185,7 @@ impl Relay {
     /// Does what there is to do.
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.listen(cx);
+        self.follow_taps(TapStart::Within);
         loop {
             let mut activity = Activity::default();
             self.seek(cx, &mut activity);
@@ -207,6 +211,29 @@ impl Relay {
         }
     }
 
+    /// Begins, changes or ends the taps of the tunnel, if they changed.
+    #[inline]
+    fn follow_taps(&mut self, start: TapStart) {
+        let version = self.member.tap_version();
+        if version != self.tap_version {
+            self.tap_version = version;
+            self.change_taps(start);
+        }
+    }
+
+    #[cold]
+    fn change_taps(&mut self, start: TapStart) {
+        let sessions = self.member.taps();
+        match &mut self.tap {
+            _ if sessions.is_empty() => self.tap = None,
+            Some(tap) => tap.replace_sessions(sessions),
+            None => {
+                let parsers = [0, 1].map(|side: usize| self.directions[side].source_parser());
+                self.tap = Some(TunnelTap::new(self.member.id(), sessions, parsers, self.extensions, start));
+            }
+        }
+    }
+
     /// Registers the task's waker with the timer and the registry. A no-op after the first call.
     fn listen(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -216,9 +243,7 @@ impl Relay {
         self.timer.disarm();
         self.directions.iter_mut().for_each(|direction| direction.listening = false);
         self.alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        if let Some(member) = &self.member {
-            member.listen(cx.waker());
-        }
+        self.member.listen(cx.waker());
     }
 
     /// Returns whether a turn from `side` would find nothing to do: most messages wake one direction only.
@@ -255,6 +280,7 @@ impl Relay {
             reads: window.0,
             window: window.1,
             inspector: self.inspector.as_mut(),
+            tap: self.tap.as_mut(),
         };
         let [client, backend] = &mut self.transports;
         let tunnel_ios = match side {
@@ -276,7 +302,8 @@ impl Relay {
         }
         let mut seen = FrameSummary::default();
         let rules = self.policy.rules(self.extensions);
-        let mut terms = ReadLimits { rules, reads: 0, window: 0, inspector: self.inspector.as_mut() };
+        let (inspector, tap) = (self.inspector.as_mut(), self.tap.as_mut());
+        let mut terms = ReadLimits { rules, reads: 0, window: 0, inspector, tap };
         let turn = self.directions[side as usize].early(bytes, &mut terms, &mut seen);
         self.process_read(side, turn, &seen, activity);
     }
@@ -285,8 +312,7 @@ impl Relay {
     fn process_read(&mut self, side: Side, turn: ReadOutcome, seen: &FrameSummary, activity: &mut Activity) {
         if seen.bytes > 0 {
             self.counters.add(side, &seen.messages, seen.bytes);
-            self.messages[side as usize] += seen.data_messages();
-            self.bytes[side as usize] += seen.bytes;
+            self.member.traffic().add(side, seen.data_messages(), seen.bytes);
             activity.note(side, seen, self.directions[side as usize].out.take_drained());
             if side == Side::Client {
                 activity.consequences |= self.pace(seen);
@@ -332,9 +358,9 @@ impl Relay {
             return NextStep::Again;
         }
         if self.closing.is_none()
-            && let Some(cause) = self.member.as_ref().and_then(|member| member.order())
+            && let Some(order) = self.member.order()
         {
-            self.drain(cause);
+            self.obey(order);
             return NextStep::Again;
         }
         if self.closing.is_some() {
@@ -363,6 +389,9 @@ impl Relay {
 
     fn note(&mut self, now: Instant, activity: &Activity) {
         self.clocks.hear(activity, now);
+        if activity.data {
+            self.member.traffic().data_at(clock::millis());
+        }
         if activity.is_timed() {
             self.note_pings(clock::read(), activity);
         }
@@ -381,6 +410,7 @@ impl Relay {
         for side in Side::BOTH {
             if let Some(round_trip) = round_trips[side as usize] {
                 self.counters.round_trip(side, round_trip);
+                self.member.traffic().round_trip(side, round_trip);
             }
             if let Some(payload) = activity.pinged(side) {
                 self.directions[side as usize].await_pong(payload);
@@ -420,6 +450,11 @@ impl Relay {
     fn ended(&mut self, verdict: Verdict) -> Outcome {
         let outcome = self.outcome(verdict, clock::read());
         self.counters.ended(&outcome);
+        // Also for a tap that began after the last turn.
+        self.follow_taps(TapStart::Within);
+        if let Some(tap) = &self.tap {
+            tap.ended(&outcome);
+        }
         if let Some(inspector) = &mut self.inspector {
             inspector.ended(&outcome);
         }
@@ -431,10 +466,10 @@ impl Relay {
             by: verdict.by,
             reason: verdict.reason,
             code: verdict.code,
-            messages: self.messages,
-            bytes: self.bytes,
+            messages: self.member.traffic().messages(),
+            bytes: self.member.traffic().bytes(),
             lifetime: now - self.clocks.began(),
-            ping_rtt: self.clocks.round_trips(),
+            ping_rtt: self.member.traffic().round_trips(),
         }
     }
 }

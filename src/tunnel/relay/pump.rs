@@ -8,6 +8,7 @@ use super::direction::{Direction, SinkMode, SourceState};
 use super::frame_stats::{FrameStats, FrameSummary};
 use crate::tunnel::TunnelIo;
 use crate::tunnel::messages::{self, Inspector, Stop};
+use crate::tunnel::tap::TunnelTap;
 use crate::websocket::frame::{MAX_WITHHELD, Rules, Violation};
 use std::io;
 use std::task::{Context, Poll};
@@ -21,6 +22,8 @@ pub(super) struct ReadLimits<'a> {
     pub(super) window: usize,
     /// The inspector of an inspected direction.
     pub(super) inspector: Option<&'a mut Box<dyn Inspector>>,
+    /// The taps of the tunnel.
+    pub(super) tap: Option<&'a mut Box<TunnelTap>>,
 }
 
 /// The outcome of a turn.
@@ -74,6 +77,9 @@ impl Direction {
                 Poll::Ready(Err(_)) => return ReadOutcome::Failed,
                 Poll::Ready(Ok(0)) => return ReadOutcome::Ended,
                 Poll::Ready(Ok(count)) => {
+                    if let Some(tap) = &mut terms.tap {
+                        tap.read(self.from, &scratch[MAX_WITHHELD..][..count]);
+                    }
                     let chunk = self.chunk(scratch, count, seen);
                     match self.accept(chunk, sink, cx, terms, seen) {
                         ReadOutcome::Waiting => {}
@@ -99,6 +105,9 @@ impl Direction {
         seen: &mut FrameSummary,
     ) -> ReadOutcome {
         seen.bytes += bytes.len() as u64;
+        if let Some(tap) = &mut terms.tap {
+            tap.read(self.from, bytes);
+        }
         if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
             return self.inspect(bytes, &mut ***inspector, seen, |direction, bytes, rules, seen| {
                 direction.take_in(bytes, rules, seen)

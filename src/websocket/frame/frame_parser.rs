@@ -11,7 +11,7 @@ use super::{Close, Event, MAX_CONTROL, Opcode, Rules, Sender, Violation};
 /// all fed bytes except the last [`FrameParser::withheld`] ones, and prepends those to the next feed with
 /// [`FrameParser::reclaim`]. Then every header and every control frame lies within one feed, and forwarded
 /// bytes never end inside one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FrameParser {
     /// Payload bytes of the current frame that have not arrived yet.
     pub(super) left: u64,

@@ -9,7 +9,7 @@ pub const MAX_WITHHELD: usize = MAX_HELD - 1;
 const MAX_HELD: usize = 6 + MAX_CONTROL;
 
 /// The start of a header or of a control frame.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PartialHeader {
     length: u8,
     bytes: [u8; MAX_HELD],

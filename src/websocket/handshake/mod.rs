@@ -17,6 +17,6 @@ pub use failover_extensions::{Agreement, forget_context, offer_portable};
 pub use upstream_request::{Request, write_request};
 pub use upstream_response::{HandshakeResponse, ResponseError, exchange};
 
-pub use crate::websocket::{Extensions, Offer};
+pub use crate::websocket::{ContextReset, Extensions, Offer};
 
 use crate::websocket::{elements, has_token};

@@ -1,7 +1,7 @@
 //! Tests of every end of a tunnel.
 
 use super::*;
-use crate::tunnel::{ABNORMAL, Cause, Filter, Registry, TunnelKey};
+use crate::tunnel::{ABNORMAL, Cause, Filter, OperatorClose, Registry};
 
 #[tokio::test]
 async fn a_half_close_still_gets_its_response() {
@@ -102,13 +102,42 @@ fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<O
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, backend) = tokio::io::duplex(1 << 16);
     let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
-    tunnel.member = Some(registry.join(TunnelKey {
-        endpoint: 1,
-        route: "route".into(),
-        route_version: 1,
-        drain_part: None,
-    }));
+    tunnel.member = registry.join(tunnel_key(1));
     (client, backend, tokio::spawn(run(tunnel)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_closes_one_tunnel_with_code_and_reason() {
+    let registry = Arc::new(Registry::default());
+    let (mut client, mut backend, relay) = member(&registry);
+    let (_other_client, _other_backend, other) = member(&registry);
+    let id = registry.find(0).unwrap().id;
+    let close = OperatorClose { code: 4001, reason: "bye".into() };
+    assert_eq!(registry.close(id, close.clone()), Some(()));
+    assert_eq!(registry.close(7, close), None, "there is none with this ID");
+    assert_eq!(read_close(&mut client).await, 4001);
+    client.write_all(&leave(4001)).await.unwrap();
+    assert_eq!(read_close(&mut backend).await, 4001);
+    backend.write_all(&dismiss(4001)).await.unwrap();
+    drop(backend);
+    let outcome = relay.await.unwrap();
+    assert_eq!((outcome.by, outcome.reason, outcome.code), (Initiator::Gateway, Reason::Operator, 4001));
+    assert!(!other.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_registry_shows_what_a_tunnel_does() {
+    let registry = Arc::new(Registry::default());
+    let (mut client, mut backend, _relay) = member(&registry);
+    client.write_all(&question(b"hello")).await.unwrap();
+    read_frame(&mut backend).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let seen = registry.find(0).unwrap();
+    assert_eq!((seen.messages, seen.bytes, &*seen.route), ([1, 0], [11, 0], "chat"));
+    assert_eq!((seen.age.as_secs(), seen.idle.as_secs(), seen.generation), (5, 5, 1));
+    let mut all = Vec::new();
+    registry.each(|seen| all.push(seen.id));
+    assert_eq!((all, registry.generations()), (vec![0], [(1, 1)].into()));
 }
 
 #[tokio::test(start_paused = true)]

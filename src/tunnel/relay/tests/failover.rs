@@ -3,14 +3,14 @@
 use super::*;
 use crate::config::OnEndpointLoss;
 use crate::tunnel::redial::{Found, Loss, Redial, Search};
-use crate::tunnel::{ABNORMAL, Registry, TunnelKey};
+use crate::tunnel::{ABNORMAL, Registry};
 use moongate_config::Size;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 
 /// Returns backends that a test sends.
-struct Spares(mpsc::UnboundedReceiver<TunnelIo>);
+pub(super) struct Spares(pub(super) mpsc::UnboundedReceiver<TunnelIo>);
 
 impl Redial for Spares {
     fn redial(mut self: Box<Self>, loss: Loss) -> Search {
@@ -307,12 +307,7 @@ async fn the_registry_knows_where_the_tunnel_is() {
         policy(|written| written.on_endpoint_loss = OnEndpointLoss::Reconnect),
     );
     tunnel.redial = Some(Box::new(Spares(waiting)));
-    tunnel.member = Some(registry.join(TunnelKey {
-        endpoint: 1,
-        route: "test".into(),
-        route_version: 1,
-        drain_part: None,
-    }));
+    tunnel.member = registry.join(tunnel_key(1));
     let _relay = tokio::spawn(run(tunnel));
     let (far, mut second) = tokio::io::duplex(1 << 16);
     spares.send(boxed(far)).unwrap();

@@ -47,7 +47,7 @@ fn shout(message: &mut Message) -> ChainVerdict {
     ChainVerdict::Forward
 }
 
-fn reader(sides: &'static [Side]) -> Option<Box<dyn Inspector>> {
+pub(super) fn reader(sides: &'static [Side]) -> Option<Box<dyn Inspector>> {
     Some(Box::new(Reader { sides, look: shout, ended: None }))
 }
 

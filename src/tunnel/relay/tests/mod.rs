@@ -9,13 +9,14 @@ mod failover;
 mod limits;
 mod messages;
 mod peers;
+mod taps;
 mod tls;
 mod turns;
 
 use super::*;
 use crate::config::WebSocket;
 use crate::telemetry::metrics::{EndpointMetrics, RouteMetrics, TunnelMetrics};
-use crate::tunnel::{Initiator, Reason};
+use crate::tunnel::{Initiator, Reason, Registry, TunnelKey};
 use crate::websocket::frame::{ControlFrame, Mask};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -36,6 +37,18 @@ fn counters(route: &str) -> Counters {
     Counters::new(TunnelMetrics::open(&route, &endpoint))
 }
 
+/// The key of a tunnel of the route `chat` at this endpoint.
+fn tunnel_key(endpoint: u64) -> TunnelKey {
+    TunnelKey {
+        endpoint,
+        route: "chat".into(),
+        route_version: 1,
+        generation: 1,
+        origin: None,
+        drain_part: None,
+    }
+}
+
 fn tunnel(client: impl Into<TunnelIo>, backend: impl Into<TunnelIo>, policy: Arc<Policy>) -> Tunnel {
     Tunnel {
         client: client.into(),
@@ -45,7 +58,7 @@ fn tunnel(client: impl Into<TunnelIo>, backend: impl Into<TunnelIo>, policy: Arc
         extensions: Extensions::None,
         policy,
         counters: counters("test"),
-        member: None,
+        member: Arc::<Registry>::default().join(tunnel_key(1)),
         guard: Box::new(()),
         redial: None,
         inspector: None,

@@ -1,0 +1,341 @@
+//! Registry entry of a tunnel: its facts, its traffic so far, and what was ordered for it.
+
+use super::drain::Registry;
+use super::tap::TapSession;
+use super::{Cause, Side, TunnelKey, TunnelOrigin, TunnelView};
+use crate::runtime::clock;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::task::Waker;
+use std::time::Duration;
+
+/// The order of an ended tunnel, which can no longer get another one.
+const ENDED: u8 = u8::MAX;
+
+/// The order of a tunnel that an operator closes.
+const CLOSE: u8 = u8::MAX - 1;
+
+/// No pong was received yet.
+const NEVER: u32 = u32::MAX;
+
+/// The registry's state of a tunnel.
+pub(super) struct Member {
+    /// 0 during a failover.
+    endpoint: AtomicU64,
+    route: Arc<str>,
+    route_version: u64,
+    join_number: u64,
+    generation: u64,
+    /// When it joined, in milliseconds of the worker clock.
+    joined: u64,
+    /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
+    pub(super) drain_part: Option<u32>,
+    origin: Option<Arc<dyn TunnelOrigin>>,
+    traffic: TunnelTraffic,
+    /// A [`Cause`], 0, [`CLOSE`] or [`ENDED`].
+    order: AtomicU8,
+    /// Changes with the taps in the inbox; 0 before the first one.
+    tap_version: AtomicU32,
+    inbox: Mutex<Inbox>,
+}
+
+/// What the tunnel's task finds when it is woken.
+#[derive(Default)]
+struct Inbox {
+    waker: Option<Waker>,
+    close: Option<Box<OperatorClose>>,
+    taps: Vec<Arc<TapSession>>,
+}
+
+/// An order to close a tunnel. The first one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseOrder {
+    /// Close with 1012, as part of a drain.
+    Drain(Cause),
+    /// Close as an operator ordered; see [`OperatorClose`].
+    Operator,
+}
+
+/// A Close frame that an operator ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorClose {
+    /// The close code.
+    pub code: u16,
+    /// The reason; truncated to 123 bytes when it is written.
+    pub reason: Box<str>,
+}
+
+/// The traffic of an open tunnel. Only the tunnel's task writes it, so that a write is no atomic operation.
+#[derive(Debug)]
+pub struct TunnelTraffic {
+    messages: [AtomicU64; 2],
+    bytes: [AtomicU64; 2],
+    /// The last data frame, in milliseconds of the worker clock.
+    data: AtomicU64,
+    /// The last ping round trip of each side, in microseconds.
+    round_trips: [AtomicU32; 2],
+}
+
+/// An open tunnel at one moment.
+#[derive(Clone)]
+pub struct TunnelSnapshot {
+    /// The number in the order in which tunnels joined: the ID of the tunnel in this process.
+    pub id: u64,
+    /// The current endpoint; 0 during a failover.
+    pub endpoint: u64,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The configuration under which it was opened.
+    pub generation: u64,
+    /// The time since it was opened.
+    pub age: Duration,
+    /// The time since the last data frame.
+    pub idle: Duration,
+    /// Messages (text and binary) from each side, by [`Side`].
+    pub messages: [u64; 2],
+    /// Wire bytes from each side.
+    pub bytes: [u64; 2],
+    /// The last ping round trip of each side.
+    pub round_trips: [Option<Duration>; 2],
+    /// Its request; `None` if it was not kept.
+    pub origin: Option<Arc<dyn TunnelOrigin>>,
+}
+
+/// A tunnel's entry in the registry; dropping it removes the entry.
+#[derive(Debug)]
+pub struct Membership {
+    registry: Arc<Registry>,
+    member: Arc<Member>,
+    shard: u32,
+    slot: u32,
+}
+
+impl Member {
+    pub(super) fn new(tunnel_key: TunnelKey, join_number: u64) -> Arc<Self> {
+        let joined = clock::millis();
+        Arc::new(Self {
+            endpoint: AtomicU64::new(tunnel_key.endpoint),
+            route: tunnel_key.route,
+            route_version: tunnel_key.route_version,
+            join_number,
+            generation: tunnel_key.generation,
+            joined,
+            drain_part: tunnel_key.drain_part,
+            origin: tunnel_key.origin,
+            traffic: TunnelTraffic::new(joined),
+            order: AtomicU8::new(0),
+            tap_version: AtomicU32::new(0),
+            inbox: Mutex::default(),
+        })
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.join_number
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn view(&self) -> TunnelView<'_> {
+        let Self { route, route_version, join_number, .. } = self;
+        TunnelView {
+            endpoint: self.endpoint.load(Relaxed),
+            route,
+            route_version: *route_version,
+            join_number: *join_number,
+        }
+    }
+
+    /// The tunnel at `now`, in milliseconds of the worker clock.
+    pub(super) fn snapshot(&self, now: u64) -> TunnelSnapshot {
+        let Self { traffic, .. } = self;
+        TunnelSnapshot {
+            id: self.join_number,
+            endpoint: self.endpoint.load(Relaxed),
+            route: Arc::clone(&self.route),
+            generation: self.generation,
+            age: Duration::from_millis(now.saturating_sub(self.joined)),
+            idle: Duration::from_millis(now.saturating_sub(traffic.data.load(Relaxed))),
+            messages: traffic.messages(),
+            bytes: traffic.bytes(),
+            round_trips: traffic.round_trips(),
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// Adds a tap, unless it does not select the tunnel or was added before. Returns whether it was added.
+    pub(super) fn add_tap(&self, session: &Arc<TapSession>) -> bool {
+        let is_known = |inbox: &Inbox| inbox.taps.iter().any(|known| Arc::ptr_eq(known, session));
+        let selected = session.selects(self.join_number, &self.route, self.origin.as_deref());
+        selected && self.change_taps(|inbox| !is_known(inbox), |inbox| inbox.taps.push(Arc::clone(session)))
+    }
+
+    /// Removes the taps that have ended.
+    pub(super) fn remove_ended_taps(&self) {
+        let has_ended = |inbox: &Inbox| inbox.taps.iter().any(|tap| !tap.is_open());
+        if self.tap_version.load(Relaxed) > 0 {
+            self.change_taps(has_ended, |inbox| {
+                inbox.taps.retain(|tap| tap.is_open());
+                inbox.taps.shrink_to_fit();
+            });
+        }
+    }
+
+    fn change_taps(&self, is_due: impl Fn(&Inbox) -> bool, change: impl FnOnce(&mut Inbox)) -> bool {
+        let mut inbox = self.inbox.lock();
+        let is_due = is_due(&inbox);
+        if is_due {
+            change(&mut inbox);
+            self.tap_version.fetch_add(1, Release);
+            if let Some(waker) = &inbox.waker {
+                waker.wake_by_ref();
+            }
+        }
+        is_due
+    }
+
+    pub(super) fn is_unasked(&self) -> bool {
+        self.order.load(Relaxed) == 0
+    }
+
+    /// Drains the tunnel; returns whether this call did. The first order counts.
+    pub(super) fn ask(&self, cause: Cause) -> bool {
+        self.give_order(cause as u8)
+    }
+
+    /// Closes the tunnel; returns whether this call did.
+    pub(super) fn close(&self, close: OperatorClose) -> bool {
+        self.inbox.lock().close.get_or_insert(Box::new(close));
+        self.give_order(CLOSE)
+    }
+
+    fn give_order(&self, order: u8) -> bool {
+        let first = self.order.compare_exchange(0, order, AcqRel, Relaxed).is_ok();
+        if first && let Some(waker) = self.inbox.lock().waker.take() {
+            waker.wake();
+        }
+        first
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("id", &self.join_number)
+            .field("route", &self.route)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TunnelTraffic {
+    fn new(now: u64) -> Self {
+        Self {
+            messages: Default::default(),
+            bytes: Default::default(),
+            data: AtomicU64::new(now),
+            round_trips: [const { AtomicU32::new(NEVER) }; 2],
+        }
+    }
+
+    /// Adds messages and bytes from `side`.
+    #[inline]
+    pub(super) fn add(&self, side: Side, messages: u64, bytes: u64) {
+        for (count, more) in [(&self.messages, messages), (&self.bytes, bytes)] {
+            let count = &count[side as usize];
+            // There is one writer.
+            count.store(count.load(Relaxed) + more, Relaxed);
+        }
+    }
+
+    /// Records a data frame at this time.
+    #[inline]
+    pub(super) fn data_at(&self, now: u64) {
+        self.data.store(now, Relaxed);
+    }
+
+    pub(super) fn round_trip(&self, side: Side, after: Duration) {
+        let micros = u32::try_from(after.as_micros()).unwrap_or(NEVER - 1);
+        self.round_trips[side as usize].store(micros, Relaxed);
+    }
+
+    pub(super) fn messages(&self) -> [u64; 2] {
+        Side::BOTH.map(|side| self.messages[side as usize].load(Relaxed))
+    }
+
+    pub(super) fn bytes(&self) -> [u64; 2] {
+        Side::BOTH.map(|side| self.bytes[side as usize].load(Relaxed))
+    }
+
+    pub(super) fn round_trips(&self) -> [Option<Duration>; 2] {
+        Side::BOTH.map(|side| match self.round_trips[side as usize].load(Relaxed) {
+            NEVER => None,
+            micros => Some(Duration::from_micros(micros.into())),
+        })
+    }
+}
+
+impl Membership {
+    pub(super) fn new(registry: Arc<Registry>, member: Arc<Member>, (shard, slot): (u32, u32)) -> Self {
+        Self { registry, member, shard, slot }
+    }
+
+    /// The order for the tunnel, if there is one.
+    #[must_use]
+    pub fn order(&self) -> Option<CloseOrder> {
+        match self.member.order.load(Acquire) {
+            0 => None,
+            CLOSE => Some(CloseOrder::Operator),
+            order => Cause::ALL.into_iter().find(|cause| *cause as u8 == order).map(CloseOrder::Drain),
+        }
+    }
+
+    /// The close that an operator ordered; returned once.
+    pub(super) fn take_close(&self) -> Option<Box<OperatorClose>> {
+        self.member.inbox.lock().close.take()
+    }
+
+    /// The ID of the tunnel.
+    pub(super) fn id(&self) -> u64 {
+        self.member.join_number
+    }
+
+    /// Changes whenever the taps of the tunnel change.
+    #[inline]
+    pub(super) fn tap_version(&self) -> u32 {
+        self.member.tap_version.load(Acquire)
+    }
+
+    /// The taps of the tunnel.
+    pub(super) fn taps(&self) -> Vec<Arc<TapSession>> {
+        self.member.inbox.lock().taps.clone()
+    }
+
+    /// The traffic of the tunnel.
+    #[inline]
+    pub(super) fn traffic(&self) -> &TunnelTraffic {
+        &self.member.traffic
+    }
+
+    /// Records the tunnel's new endpoint; 0 is none.
+    pub(super) fn moved(&self, endpoint: u64) {
+        self.member.endpoint.store(endpoint, Relaxed);
+    }
+
+    /// Registers `waker` for orders. Call [`Membership::order`] afterwards.
+    pub(super) fn listen(&self, waker: &Waker) {
+        self.member.inbox.lock().waker = Some(waker.clone());
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // A drain may still hold the member until its moment.
+        self.member.order.store(ENDED, Relaxed);
+        self.registry.leave(self.shard, self.slot);
+    }
+}
