@@ -20,7 +20,8 @@ pub use foreign_names::advise;
 use super::model::Config;
 use crate::diagnostics::Sources;
 use moongate_config::{Problem, Problems, Value};
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub warnings: Problems,
     /// The merged source tree, with environment variables expanded.
     pub value: Value,
+    /// The variables that values were taken from, with what they contained.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A refused configuration.
@@ -73,10 +76,11 @@ fn is_within(part: &Problem, whole: &Problem) -> bool {
 /// All problems of the files: unreadable files, invalid YAML, unknown or duplicate keys, wrong types and
 /// unset variables.
 pub fn load(path: &Path) -> Result<Loaded, Refused> {
-    let env = |name: &str| std::env::var(name).ok();
+    let used = UsedVariables::default();
+    let env = |name: &str| used.record(name, std::env::var(name).ok());
     let mut loader = include::Loader::new(&env);
     let tree = loader.file(path);
-    finish(tree, loader.problems, loader.sources, &env)
+    finish(tree, loader.problems, loader.sources, &env, &used)
 }
 
 /// Reads a configuration from text; `include` is an error.
@@ -84,9 +88,24 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
 /// # Errors
 /// As [`load`].
 pub fn load_text(name: &str, text: &str, env: &Env<'_>) -> Result<Loaded, Refused> {
-    let mut loader = include::Loader::new(env);
+    let used = UsedVariables::default();
+    let env = |name: &str| used.record(name, env(name));
+    let mut loader = include::Loader::new(&env);
     let tree = loader.text(name, text);
-    finish(tree, loader.problems, loader.sources, env)
+    finish(tree, loader.problems, loader.sources, &env, &used)
+}
+
+/// The variables that a configuration uses.
+#[derive(Default)]
+struct UsedVariables(RefCell<BTreeMap<String, String>>);
+
+impl UsedVariables {
+    fn record(&self, name: &str, value: Option<String>) -> Option<String> {
+        if let Some(value) = &value {
+            self.0.borrow_mut().insert(name.to_owned(), value.clone());
+        }
+        value
+    }
 }
 
 fn finish(
@@ -94,6 +113,7 @@ fn finish(
     mut problems: Problems,
     sources: Sources,
     env: &Env<'_>,
+    used: &UsedVariables,
 ) -> Result<Loaded, Refused> {
     let mut spec = None;
     let mut value = None;
@@ -115,7 +135,8 @@ fn finish(
     problems.0.sort_by(|a, b| a.place.cmp(&b.place));
     match (spec, value) {
         (Some(spec), Some(value)) if !problems.refuse() => {
-            Ok(Loaded { spec, sources, warnings: problems, value })
+            let environment = used.0.take().into_iter().collect();
+            Ok(Loaded { spec, sources, warnings: problems, value, environment })
         }
         (_, value) => {
             let rest = value.and_then(|tree| prune_invalid::rest(&tree, &problems)).map(Box::new);

@@ -6,6 +6,7 @@
 mod connection_protocols;
 mod endpoint;
 mod load;
+mod masked;
 mod min_rate;
 mod model;
 mod path_handling;
@@ -22,6 +23,7 @@ mod word_choice;
 pub use connection_protocols::*;
 pub use endpoint::*;
 pub use load::{Env, Loaded, Refused, advise, load, load_text};
+pub use masked::print_masked;
 pub use min_rate::{MinRate, RateAndGrace};
 pub use model::*;
 pub use path_handling::{EscapedSlashes, MergeSlashes};

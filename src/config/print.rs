@@ -20,12 +20,18 @@ const QUOTED_WRITTEN: &str = "\"\\uFFFE";
 ///
 /// Values from the environment are written out, secrets too.
 pub fn print(spec: &Config) -> String {
+    print_changed(spec, |_| {})
+}
+
+/// Writes a configuration after a change of its values.
+pub(super) fn print_changed(spec: &Config, change: impl FnOnce(&mut serde_yaml::Value)) -> String {
     let mut spec = spec.clone();
     for settings in every_settings(&mut spec) {
         mark(&mut settings.value);
     }
     // Serializing to memory fails only for values that a configuration cannot hold.
     let text = serde_yaml::to_value(&spec).and_then(|mut tree| {
+        change(&mut tree);
         escape_values(&mut tree);
         serde_yaml::to_string(&tree)
     });

@@ -119,6 +119,9 @@ pub struct Admin {
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Placed<String>>,
+    /// Allows operators to tap WebSockets, which shows messages of clients. Requires `token`. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap: Option<Placed<bool>>,
 }
 
 /// An address that accepts client connections.

@@ -6,9 +6,11 @@
 //! case. The tunnel registry paces the closing.
 
 use super::Live;
+use super::drain_progress::EndpointDrain;
 use super::rebalance::Rebalances;
 use crate::config::{self, ExistingTunnels};
 use crate::snapshot::Snapshot;
+use crate::telemetry::unix_millis;
 use crate::tunnel::{Cause, Filter, Policy, Registry, TunnelView};
 use crate::upstream::{DrainingEndpoint, Leaving};
 use log::info;
@@ -43,6 +45,7 @@ pub(super) async fn keep(live: Weak<Live>) {
             let generation = live.generation();
             let snapshot = live.pin();
             drains.look(&snapshot, generation);
+            live.drains.replace(drains.progress());
             rebalances.look(&snapshot);
         }
         tokio::select! {
@@ -73,6 +76,10 @@ impl Group {
 struct Drain {
     cause: Cause,
     window: Duration,
+    /// The end of the window, for a drain of one endpoint.
+    ends: Instant,
+    started: u64,
+    websockets: usize,
     task: JoinHandle<usize>,
 }
 
@@ -219,7 +226,29 @@ impl Drains {
             route = &**route, upstream, endpoint, cause:? = cause, websockets, window:? = window;
             "WebSocket drain started"
         );
-        Drain { cause, window, task: tokio::spawn(self.tunnels.drain(filter, window, cause, Some(since))) }
+        Drain {
+            cause,
+            window,
+            ends: Instant::now() + window,
+            started: unix_millis(),
+            websockets,
+            task: tokio::spawn(self.tunnels.drain(filter, window, cause, Some(since))),
+        }
+    }
+
+    /// The drains of endpoints in progress.
+    fn progress(&self) -> Vec<EndpointDrain> {
+        let of_endpoint = |(group, drain): (&Group, &Drain)| match group {
+            Group::At(endpoint, _) => Some(EndpointDrain {
+                endpoint: *endpoint,
+                started: drain.started,
+                window: drain.window,
+                websockets: drain.websockets,
+                ends: drain.ends,
+            }),
+            Group::Former(_) => None,
+        };
+        self.under_way.iter().filter_map(of_endpoint).collect()
     }
 }
 

@@ -5,11 +5,13 @@
 
 mod acme_tasks;
 mod cert_watcher;
+mod drain_progress;
 mod drain_reconciler;
 mod endpoint_and_certificate_gauges;
 mod plugin_background;
 mod plugin_services;
 mod rebalance;
+mod reload_history;
 mod reload_outcome;
 #[cfg(test)]
 mod socketless_harness;
@@ -17,6 +19,8 @@ mod socketless_harness;
 mod tests;
 mod upstream_tasks;
 
+pub use drain_progress::{DrainProgress, EndpointDrain};
+pub use reload_history::{ReloadCause, ReloadEntry, ReloadHistory};
 pub use reload_outcome::{Outcome, ReloadRefusal, Reloaded};
 
 use crate::acme::PreparedJob;
@@ -28,7 +32,7 @@ use crate::runtime::supervision;
 use crate::snapshot::{self, Kinds, Snapshot};
 use crate::telemetry::access_log::Format;
 use crate::telemetry::process_log::{self, LogLineFormat, LogSettings};
-use crate::telemetry::{AccessLog, metrics};
+use crate::telemetry::{AccessLog, metrics, unix_millis};
 use crate::tunnel::Registry;
 use crate::upstream::Order;
 use acme_tasks::Certificates;
@@ -39,13 +43,14 @@ use moongate_sdk::log_throttle;
 use moongate_sdk::{CaughtFuture, Services};
 use parking_lot::Mutex;
 use plugin_background::Background;
+use reload_history::difference;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use upstream_tasks::Supervisor;
 
@@ -72,6 +77,10 @@ pub struct Live {
     /// Serialises reloads: each starts from the result of the previous one.
     turn: tokio::sync::Mutex<()>,
     last: Mutex<LastReload>,
+    history: ReloadHistory,
+    /// The effective configuration as YAML, without secrets.
+    effective: Mutex<Arc<str>>,
+    drains: DrainProgress,
     generation: AtomicU64,
     tunnels: Arc<Registry>,
     /// Notified of changes that may drain WebSockets.
@@ -149,12 +158,14 @@ impl Live {
     /// # Errors
     /// The rendered report.
     pub fn start(path: &Path, kinds: Kinds, color: Color) -> Result<Self, ReloadRefusal> {
+        let began = Instant::now();
         let (mut first, loaded, warnings) =
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
         let refuse = |problems| RefusedConfig { problems, sources: loaded.sources.clone() }.render(color);
         let certificates = acme_tasks::prepare(first.certificates.all()).map_err(refuse)?;
         let log = open_log(&loaded.spec.access_log, None).map_err(|problem| refuse(problem.into()))?;
         first.log = log.map(OpenedLog::commit);
+        first.generation = 1;
         certificates.into_iter().for_each(PreparedJob::commit);
         process_log::configure(log_settings(loaded.spec.log));
         resolver::global().configure(first.globals.resolver, &first.globals.name_servers);
@@ -164,6 +175,19 @@ impl Live {
         }
         first.register_metrics();
         metrics::global().config_taken(1);
+        let history = ReloadHistory::default();
+        history.add(ReloadEntry {
+            number: 1,
+            at: unix_millis(),
+            cause: ReloadCause::Start,
+            ok: true,
+            generation: Some(1),
+            took: began.elapsed().as_secs_f64(),
+            warnings: report.clone(),
+            report: None,
+            diff: None,
+        });
+        let effective = Mutex::new(config::print_masked(&loaded).into());
         Ok(Self {
             path: path.to_owned(),
             kinds,
@@ -174,6 +198,9 @@ impl Live {
             services: OnceLock::new(),
             turn: tokio::sync::Mutex::default(),
             last: Mutex::new(LastReload { ok: true, at: now(), report }),
+            history,
+            effective,
+            drains: DrainProgress::default(),
             generation: AtomicU64::new(1),
             tunnels: Arc::default(),
             changed: Arc::default(),
@@ -233,6 +260,21 @@ impl Live {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// The last reloads.
+    pub fn reloads(&self) -> &ReloadHistory {
+        &self.history
+    }
+
+    /// The effective configuration as YAML, without secrets.
+    pub fn effective(&self) -> Arc<str> {
+        Arc::clone(&self.effective.lock())
+    }
+
+    /// The drains in progress.
+    pub fn drains(&self) -> &DrainProgress {
+        &self.drains
+    }
+
     /// The result of the last reload.
     pub fn last_reload(&self) -> LastReload {
         self.last.lock().clone()
@@ -249,19 +291,21 @@ impl Live {
     }
 
     /// Reads the file again and, if it is valid, swaps to the new generation.
-    pub async fn reload(&self) -> Outcome {
+    pub async fn reload(&self, cause: ReloadCause) -> Outcome {
         let _turn = self.turn.lock().await;
+        let began = Instant::now();
         // A panic rejects the reload and has no other effect.
-        let outcome = CaughtFuture::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
-            // Tasks started for the rejected generation are aborted.
-            self.supervisor.lock().end_all_but(&self.pin());
-            Err(halted(&"the compilation panicked"))
-        });
+        let outcome: Result<AppliedReload, _> =
+            CaughtFuture::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
+                // Tasks started for the rejected generation are aborted.
+                self.supervisor.lock().end_all_but(&self.pin());
+                Err(halted(&"the compilation panicked"))
+            });
         let generation = self.generation();
         match &outcome {
-            Ok(report) => {
+            Ok(AppliedReload { warnings, .. }) => {
                 info!(generation; "configuration reloaded");
-                if let Some(report) = report {
+                if let Some(report) = warnings {
                     warn!("configuration has warnings\n{report}");
                 }
             }
@@ -274,18 +318,32 @@ impl Live {
             Ok(_) => metrics::global().config_taken(generation),
             Err(_) => metrics::global().config_refused(),
         }
-        let report = match &outcome {
-            Ok(report) => report.clone(),
-            Err(refusal) => Some(refusal.report.clone()),
+        let ok = outcome.is_ok();
+        let (warnings, refusal, diff) = match &outcome {
+            Ok(applied) => (applied.warnings.clone(), None, applied.diff.clone()),
+            Err(refusal) => (None, Some(refusal.report.clone()), None),
         };
-        *self.last.lock() = LastReload { ok: outcome.is_ok(), at: now(), report };
-        outcome.map(|report| Reloaded { generation, report })
+        let report = warnings.clone().or_else(|| refusal.clone());
+        *self.last.lock() = LastReload { ok, at: now(), report };
+        self.history.add(ReloadEntry {
+            number: 0,
+            at: unix_millis(),
+            cause,
+            ok,
+            generation: ok.then_some(generation),
+            took: began.elapsed().as_secs_f64(),
+            warnings,
+            report: refusal,
+            diff,
+        });
+        outcome.map(|applied| Reloaded { generation, report: applied.warnings })
     }
 
-    async fn next_generation(&self) -> Result<Option<String>, ReloadRefusal> {
+    async fn next_generation(&self) -> Result<AppliedReload, ReloadRefusal> {
         let prior = self.pin();
         let (path, kinds) = (self.path.clone(), self.kinds);
         let from = Arc::clone(&prior);
+        let before = self.effective();
         // Compiling ten thousand routes takes milliseconds, and file systems may hang: both run on detached
         // threads.
         let work = move || {
@@ -295,8 +353,12 @@ impl Live {
             if !problems.0.is_empty() {
                 return Err(RefusedConfig { problems, sources: loaded.sources }.render(Color::Never));
             }
+            let effective: Arc<str> = config::print_masked(&loaded).into();
+            let diff = difference(&before, &effective);
             match acme_tasks::prepare(next.certificates.all()) {
-                Ok(certificates) => Ok(PreparedGeneration { next, loaded, warnings, certificates }),
+                Ok(certificates) => {
+                    Ok(PreparedGeneration { next, loaded, warnings, certificates, effective, diff })
+                }
                 Err(problems) => {
                     Err(RefusedConfig { problems, sources: loaded.sources }.render(Color::Never))
                 }
@@ -306,7 +368,7 @@ impl Live {
             .run_within(LONGEST_PREPARATION, work)
             .await
             .map_err(|error| halted(&error))??;
-        let PreparedGeneration { mut next, loaded, warnings, certificates } = ready;
+        let PreparedGeneration { mut next, loaded, warnings, certificates, effective, diff } = ready;
         // The log is opened last and in a separate step, since opening creates a file. A timeout above
         // rejects the reload without side effects. Nothing is rejected from here on.
         let (settings, kept) = (loaded.spec.access_log.clone(), Arc::clone(&prior));
@@ -317,6 +379,7 @@ impl Live {
             RefusedConfig { problems: problem.into(), sources: loaded.sources.clone() }.render(Color::Never)
         })?;
         next.log = log.map(OpenedLog::commit);
+        next.generation = self.generation() + 1;
         certificates.into_iter().for_each(PreparedJob::commit);
         process_log::configure(log_settings(loaded.spec.log));
         resolver::global().configure(next.globals.resolver, &next.globals.name_servers);
@@ -333,8 +396,10 @@ impl Live {
             self.background.lock().follow(&next, services);
         }
         self.certificates.lock().follow(&next);
+        *self.effective.lock() = effective;
         self.changed.notify_one();
-        Ok((!warnings.0.is_empty()).then(|| diagnostics::render(&warnings, &loaded.sources, Color::Never)))
+        let report = diagnostics::render(&warnings, &loaded.sources, Color::Never);
+        Ok(AppliedReload { warnings: (!warnings.0.is_empty()).then_some(report), diff })
     }
 }
 
@@ -344,6 +409,16 @@ struct PreparedGeneration {
     loaded: config::Loaded,
     warnings: Problems,
     certificates: Vec<PreparedJob>,
+    /// Its YAML without secrets, and the difference to the prior one.
+    effective: Arc<str>,
+    diff: Option<String>,
+}
+
+/// The result of an applied reload.
+struct AppliedReload {
+    /// The rendered warnings, if any.
+    warnings: Option<String>,
+    diff: Option<String>,
 }
 
 /// The refusal of a reload that timed out or panicked.

@@ -20,10 +20,10 @@ async fn a_panic_in_a_reload_rejects_it_and_the_next_one_is_applied() {
     live.wait_until_ready().await;
     write(&file, 2);
     live.panics_at_commit.store(true, Ordering::Relaxed);
-    let refusal = live.reload().await.unwrap_err();
+    let refusal = live.reload(ReloadCause::Api).await.unwrap_err();
     assert!(refusal.report.contains("the compilation panicked"), "{}", refusal.report);
     assert!(!live.last_reload().ok && live.generation() == 1);
-    live.reload().await.unwrap();
+    live.reload(ReloadCause::Api).await.unwrap();
     assert_eq!(live.generation(), 2);
 }
 
@@ -50,9 +50,9 @@ async fn only_a_committed_generation_has_series() {
     live.wait_until_ready().await;
     assert!(has_series("committed_first"));
     write("refused", "unknown: 1\n");
-    live.reload().await.unwrap_err();
+    live.reload(ReloadCause::Api).await.unwrap_err();
     assert!(!has_series("refused") && has_series("committed_first"));
     write("committed_next", "");
-    live.reload().await.unwrap();
+    live.reload(ReloadCause::Api).await.unwrap();
     assert!(has_series("committed_next"));
 }

@@ -42,6 +42,15 @@ pub struct AdminAddress {
     pub address: SocketAddr,
     /// The required token; always set for a public address.
     pub token: Option<String>,
+    /// Whether an operator may tap WebSockets.
+    pub tap: bool,
+}
+
+impl AdminAddress {
+    /// Returns whether both listen at the same address with the same token, which a reload cannot change.
+    pub fn is_bound_as(&self, other: &Self) -> bool {
+        self.address == other.address && self.token == other.token
+    }
 }
 
 /// `prior` are the listeners before a reload: waiting handshakes keep their position.
@@ -137,13 +146,20 @@ pub(super) fn compile_admin(
         let help = "use letters, digits and punctuation, for instance from `openssl rand -hex 32`";
         problems.push(problem.help(help).at(&written.place));
     }
+    if let Some(tap) = admin.tap.as_ref().filter(|tap| tap.value && token.is_none()) {
+        let problem = Problem::new("`tap: true` needs `token`, also on a loopback address");
+        let help =
+            "a tap shows the messages of clients; add `token:`, for instance from `openssl rand -hex 32`";
+        problems.push(problem.help(help).at(&tap.place));
+    }
+    let tap = admin.tap.as_ref().is_some_and(|tap| tap.value);
     match bind_address(&admin.address.value, token) {
         Ok(address) => {
             let bound = Address::Tcp { address, ipv6_only: true };
             if let Some(known) = listeners.iter().find(|known| are_rivals(&known.address, &bound)) {
                 problems.push(rivals(&known.name, &known.address, &bound).at(&admin.address.place));
             }
-            Some(AdminAddress { address, token: token.map(str::to_owned) })
+            Some(AdminAddress { address, token: token.map(str::to_owned), tap })
         }
         Err(problem) => {
             problems.push(problem.at(&admin.address.place));

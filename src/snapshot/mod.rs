@@ -78,6 +78,8 @@ pub struct Snapshot {
     pub admin: Option<AdminAddress>,
     /// The number of worker threads.
     pub threads: usize,
+    /// The number of this generation; `control` sets it at the commit.
+    pub generation: u64,
     /// The access log; `control` opens it, since compiling opens nothing.
     pub log: Option<Arc<AccessLog>>,
     /// Its settings, for comparison with those of the next generation.
@@ -198,6 +200,7 @@ pub fn compile(
         certificates: certificates.finish(),
         admin,
         threads: spec.server.threads.map_or(cores, |threads| usize::from(threads.get())),
+        generation: 0,
         log: None,
         log_settings: spec.access_log.clone(),
         unrouted: LazyHandle::new(|| RouteMetrics::of(NONE).responses(NONE)),
@@ -256,7 +259,11 @@ pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Config) -> Pro
     for gone in prior.listeners.iter().skip(next.listeners.len()) {
         refuse(&format!("listener `{}`", gone.name), None);
     }
-    if prior.admin != next.admin {
+    let is_same_admin = match (&prior.admin, &next.admin) {
+        (Some(prior), Some(next)) => prior.is_bound_as(next),
+        (prior, next) => prior.is_none() && next.is_none(),
+    };
+    if !is_same_admin {
         refuse("`admin`", written.admin.as_ref().map(|admin| &admin.place));
     }
     if prior.threads != next.threads {

@@ -12,7 +12,9 @@ use super::latency::PeakEwma;
 use super::monotonic_millis;
 use super::passive_health::{Passive, Proof};
 use crate::telemetry::metrics::{EndpointMetrics, LazyHandle};
+use crate::telemetry::unix_millis;
 use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -66,6 +68,24 @@ impl Load {
     }
 }
 
+/// The result of a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProbeResult {
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// When it ended, in Unix milliseconds.
+    pub at: u64,
+}
+
+impl ProbeResult {
+    /// The result of a probe that ends now; a failed one has a reason.
+    pub(super) fn now(reason: Option<String>) -> Self {
+        Self { ok: reason.is_none(), reason, at: unix_millis() }
+    }
+}
+
 /// One backend of one upstream.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -81,6 +101,7 @@ pub struct Endpoint {
     score: Mutex<Score>,
     /// Whether the first probe of the endpoint has ended.
     is_probed: AtomicBool,
+    last_probe: Mutex<Option<ProbeResult>>,
     passive: Passive,
     join_time: JoinTime,
     /// The drain flag of `load`, without an indirection: when an operator's drain began; 0 means not
@@ -122,6 +143,7 @@ impl Endpoint {
             health: AtomicU8::new(health as u8),
             score: Mutex::new(Score::new(health)),
             is_probed: AtomicBool::new(false),
+            last_probe: Mutex::default(),
             passive: Passive::default(),
             join_time: JoinTime::default(),
         })
@@ -132,6 +154,7 @@ impl Endpoint {
         let endpoint = self.with_health(self.verdict());
         endpoint.set_host(host);
         endpoint.join_time.inherit(&self.join_time);
+        endpoint.last_probe.lock().clone_from(&self.last_probe.lock());
         endpoint
     }
 
@@ -275,6 +298,15 @@ impl Endpoint {
         if let Some(until) = self.passive.record_success(proof) {
             self.join_time.begin(until.min(now));
         }
+    }
+
+    /// The result of the last probe; `None` before the first one ended.
+    pub(super) fn last_probe(&self) -> Option<ProbeResult> {
+        self.last_probe.lock().clone()
+    }
+
+    pub(super) fn record_probe(&self, result: ProbeResult) {
+        *self.last_probe.lock() = Some(result);
     }
 
     /// Records a probe's outcome and what its success proves; returns the new health if it changed.

@@ -51,7 +51,7 @@ pub use cluster::{
 };
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, ProbeResult};
 pub use hash_key::{Key, KeySource, RequestView};
 pub use health::{PROBES, Probe};
 pub use health_score::Health;

@@ -1,7 +1,7 @@
 //! Tests of background work, with plugins that do nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
-use crate::control::Live;
+use crate::control::{Live, ReloadCause};
 use crate::diagnostics::Color;
 use crate::snapshot::Kinds;
 use moongate_config::{Kind, Problems, Settings};
@@ -104,16 +104,16 @@ async fn work_lives_as_long_as_a_generation_has_its_entry() {
     STEADY.await_counts(1, 0).await;
     // Kept with its entry, beside a new one.
     std::fs::write(&file, yaml("{ kind: steady, a: 1 }, { kind: steady, a: 2 }")).unwrap();
-    live.reload().await.unwrap();
+    live.reload(ReloadCause::Api).await.unwrap();
     STEADY.await_counts(2, 0).await;
     // A rejected generation changes nothing.
     std::fs::write(&file, "routes: [{ upstream: nobody }]\n").unwrap();
-    live.reload().await.unwrap_err();
+    live.reload(ReloadCause::Api).await.unwrap_err();
     std::fs::write(&file, yaml("{ kind: steady, a: 2 }")).unwrap();
-    live.reload().await.unwrap();
+    live.reload(ReloadCause::Api).await.unwrap();
     STEADY.await_counts(2, 1).await;
     std::fs::write(&file, yaml("")).unwrap();
-    live.reload().await.unwrap();
+    live.reload(ReloadCause::Api).await.unwrap();
     STEADY.await_counts(2, 2).await;
 }
 

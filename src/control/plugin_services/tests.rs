@@ -1,7 +1,7 @@
 //! Tests of a plugin's own requests: a real configuration, real sockets, and scripted backends.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
-use crate::control::Live;
+use crate::control::{Live, ReloadCause};
 use crate::diagnostics::Color;
 use crate::snapshot::Kinds;
 use bytes::Bytes;
@@ -34,7 +34,7 @@ impl ServicesHarness {
 
     async fn reload(&self, yaml: &str) {
         std::fs::write(self.folder.path().join("moongate.yaml"), yaml).unwrap();
-        self.live.reload().await.expect("the file is right");
+        self.live.reload(ReloadCause::Api).await.expect("the file is right");
     }
 
     async fn call(&self, call: Call) -> Result<CallResponse, CallError> {

@@ -144,7 +144,7 @@ fn assemble(
     })
 }
 
-fn millis(period: Period) -> u64 {
+pub(super) fn millis(period: Period) -> u64 {
     u64::try_from(period.0.as_millis()).unwrap_or(u64::MAX)
 }
 

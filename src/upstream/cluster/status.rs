@@ -1,19 +1,22 @@
 //! The status of an upstream in `/api/v1/status`.
 
 use super::{Cluster, Leaving, RemovedUpstream};
+use crate::upstream::endpoint::ProbeResult;
 use crate::upstream::endpoint_set::RemovedEndpoint;
 use crate::upstream::health_score::Health;
+use crate::upstream::monotonic_millis;
+use crate::upstream::slow_start::{SlowStart, WHOLE};
 use serde::Serialize;
 
 /// The status of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClusterStatus {
     /// The endpoints, ordered by address, followed by removed ones that are still in use.
     pub endpoints: Vec<EndpointStatus>,
 }
 
 /// The status of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EndpointStatus {
     /// The address.
     pub address: String,
@@ -28,12 +31,24 @@ pub struct EndpointStatus {
     pub draining: Option<Leaving>,
     /// Requests and WebSockets at the endpoint.
     pub active: usize,
+    /// The last probe; `None` before the first one ended, or without a health check.
+    pub probe: Option<ProbeResult>,
+    /// The decayed peak of its latencies in seconds; `None` without recent responses.
+    pub latency: Option<f64>,
+    /// The part of its weight that applies during a slow start; `None` after it.
+    pub slow_start: Option<f64>,
+    /// Identifies the endpoint for the lifetime of the process.
+    #[serde(skip)]
+    pub token: u64,
 }
 
 impl Cluster {
     /// The current status.
     pub fn status(&self) -> ClusterStatus {
         let members = self.endpoint_set.current();
+        let now = monotonic_millis::now();
+        let slow_start = self.spec.slow_start.map(super::build::millis).filter(|over| *over > 0);
+        let slow_start = slow_start.map(|over| SlowStart::at(now, over));
         let endpoint = |member: &crate::upstream::balance::Member| {
             let endpoint = member.endpoint();
             EndpointStatus {
@@ -43,6 +58,13 @@ impl Cluster {
                 ejected: endpoint.is_ejected(),
                 draining: Leaving::of(member),
                 active: endpoint.active(),
+                probe: endpoint.last_probe(),
+                latency: seconds(endpoint.latency()),
+                slow_start: slow_start
+                    .map(|slow_start| slow_start.of(endpoint))
+                    .filter(|part| *part < WHOLE)
+                    .map(|part| f64::from(part) / f64::from(WHOLE)),
+                token: endpoint.token().get(),
             }
         };
         let removed = self.endpoint_set.removed_in_use().into_iter().map(EndpointStatus::from);
@@ -59,6 +81,10 @@ impl From<RemovedEndpoint> for EndpointStatus {
             ejected: false,
             draining: Some(Leaving::Removed),
             active: departed.active,
+            probe: None,
+            latency: None,
+            slow_start: None,
+            token: departed.token.get(),
         }
     }
 }
@@ -70,4 +96,11 @@ impl RemovedUpstream {
             endpoints: RemovedEndpoint::of(self.loads()).into_iter().map(EndpointStatus::from).collect(),
         }
     }
+}
+
+/// Microseconds as seconds with two significant digits, which is what an average of a few responses is worth.
+fn seconds(micros: f32) -> Option<f64> {
+    let micros = f64::from(micros);
+    let scale = 10_f64.powf(micros.log10().floor() - 1.0);
+    (micros >= 1.0).then(|| (micros / scale).round() * scale / 1e6)
 }

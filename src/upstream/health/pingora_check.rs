@@ -4,7 +4,7 @@
 use super::{Failure, Probe, Target};
 use crate::upstream::connector::Connector;
 use crate::upstream::dial::DialError;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::endpoint::{Endpoint, ProbeResult};
 use crate::upstream::endpoint_set::EndpointSet;
 use crate::upstream::health_score::Health;
 use async_trait::async_trait;
@@ -54,6 +54,7 @@ impl HealthCheck for Check {
             self.endpoint_set.announce_probe();
             return Ok(());
         }
+        endpoint.record_probe(ProbeResult::now(outcome.as_ref().err().map(ToString::to_string)));
         if let Some(health) = endpoint.probed(outcome.is_ok(), self.probe.proof(), schedule.thresholds) {
             report(endpoint, health, outcome.err().as_ref());
         }

@@ -1,0 +1,119 @@
+//! The last reloads, with their outcome and what they changed, for the admin API.
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use similar::TextDiff;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reloads that are kept.
+const ENTRIES: usize = 50;
+
+/// The largest difference that is kept, in bytes.
+const LARGEST_DIFFERENCE: usize = 256 << 10;
+
+/// The time limit for finding a small difference; a larger one follows after it.
+const LONGEST_COMPARISON: Duration = Duration::from_secs(2);
+
+/// Unchanged lines around a change.
+const CONTEXT: usize = 3;
+
+/// What began a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadCause {
+    /// The start of the process.
+    Start,
+    /// SIGHUP.
+    Signal,
+    /// The admin API.
+    Api,
+}
+
+/// One reload.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReloadEntry {
+    /// Its number in this process, from 1.
+    pub number: u64,
+    /// When it ended, in Unix milliseconds.
+    pub at: u64,
+    /// What began it.
+    pub cause: ReloadCause,
+    /// Whether the configuration was applied.
+    pub ok: bool,
+    /// The number of the applied configuration.
+    pub generation: Option<u64>,
+    /// The time from its beginning to its end, in seconds.
+    pub took: f64,
+    /// The rendered warnings of an applied configuration.
+    pub warnings: Option<String>,
+    /// The rendered problems of a refused configuration.
+    pub report: Option<String>,
+    /// The difference to the previous configuration as a unified diff of the effective YAML without secrets; `None`
+    /// without a change.
+    pub diff: Option<String>,
+}
+
+/// The last reloads.
+#[derive(Debug, Default)]
+pub struct ReloadHistory(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    all: VecDeque<Arc<ReloadEntry>>,
+    added: u64,
+}
+
+impl ReloadHistory {
+    pub(super) fn add(&self, entry: ReloadEntry) {
+        let mut entries = self.0.lock();
+        if entries.all.len() == ENTRIES {
+            entries.all.pop_front();
+        }
+        entries.added += 1;
+        let number = entries.added;
+        entries.all.push_back(Arc::new(ReloadEntry { number, ..entry }));
+    }
+
+    /// The number of reloads so far, the start included.
+    pub fn count(&self) -> u64 {
+        self.0.lock().added
+    }
+
+    /// The kept reloads, the newest first.
+    pub fn entries(&self) -> Vec<Arc<ReloadEntry>> {
+        self.0.lock().all.iter().rev().cloned().collect()
+    }
+}
+
+/// The difference of two texts; `None` if they are equal.
+pub(super) fn difference(before: &str, after: &str) -> Option<String> {
+    if before == after {
+        return None;
+    }
+    let diff = TextDiff::configure().timeout(LONGEST_COMPARISON).diff_lines(before, after);
+    let mut text = diff.unified_diff().context_radius(CONTEXT).header("before", "after").to_string();
+    if text.len() > LARGEST_DIFFERENCE {
+        let end = text[..text.floor_char_boundary(LARGEST_DIFFERENCE)].rfind('\n').map_or(0, |at| at + 1);
+        text.truncate(end);
+        text.push_str("… the rest of the difference is not kept\n");
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_difference_is_unified_and_bounded() {
+        assert_eq!(difference("a\n", "a\n"), None);
+        let text = difference("a\nb\nc\n", "a\nx\nc\n").unwrap();
+        assert!(text.contains("-b\n+x\n") && text.starts_with("--- before\n+++ after\n"), "{text}");
+        let long: String = (0..60_000).map(|number| format!("line {number}\n")).collect();
+        let text = difference("", &long).unwrap();
+        assert!(text.len() < LARGEST_DIFFERENCE + 100 && text.ends_with("is not kept\n"));
+    }
+}
