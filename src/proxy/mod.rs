@@ -11,6 +11,7 @@ mod body;
 mod context;
 mod downstream;
 mod exchange;
+mod explain;
 mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod forwarding_invariants;
@@ -29,9 +30,9 @@ mod websocket;
 pub use downstream::connection::Connection;
 pub use downstream::http1_session::Http1Session;
 pub use downstream::http2_session::{ReceivedStream, StreamRates};
+pub use explain::{ExplainRequest, RouteExplanation, explain};
 pub use failure::Failure;
 pub use pingora_loop::LentRequest;
-pub use request::explain_request::{Preview, preview};
 pub use request::forwarded::Client;
 pub use request_service::RequestService;
 

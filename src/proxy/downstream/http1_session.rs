@@ -230,6 +230,11 @@ impl Http1Session {
         self.read_body().await
     }
 
+    /// Waits until the client disconnects; what is buffered is sent meanwhile.
+    pub async fn closed(&mut self) {
+        poll_fn(|cx| self.poll_idle(cx)).await;
+    }
+
     /// Waits for the client to leave, or for the backend's time limit.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let ended =
@@ -364,7 +369,7 @@ impl Http1Session {
     ///
     /// # Errors
     /// When the client disconnected or does not read.
-    pub(super) async fn flush(&mut self) -> Result<()> {
+    pub async fn flush(&mut self) -> Result<()> {
         self.connection.flush().await.map_err(write_error)
     }
 

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The inputs of routing besides the target.
 #[derive(Debug)]
-pub struct Preview {
+pub(in crate::proxy) struct Preview {
     /// The remaining fields.
     pub headers: HeaderMap,
     /// The client: the peer, or the one that a trusted proxy names.
@@ -27,7 +27,7 @@ pub struct Preview {
 ///
 /// # Errors
 /// When the method or a field is invalid.
-pub fn preview(
+pub(in crate::proxy) fn preview(
     method: &Method,
     host: Option<&str>,
     fields: &HeaderMap,
