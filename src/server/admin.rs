@@ -1,48 +1,136 @@
-//! Admin API: health, readiness, metrics, status, reload, orders for endpoints, and a status page.
+//! Admin API: health, readiness, metrics, status, reload, orders for endpoints and WebSockets, and the live page.
 //!
-//! The routes are a table. [`AdminState`] supplies the data, so that this module does not depend on snapshots
+//! The calls are a table. [`AdminState`] supplies the data, so that this module does not depend on snapshots
 //! or workers.
 
 mod access_control;
+mod browser_session;
 mod connection;
 mod connection_limit;
 mod drain_path;
 mod listener;
-mod status_page;
+pub(in crate::server) mod live;
+mod log_lines;
+mod page;
+mod query;
+mod response;
+mod socket_fields;
+mod socket_filter;
+mod socket_list;
+mod socket_path;
+mod tap_filter;
+mod tap_stream;
 #[cfg(test)]
 mod tests;
 
 pub(super) use listener::start;
 
+use crate::control::{EndpointDrain, ReloadHistory};
 use crate::telemetry::metrics;
-use crate::upstream::Order;
-use access_control::{Access, AccessError};
+use crate::tunnel::{OperatorClose, Registry};
+use crate::upstream::{EndpointStatus, Order};
+use access_control::Access;
 use async_trait::async_trait;
+use browser_session::NewSession;
 use connection_limit::{ClientTrust, Scope};
 use drain_path::{DrainCommand, EndpointPath};
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use live::{Live, LiveStream, Sections};
 use moongate_sdk::ClientPrefix;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
+use query::Query;
+use response::Response;
 use serde_json::{Value, json};
+use socket_list::{SocketQuery, SocketRow};
+use socket_path::SocketPath;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The code of a WebSocket that an operator closes without naming one: Service Restart, on which clients reconnect.
+const USUAL_CLOSE: u16 = 1012;
 
 /// The state and the actions of the admin API.
 #[async_trait]
 pub trait AdminState: Send + Sync {
     /// Returns whether new connections are accepted: false while draining.
     fn ready(&self) -> bool;
+
     /// The whole state, as in `/api/v1/status`.
     fn status(&self) -> Value;
+
     /// Reloads the configuration and waits for the outcome.
     async fn reload(&self) -> ReloadOutcome;
+
     /// Applies an order to an endpoint of an upstream; `None` if it does not exist.
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()>;
+
     /// The current limits of a client.
     fn limits(&self) -> ClientLimits;
+
+    /// Returns whether taps are allowed: `admin.tap`.
+    fn allows_taps(&self) -> bool;
+
+    /// The open WebSockets.
+    fn tunnels(&self) -> &Arc<Registry>;
+
+    /// Every endpoint, removed ones in use included.
+    fn endpoints(&self) -> Vec<EndpointFacts>;
+
+    /// The facts of the process.
+    fn process(&self) -> ProcessFacts;
+
+    /// The last reloads.
+    fn reloads(&self) -> &ReloadHistory;
+
+    /// The effective configuration as YAML, without secrets.
+    fn configuration(&self) -> String;
+
+    /// Explains the route of a request.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    fn explain(&self, question: &Question<'_>) -> Result<Value, String>;
+}
+
+/// An endpoint in the live view.
+#[derive(Clone, Debug)]
+pub struct EndpointFacts {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// Its status.
+    pub status: EndpointStatus,
+    /// The drain of its WebSockets, if there is one.
+    pub drain: Option<EndpointDrain>,
+}
+
+/// The process in the live view.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessFacts {
+    /// The time since its start.
+    pub uptime: Duration,
+    /// The number of the configuration in use.
+    pub generation: u64,
+    /// Whether it shuts down.
+    pub draining: bool,
+    /// Requests in flight.
+    pub requests: usize,
+}
+
+/// A request whose route is to be explained.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The URL.
+    pub url: &'a str,
+    /// Header fields as `name: value`.
+    pub headers: Vec<&'a str>,
+    /// The listener.
+    pub listener: Option<&'a str>,
+    /// The client's address.
+    pub client: IpAddr,
 }
 
 /// The limits of a client of the admin address.
@@ -79,41 +167,64 @@ pub enum ReloadOutcome {
 pub struct Admin {
     state: Arc<dyn AdminState>,
     access: Access,
+    live: Live,
+    started: u64,
 }
 
-#[derive(Clone, PartialEq, Eq)]
-enum Page {
-    Index,
+#[derive(Clone, Debug, PartialEq)]
+enum Call {
+    Page,
     Health,
     Readiness,
     Metrics,
+    Session,
     Status,
+    Overview,
+    Upstreams,
+    Sockets,
+    Live,
+    Tap,
+    Reloads,
+    Configuration,
+    Explain,
+    Log,
     Reload,
     Endpoint(EndpointPath),
+    Socket(SocketPath),
 }
 
-/// Path and page.
-const PAGES: [(&str, Page); 6] = [
-    ("/", Page::Index),
-    ("/healthz", Page::Health),
-    ("/readyz", Page::Readiness),
-    ("/metrics", Page::Metrics),
-    ("/api/v1/status", Page::Status),
-    ("/api/v1/reload", Page::Reload),
+/// Path and call.
+const CALLS: [(&str, Call); 16] = [
+    ("/", Call::Page),
+    ("/healthz", Call::Health),
+    ("/readyz", Call::Readiness),
+    ("/metrics", Call::Metrics),
+    ("/api/v1/session", Call::Session),
+    ("/api/v1/status", Call::Status),
+    ("/api/v1/overview", Call::Overview),
+    ("/api/v1/upstreams", Call::Upstreams),
+    ("/api/v1/sockets", Call::Sockets),
+    ("/api/v1/live", Call::Live),
+    ("/api/v1/tap", Call::Tap),
+    ("/api/v1/reloads", Call::Reloads),
+    ("/api/v1/config", Call::Configuration),
+    ("/api/v1/explain", Call::Explain),
+    ("/api/v1/log", Call::Log),
+    ("/api/v1/reload", Call::Reload),
 ];
 
-/// A response of the admin API.
-struct Response {
-    status: StatusCode,
-    media: &'static str,
-    body: String,
-    field: Option<(HeaderName, &'static str)>,
-}
-
 impl Admin {
-    /// Creates the application; with `token`, requests need `Authorization: Bearer …`.
-    pub fn new(state: Arc<dyn AdminState>, token: Option<&str>) -> Self {
-        Self { state, access: Access::new(token) }
+    /// Creates the application of the address with this port; with `token`, requests need
+    /// `Authorization: Bearer …`, or the session of a browser.
+    pub(super) fn new(
+        state: Arc<dyn AdminState>,
+        token: Option<&str>,
+        port: u16,
+        history: Arc<live::History>,
+    ) -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let started = now.as_secs().saturating_sub(state.process().uptime.as_secs());
+        Self { state, access: Access::new(token, port), live: Live::new(history), started }
     }
 
     fn limits(&self) -> ClientLimits {
@@ -130,140 +241,229 @@ impl Admin {
         self.access.check(fields).is_ok()
     }
 
-    async fn respond(&self, head: &RequestHeader, scope: Scope) -> Response {
-        let page = Page::at(head.uri.path());
+    /// What a viewer learns first.
+    fn hello(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "generation": self.state.process().generation,
+            "started": self.started,
+            "interval": 1.0,
+            "pid": std::process::id(),
+            "tap": self.state.allows_taps() && self.access.wants_token(),
+        })
+    }
+
+    async fn respond(
+        self: &Arc<Self>,
+        head: &RequestHeader,
+        body: &[u8],
+        scope: Scope,
+        peer: SocketAddr,
+    ) -> Response {
+        let call = Call::at(head.uri.path());
         // Health probes of orchestrators have no token and arbitrary Hosts, and get only one bit.
-        if !matches!(page, Some(Page::Health | Page::Readiness)) {
+        if !matches!(call, Some(Call::Health | Call::Readiness)) {
             if scope == Scope::Probes {
                 return Response::error(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections")
-                    .with((RETRY_AFTER, "1"));
+                    .with(RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            if let Err(refusal) = self.access.check(&head.headers) {
+            let is_public = call.as_ref().is_some_and(Call::is_public);
+            let access = if is_public { Access::check_public } else { Access::check };
+            if let Err(refusal) = access(&self.access, &head.headers) {
                 return Response::refused(refusal);
             }
         }
-        let Some(page) = page else { return Response::error(StatusCode::NOT_FOUND, "not_found") };
-        if !page.allow().split(", ").any(|method| head.method == *method) {
-            let field = (ALLOW, page.allow());
-            return Response::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed").with(field);
+        let Some(call) = call else { return Response::error(StatusCode::NOT_FOUND, "not_found") };
+        if !call.allow().split(", ").any(|method| head.method == *method) {
+            return Response::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
+                .with(ALLOW, HeaderValue::from_static(call.allow()));
         }
-        if page.acts()
+        if (call.acts() || head.method == Method::POST || head.method == Method::DELETE)
             && let Err(refusal) = access_control::same_site(&head.headers)
         {
             return Response::refused(refusal);
         }
-        self.serve(page, &head.method).await
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        match self.serve(call, head, &query, body, peer).await {
+            Ok(response) => response,
+            Err(detail) => Response::explained(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", &detail),
+        }
     }
 
-    async fn serve(&self, page: Page, method: &Method) -> Response {
-        match page {
-            Page::Index => Response::html(status_page::render(&self.state.status(), self.state.ready())),
-            Page::Health => Response::text(StatusCode::OK, "ok\n"),
-            Page::Readiness if self.state.ready() => Response::text(StatusCode::OK, "ready\n"),
-            Page::Readiness => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            Page::Metrics => Response {
-                media: metrics::CONTENT_TYPE,
-                ..Response::text(StatusCode::OK, &metrics::render())
-            },
-            Page::Status => Response::json(StatusCode::OK, &self.state.status()),
-            Page::Reload => match self.state.reload().await {
-                ReloadOutcome::Taken { generation, file, report } => {
-                    let mut body = json!({ "ok": true, "generation": generation, "file": file });
-                    if let Some(report) = report {
-                        body["report"] = report.into();
-                    }
-                    Response::json(StatusCode::OK, &body)
+    /// # Errors
+    /// A description of a wrong parameter.
+    async fn serve(
+        self: &Arc<Self>,
+        call: Call,
+        head: &RequestHeader,
+        query: &Query,
+        body: &[u8],
+        peer: SocketAddr,
+    ) -> Result<Response, String> {
+        let state = &*self.state;
+        Ok(match call {
+            Call::Page => {
+                let page = page::page();
+                Response::page(&page.document, page.policy.clone())
+            }
+            Call::Health => Response::text(StatusCode::OK, "ok\n"),
+            Call::Readiness if state.ready() => Response::text(StatusCode::OK, "ready\n"),
+            Call::Readiness => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            Call::Metrics => Response::text(StatusCode::OK, metrics::render()).media(metrics::CONTENT_TYPE),
+            Call::Session => self.session(&head.method, &head.headers, body),
+            Call::Status => Response::json(StatusCode::OK, &state.status()),
+            Call::Overview => Response::json(StatusCode::OK, &self.live.overview(state).await),
+            Call::Upstreams => Response::json(StatusCode::OK, &self.live.upstreams(state).await),
+            Call::Sockets => Response::json(StatusCode::OK, &SocketQuery::read(query)?.list(state.tunnels())),
+            Call::Live => Response::events(LiveStream::new(Arc::clone(self), Sections::read(query)?)),
+            // Messages are more than the state of the gateway: not without a token, on loopback neither.
+            Call::Tap if !state.allows_taps() || !self.access.wants_token() => {
+                Response::error(StatusCode::FORBIDDEN, "tap_off")
+            }
+            Call::Tap => Response::events(tap_stream::TapStream::begin(
+                self,
+                tap_stream::TapRequest::read(query)?,
+                peer,
+            )?),
+            Call::Reloads => {
+                let (entries, generations) = (state.reloads().entries(), state.tunnels().generations());
+                Response::json(StatusCode::OK, &json!({ "entries": entries, "generations": generations }))
+            }
+            Call::Configuration => {
+                Response::text(StatusCode::OK, state.configuration()).media("text/yaml; charset=utf-8")
+            }
+            Call::Explain => Response::json(StatusCode::OK, &explain(state, query)?),
+            Call::Log => {
+                let lines: Vec<_> =
+                    log_lines::followers(query)?.iter_mut().filter_map(log_lines::Follower::next).collect();
+                match &*lines {
+                    [one] => Response::json(StatusCode::OK, one),
+                    all => Response::json(StatusCode::OK, &all),
                 }
-                ReloadOutcome::Refused { report } => Response::json(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    &json!({ "ok": false, "report": report }),
-                ),
-            },
-            Page::Endpoint(EndpointPath { upstream, address, verb }) => {
+            }
+            Call::Reload => reload(state).await,
+            Call::Endpoint(EndpointPath { upstream, address, verb }) => {
                 let order = match verb {
-                    DrainCommand::Drain if *method == Method::POST => Order::Drain,
+                    DrainCommand::Drain if head.method == Method::POST => Order::Drain,
                     DrainCommand::Drain | DrainCommand::Undrain => Order::Undrain,
                 };
-                match self.state.order(&upstream, &address, order) {
-                    Some(()) => Response::json(StatusCode::OK, &json!({ "ok": true })),
+                match state.order(&upstream, &address, order) {
+                    Some(()) => Response::ok(),
                     None => Response::error(StatusCode::NOT_FOUND, "unknown_endpoint"),
                 }
+            }
+            Call::Socket(SocketPath { id, closes: false }) => match state.tunnels().find(id) {
+                Some(seen) => Response::json(StatusCode::OK, &SocketRow::new(&seen)),
+                None => Response::error(StatusCode::NOT_FOUND, "unknown_socket"),
+            },
+            Call::Socket(SocketPath { id, closes: true }) => {
+                match state.tunnels().close(id, operator_close(query)?) {
+                    Some(()) => Response::ok(),
+                    None => Response::error(StatusCode::NOT_FOUND, "unknown_socket"),
+                }
+            }
+        })
+    }
+
+    /// Signs a browser in or out, or tells whether it is signed in.
+    fn session(&self, method: &Method, fields: &HeaderMap, body: &[u8]) -> Response {
+        match *method {
+            Method::POST => {
+                let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+                let token = sent.get("token").and_then(Value::as_str).unwrap_or_default();
+                match self.access.sign_in(token.as_bytes()) {
+                    Some(Ok(NewSession { set_cookie, key })) => {
+                        log::info!("browser signed in to the admin API");
+                        Response::json(StatusCode::OK, &json!({ "key": key })).with_cookie(&set_cookie)
+                    }
+                    Some(Err(_)) => Response::error(StatusCode::SERVICE_UNAVAILABLE, "no_random_bytes"),
+                    None => Response::error(StatusCode::UNAUTHORIZED, "unauthorized"),
+                }
+            }
+            Method::DELETE => {
+                let set_cookie = self.access.sign_out(fields);
+                Response::ok().with_cookie(&set_cookie)
+            }
+            _ => {
+                let state = json!({
+                    "required": self.access.wants_token(),
+                    "signed_in": self.is_authenticated(fields),
+                });
+                Response::json(StatusCode::OK, &state)
             }
         }
     }
 }
 
-impl Page {
+async fn reload(state: &dyn AdminState) -> Response {
+    match state.reload().await {
+        ReloadOutcome::Taken { generation, file, report } => {
+            let mut body = json!({ "ok": true, "generation": generation, "file": file });
+            if let Some(report) = report {
+                body["report"] = report.into();
+            }
+            Response::json(StatusCode::OK, &body)
+        }
+        ReloadOutcome::Refused { report } => {
+            let body = json!({ "ok": false, "report": report });
+            Response::json(StatusCode::UNPROCESSABLE_ENTITY, &body)
+        }
+    }
+}
+
+fn explain(state: &dyn AdminState, query: &Query) -> Result<Value, String> {
+    let client = query.get("client").unwrap_or("127.0.0.1");
+    state.explain(&Question {
+        method: query.get("method").unwrap_or("GET"),
+        url: query.get("url").ok_or("`url` is missing")?,
+        headers: query.all("header").collect(),
+        listener: query.get("listener"),
+        client: client.parse().map_err(|_| format!("`{client}` is not an IP address"))?,
+    })
+}
+
+/// The close that `code` and `reason` describe.
+fn operator_close(query: &Query) -> Result<OperatorClose, String> {
+    let code = query.get("code").map_or(Ok(USUAL_CLOSE), |code| {
+        // RFC 6455 §7.4: codes that an endpoint may send. 1004 to 1006 and 1015 are never sent.
+        let sent = |code: &u16| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+        code.parse().ok().filter(sent).ok_or_else(|| {
+            format!("`{code}` is not a close code; those are 1000 to 1003, 1007 to 1014 and 3000 to 4999")
+        })
+    })?;
+    let reason = query.get("reason").unwrap_or("closed by an operator");
+    // A control frame has at most 125 bytes (RFC 6455 §5.5).
+    if reason.len() > 123 {
+        return Err("`reason` must have at most 123 bytes".to_owned());
+    }
+    Ok(OperatorClose { code, reason: reason.into() })
+}
+
+impl Call {
     fn at(path: &str) -> Option<Self> {
-        let fixed = PAGES.iter().find(|(known, _)| *known == path).map(|(_, page)| page.clone());
-        fixed.or_else(|| EndpointPath::parse(path).map(Self::Endpoint))
+        let fixed = CALLS.iter().find(|(known, _)| *known == path).map(|(_, call)| call.clone());
+        fixed
+            .or_else(|| EndpointPath::parse(path).map(Self::Endpoint))
+            .or_else(|| SocketPath::parse(path).map(Self::Socket))
     }
 
     /// The allowed methods.
     fn allow(&self) -> &'static str {
         match self {
-            Self::Reload => "POST",
+            Self::Reload | Self::Socket(SocketPath { closes: true, .. }) => "POST",
+            Self::Session => "GET, HEAD, POST, DELETE",
             Self::Endpoint(EndpointPath { verb, .. }) => verb.allow(),
             _ => "GET, HEAD",
         }
     }
 
-    /// Returns whether the page changes state.
+    /// Returns whether the call changes state.
     fn acts(&self) -> bool {
-        matches!(self, Self::Reload | Self::Endpoint(_))
-    }
-}
-
-impl Response {
-    fn text(status: StatusCode, body: &str) -> Self {
-        Self { status, media: "text/plain; charset=utf-8", body: body.to_owned(), field: None }
+        matches!(self, Self::Reload | Self::Endpoint(_) | Self::Socket(SocketPath { closes: true, .. }))
     }
 
-    fn html(body: String) -> Self {
-        Self { media: "text/html; charset=utf-8", body, ..Self::text(StatusCode::OK, "") }
-    }
-
-    fn json(status: StatusCode, body: &Value) -> Self {
-        Self { media: "application/json", body: format!("{body}\n"), ..Self::text(status, "") }
-    }
-
-    fn error(status: StatusCode, token: &str) -> Self {
-        Self::json(status, &json!({ "error": token, "status": status.as_u16() }))
-    }
-
-    fn refused(refusal: AccessError) -> Self {
-        match refusal {
-            AccessError::Token => {
-                Self::error(StatusCode::UNAUTHORIZED, "unauthorized").with((WWW_AUTHENTICATE, "Bearer"))
-            }
-            AccessError::Host => Self::error(StatusCode::FORBIDDEN, "foreign_host"),
-            AccessError::CrossSite => Self::error(StatusCode::FORBIDDEN, "cross_site"),
-        }
-    }
-
-    fn with(self, field: (HeaderName, &'static str)) -> Self {
-        Self { field: Some(field), ..self }
-    }
-
-    /// The header and the body; for a HEAD request, the header alone.
-    fn into_parts(self, head_only: bool) -> (ResponseHeader, Vec<u8>) {
-        let mut response = http::Response::new(());
-        *response.status_mut() = self.status;
-        let fields = response.headers_mut();
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.media));
-        fields.insert(CONTENT_LENGTH, self.body.len().into());
-        for (name, value) in [
-            (CACHE_CONTROL, "no-store"),
-            (http::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (http::header::X_FRAME_OPTIONS, "DENY"),
-            (http::header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
-        ]
-        .into_iter()
-        .chain(self.field)
-        {
-            fields.insert(name, HeaderValue::from_static(value));
-        }
-        let body = if head_only { Vec::new() } else { self.body.into_bytes() };
-        (response.into_parts().0.into(), body)
+    /// Returns whether the call needs no token: it shows nothing of the gateway.
+    fn is_public(&self) -> bool {
+        matches!(self, Self::Page | Self::Session)
     }
 }

@@ -1,11 +1,13 @@
 //! Process status for the admin API.
 
-use super::admin::{AdminState, ClientLimits, ReloadOutcome};
-use crate::control::Reloaded;
-use crate::proxy::Shared;
+use super::admin::{AdminState, ClientLimits, EndpointFacts, ProcessFacts, Question, ReloadOutcome};
+use crate::control::{EndpointDrain, ReloadCause, ReloadHistory, Reloaded};
+use crate::proxy::{self, ExplainRequest, Shared};
+use crate::tunnel::Registry;
 use crate::upstream::Order;
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
@@ -97,7 +99,7 @@ impl AdminState for ProcessStatus {
         let file = live.file().display().to_string();
         // A task of its own on the runtime of reloads: a client that disconnects must not abort a reload
         // half-way.
-        match self.control.spawn(async move { live.reload().await }).await {
+        match self.control.spawn(async move { live.reload(ReloadCause::Api).await }).await {
             Ok(Ok(Reloaded { generation, report })) => ReloadOutcome::Taken { generation, file, report },
             Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },
             Err(error) => ReloadOutcome::Refused { report: error.to_string() },
@@ -106,6 +108,78 @@ impl AdminState for ProcessStatus {
 
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
         self.shared.live.order(upstream, endpoint, order)
+    }
+
+    fn allows_taps(&self) -> bool {
+        self.shared.live.look().admin.as_ref().is_some_and(|admin| admin.tap)
+    }
+
+    fn tunnels(&self) -> &Arc<Registry> {
+        &self.shared.tunnels
+    }
+
+    fn endpoints(&self) -> Vec<EndpointFacts> {
+        let live = &self.shared.live;
+        let snapshot = live.pin();
+        let drains: HashMap<u64, EndpointDrain> =
+            live.drains().by_endpoint().into_iter().map(|drain| (drain.endpoint, drain)).collect();
+        let present = snapshot.clusters().map(|cluster| (Arc::clone(cluster.name()), cluster.status()));
+        let removed =
+            snapshot.removed().iter().map(|upstream| (Arc::clone(upstream.name()), upstream.status()));
+        let mut facts = Vec::new();
+        for (upstream, status) in present.chain(removed) {
+            facts.extend(status.endpoints.into_iter().map(|status| EndpointFacts {
+                upstream: Arc::clone(&upstream),
+                drain: drains.get(&status.token).copied(),
+                status,
+            }));
+        }
+        facts
+    }
+
+    fn process(&self) -> ProcessFacts {
+        ProcessFacts {
+            uptime: self.started.elapsed(),
+            generation: self.shared.live.generation(),
+            draining: self.stage.load(Ordering::Relaxed) == DRAINING,
+            requests: self.shared.requests(),
+        }
+    }
+
+    fn reloads(&self) -> &ReloadHistory {
+        self.shared.live.reloads()
+    }
+
+    fn configuration(&self) -> String {
+        self.shared.live.effective().to_string()
+    }
+
+    fn explain(&self, question: &Question<'_>) -> Result<Value, String> {
+        let snapshot = self.shared.live.pin();
+        let Question { method, url, headers, listener, client } = question.clone();
+        let explained =
+            proxy::explain(&snapshot, &ExplainRequest { method, url, headers, listener, client })?;
+        let text = explained.to_string();
+        let explanation = explained.explanation;
+        let winner = explanation.winner.as_ref();
+        let route = winner.and_then(|winner| snapshot.route(&winner.name));
+        let destinations: Vec<_> = route
+            .map(|route| route.destination.clusters().map(|cluster| cluster.name().to_string()).collect())
+            .unwrap_or_default();
+        let others: Vec<_> = explanation
+            .others
+            .iter()
+            .map(|other| json!({ "route": other.name, "reason": other.reason }))
+            .collect();
+        Ok(json!({
+            "route": winner.map(|winner| &winner.name),
+            "upstream": destinations.first(),
+            "upstreams": destinations,
+            "because": winner.map(|winner| &winner.because),
+            "others": others,
+            "elsewhere": explanation.elsewhere,
+            "text": text,
+        }))
     }
 
     fn limits(&self) -> ClientLimits {

@@ -6,13 +6,14 @@ use super::signal_request::{Ask, again};
 use super::signals::SignalReceiver;
 use super::worker::{self, ProcessState, WorkerListener};
 use super::{admin, admin_state, graceful_shutdown};
-use crate::control::Live;
+use crate::control::{Live, ReloadCause};
 use crate::diagnostics::Color;
 use crate::proxy::{Gateway, Shared};
 use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
 use crate::snapshot::{Address, Kinds, Snapshot};
 use crate::telemetry::metrics::{self, MetricSource};
+use crate::telemetry::recent_lines;
 use crate::tls::platform_roots;
 use log::{error, info};
 use pingora::server::configuration::ServerConf;
@@ -109,8 +110,12 @@ async fn serve(
     let state = Arc::new(admin_state::ProcessStatus::new(Arc::clone(&shared), names.clone()));
     if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
         info!(name = "admin", address = listener.local().as_str(); "listening");
-        admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
+        let history = Arc::<admin::live::History>::default();
+        admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _, Arc::clone(&history))
             .map_err(|error| format!("cannot serve the admin address: {error}"))?;
+        supervision::spawn("history", "", move || admin::live::keep(Arc::clone(&history)));
+        recent_lines::ACCESS_LOG.keep();
+        recent_lines::PROCESS_LOG.keep();
     }
     // Until then signals have their default actions: a hung name server does not delay the end.
     live.wait_until_ready().await;
@@ -239,7 +244,7 @@ async fn reload_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
         wanted.notified().await;
         notify(&[sd_notify::NotifyState::Reloading]);
         // Its outcome is logged and shown in the status.
-        let _ = live.reload().await;
+        let _ = live.reload(ReloadCause::Signal).await;
         notify(&[sd_notify::NotifyState::Ready]);
     }
 }

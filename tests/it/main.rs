@@ -36,6 +36,7 @@ mod keep_alive;
 mod kinds;
 mod lifecycle;
 mod listeners;
+mod live;
 mod loops;
 #[cfg(feature = "luau")]
 mod luau;

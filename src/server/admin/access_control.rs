@@ -1,12 +1,12 @@
-//! Access control of the admin address: allowed bind addresses, the token, and rejected browser requests.
+//! Access control of the admin address: the token, the sessions of browsers, and rejected browser requests.
 //!
 //! On loopback without a token, the risk is the administrator's own browser rather than the network. Any page
 //! may send requests to 127.0.0.1, and by DNS rebinding even read the responses. So a foreign `Host` is
-//! rejected, and so is a reload requested by another site.
+//! rejected, and so is a change requested by another site.
 
+use super::browser_session::{BrowserSessions, NewSession, digest};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
-use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
 use subtle::ConstantTimeEq;
 
@@ -27,11 +27,13 @@ pub(super) enum AccessError {
 pub(super) struct Access {
     /// A digest, so that a comparison takes the same time for tokens of any length.
     token: Option<[u8; 32]>,
+    sessions: BrowserSessions,
 }
 
 impl Access {
-    pub(super) fn new(token: Option<&str>) -> Self {
-        Self { token: token.map(|token| Sha256::digest(token).into()) }
+    /// The requirements of the address with this port.
+    pub(super) fn new(token: Option<&str>, port: u16) -> Self {
+        Self { token: token.map(|token| digest(token.as_bytes())), sessions: BrowserSessions::new(port) }
     }
 
     /// Returns whether a token is configured.
@@ -42,16 +44,42 @@ impl Access {
     /// Checks the fields of a request.
     pub(super) fn check(&self, fields: &HeaderMap) -> Result<(), AccessError> {
         match &self.token {
-            Some(token) => match bearer(fields) {
-                Some(shown) if token[..].ct_eq(&Sha256::digest(shown)).into() => Ok(()),
+            Some(_) => match bearer(fields) {
+                Some(shown) if self.is_token(shown) => Ok(()),
+                None if self.sessions.admits(fields) => Ok(()),
                 _ => Err(AccessError::Token),
             },
-            // A browser always sends a Host, so a request without one is not from a browser.
-            None => match fields.get(HOST).map(|host| host.to_str().unwrap_or_default()) {
-                Some(host) if !is_local(host) => Err(AccessError::Host),
-                _ => Ok(()),
-            },
+            None => Self::check_host(fields),
         }
+    }
+
+    /// Rejects names that DNS rebinding can produce. With a token, a rebound name is another origin, which has no
+    /// session.
+    fn check_host(fields: &HeaderMap) -> Result<(), AccessError> {
+        // A browser always sends a Host, so a request without one is not from a browser.
+        match fields.get(HOST).map(|host| host.to_str().unwrap_or_default()) {
+            Some(host) if !is_local(host) => Err(AccessError::Host),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks a request for the page or a sign-in, which need no token.
+    pub(super) fn check_public(&self, fields: &HeaderMap) -> Result<(), AccessError> {
+        if self.wants_token() { Ok(()) } else { Self::check_host(fields) }
+    }
+
+    /// Begins a session for a browser with this token; `None` if it is wrong.
+    pub(super) fn sign_in(&self, token: &[u8]) -> Option<Result<NewSession, getrandom::Error>> {
+        self.is_token(token).then(|| self.sessions.begin())
+    }
+
+    /// Ends the session of a request. Returns the `Set-Cookie` that removes its cookie.
+    pub(super) fn sign_out(&self, fields: &HeaderMap) -> String {
+        self.sessions.end(fields)
+    }
+
+    fn is_token(&self, shown: &[u8]) -> bool {
+        self.token.is_some_and(|token| token[..].ct_eq(&digest(shown)).into())
     }
 }
 
@@ -98,7 +126,7 @@ mod tests {
 
     #[test]
     fn only_the_right_token_opens() {
-        let access = Access::new(Some("secret"));
+        let access = Access::new(Some("secret"), 9901);
         for shown in ["Bearer secret", "bearer secret", "BEARER  secret "] {
             assert_eq!(access.check(&fields(&[("authorization", shown)])), Ok(()), "{shown}");
         }
@@ -116,7 +144,7 @@ mod tests {
 
     #[test]
     fn without_a_token_a_rebound_name_is_refused() {
-        let access = Access::new(None);
+        let access = Access::new(None, 9901);
         for host in
             ["127.0.0.1:9901", "127.0.0.1", "[::1]:9901", "[::1]", "localhost", "LOCALHOST:1", "192.0.2.1:1"]
         {

@@ -2,6 +2,7 @@
 //! load of the workers, and while other threads hang.
 
 use super::connection_limit::{AdmittedConnection, ConnectionLimit};
+use super::live::History;
 use super::{Admin, AdminState, connection};
 use crate::runtime::supervision::{self, Backoff};
 use crate::server::bind::BoundListener;
@@ -28,11 +29,13 @@ pub(in crate::server) fn start(
     bound: BoundListener,
     token: Option<&str>,
     state: Arc<dyn AdminState>,
+    history: Arc<History>,
 ) -> io::Result<()> {
     let BoundListener::Tcp(listener) = bound else {
         return Err(io::Error::other("the admin address is ip:port"));
     };
-    let admin = Arc::new(Admin::new(state, token));
+    let port = listener.local_addr()?.port();
+    let admin = Arc::new(Admin::new(state, token, port, history));
     let (started, outcome) = sync_channel(1);
     // A thread of its own: orchestrators get responses even if the runtime of reloads and probes hangs.
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {

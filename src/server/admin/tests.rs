@@ -15,6 +15,8 @@ struct Gateway {
     /// If set, reloads wait for a permit.
     blocked: Option<tokio::sync::Semaphore>,
     orders: std::sync::Mutex<Vec<Order>>,
+    tunnels: Arc<Registry>,
+    reloads: ReloadHistory,
 }
 
 #[async_trait]
@@ -47,6 +49,39 @@ impl AdminState for Gateway {
         known.then(|| self.orders.lock().unwrap().push(order))
     }
 
+    fn allows_taps(&self) -> bool {
+        true
+    }
+
+    fn tunnels(&self) -> &Arc<Registry> {
+        &self.tunnels
+    }
+
+    fn endpoints(&self) -> Vec<EndpointFacts> {
+        Vec::new()
+    }
+
+    fn process(&self) -> ProcessFacts {
+        ProcessFacts {
+            uptime: Duration::from_secs(5),
+            generation: self.generation.load(SeqCst),
+            draining: false,
+            requests: 0,
+        }
+    }
+
+    fn reloads(&self) -> &ReloadHistory {
+        &self.reloads
+    }
+
+    fn configuration(&self) -> String {
+        "routes: []\n".to_owned()
+    }
+
+    fn explain(&self, question: &Question<'_>) -> Result<Value, String> {
+        if question.method == "GET" { Ok(json!({ "route": question.url })) } else { Err("odd".to_owned()) }
+    }
+
     fn limits(&self) -> ClientLimits {
         ClientLimits {
             header_timeout: Duration::from_secs(10),
@@ -60,7 +95,7 @@ impl AdminState for Gateway {
 async fn serve(state: &Arc<Gateway>, token: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let admin = Arc::new(Admin::new(Arc::clone(state) as _, token));
+    let admin = Arc::new(Admin::new(Arc::clone(state) as _, token, address.port(), Arc::default()));
     tokio::spawn(listener::accept(Arc::new(listener), admin));
     address
 }
@@ -90,7 +125,15 @@ async fn every_page_responds() {
         ("/metrics", "text/plain; version=0.0.4", "moongate_build_info{version="),
         ("/metrics?x=1", "text/plain; version=0.0.4", "moongate_config_generation"),
         ("/api/v1/status", "application/json", "\"version\":\"1.2.3\""),
-        ("/", "text/html", "1.2.3"),
+        ("/", "text/html", "<!doctype html>"),
+        ("/api/v1/session", "application/json", "{\"required\":false,\"signed_in\":true}"),
+        ("/api/v1/overview", "application/json", "\"history\":{"),
+        ("/api/v1/upstreams", "application/json", "\"flows\":["),
+        ("/api/v1/sockets", "application/json", "\"total\":0"),
+        ("/api/v1/reloads", "application/json", "\"generations\":{}"),
+        ("/api/v1/config", "text/yaml", "routes: []"),
+        ("/api/v1/explain?url=http://a/b", "application/json", "http://a/b"),
+        ("/api/v1/log?log=process", "application/json", "\"source\":\"process\""),
     ] {
         let (status, head, body) = ask(address, &format!("GET {path}"), "").await;
         assert_eq!(status, 200, "{path}");
@@ -133,10 +176,14 @@ async fn another_site_cannot_reload_and_a_rebound_name_sees_nothing() {
     let state = Arc::new(Gateway::default());
     let address = serve(&state, None).await;
     for field in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
-        assert_eq!(ask(address, "POST /api/v1/reload", field).await.0, 403);
+        for line in ["POST /api/v1/reload", "POST /api/v1/sockets/1/close", "DELETE /api/v1/session"] {
+            assert_eq!(ask(address, line, field).await.0, 403, "{line}");
+        }
     }
-    let rebound = "GET /api/v1/status HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
-    assert_eq!(raw(address, rebound).await.0, 403);
+    for path in ["/", "/api/v1/status", "/api/v1/live", "/api/v1/session"] {
+        let rebound = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+        assert_eq!(raw(address, &rebound).await.0, 403, "{path}");
+    }
     let probe = "GET /healthz HTTP/1.1\r\nHost: gateway.internal\r\nConnection: close\r\n\r\n";
     assert_eq!(raw(address, probe).await.0, 200);
     assert_eq!(state.generation.load(SeqCst), 0);
@@ -145,15 +192,121 @@ async fn another_site_cannot_reload_and_a_rebound_name_sees_nothing() {
 #[tokio::test]
 async fn a_token_is_wanted_for_all_but_the_probes() {
     let address = serve(&Arc::default(), Some("secret")).await;
-    for path in ["GET /", "GET /metrics", "GET /api/v1/status", "POST /api/v1/reload", "GET /nothing"] {
+    for path in [
+        "GET /api/v1/sockets",
+        "GET /api/v1/live",
+        "GET /metrics",
+        "GET /api/v1/status",
+        "POST /api/v1/reload",
+        "GET /nothing",
+    ] {
         let (status, head, _) = ask(address, path, "").await;
         assert!(status == 401 && head.contains("www-authenticate: bearer"), "{path}");
         assert_eq!(ask(address, path, "Authorization: Bearer wrong\r\n").await.0, 401, "{path}");
         assert_ne!(ask(address, path, "Authorization: Bearer secret\r\n").await.0, 401, "{path}");
     }
+    for path in ["GET /api/v1/live", "GET /api/v1/tap?route=chat"] {
+        assert_eq!(ask(address, path, "").await.0, 401, "{path}");
+    }
     for path in ["GET /healthz", "GET /readyz"] {
         assert_eq!(ask(address, path, "").await.0, 200, "{path}");
     }
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_explained() {
+    let address = serve(&Arc::default(), None).await;
+    for path in [
+        "/api/v1/sockets?sort=colour",
+        "/api/v1/sockets?filter=age%3Esoon",
+        "/api/v1/sockets?per_page=0",
+        "/api/v1/live?sections=all",
+        "/api/v1/explain",
+        "/api/v1/explain?method=PUT&url=/",
+        "/api/v1/explain?url=/&client=x",
+        "/api/v1/log?log=none",
+    ] {
+        let (status, _, body) = ask(address, &format!("GET {path}"), "").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["error"]), (422, &json!("bad_parameter")), "{path}");
+        assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{path}: {body}");
+    }
+    for path in ["/api/v1/sockets/1", "/api/v1/sockets/1/open"] {
+        assert_eq!(ask(address, &format!("GET {path}"), "").await.0, 404, "{path}");
+    }
+    for code in ["1005", "1006", "1015", "999", "5000", "x"] {
+        let line = format!("POST /api/v1/sockets/1/close?code={code}");
+        assert_eq!(ask(address, &line, "").await.0, 422, "{code}");
+    }
+    assert_eq!(ask(address, "POST /api/v1/sockets/1/close?code=4000", "").await.0, 404);
+}
+
+/// Reads events of a stream until `part` was received.
+async fn read_until(socket: &mut TcpStream, text: &mut String, part: &str) {
+    let mut piece = [0; 4096];
+    while !text.contains(part) {
+        let count = socket.read(&mut piece).await.unwrap();
+        assert!(count > 0, "ended before {part}: {text}");
+        text.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+}
+
+#[tokio::test]
+async fn the_live_stream_begins_with_everything() {
+    let address = serve(&Arc::default(), None).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET /api/v1/live?sections=overview,upstreams,sockets,reloads,log HTTP/1.1\r\nHost: {address}\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    for part in [
+        "content-type: text/event-stream",
+        "event: hello\ndata: {",
+        "event: history\n",
+        "event: generations\n",
+        "event: log\n",
+        "event: sockets\ndata: {\"total\":0",
+        "event: overview\n",
+        "event: upstreams\ndata: {\"reset\":true",
+        "event: flows\ndata: {\"reset\":true",
+    ] {
+        let lower = |text: &str| text.replace("Content-Type", "content-type");
+        while !lower(&text).contains(part) {
+            let more = text.len();
+            read_until(&mut socket, &mut text, if more == 0 { "\r\n\r\n" } else { part }).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_browser_signs_in_with_the_token_and_out() {
+    let address = serve(&Arc::default(), Some("secret")).await;
+    assert_eq!(ask(address, "GET /", "").await.0, 200, "the page shows nothing of the gateway");
+    let post = |body: &str| format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let (status, head, _) = raw(
+        address,
+        &format!(
+            "POST /api/v1/session HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{}",
+            post("{\"token\":\"wrong\"}")
+        ),
+    )
+    .await;
+    assert!(status == 401 && !head.contains("set-cookie"), "{head}");
+    let (status, head, body) = raw(
+        address,
+        &format!(
+            "POST /api/v1/session HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{}",
+            post("{\"token\":\"secret\"}")
+        ),
+    )
+    .await;
+    assert_eq!(status, 200);
+    let cookie = head.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
+    assert!(head.contains("; httponly; samesite=strict; path=/;"), "{head}");
+    let key: Value = serde_json::from_str(&body).unwrap();
+    // The header was folded to lower case for this test, so the cookie's value is read again as it was sent.
+    assert!(key["key"].as_str().is_some() && cookie.starts_with("moongate_session_"));
 }
 
 #[tokio::test]

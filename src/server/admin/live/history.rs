@@ -1,0 +1,176 @@
+//! The last ten minutes of the overview, sampled every five seconds whether somebody watches or not.
+
+use super::counters::{Reading, Totals, rate};
+use crate::telemetry::metrics::ObservedValue;
+use crate::telemetry::unix_millis;
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The time between two points.
+pub(super) const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Points that are kept: ten minutes.
+const POINTS: usize = 120;
+
+/// Round trips are shown over this many points, since a client is pinged every 30 s.
+const ROUND_TRIP_POINTS: usize = 12;
+
+/// The history of the overview.
+#[derive(Default)]
+pub(crate) struct History(Mutex<Ring>);
+
+#[derive(Default)]
+struct Ring {
+    points: VecDeque<Point>,
+    last: Option<(Instant, Totals)>,
+    /// The round trips at the last points.
+    round_trips: VecDeque<ObservedValue>,
+    /// Points added so far.
+    number: u64,
+}
+
+/// One point: rates over its interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Point {
+    #[serde(skip)]
+    end: u64,
+    requests: f64,
+    handshakes: f64,
+    messages_to_backend: f64,
+    messages_to_client: f64,
+    bytes_to_backend: f64,
+    bytes_to_client: f64,
+    websockets: u64,
+    errors: f64,
+    rtt_p50: Option<f64>,
+    rtt_p99: Option<f64>,
+}
+
+/// The median and the 99th percentile of ping round trips, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct RoundTrips {
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+}
+
+/// Adds a point every interval.
+pub(crate) async fn keep(history: Arc<History>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        history.add(Reading::now());
+    }
+}
+
+impl History {
+    fn add(&self, reading: Reading) {
+        let mut ring = self.0.lock();
+        let Reading { at, totals, round_trips, .. } = reading;
+        if let Some((before, earlier)) = ring.last {
+            let seconds = (at - before).as_secs_f64();
+            let of = |pick: fn(&Totals) -> u64| rate(pick(&totals), pick(&earlier), seconds);
+            let quantiles = RoundTrips::of(&round_trips, ring.round_trips.front());
+            let point = Point {
+                end: unix_millis(),
+                requests: of(|totals| totals.requests),
+                handshakes: of(|totals| totals.handshakes),
+                messages_to_backend: of(|totals| totals.messages[0]),
+                messages_to_client: of(|totals| totals.messages[1]),
+                bytes_to_backend: of(|totals| totals.bytes[0]),
+                bytes_to_client: of(|totals| totals.bytes[1]),
+                websockets: totals.open,
+                errors: of(|totals| totals.errors),
+                rtt_p50: quantiles.map(|quantiles| quantiles.p50),
+                rtt_p99: quantiles.map(|quantiles| quantiles.p99),
+            };
+            if ring.points.len() == POINTS {
+                ring.points.pop_front();
+            }
+            ring.points.push_back(point);
+            ring.number += 1;
+        }
+        ring.last = Some((at, totals));
+        if ring.round_trips.len() == ROUND_TRIP_POINTS {
+            ring.round_trips.pop_front();
+        }
+        ring.round_trips.push_back(round_trips);
+    }
+
+    /// The number of points added so far.
+    pub(super) fn number(&self) -> u64 {
+        self.0.lock().number
+    }
+
+    /// Ping round trips of the last minute.
+    pub(super) fn round_trips(&self, now: &ObservedValue) -> Option<RoundTrips> {
+        RoundTrips::of(now, self.0.lock().round_trips.front())
+    }
+
+    /// All points, a list for each value.
+    pub(super) fn whole(&self) -> Value {
+        let ring = self.0.lock();
+        let mut lists = Map::new();
+        for point in &ring.points {
+            let Ok(Value::Object(values)) = serde_json::to_value(point) else { continue };
+            for (name, value) in values {
+                if let Value::Array(list) = lists.entry(name).or_insert_with(|| json!([])) {
+                    list.push(value);
+                }
+            }
+        }
+        json!({
+            "interval": INTERVAL.as_secs_f64(),
+            "end": ring.points.back().map_or_else(unix_millis, |point| point.end),
+            "points": lists,
+        })
+    }
+
+    /// The last point.
+    pub(super) fn last(&self) -> Option<Value> {
+        let point = *self.0.lock().points.back()?;
+        Some(json!({ "end": point.end, "points": point }))
+    }
+}
+
+impl RoundTrips {
+    fn of(now: &ObservedValue, before: Option<&ObservedValue>) -> Option<Self> {
+        let recent = before.map_or_else(|| now.clone(), |before| now.since(before));
+        Some(Self { p50: recent.quantile(0.5)?, p99: recent.quantile(0.99)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(began: Instant, seconds: u64, requests: u64) -> Reading {
+        Reading {
+            at: began + Duration::from_secs(seconds),
+            routes: Vec::new(),
+            failed: Vec::new(),
+            round_trips: ObservedValue::default(),
+            totals: Totals { requests, ..Totals::default() },
+        }
+    }
+
+    #[test]
+    fn the_ring_keeps_ten_minutes_of_rates() {
+        let history = History::default();
+        let began = Instant::now();
+        history.add(reading(began, 0, 0));
+        assert_eq!((history.number(), history.last()), (0, None), "a rate needs two readings");
+        for step in 1..=200 {
+            history.add(reading(began, step * 5, step * 50));
+        }
+        let whole = history.whole();
+        let requests = whole["points"]["requests"].as_array().map_or(0, Vec::len);
+        assert_eq!((history.number(), requests), (200, POINTS));
+        assert_eq!(whole["points"]["requests"][0], 10.0);
+        assert_eq!(history.last().map(|last| last["points"]["rtt_p50"].clone()), Some(Value::Null));
+    }
+}

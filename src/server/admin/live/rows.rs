@@ -1,0 +1,232 @@
+//! Rows of the live view: one for each endpoint, and one for each route and upstream.
+
+use super::counters::{DirectionRates, Reading, rate, rates, rounded};
+use crate::server::admin::EndpointFacts;
+use crate::telemetry::metrics::{Direction, RouteCounts, Side, SocketCounts};
+use crate::upstream::{EndpointStatus, Health, Leaving, ProbeResult};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct EndpointRow {
+    pub(super) upstream: Arc<str>,
+    pub(super) endpoint: Arc<str>,
+    weight: u16,
+    health: Health,
+    probe: Option<Probe>,
+    ejected: bool,
+    draining: Option<Leaving>,
+    active: usize,
+    websockets: u64,
+    opens: f64,
+    closes: f64,
+    messages: DirectionRates,
+    bytes: DirectionRates,
+    rtt: SideSeconds,
+    latency: Option<f64>,
+    closed: Vec<CloseCount>,
+    slow_start: Option<f64>,
+    drain: Option<Drain>,
+}
+
+/// The last probe. Its time is not shown for a success, which changes nothing to the eye.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Probe {
+    ok: bool,
+    reason: Option<String>,
+    at: u64,
+}
+
+/// Mean ping round trips.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct SideSeconds {
+    client: Option<f64>,
+    backend: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct CloseCount {
+    code: String,
+    by: &'static str,
+    count: u64,
+}
+
+/// A drain of WebSockets in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Drain {
+    started: u64,
+    window: f64,
+    left: f64,
+    websockets_at_start: usize,
+}
+
+/// The traffic from one route to one upstream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct FlowRow {
+    pub(super) route: Arc<str>,
+    pub(super) upstream: Arc<str>,
+    requests: f64,
+    websockets: u64,
+    messages: f64,
+    bytes: f64,
+}
+
+/// The counts of an endpoint, over all routes.
+#[derive(Clone, Default)]
+struct EndpointCounts {
+    opened: u64,
+    ended: u64,
+    messages: [u64; 2],
+    bytes: [u64; 2],
+    round_trips: [(u64, Duration); 2],
+    closed: BTreeMap<(String, &'static str), u64>,
+}
+
+impl EndpointCounts {
+    fn add(&mut self, more: &SocketCounts) {
+        self.opened += more.opened;
+        self.ended += more.ended;
+        for direction in Direction::ALL {
+            self.messages[direction as usize] += more.traffic.data_messages(direction);
+            self.bytes[direction as usize] += more.traffic.bytes[direction as usize];
+        }
+        for (sum, more) in self.round_trips.iter_mut().zip(more.round_trips) {
+            *sum = (sum.0 + more.0, sum.1 + more.1);
+        }
+        for (code, by, count) in &more.closed {
+            *self.closed.entry((code.clone(), by)).or_default() += count;
+        }
+    }
+
+    /// The counts of every endpoint, by upstream and address.
+    fn by_endpoint(routes: &[RouteCounts]) -> HashMap<(&str, &str), Self> {
+        let mut all = HashMap::<_, Self>::new();
+        for sockets in routes.iter().flat_map(|route| &route.sockets) {
+            all.entry((&*sockets.upstream, &*sockets.endpoint)).or_default().add(sockets);
+        }
+        all
+    }
+
+    /// The mean round trip since `before`; the mean of all without a new one.
+    fn round_trip(&self, before: &Self, side: Side) -> Option<f64> {
+        let ((count, sum), (earlier, earlier_sum)) =
+            (self.round_trips[side as usize], before.round_trips[side as usize]);
+        let (count, sum) = match count.checked_sub(earlier) {
+            Some(new) if new > 0 => (new, sum.saturating_sub(earlier_sum)),
+            _ => (count, sum),
+        };
+        (count > 0).then(|| rounded(sum.as_secs_f64() / count as f64))
+    }
+}
+
+/// The rows of all endpoints, with rates between two readings.
+pub(super) fn endpoint_rows(
+    endpoints: Vec<EndpointFacts>,
+    now: &Reading,
+    before: &Reading,
+    seconds: f64,
+) -> Vec<EndpointRow> {
+    let (counts, earlier) =
+        (EndpointCounts::by_endpoint(&now.routes), EndpointCounts::by_endpoint(&before.routes));
+    let none = EndpointCounts::default();
+    let row = |facts: EndpointFacts| {
+        let key = (&*facts.upstream, &*facts.status.address);
+        let counts = counts.get(&key).unwrap_or(&none);
+        EndpointRow::new(&facts, counts, earlier.get(&key).unwrap_or(&none), seconds)
+    };
+    endpoints.into_iter().map(row).collect()
+}
+
+impl EndpointRow {
+    fn new(facts: &EndpointFacts, now: &EndpointCounts, before: &EndpointCounts, seconds: f64) -> Self {
+        let EndpointStatus { weight, health, ejected, draining, active, latency, slow_start, .. } =
+            facts.status;
+        let probe = facts.status.probe.clone().map(|ProbeResult { ok, reason, at }| Probe {
+            ok,
+            reason,
+            at: if ok { 0 } else { at },
+        });
+        let closed = now.closed.iter();
+        Self {
+            upstream: Arc::clone(&facts.upstream),
+            endpoint: facts.status.address.as_str().into(),
+            weight,
+            health,
+            probe,
+            ejected,
+            draining,
+            active,
+            websockets: now.opened.saturating_sub(now.ended),
+            opens: rate(now.opened, before.opened, seconds),
+            closes: rate(now.ended, before.ended, seconds),
+            messages: rates(now.messages, before.messages, seconds),
+            bytes: rates(now.bytes, before.bytes, seconds),
+            rtt: SideSeconds {
+                client: now.round_trip(before, Side::Client),
+                backend: now.round_trip(before, Side::Backend),
+            },
+            latency,
+            closed: closed
+                .map(|((code, by), count)| CloseCount { code: code.clone(), by, count: *count })
+                .collect(),
+            slow_start,
+            drain: facts.drain.map(|drain| Drain {
+                started: drain.started,
+                window: drain.window.as_secs_f64(),
+                left: drain.left().as_secs_f64().round(),
+                websockets_at_start: drain.websockets,
+            }),
+        }
+    }
+}
+
+/// The rows of all routes that have had a request, with rates between two readings.
+pub(super) fn flow_rows(now: &Reading, before: &Reading, seconds: f64) -> Vec<FlowRow> {
+    let earlier = flows(&before.routes);
+    let none = FlowCounts::default();
+    let mut rows: Vec<_> = flows(&now.routes)
+        .into_iter()
+        .map(|((route, upstream), counts)| {
+            let before = earlier.get(&(route, upstream)).unwrap_or(&none);
+            FlowRow {
+                route: route.into(),
+                upstream: upstream.into(),
+                requests: rate(counts.requests, before.requests, seconds),
+                websockets: counts.open,
+                messages: rate(counts.messages, before.messages, seconds),
+                bytes: rate(counts.bytes, before.bytes, seconds),
+            }
+        })
+        .collect();
+    rows.sort_unstable_by(|a, b| (&a.route, &a.upstream).cmp(&(&b.route, &b.upstream)));
+    rows
+}
+
+#[derive(Clone, Copy, Default)]
+struct FlowCounts {
+    requests: u64,
+    open: u64,
+    messages: u64,
+    bytes: u64,
+}
+
+fn flows(routes: &[RouteCounts]) -> HashMap<(&str, &str), FlowCounts> {
+    let mut all = HashMap::<_, FlowCounts>::new();
+    for route in routes {
+        for (upstream, requests) in &route.responses {
+            all.entry((&*route.route, &**upstream)).or_default().requests += requests;
+        }
+        for sockets in &route.sockets {
+            let counts = all.entry((&*route.route, &*sockets.upstream)).or_default();
+            counts.open += sockets.opened.saturating_sub(sockets.ended);
+            for direction in Direction::ALL {
+                counts.messages += sockets.traffic.data_messages(direction);
+                counts.bytes += sockets.traffic.bytes[direction as usize];
+            }
+        }
+    }
+    all
+}
