@@ -389,6 +389,11 @@ claim("a refused reload shows its report, and an applied one its difference", {}
 claim("the configuration is shown, and the route of a URL explained", {}, async (gateway) => {
   const page = await open(gateway, "configuration");
   await eventually("the YAML", async () => (await text(page, "#effective")).includes("balance: least_connections"));
+  const reads = () => gateway.requests.filter(({ path }) => path === "/api/v1/config").length;
+  assert.equal(reads(), 1);
+  gateway.state.reload(false);
+  for (const stream of gateway.streams) stream.reloaded();
+  await eventually("the next generation is read", () => reads() === 2);
   await page.fill("#explain-url", "chat.example/ws");
   await page.click("#explain >> text=Header, listener and client");
   await page.fill("#explain-headers", "x-beta: 1\nx-other: a&b");

@@ -11,7 +11,7 @@ function yamlLine(line) {
 }
 
 function createConfiguration() {
-  let shown = null, fetching = false;
+  let shown = null, fetching = false, generation = null;
 
   async function load() {
     if (fetching) return;
@@ -81,12 +81,17 @@ function createConfiguration() {
     title: "Configuration",
     // The reloads say when to read the configuration again.
     path: () => "/api/v1/live?sections=reloads",
-    enter: load,
+    opened() {
+      generation = null;
+      load();
+    },
     events: {
-      reloads(data) {
-        const newest = data.entries.find(({ ok }) => ok);
-        if (newest) setGeneration(newest.generation);
-        load();
+      reloads({ entries }) {
+        const newest = entries.find(({ ok }) => ok);
+        if (!newest) return;
+        setGeneration(newest.generation);
+        if (generation !== null && generation !== newest.generation) load();
+        generation = newest.generation;
       },
     },
     render() {},

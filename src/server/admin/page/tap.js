@@ -4,7 +4,7 @@
 
 const TAP_ROWS = 500;
 
-const TAP_PLACEHOLDERS = { socket: "17", route: "chat", filter: "client.ip == \"192.0.2.7\"" };
+const TAP_PLACEHOLDERS = { socket: "17", route: "chat", filter: "request.client_ip == \"192.0.2.7\"" };
 const DIRECTIONS = { to_backend: ["→", "to backend"], to_client: ["←", "to client"] };
 
 function createTap() {
