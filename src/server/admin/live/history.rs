@@ -34,7 +34,7 @@ struct Ring {
 }
 
 /// One point: rates over its interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 struct Point {
     #[serde(skip)]
     end: u64,
@@ -114,11 +114,12 @@ impl History {
     /// All points, a list for each value.
     pub(super) fn whole(&self) -> Value {
         let ring = self.0.lock();
-        let mut lists = Map::new();
+        // Every value has a list before the first point too.
+        let names = values(&Point::default()).into_iter().map(|(name, _)| (name, json!([])));
+        let mut lists: Map<_, _> = names.collect();
         for point in &ring.points {
-            let Ok(Value::Object(values)) = serde_json::to_value(point) else { continue };
-            for (name, value) in values {
-                if let Value::Array(list) = lists.entry(name).or_insert_with(|| json!([])) {
+            for (name, value) in values(point) {
+                if let Some(Value::Array(list)) = lists.get_mut(&name) {
                     list.push(value);
                 }
             }
@@ -134,6 +135,15 @@ impl History {
     pub(super) fn last(&self) -> Option<Value> {
         let point = *self.0.lock().points.back()?;
         Some(json!({ "end": point.end, "points": point }))
+    }
+}
+
+/// The values of a point by name.
+fn values(point: &Point) -> Map<String, Value> {
+    match serde_json::to_value(point) {
+        Ok(Value::Object(values)) => values,
+        // A struct is an object.
+        _ => Map::new(),
     }
 }
 
@@ -164,6 +174,7 @@ mod tests {
         let began = Instant::now();
         history.add(reading(began, 0, 0));
         assert_eq!((history.number(), history.last()), (0, None), "a rate needs two readings");
+        assert_eq!(history.whole()["points"]["requests"], json!([]));
         for step in 1..=200 {
             history.add(reading(began, step * 5, step * 50));
         }

@@ -189,6 +189,7 @@ pub(super) fn flow_rows(now: &Reading, before: &Reading, seconds: f64) -> Vec<Fl
     let none = FlowCounts::default();
     let mut rows: Vec<_> = flows(&now.routes)
         .into_iter()
+        .filter(|(_, counts)| counts.requests > 0 || counts.open > 0)
         .map(|((route, upstream), counts)| {
             let before = earlier.get(&(route, upstream)).unwrap_or(&none);
             FlowRow {
