@@ -205,7 +205,7 @@ export class State {
         all.set(key, flow);
       }
     }
-    return [...all.values()];
+    return [...all.values(), { route: "-", upstream: "-", requests: 0.4, websockets: 0, messages: 0, bytes: 0 }];
   }
 
   generations() {

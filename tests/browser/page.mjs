@@ -251,12 +251,13 @@ claim("a row out of sight is up to date when it comes into sight", { endpoints: 
 
 claim("the flow shows routes and upstreams, and the same as a table", {}, async (gateway) => {
   const page = await open(gateway, "upstreams");
-  await eventually("lines", async () => await page.locator(".flow-line").count() === 5);
-  assert.match(await page.locator(".flow-svg").getAttribute("aria-label"), /requests\/s: 4 routes to 3 upstreams/);
+  await eventually("lines", async () => await page.locator(".flow-line").count() === 6);
+  assert.match(await page.locator(".flow-svg").getAttribute("aria-label"), /requests\/s: 5 routes to 4 upstreams/);
   const widths = () => page.locator(".flow-line").evaluateAll((lines) => lines.map((line) => Number(line.getAttribute("stroke-width"))));
   assert.ok(new Set(await widths()).size > 1);
   await page.click("#flow-table-details > summary");
-  await eventually("rows", async () => await page.locator("#flow-table tbody tr").count() === 5);
+  await eventually("rows", async () => await page.locator("#flow-table tbody tr").count() === 6);
+  assert.match(await text(page, "#flow-table"), /no route\s+no upstream/);
 });
 
 claim("sockets are filtered, sorted and paged by the gateway", { sockets: 400 }, async (gateway) => {
@@ -382,7 +383,7 @@ claim("a refused reload shows its report, and an applied one its difference", {}
   await first.locator("summary").click();
   assert.match(await first.locator("ins").innerText(), /^\+ {6}- 10\.0\.0\.2:8081/);
   assert.match(await first.locator("del").innerText(), /^- {6}- 10\.0\.0\.9:8081/);
-  await eventually("sockets of older generations", async () => (await page.locator("#generations tbody tr").count()) === 2);
+  await eventually("sockets of older generations", async () => (await page.locator("#generations tbody tr").count()) === 3);
   assert.match(await text(page, "#build"), /generation 8/);
 });
 

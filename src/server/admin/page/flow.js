@@ -50,8 +50,8 @@ function createFlow() {
   for (const [id, event] of [["flow-by", "change"], ["flow", "toggle"], ["flow-table-details", "toggle"]]) byId(id).addEventListener(event, touch);
 
   const table = new DataTable(byId("flow-table"), [
-    { key: "route", label: "Route", header: true, build: textCell(({ route }) => route) },
-    { key: "upstream", label: "Upstream", build: textCell(({ upstream }) => upstream) },
+    { key: "route", label: "Route", header: true, build: textCell(({ route }) => nameOf("route", route)) },
+    { key: "upstream", label: "Upstream", build: textCell(({ upstream }) => nameOf("upstream", upstream)) },
     { key: "requests", label: "Requests/s", number: true, build: textCell(({ requests }) => formatRate(requests)) },
     { key: "websockets", label: "WebSockets", number: true, build: textCell(({ websockets }) => formatCount(websockets)) },
     { key: "messages", label: "Messages/s", number: true, build: textCell(({ messages }) => formatRate(messages)) },
@@ -77,6 +77,11 @@ function createFlow() {
     if (!node) bars.set(key, node = svgElement("rect", { class: "flow-node", width: 4, rx: 1 }));
     for (const [attribute, number] of [["x", x], ["y", (y - height / 2 - 1).toFixed(1)], ["height", (height + 2).toFixed(1)]]) setAttribute(node, attribute, number);
     return node;
+  }
+
+  /** What the metrics call `-`: a request that had no route, or whose route has no upstream. */
+  function nameOf(side, name) {
+    return name === "-" ? `no ${side}` : name;
   }
 
   /** A name that fits into `width`, at seven pixels a character. */
@@ -115,15 +120,15 @@ function createFlow() {
       const [y1, y2, bend] = [routeY + down, upstreamY + down2, (to - from) / 2];
       setAttribute(path, "d", `M${from} ${y1.toFixed(1)}C${from + bend} ${y1.toFixed(1)} ${to - bend} ${y2.toFixed(1)} ${to} ${y2.toFixed(1)}`);
       setAttribute(path, "stroke-width", wide.toFixed(1));
-      setText(path.firstChild, `${row.route} to ${row.upstream}: ${format(value)}`);
+      setText(path.firstChild, `${nameOf("route", row.route)} to ${nameOf("upstream", row.upstream)}: ${format(value)}`);
       return path;
     });
     const room = side - 78;
     for (const [x, shift, part] of [[from - 4, down, left], [to, down2, right]]) {
       for (const node of part.nodes) nodes.push(bar(`${x < width / 2 ? "route" : "upstream"}\n${node.name}`, x, node.middle + shift, node.width));
     }
-    for (const { name, value, middle } of left.nodes) nodes.push(label(`route\n${name}`, side - 12, middle + down, "end", shorten(name, room), format(value)));
-    for (const { name, value, middle } of right.nodes) nodes.push(label(`upstream\n${name}`, to + 12, middle + down2, "start", shorten(name, room), format(value)));
+    for (const { name, value, middle } of left.nodes) nodes.push(label(`route\n${name}`, side - 12, middle + down, "end", shorten(nameOf("route", name), room), format(value)));
+    for (const { name, value, middle } of right.nodes) nodes.push(label(`upstream\n${name}`, to + 12, middle + down2, "start", shorten(nameOf("upstream", name), room), format(value)));
     reconcile(svg, nodes);
     const hidden = all.length - shown.length;
     setText(byId("flow-note"), hidden > 0 ? `The ${FLOW_LINKS} widest lines; ${formatCount(hidden)} more in the table` : "");

@@ -94,7 +94,8 @@ function createReloads() {
       for (const number of shown.keys()) if (!numbers.has(number)) shown.delete(number);
       reconcile(byId("reload-list"), entries.map(({ number }) => shown.get(number)));
       setHidden(byId("reloads-empty"), entries.length > 0);
-      const open = Object.entries(generations).filter(([, count]) => count > 0).sort(([a], [b]) => b - a);
+      const counts = current > 0 ? { [current]: 0, ...generations } : generations;
+      const open = Object.entries(counts).filter(([generation, count]) => count > 0 || Number(generation) === current).sort(([a], [b]) => b - a);
       const all = open.reduce((total, [, count]) => total + count, 0);
       table.show(open.map(([generation, websockets]) => ({ key: generation, item: { generation, websockets, share: websockets / all } })), true);
       setHidden(byId("generations"), open.length === 0);

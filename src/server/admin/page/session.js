@@ -16,7 +16,7 @@ function explainError(error) {
   if (!(error instanceof ApiError)) return "The gateway does not respond.";
   return { unauthorized: "This needs the token: sign in, or set admin.token in the configuration.", cross_site: "The gateway refused this as a request of another site.",
     unknown_socket: "This WebSocket is already closed.", unknown_endpoint: "This endpoint does not exist any more.",
-  }[error.token] ?? (error.token && error.token !== error.message ? `${error.message} (${error.token})` : error.message);
+  }[error.token] ?? error.message;
 }
 
 /** Sends a request; returns its response if that is a success. */

@@ -25,7 +25,7 @@ function createSockets() {
   }
 
   function showError(error) {
-    setText(byId("sockets-error"), error.token === "bad_filter" ? `The filter is wrong: ${error.message}` : explainError(error));
+    setText(byId("sockets-error"), explainError(error));
   }
 
   function twoLines(first, second) {
