@@ -154,6 +154,10 @@ export class State {
 
   #drain(row, now) {
     const { drain } = row;
+    if (row.websockets === 0) {
+      row.drain = null;
+      return;
+    }
     drain.left = Math.max(0, drain.window - (now - drain.started) / 1000);
     const goal = Math.floor(drain.websockets_at_start * drain.left / drain.window * (drain.left > 0 ? 0.95 + 0.1 * this.random() : 0));
     if (row.websockets <= goal) return;

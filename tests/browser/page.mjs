@@ -183,7 +183,7 @@ claim("the numbers of the overview move, and each history is told in words", {},
   await eventually("reasons of errors", async () => (await text(page, "#errors")).includes("connect_refused"));
 });
 
-claim("a drain is confirmed, empties its bar, and is ended", { drainWindow: 6 }, async (gateway) => {
+claim("a drain is confirmed, empties its bar, and is ended", { drainWindow: 4 }, async (gateway) => {
   const page = await open(gateway, "upstreams");
   const row = rowsOf(page, "endpoints").filter({ hasText: "10.0.0.2:8081" });
   await row.getByRole("button", { name: "Drain 10.0.0.2:8081" }).click();
@@ -200,7 +200,12 @@ claim("a drain is confirmed, empties its bar, and is ended", { drainWindow: 6 },
   const bar = page.locator(".drain [role=progressbar]");
   await eventually("the bar empties", async () => Number(await bar.getAttribute("aria-valuenow")) < Number(await bar.getAttribute("aria-valuemax")) / 2);
   assert.match(await page.locator(".drain .drain-left").innerText(), /to go/);
-  assert.match(await page.locator(".drain svg").getAttribute("aria-label"), /drain window of 6 s: 50 at the start, \d+ now/);
+  assert.match(await page.locator(".drain svg").getAttribute("aria-label"), /drain window of 4 s: 50 at the start, \d+ now/);
+  await eventually("it is done", async () => await page.locator(".drain .drain-left").innerText() === "drained");
+  const before = gateway.state.ticks;
+  await eventually("the gateway has forgotten the drain", () => gateway.state.rows.get("chat\n10.0.0.2:8081").drain === null && gateway.state.ticks > before + 2);
+  assert.equal(await page.locator(".drain .drain-left").innerText(), "drained");
+  assert.equal(await bar.getAttribute("aria-valuenow"), "0");
   await page.locator(".drain").getByRole("button", { name: /Undrain/ }).click();
   await page.click("#confirm-act");
   await eventually("the card is gone", async () => await page.locator(".drain").count() === 0);

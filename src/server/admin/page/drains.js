@@ -15,25 +15,39 @@ class DrainCurves {
     this.#curves.delete(key);
   }
 
-  /** Adds a point for a row that drains; forgets one that does not. */
-  record(key, { drain, websockets }) {
-    if (!drain) return this.forget(key);
+  /**
+   * Adds a point for a row that drains, and returns its drain. The gateway forgets a drain when the last WebSocket is
+   * closed; here it lasts until the endpoint takes clients again, so that an operator sees that it is done.
+   */
+  record(key, { drain: current, draining, websockets }) {
     let curve = this.#curves.get(key);
-    if (!curve || curve.started !== drain.started) {
-      curve = { started: drain.started, seen: [] };
+    const drain = current ?? (draining && curve ? { ...curve.drain, done: true } : null);
+    if (!drain) {
+      this.forget(key);
+      return null;
+    }
+    if (!curve || curve.drain.started !== drain.started) {
+      curve = { seen: [] };
       this.#curves.set(key, curve);
     }
-    // The clock of the gateway, not of this browser: the window and the time left are the gateway's.
+    curve.drain = drain;
+    // By the clock of the gateway, not of this browser: the window and the time left are the gateway's.
     const at = drain.started + Math.max(0, drain.window - drain.left) * 1000;
     const last = curve.seen.at(-1);
     if (last && last[0] === at) last[1] = websockets;
     else curve.seen.push([at, websockets]);
     if (curve.seen.length > DRAIN_POINTS) curve.seen = curve.seen.filter((_, index) => index % 2 === 1);
+    return drain;
   }
 
   seen(key) {
     return this.#curves.get(key)?.seen ?? [];
   }
+}
+
+function drainProgress({ drain, websockets }) {
+  if (!drain.done && drain.left > 0) return `${formatDuration(Math.ceil(drain.left))} to go`;
+  return websockets > 0 ? "window over" : "drained";
 }
 
 function createDrainCard(row, curves) {
@@ -58,7 +72,7 @@ function createDrainCard(row, curves) {
       setAttribute(bar, "aria-valuemax", Math.max(drain.websockets_at_start, websockets));
       setAttribute(bar, "aria-valuenow", websockets);
       setText(count, `${formatCount(websockets)} of ${formatCount(drain.websockets_at_start)} left`);
-      setText(left, drain.left > 0 ? `${formatDuration(Math.ceil(drain.left))} to go` : websockets > 0 ? "window over" : "drained");
+      setText(left, drainProgress(next));
       setHidden(action, next.draining !== "operator");
       chart.update(drain, curves.seen(endpointKey(next)));
     },

@@ -212,7 +212,7 @@ function createUpstreams() {
         setText(values[0], formatCount(row.weight));
         setText(values[1], probe ? `${probe.ok ? "passed" : `failed: ${probe.reason}`}, ${formatTime(probe.at)}` : "none");
         setText(values[2], isNumber(row.slow_start) ? formatPercent(row.slow_start) : "no");
-        setText(values[3], drain ? `since ${formatTime(drain.started)}, window ${formatDuration(drain.window)}, ${formatDuration(drain.left)} to go` : row.draining ?? "no");
+        setText(values[3], drain ? `since ${formatTime(drain.started)}, window ${formatDuration(drain.window)}, ${drainProgress(row)}` : row.draining ?? "no");
         inner.show([...row.closed].sort((a, b) => b.count - a.count).map((close) => ({ key: `${close.code} ${close.by}`, item: close })), true);
       },
     };
@@ -278,8 +278,8 @@ function createUpstreams() {
       upstreams(data) {
         if (data.reset) rows.clear();
         for (const row of data.rows) {
+          row.drain = curves.record(endpointKey(row), row);
           rows.set(endpointKey(row), row);
-          curves.record(endpointKey(row), row);
         }
         for (const [upstream, endpoint] of data.gone ?? []) {
           rows.delete(endpointKey({ upstream, endpoint }));
