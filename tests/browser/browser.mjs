@@ -62,13 +62,12 @@ export async function eventually(what, probe) {
   }
 }
 
-/** Violations of accessibility rules whose impact is serious or critical. */
+/** Violations of the accessibility rules of axe, of any impact. */
 export async function violationsOfAxe(page) {
   // Evaluated by the debugger, which the CSP does not bind.
   await page.evaluate(await readFile(AXE, "utf8"));
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-  return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
-    .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`).join(" | ")}`);
+  return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`).join(" | ")}`);
 }
 
 export const text = (page, selector) => page.locator(selector).innerText();
