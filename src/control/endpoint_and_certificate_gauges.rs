@@ -82,7 +82,8 @@ fn filters(scrape: &mut Exposition) {
             Count::Gauge(value) => scrape.gauge(&WASM_GAUGE, &labels, value as f64),
             Count::Histogram { buckets, count, sum } => {
                 let buckets = buckets.into_iter().map(|(bound, count)| (bound as f64, count)).collect();
-                scrape.observed(&WASM_HISTOGRAM, &labels, ObservedValue { buckets, count, sum: sum as f64 });
+                let observed = ObservedValue { buckets, count, sum: sum as f64, ..ObservedValue::default() };
+                scrape.observed(&WASM_HISTOGRAM, &labels, &observed);
             }
         }
     }

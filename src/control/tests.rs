@@ -41,7 +41,8 @@ async fn only_a_committed_generation_has_series() {
         )
         .unwrap();
     };
-    let has_series = |name: &str| metrics::render().contains(&format!("upstream=\"{name}\""));
+    let has_series =
+        |name: &str| metrics::render(metrics::TextFormat::Classic).contains(&format!("upstream=\"{name}\""));
     write("checked_only", "");
     check(&file, Kinds { plugins: &[] }, Color::Never).expect("the file is right");
     assert!(!has_series("checked_only"));

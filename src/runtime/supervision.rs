@@ -85,7 +85,7 @@ mod tests {
         let begun = begun.lock().unwrap();
         let pauses: Vec<_> = begun.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8]);
-        let text = metrics::render();
+        let text = metrics::render(metrics::TextFormat::Classic);
         assert!(text.contains("moongate_task_restarts_total{task=\"testing_backoff\"} 4"), "{text}");
     }
 

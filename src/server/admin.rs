@@ -26,7 +26,7 @@ mod tests;
 pub(super) use listener::start;
 
 use crate::control::{EndpointDrain, ReloadHistory};
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, TextFormat};
 use crate::tunnel::{OperatorClose, Registry};
 use crate::upstream::{EndpointStatus, Order};
 use access_control::Access;
@@ -34,7 +34,7 @@ use async_trait::async_trait;
 use browser_session::NewSession;
 use connection_limit::{ClientTrust, Scope};
 use drain_path::{DrainCommand, EndpointPath};
-use http::header::{ALLOW, RETRY_AFTER};
+use http::header::{ACCEPT, ALLOW, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use live::{Live, LiveStream, Sections};
 use moongate_sdk::ClientPrefix;
@@ -309,7 +309,7 @@ impl Admin {
             Call::Health => Response::text(StatusCode::OK, "ok\n"),
             Call::Readiness if state.ready() => Response::text(StatusCode::OK, "ready\n"),
             Call::Readiness => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            Call::Metrics => Response::text(StatusCode::OK, metrics::render()).media(metrics::CONTENT_TYPE),
+            Call::Metrics => metrics_for(&head.headers),
             Call::Session => self.session(&head.method, &head.headers, body),
             Call::Status => Response::json(StatusCode::OK, &state.status()),
             Call::Overview => Response::json(StatusCode::OK, &self.live.overview(state).await),
@@ -393,6 +393,15 @@ impl Admin {
             }
         }
     }
+}
+
+/// The metrics in the format that the scraper accepts.
+fn metrics_for(fields: &HeaderMap) -> Response {
+    let accept: Vec<_> = fields.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = TextFormat::accepted_by(&accept.join(","));
+    Response::text(StatusCode::OK, metrics::render(format))
+        .media(format.content_type())
+        .with(VARY, HeaderValue::from_static("Accept"))
 }
 
 async fn reload(state: &dyn AdminState) -> Response {

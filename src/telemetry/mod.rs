@@ -7,8 +7,10 @@ pub(crate) mod metrics;
 pub(crate) mod process_log;
 mod quote;
 pub(crate) mod recent_lines;
+mod trace_id;
 mod unix_time;
 
 pub(crate) use access_log::AccessLog;
 pub(crate) use quote::quoted;
+pub(crate) use trace_id::TraceId;
 pub(crate) use unix_time::unix_millis;

@@ -41,6 +41,7 @@ mod loops;
 #[cfg(feature = "luau")]
 mod luau;
 mod messages;
+mod metrics;
 mod one_fact;
 mod path_parameters;
 mod paths_as_sent;

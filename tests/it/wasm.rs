@@ -46,7 +46,7 @@ fn a_stock_filter_changes_a_body_and_counts_for_prometheus() {
     assert_eq!(answer.status, 200);
     assert_eq!(origin.seen().last().unwrap().body, b"HELLO");
     let shown = crate::support::raw::get(gateway.admin(), "/metrics").text();
-    assert!(shown.contains("moongate_wasm_counter_total{"), "{shown}");
+    assert!(shown.contains("moongate_wasm_counted_total{"), "{shown}");
 }
 
 #[test]

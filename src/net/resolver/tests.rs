@@ -115,14 +115,14 @@ async fn a_call_waits_for_a_dead_name_server_only_while_nothing_is_known() {
 #[tokio::test]
 async fn a_late_response_is_used_and_counted_as_slow() {
     let server = NameServer::start(Reply::Late(Duration::from_millis(1300), vec![[10, 0, 0, 1]], 60)).await;
-    let before = metrics::render();
+    let before = metrics::render(metrics::TextFormat::Classic);
     let count = |text: &str| -> f64 {
         let line = text.lines().find(|line| line.starts_with("moongate_name_lookups_slow_total "));
         line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
     };
     let resolver = resolver(&server);
     assert_eq!(look(&resolver, "slow.test").await.unwrap(), ["10.0.0.1"]);
-    assert!(count(&metrics::render()) > count(&before));
+    assert!(count(&metrics::render(metrics::TextFormat::Classic)) > count(&before));
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ fn count(ctx: &Context, status: u16, lived: Duration) {
         (Some(route), Some(cluster)) => route.response_metrics(cluster),
         (Some(route), None) => &*route.metrics.without_upstream,
     };
-    answers.request(status, lived);
+    answers.request(status, lived, None);
     if let Some(reason) = ctx.failure.and_then(Failure::client_abort) {
         answers.aborted(reason);
     }

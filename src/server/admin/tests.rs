@@ -143,6 +143,17 @@ async fn every_page_responds() {
 }
 
 #[tokio::test]
+async fn a_scraper_gets_the_format_that_it_accepts() {
+    let address = serve(&Arc::default(), None).await;
+    let open = "Accept: text/plain;q=0.5\r\nAccept: application/openmetrics-text; version=1.0.0\r\n";
+    let (status, head, body) = ask(address, "GET /metrics", open).await;
+    assert!(status == 200 && head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(head.contains("vary: accept") && body.ends_with("\n# EOF\n"), "{head}");
+    let (_, head, body) = ask(address, "GET /metrics", "Accept: */*\r\n").await;
+    assert!(head.contains("text/plain; version=0.0.4") && !body.contains("# EOF"), "{head}");
+}
+
+#[tokio::test]
 async fn readiness_fails_while_draining_and_health_does_not() {
     let state = Arc::new(Gateway::default());
     let address = serve(&state, None).await;

@@ -1,10 +1,14 @@
-//! Histogram for the hot path: two relaxed atomic adds per observation, no lock, small enough for thousands
-//! of routes.
+//! Histogram for the hot path: two relaxed atomic adds per observation, small enough for thousands of routes.
 //!
-//! The count is computed as the sum of the buckets, so a scrape is always consistent.
+//! The count is computed as the sum of the buckets, so a scrape is always consistent. Only an observation with a trace
+//! takes a lock, which is never waited for.
 
 use super::names::{Family, Shape};
+use crate::telemetry::TraceId;
+use parking_lot::Mutex;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
 /// The sum is kept in millionths: an atomic add instead of a compare-and-swap loop over floats.
 const SCALE: f64 = 1e6;
@@ -16,6 +20,20 @@ pub(super) struct Histogram {
     /// One count per bound, and one for values above the last bound.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
+    created: SystemTime,
+    /// The last exemplar of each count; allocated by the first one.
+    exemplars: OnceLock<Box<[Mutex<Option<Exemplar>>]>>,
+}
+
+/// A trace that led to an observation (OpenMetrics 1.0, "Exemplars").
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Exemplar {
+    /// The trace.
+    pub(super) trace: TraceId,
+    /// The observed value.
+    pub(super) value: f64,
+    /// The time of the observation.
+    pub(super) at: SystemTime,
 }
 
 /// A histogram's state at one moment.
@@ -27,6 +45,10 @@ pub(crate) struct ObservedValue {
     pub count: u64,
     /// The sum of the observations.
     pub sum: f64,
+    /// The time since which observations count; none if it is unknown.
+    pub created: Option<SystemTime>,
+    /// The last exemplar of each bucket, and of values above the last bound; empty without any.
+    pub exemplars: Vec<Option<Exemplar>>,
 }
 
 impl Histogram {
@@ -34,21 +56,41 @@ impl Histogram {
     pub(super) fn new(family: &Family) -> Self {
         let bounds = match family.shape {
             Shape::Histogram(bounds) => bounds,
-            Shape::Counter | Shape::Gauge => &[],
+            Shape::Counter | Shape::Gauge | Shape::Info => &[],
         };
         Self {
             bounds,
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
             sum: AtomicU64::new(0),
+            created: SystemTime::now(),
+            exemplars: OnceLock::new(),
         }
     }
 
     /// Observes one value, in the unit of the family.
     pub(super) fn observe(&self, value: f64) {
+        self.add(value);
+    }
+
+    /// As [`Histogram::observe`], with the trace as the exemplar of the value's bucket.
+    ///
+    /// Only a trace that is recorded is worth an exemplar. While another thread reads or writes the bucket's exemplar,
+    /// that one stays.
+    pub(super) fn observe_with_trace(&self, value: f64, trace: TraceId) {
+        let bucket = self.add(value);
+        let exemplars = self.exemplars.get_or_init(|| self.counts.iter().map(|_| Mutex::default()).collect());
+        if let Some(mut last) = exemplars[bucket].try_lock() {
+            *last = Some(Exemplar { trace, value, at: SystemTime::now() });
+        }
+    }
+
+    /// Counts the value, and returns the position of its count.
+    fn add(&self, value: f64) -> usize {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         self.counts[bucket].fetch_add(1, Relaxed);
         // `as` saturates: a negative value or NaN adds nothing.
         self.sum.fetch_add((value * SCALE) as u64, Relaxed);
+        bucket
     }
 
     pub(super) fn observed(&self) -> ObservedValue {
@@ -60,7 +102,9 @@ impl Histogram {
                 buckets.push((*bound, count));
             }
         }
-        ObservedValue { buckets, count, sum: self.sum.load(Relaxed) as f64 / SCALE }
+        let exemplars = self.exemplars.get().into_iter().flatten().map(|last| *last.lock()).collect();
+        let sum = self.sum.load(Relaxed) as f64 / SCALE;
+        ObservedValue { buckets, count, sum, created: Some(self.created), exemplars }
     }
 }
 
@@ -84,6 +128,7 @@ impl ObservedValue {
             buckets: buckets.map(|(at, (bound, count))| (*bound, count.saturating_sub(before(at)))).collect(),
             count: self.count.saturating_sub(earlier.count),
             sum: (self.sum - earlier.sum).max(0.0),
+            ..Self::default()
         }
     }
 
@@ -144,5 +189,22 @@ mod tests {
         }
         let observed = histogram.observed();
         assert_eq!((observed.count, observed.sum), (2, 0.0));
+    }
+
+    #[test]
+    fn each_bucket_keeps_its_last_exemplar() {
+        let histogram = Histogram::new(&names::WEBSOCKET_LIFETIME_MESSAGES);
+        histogram.observe(0.0);
+        assert_eq!(histogram.observed().exemplars, []);
+        let trace = |number: u128| TraceId(number.to_be_bytes());
+        for (value, number) in [(0.5, 1), (1.0, 2), (2e6, 3)] {
+            histogram.observe_with_trace(value, trace(number));
+        }
+        let observed = histogram.observed();
+        let shown: Vec<_> =
+            observed.exemplars.iter().map(|last| last.map(|it| (it.value, it.trace))).collect();
+        let mut expected = vec![None; observed.buckets.len() + 1];
+        (expected[1], expected[observed.buckets.len()]) = (Some((1.0, trace(2))), Some((2e6, trace(3))));
+        assert_eq!((shown, observed.count), (expected, 4));
     }
 }

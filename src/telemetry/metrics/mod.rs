@@ -1,4 +1,4 @@
-//! Metrics: counters, gauges and histograms, and their text exposition for Prometheus.
+//! Metrics: counters, gauges and histograms, and their exposition for Prometheus and OpenMetrics.
 //!
 //! Counting needs no lookup: each compiled route, endpoint and tunnel holds a handle to its series and adds
 //! to atomics. Numbers with an owner elsewhere are not duplicated; the owner adds them at a scrape as a
@@ -21,6 +21,7 @@ mod status_counts;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod text_format;
 mod tls;
 mod tunnel;
 mod weak_registry;
@@ -40,6 +41,7 @@ pub(crate) use process::ProcessValues;
 pub(crate) use proxy_header::{Preamble, ProxyHeaderMetrics};
 pub(crate) use route::{ClientAbort, ResponseMetrics, RouteCounts, RouteMetrics};
 pub(crate) use tasks::Tasks;
+pub(crate) use text_format::TextFormat;
 pub(crate) use tls::TlsMetrics;
 pub(crate) use tunnel::TunnelMetrics;
 pub(crate) use websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
@@ -60,13 +62,10 @@ pub(crate) fn global() -> &'static Metrics {
     &PROCESS
 }
 
-/// All metrics in the text exposition format, with the media type [`CONTENT_TYPE`].
-pub(crate) fn render() -> String {
-    PROCESS.render()
+/// All metrics in this format.
+pub(crate) fn render(format: TextFormat) -> String {
+    PROCESS.render(format)
 }
-
-/// The media type of [`render`].
-pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A set of series. The process has one ([`global`]); tests create their own.
 #[derive(Default)]
@@ -196,9 +195,9 @@ impl Metrics {
         sum
     }
 
-    /// The text exposition format.
-    pub(crate) fn render(&self) -> String {
-        let mut scrape = Exposition::default();
+    /// A scrape in this format.
+    pub(crate) fn render(&self, format: TextFormat) -> String {
+        let mut scrape = Exposition::new(format);
         self.routes.instances().iter().for_each(|route| route.collect(&mut scrape));
         self.upstreams.instances().iter().for_each(|upstream| upstream.collect(&mut scrape));
         self.endpoints.instances().iter().for_each(|endpoint| endpoint.collect(&mut scrape));

@@ -7,6 +7,8 @@ pub(crate) enum Shape {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Always 1; the labels are the information.
+    Info,
     /// Observations counted in buckets with these upper bounds, in ascending order.
     Histogram(&'static [f64]),
 }
@@ -22,6 +24,27 @@ pub(crate) struct Family {
     pub help: &'static str,
     /// The type of the family.
     pub shape: Shape,
+}
+
+/// Units of names (OpenMetrics 1.0, "Units and Base Units").
+const UNITS: [&str; 2] = ["seconds", "bytes"];
+
+impl Family {
+    /// The name of the family in OpenMetrics, which lacks the suffix of its samples.
+    pub(super) fn open_metrics_name(&self) -> &'static str {
+        let suffix = match self.shape {
+            Shape::Counter => "_total",
+            Shape::Info => "_info",
+            Shape::Gauge | Shape::Histogram(_) => "",
+        };
+        self.name.strip_suffix(suffix).unwrap_or(self.name)
+    }
+
+    /// The unit at the end of the name, if there is one.
+    pub(super) fn unit(&self) -> Option<&'static str> {
+        let (_, last) = self.open_metrics_name().rsplit_once('_')?;
+        UNITS.into_iter().find(|unit| *unit == last)
+    }
 }
 
 /// The label value of a request without a route or upstream.
@@ -98,11 +121,11 @@ families! {
         "Time spent in a plugin, in seconds. One call in 16 is timed and counted 16 times; waiting time is exact.";
     EXPRESSION_FAILURES = Shape::Counter, "moongate_expression_failures_total" [],
         "Failed evaluations of expressions; a condition that fails is false.";
-    WASM_COUNTER = Shape::Counter, "moongate_wasm_counter_total" ["plugin", "metric"],
+    WASM_COUNTER = Shape::Counter, "moongate_wasm_counted_total" ["plugin", "metric"],
         "Counters defined by WebAssembly filters, by the filter's own metric name.";
-    WASM_GAUGE = Shape::Gauge, "moongate_wasm_gauge" ["plugin", "metric"],
+    WASM_GAUGE = Shape::Gauge, "moongate_wasm_value" ["plugin", "metric"],
         "Gauges defined by WebAssembly filters.";
-    WASM_HISTOGRAM = Shape::Histogram(FILTERS_OWN), "moongate_wasm_histogram" ["plugin", "metric"],
+    WASM_HISTOGRAM = Shape::Histogram(FILTERS_OWN), "moongate_wasm_observed" ["plugin", "metric"],
         "Histograms defined by WebAssembly filters, in the filter's own unit.";
     HTTP2_CONNECTIONS = Shape::Gauge, "moongate_http2_connections" [],
         "Open HTTP/2 connections of clients.";
@@ -136,7 +159,7 @@ families! {
         "Number of the configuration in use: configurations applied since the start.";
     CONFIG_LAST_RELOAD_TIMESTAMP = Shape::Gauge, "moongate_config_last_reload_timestamp_seconds" [],
         "Time of the last applied or rejected configuration, in Unix seconds.";
-    BUILD_INFO = Shape::Gauge, "moongate_build_info" ["version"],
+    BUILD_INFO = Shape::Info, "moongate_build_info" ["version"],
         "Always 1; the label `version` has the version.";
     PROCESS_CPU = Shape::Counter, "process_cpu_seconds_total" [],
         "CPU time of the process, user and system, in seconds.";

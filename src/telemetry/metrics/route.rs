@@ -6,6 +6,7 @@ use super::names;
 use super::status_counts::Statuses;
 use super::weak_registry::WeakRegistry;
 use super::websockets::{SocketCounts, Sockets};
+use crate::telemetry::TraceId;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -136,13 +137,15 @@ impl RouteMetrics {
 }
 
 impl ResponseMetrics {
-    /// Counts an HTTP request with its status and duration: three relaxed atomic adds.
-    pub fn request(&self, status: u16, duration: Duration) {
+    /// Counts an HTTP request with its status and duration: three relaxed atomic adds. The trace of a recorded request
+    /// becomes an exemplar of its duration.
+    pub(crate) fn request(&self, status: u16, duration: Duration, trace: Option<TraceId>) {
         self.statuses.add(status);
-        self.route
-            .duration
-            .get_or_init(|| Histogram::new(&names::HTTP_REQUEST_DURATION))
-            .observe(duration.as_secs_f64());
+        let histogram = self.route.duration.get_or_init(|| Histogram::new(&names::HTTP_REQUEST_DURATION));
+        match trace {
+            Some(trace) => histogram.observe_with_trace(duration.as_secs_f64(), trace),
+            None => histogram.observe(duration.as_secs_f64()),
+        }
     }
 
     /// Counts a request that its client ended.

@@ -43,7 +43,7 @@ async fn early_bytes_of_both_sides_come_first() {
     let _relay = tokio::spawn(run(tunnel));
     assert_eq!(read(&mut backend, sent.len()).await, sent);
     assert_eq!(read(&mut client, 16).await, [answer(b"greeting"), answer(b"news")].concat());
-    let shown = crate::telemetry::metrics::render();
+    let shown = crate::telemetry::metrics::render(crate::telemetry::metrics::TextFormat::Classic);
     let count = |series: &str| shown.lines().find_map(|line| line.strip_prefix(series)).map(str::trim);
     let messages =
         "moongate_websocket_messages_total{route=\"early\",direction=\"to_backend\",opcode=\"text\"}";
