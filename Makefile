@@ -3,6 +3,7 @@
 #   make run      the demo: two backends, the gateway in front of them, a page at http://127.0.0.1:8080/
 #   make test     all checks and tests, as CI runs them
 #   make check    the quick checks: format, lints, documentation, licences and advisories
+#   make prometheus  installs Prometheus, which the monitoring tests run; skipped if that fails
 #   make deny     installs cargo-deny, which checks licences and advisories in `make check`
 #   make conf     every file of conf/ through `moongate check`
 #   make bench    benchmarks against nginx, HAProxy and stock Pingora; see bench/
@@ -32,7 +33,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser screenshots testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy apps install-apps
+.PHONY: run test check conf bench autobahn h2spec browser screenshots testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy prometheus apps install-apps
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -52,7 +53,7 @@ conf: full
 	$(STEP) conf          $(CARGO) test --workspace --features full --quiet --test docs every_file_of_conf
 
 # The tests run last, so that their summary ends the output. cargo-deny is installed before the checks that use it.
-test: deny check conf pebble haproxy install-apps
+test: deny check conf pebble haproxy prometheus install-apps
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -132,6 +133,9 @@ pebble:
 
 haproxy:
 	@.ci/tools haproxy
+
+prometheus:
+	@.ci/tools prometheus
 
 install-apps:
 	@.ci/tools apps

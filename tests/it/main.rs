@@ -42,6 +42,7 @@ mod loops;
 mod luau;
 mod messages;
 mod metrics;
+mod monitoring;
 mod one_fact;
 mod path_parameters;
 mod paths_as_sent;

@@ -2,6 +2,7 @@
 //! bounded and waits for a fact.
 
 pub(crate) mod access_log;
+pub(crate) mod busy;
 pub(crate) mod certs;
 pub(crate) mod eventually;
 pub(crate) mod frames;
@@ -15,6 +16,7 @@ pub(crate) mod metrics;
 pub(crate) mod name_server;
 pub(crate) mod origin;
 pub(crate) mod pebble;
+pub(crate) mod prometheus;
 pub(crate) mod raw;
 pub(crate) mod secure;
 pub(crate) mod secured;
