@@ -3,12 +3,14 @@
 //! `load` reads files into a [`Config`] and reports every problem at once; `print` writes one back.
 //! References between names are checked when the configuration is compiled.
 
+mod access_log;
 mod connection_protocols;
 mod endpoint;
 mod load;
 mod masked;
 mod min_rate;
 mod model;
+mod one_or_many;
 mod path_handling;
 mod path_parameters;
 mod print;
@@ -20,12 +22,14 @@ mod via;
 mod websocket;
 mod word_choice;
 
+pub use access_log::{AccessLog, LogFormat, SampleRule, SampleShare, StatusRange};
 pub use connection_protocols::*;
 pub use endpoint::*;
 pub use load::{Env, Loaded, Refused, advise, load, load_text};
 pub use masked::print_masked;
 pub use min_rate::{MinRate, RateAndGrace};
 pub use model::*;
+pub use one_or_many::OneOrMany;
 pub use path_handling::{EscapedSlashes, MergeSlashes};
 pub use path_parameters::PathParameters;
 pub use print::print;

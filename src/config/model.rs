@@ -1,9 +1,11 @@
 //! Types of the configuration file. Every name here is part of the documentation and the JSON Schema.
 
+use super::access_log::{AccessLog, access_log, access_log_schema};
 use super::connection_protocols::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use super::endpoint::EndpointEntry;
-use super::server::{AccessLog, Admin, Listener, ProcessLog, Server, positive};
-use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, WebSocket, server};
+use super::one_or_many::OneOrMany;
+use super::server::{Admin, Listener, ProcessLog, Server, positive};
+use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, WebSocket};
 use indexmap::IndexMap;
 use moongate_config::{Period, Place, Placed};
 use schemars::JsonSchema;
@@ -24,8 +26,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<Placed<Listener>>>,
     /// Configures the access log. A format alone is enough: `access_log: off`. Default JSON on standard output.
-    #[serde(deserialize_with = "server::access_log")]
-    #[schemars(schema_with = "server::access_log_schema")]
+    #[serde(deserialize_with = "access_log")]
+    #[schemars(schema_with = "access_log_schema")]
     pub access_log: AccessLog,
     /// Defines clusters of backends by name. Default none.
     pub upstreams: IndexMap<String, Placed<Upstream>>,
@@ -270,19 +272,6 @@ pub enum UpstreamRef {
     /// Names of upstreams with their weights.
     #[serde(rename = "map")]
     Weighted(IndexMap<String, Placed<u32>>),
-}
-
-/// One value, or a list of which any may match.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename = "$shape text or a list of texts")]
-#[schemars(untagged, rename = "OneOrMany_{T}")]
-pub enum OneOrMany<T> {
-    /// One.
-    #[serde(rename = "scalar")]
-    One(T),
-    /// Any of these.
-    #[serde(rename = "list")]
-    Many(Vec<T>),
 }
 
 /// The treatment of a request when a plugin fails.

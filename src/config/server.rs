@@ -1,9 +1,9 @@
-//! Types of the process's settings: limits on clients, listeners, admin address and access log.
+//! Types of the process's settings: limits on clients, listeners, admin address and process log.
 
 use super::connection_protocols::{ListenerTls, Protocol, ProxyProtocol};
 use super::min_rate::MinRate;
 use super::{EscapedSlashes, MergeSlashes, ResolverKind, Via};
-use moongate_config::{Period, Place, Placed, Problem, Rate, Size, off_if_zero, raise, rate_or_zero_schema};
+use moongate_config::{Period, Placed, Problem, Rate, Size, off_if_zero, raise, rate_or_zero_schema};
 use moongate_sdk::ClientPrefix;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -212,44 +212,8 @@ pub enum ProcessLogFormat {
     Json,
 }
 
-/// The access log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AccessLog {
-    /// Writes each line as `json` or `combined` (Apache's format), or writes no access log (`off`). Default json.
-    pub format: LogFormat,
-    /// Writes to `stdout`, `stderr` or a file. A relative path starts at the working directory of the process. Each
-    /// reload and SIGUSR1 reopen the file. Default stdout.
-    pub path: Placed<String>,
-    /// Buffers up to this many bytes for the writer. Lines beyond it are dropped and counted. Default 1MiB.
-    pub buffer: Size,
-}
-
-impl Default for AccessLog {
-    fn default() -> Self {
-        Self { format: LogFormat::Json, path: standard_output(), buffer: Size(1 << 20) }
-    }
-}
-
 fn word_or_number(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["string", "integer"] })
-}
-
-fn standard_output() -> Placed<String> {
-    Placed { value: "stdout".to_owned(), place: Place::nowhere() }
-}
-
-/// The shape of an access-log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// One JSON object per line.
-    #[default]
-    Json,
-    /// Apache's combined format.
-    Combined,
-    /// No access log.
-    Off,
 }
 
 /// A valid size limit of a request header.
@@ -279,27 +243,4 @@ where
 
 const fn seconds(n: u64) -> Period {
     Period(std::time::Duration::from_secs(n))
-}
-
-#[derive(Deserialize)]
-#[serde(rename = "$shape a format (json, combined or off), or a mapping")]
-enum AccessLogWritten {
-    #[serde(rename = "scalar")]
-    Format(LogFormat),
-    #[serde(rename = "map")]
-    Full(AccessLog),
-}
-
-/// Reads `access_log: off` as well as the mapping.
-pub(super) fn access_log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessLog, D::Error> {
-    Ok(match Option::<AccessLogWritten>::deserialize(deserializer)? {
-        Some(AccessLogWritten::Format(format)) => AccessLog { format, ..AccessLog::default() },
-        Some(AccessLogWritten::Full(log)) => log,
-        None => AccessLog::default(),
-    })
-}
-
-pub(super) fn access_log_schema(generator: &mut SchemaGenerator) -> Schema {
-    let forms = [generator.subschema_for::<LogFormat>(), generator.subschema_for::<AccessLog>()];
-    json_schema!({ "anyOf": forms })
 }

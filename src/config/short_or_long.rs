@@ -3,7 +3,7 @@
 //! An entry keeps its settings as written; compiling passes them to the kind. Kinds are unknown here.
 
 use super::endpoint::EndpointEntry;
-use super::model::{KindEntry, OnError, OneOrMany, PluginEntry, UpstreamRef};
+use super::model::{KindEntry, OnError, PluginEntry, UpstreamRef};
 use moongate_config::{Key, Placed, Problem, Problems, Settings, Value, ValueKind, raise};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::{SerializeMap, Serializer};
@@ -207,15 +207,6 @@ impl Serialize for UpstreamRef {
             Self::Name(name) => name.serialize(serializer),
             Self::Inline(endpoints) => endpoints.serialize(serializer),
             Self::Weighted(weights) => weights.serialize(serializer),
-        }
-    }
-}
-
-impl<T: Serialize> Serialize for OneOrMany<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::One(one) => one.serialize(serializer),
-            Self::Many(many) => many.serialize(serializer),
         }
     }
 }

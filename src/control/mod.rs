@@ -30,7 +30,7 @@ use crate::net::resolver;
 use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
 use crate::snapshot::{self, Kinds, Snapshot};
-use crate::telemetry::access_log::Format;
+use crate::telemetry::access_log::LineSettings;
 use crate::telemetry::process_log::{self, LogLineFormat, LogSettings};
 use crate::telemetry::{AccessLog, metrics, unix_millis};
 use crate::tunnel::Registry;
@@ -163,7 +163,8 @@ impl Live {
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
         let refuse = |problems| RefusedConfig { problems, sources: loaded.sources.clone() }.render(color);
         let certificates = acme_tasks::prepare(first.certificates.all()).map_err(refuse)?;
-        let log = open_log(&loaded.spec.access_log, None).map_err(|problem| refuse(problem.into()))?;
+        let log = open_log(&loaded.spec.access_log, first.log_lines.clone(), None)
+            .map_err(|problem| refuse(problem.into()))?;
         first.log = log.map(OpenedLog::commit);
         first.generation = 1;
         certificates.into_iter().for_each(PreparedJob::commit);
@@ -372,8 +373,9 @@ impl Live {
         // The log is opened last and in a separate step, since opening creates a file. A timeout above
         // rejects the reload without side effects. Nothing is rejected from here on.
         let (settings, kept) = (loaded.spec.access_log.clone(), Arc::clone(&prior));
+        let lines = next.log_lines.clone();
         let opened = blocking_pool::RELOAD
-            .run_within(LONGEST_PREPARATION, move || open_log(&settings, Some(&kept)))
+            .run_within(LONGEST_PREPARATION, move || open_log(&settings, lines, Some(&kept)))
             .await;
         let log = opened.map_err(|error| halted(&error))?.map_err(|problem| {
             RefusedConfig { problems: problem.into(), sources: loaded.sources.clone() }.render(Color::Never)
@@ -463,23 +465,23 @@ impl OpenedLog {
 }
 
 /// Opens the access log, or reopens the file of the prior one if the settings are equal.
-fn open_log(settings: &config::AccessLog, prior: Option<&Snapshot>) -> Result<Option<OpenedLog>, Problem> {
+fn open_log(
+    settings: &config::AccessLog,
+    lines: Option<LineSettings>,
+    prior: Option<&Snapshot>,
+) -> Result<Option<OpenedLog>, Problem> {
     let problem = |error: io::Error| {
         Problem::new(format!("cannot open the access log `{}`: {error}", settings.path.value))
             .at(&settings.path.place)
     };
     let kept = prior.filter(|prior| prior.log_settings == *settings).and_then(|prior| prior.log.clone());
-    let format = match settings.format {
-        config::LogFormat::Json => Format::Json,
-        config::LogFormat::Combined => Format::Combined,
-        config::LogFormat::Off => return Ok(None),
-    };
+    let Some(lines) = lines else { return Ok(None) };
     Ok(Some(match kept {
         Some(log) => {
             let file = log.open_again().map_err(problem)?;
             OpenedLog::Kept(log, file)
         }
-        None => OpenedLog::New(AccessLog::open(format, &settings.path, settings.buffer.0).map_err(problem)?),
+        None => OpenedLog::New(AccessLog::open(lines, &settings.path, settings.buffer.0).map_err(problem)?),
     }))
 }
 

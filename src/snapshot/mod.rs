@@ -4,6 +4,7 @@
 //! socket and starts no task, so that `moongate check` is the first half of a reload. An instance with the
 //! same settings in the prior generation is reused, so that its health and counts survive.
 
+mod access_log_lines;
 mod cidr_set;
 mod connection_protocols;
 mod destination;
@@ -35,6 +36,7 @@ use crate::config::{self, Config, KindTable};
 use crate::plugin::{Builder, Entry, Instances};
 use crate::route::{self as routing, Rule, Table};
 use crate::telemetry::AccessLog;
+use crate::telemetry::access_log::LineSettings;
 use crate::telemetry::metrics::{LazyHandle, NONE, ResponseMetrics, RouteMetrics};
 use crate::tls::Acceptor;
 use crate::tunnel::Policy;
@@ -84,6 +86,8 @@ pub struct Snapshot {
     pub log: Option<Arc<AccessLog>>,
     /// Its settings, for comparison with those of the next generation.
     pub log_settings: config::AccessLog,
+    /// The lines of the access log; `None` without one.
+    pub(crate) log_lines: Option<LineSettings>,
     /// Counts the responses to requests without a route.
     pub unrouted: LazyHandle<Arc<ResponseMetrics>>,
     clusters: IndexMap<String, Arc<Cluster>>,
@@ -173,9 +177,10 @@ pub fn compile(
     let listeners =
         listeners::compile(spec.listeners.as_deref(), before, &mut certificates, &mut compiler.problems);
     let admin = listeners::compile_admin(spec.admin.as_ref(), &listeners, &mut compiler.problems);
-    check_log(&spec.access_log, &mut compiler.problems);
     let mut clusters = compiler.clusters(spec);
     let table = compiler.routes(spec, &listeners, &mut clusters);
+    check_log(&spec.access_log, &mut compiler.problems);
+    let log_lines = access_log_lines::compile(&spec.access_log, &spec.routes, &mut compiler.problems);
     if spec.routes.is_empty() {
         compiler.problems.push(
             Problem::warning("no routes: every request gets 404")
@@ -203,6 +208,7 @@ pub fn compile(
         generation: 0,
         log: None,
         log_settings: spec.access_log.clone(),
+        log_lines,
         unrouted: LazyHandle::new(|| RouteMetrics::of(NONE).responses(NONE)),
         removed: prior.map(|prior| removed(prior, &clusters)).unwrap_or_default(),
         clusters,

@@ -2,6 +2,7 @@
 //! gateway links the tests once. Unit tests cover single modules.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod access_log_lines;
 mod acme;
 mod admin;
 mod admin_abuse;

@@ -134,6 +134,7 @@ const FOREIGN: &[Foreign] = &[
     foreign("setrealipfrom", TRUSTED),
     foreign("realipheader", TRUSTED),
     foreign("errorlog", LOG),
+    foreign("logformat", "use `access_log: { template: '{client} {method} {path} {status}' }`"),
     foreign("gzip", COMPRESS),
     foreign("return", "use the plugin `respond` or `redirect`"),
     foreign("keepalive", "use `max_idle_connections` of an upstream"),

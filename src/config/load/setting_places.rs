@@ -2,8 +2,8 @@
 
 use crate::config::{
     AccessLog, Acme, Admin, Certificate, ClientAuth, Config, Endpoint, ExternalAccount, KindTable, Listener,
-    ListenerTls, PassiveHealth, PerKey, ProcessLog, ProxyProtocol, RateAndGrace, Rebalance, Route, Server,
-    Upstream, UpstreamTls, WebSocket,
+    ListenerTls, PassiveHealth, PerKey, ProcessLog, ProxyProtocol, RateAndGrace, Rebalance, Route,
+    SampleRule, Server, Upstream, UpstreamTls, WebSocket,
 };
 use schemars::{JsonSchema, schema_for};
 
@@ -19,13 +19,14 @@ const fn mapping<T: JsonSchema>(section: &'static str, name: &'static str) -> Ma
     Mapping { section, name, settings: settings::<T> }
 }
 
-const MAPPINGS: [Mapping; 21] = [
+const MAPPINGS: [Mapping; 22] = [
     mapping::<Config>("", "the file itself"),
     mapping::<Server>("server", "`server`"),
     mapping::<RateAndGrace>("server", "`body_min_rate` and `send_min_rate` of `server`"),
     mapping::<Admin>("admin", "`admin`"),
     mapping::<ProcessLog>("log", "`log`"),
     mapping::<AccessLog>("access_log", "`access_log`"),
+    mapping::<SampleRule>("access_log", "`sample` of `access_log`"),
     mapping::<Listener>("listeners", "a listener"),
     mapping::<ListenerTls>("listeners", "`tls` of a listener"),
     mapping::<Certificate>("listeners", "`tls.certificates` of a listener"),

@@ -109,11 +109,13 @@ impl Origin {
         ctx: &Context,
     ) -> Option<Arc<Self>> {
         let (route, lease) = (ctx.route.as_ref()?, ctx.attempts.lease()?);
-        let log = ctx.snapshot.log.clone().filter(|_| route.logged);
+        let status = status(ctx.received.is_http2());
+        let log =
+            ctx.snapshot.log.as_ref().filter(|log| route.logged && log.keeps_websocket(&route.name, status));
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         let subprotocol = response.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|name| name.to_str().ok());
         let is_shown = log.is_some() || ctx.snapshot.admin.is_some();
-        let fields = || RequestFields::new(log, head, id, subprotocol.unwrap_or_default(), ctx);
+        let fields = || RequestFields::new(log.cloned(), head, id, subprotocol.unwrap_or_default(), ctx);
         Some(Arc::new(Self {
             // A tunnel may live for weeks, so it keeps only what something shows.
             fields: is_shown.then(fields),
@@ -215,7 +217,7 @@ impl Origin {
             request_id: fields.word(5),
             protocol: if fields.h2 { "HTTP/2.0" } else { "HTTP/1.1" },
             tls: fields.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
-            status: if fields.h2 { 200 } else { 101 },
+            status: status(fields.h2),
             route: &self.route,
             upstream: endpoint.upstream(),
             endpoint: endpoint.name(),
@@ -252,6 +254,11 @@ impl TunnelOrigin for Origin {
     fn subprotocol(&self) -> &str {
         self.fields.as_ref().map_or("", RequestFields::subprotocol)
     }
+}
+
+/// The status of a WebSocket's handshake (RFC 8441 §5).
+fn status(h2: bool) -> u16 {
+    if h2 { 200 } else { 101 }
 }
 
 /// A note of a plugin.

@@ -1,5 +1,6 @@
-//! Fields of an access log line. `json` has their names; `docs/reference/access-log.md` describes them.
+//! Content of an access log line, as the request path hands it over; `field` has the names.
 
+use crate::telemetry::TraceId;
 use crate::telemetry::metrics::InitiatorLabel;
 use moongate_sdk::ClientAddress;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct Entry<'a> {
     pub attempts: u32,
     /// The request's id.
     pub request_id: &'a str,
+    /// The request's trace; none if it is not traced.
+    pub(crate) trace_id: Option<TraceId>,
     /// The field `User-Agent`; empty if absent.
     pub user_agent: &'a [u8],
     /// The field `Referer`; empty if absent.

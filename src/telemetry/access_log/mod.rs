@@ -9,10 +9,13 @@
 mod combined;
 mod entry;
 mod escape;
+mod field;
 mod json;
 pub(super) mod json_record;
 mod queue;
+mod sampling;
 mod sink;
+mod template;
 #[cfg(test)]
 mod tests;
 mod timestamp;
@@ -20,9 +23,13 @@ mod writer;
 
 pub(crate) use entry::{Closed, Entry, Event, FailoverRecord, Flow, Note};
 pub(crate) use escape::address;
+pub(crate) use field::Field;
+pub(crate) use sampling::{SampleRatio, Sampling, SamplingRule};
+pub(crate) use template::Template;
 
 use super::recent_lines::{self, RecentLines};
 use queue::Queue;
+use sampling::LineFacts;
 use sink::{Sink, Target};
 use std::cell::RefCell;
 use std::fs::File;
@@ -38,19 +45,30 @@ const LINE_KEPT: usize = 16 << 10;
 const BUFFER: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
 
 /// The format of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// One JSON object per line.
-    Json,
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Format {
+    /// One JSON object per line, of these fields in this order.
+    Json(Box<[Field]>),
     /// Apache's combined format. A WebSocket has one line, written when it ends.
     Combined,
+    /// The operator's template.
+    Template(Template),
+}
+
+/// The format of the lines, and which of them are written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LineSettings {
+    /// The format.
+    pub format: Format,
+    /// The rules of sampling; none: every line is written.
+    pub sampling: Option<Sampling>,
 }
 
 /// An open access log. After the last handle is dropped, the writer thread writes queued lines and ends;
 /// [`AccessLog::close`] waits for it.
 #[derive(Debug)]
 pub struct AccessLog {
-    format: Format,
+    lines: LineSettings,
     target: Target,
     queue: Arc<Queue>,
 }
@@ -117,10 +135,10 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened, the buffer cannot be allocated, or the thread cannot be started; without
     /// side effects.
-    pub fn open(format: Format, path: &str, buffer: u64) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(lines: LineSettings, path: &str, buffer: u64) -> io::Result<Arc<Self>> {
         let target = Target::new(path);
         let queue = start(&target, buffer, &recent_lines::ACCESS_LOG)?;
-        Ok(Arc::new(Self { format, target, queue }))
+        Ok(Arc::new(Self { lines, target, queue }))
     }
 
     /// Checks that [`AccessLog::open`] can open `path`, without creating it.
@@ -131,9 +149,22 @@ impl AccessLog {
         Target::new(path).check()
     }
 
-    /// Logs one entry. Never blocks.
+    /// Logs one entry. Never blocks. A request may be left out by sampling; the lines of a WebSocket never are, because
+    /// [`AccessLog::keeps_websocket`] has decided for all of them.
     pub fn write(&self, entry: &Entry<'_>) {
+        if let (Some(sampling), Event::Request) = (&self.lines.sampling, entry.event) {
+            let (route, status, is_error) = (entry.route, entry.status, entry.error.is_some());
+            if !sampling.keeps(LineFacts { route, status, is_error }) {
+                return;
+            }
+        }
         self.write_at(entry, SystemTime::now());
+    }
+
+    /// Decides whether a WebSocket that opens with this status has lines.
+    pub(crate) fn keeps_websocket(&self, route: &str, status: u16) -> bool {
+        let facts = LineFacts { route, status, is_error: false };
+        self.lines.sampling.as_ref().is_none_or(|sampling| sampling.keeps(facts))
     }
 
     /// Reopens the file after a rotation. Queued lines go to the new file.
@@ -183,15 +214,29 @@ impl AccessLog {
             let LineBuffer { line, stamp } = &mut *pen;
             line.clear();
             stamp.update(now);
-            match self.format {
-                Format::Json => json::write(line, stamp, entry),
-                Format::Combined => combined::write(line, stamp, entry),
-            }
+            self.lines.format.write(line, stamp, entry);
             if !line.is_empty() {
                 self.queue.push(line);
             }
             line.shrink_to(LINE_KEPT);
         });
+    }
+}
+
+impl Format {
+    /// Appends the line of `entry`, if it has one in this format.
+    fn write(&self, line: &mut Vec<u8>, stamp: &Timestamp, entry: &Entry<'_>) {
+        match self {
+            Self::Json(fields) => json::write(line, stamp, fields, entry),
+            Self::Combined => combined::write(line, stamp, entry),
+            Self::Template(template) => template.write(line, stamp, entry),
+        }
+    }
+}
+
+impl From<Format> for LineSettings {
+    fn from(format: Format) -> Self {
+        Self { format, sampling: None }
     }
 }
 

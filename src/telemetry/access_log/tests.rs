@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
+use crate::telemetry::TraceId;
 use crate::telemetry::metrics::InitiatorLabel;
 use std::fs;
 use std::io::{PipeReader, Read};
@@ -46,14 +47,15 @@ fn closed<'a>() -> Entry<'a> {
     Entry { event: Event::Close(closed), status: 101, ..entry() }
 }
 
-fn line(format: Format, entry: &Entry<'_>) -> String {
+fn json() -> Format {
+    Format::Json(Field::ALL.into())
+}
+
+fn line(format: &Format, entry: &Entry<'_>) -> String {
     let mut stamp = Timestamp::new();
     stamp.update(UNIX_EPOCH + Duration::from_millis(1_760_000_000_250));
     let mut line = Vec::new();
-    match format {
-        Format::Json => json::write(&mut line, &stamp, entry),
-        Format::Combined => combined::write(&mut line, &stamp, entry),
-    }
+    format.write(&mut line, &stamp, entry);
     String::from_utf8(line).unwrap()
 }
 
@@ -62,7 +64,7 @@ fn piped(buffer: u64) -> (Arc<AccessLog>, PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
     let writer = OwnedFd::from(writer);
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-    (AccessLog::open(Format::Json, &path, buffer).unwrap(), reader)
+    (AccessLog::open(json().into(), &path, buffer).unwrap(), reader)
 }
 
 fn whole_lines(text: &str) -> usize {
@@ -73,7 +75,7 @@ fn whole_lines(text: &str) -> usize {
 #[test]
 fn a_request_is_one_json_object() {
     assert_eq!(
-        line(Format::Json, &entry()),
+        line(&json(), &entry()),
         r#"{"time":"2025-10-09T08:53:20.250Z","client":"192.0.2.7","method":"GET","host":"example.com","path":"/a?b=\"c\"","#
             .to_owned()
             + r#""protocol":"HTTP/1.1","status":200,"bytes_sent":1234,"bytes_received":5,"duration_ms":1.500,"route":"site","#
@@ -85,7 +87,7 @@ fn a_request_is_one_json_object() {
 
 #[test]
 fn the_end_of_a_websocket_has_initiator_reason_and_volume() {
-    let written = line(Format::Json, &closed());
+    let written = line(&json(), &closed());
     let json: serde_json::Value = serde_json::from_str(&written).unwrap();
     assert!(written.starts_with(r#"{"time":"2025-10-09T08:53:20.250Z","event":"close","#), "{written}");
     for (key, value) in
@@ -98,10 +100,27 @@ fn the_end_of_a_websocket_has_initiator_reason_and_volume() {
 }
 
 #[test]
+fn selected_fields_are_in_their_order_and_an_object_may_be_empty() {
+    let trace = TraceId(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes());
+    let traced = Entry { trace_id: Some(trace), ..entry() };
+    let some = |fields: &[Field]| Format::Json(fields.into());
+    assert_eq!(
+        line(&some(&[Field::Status, Field::Code, Field::TraceId, Field::Time]), &traced),
+        "{\"status\":200,\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\",\"time\":\"2025-10-09T08:53:20.250Z\"}\n"
+    );
+    assert_eq!(line(&some(&[Field::TraceId, Field::Code]), &entry()), "{}\n");
+    let template = Template::parse("{trace_id} {code} {lifetime_ms} {time}").unwrap();
+    assert_eq!(
+        line(&Format::Template(template), &Entry { trace_id: Some(trace), ..closed() }),
+        "0af7651916cd43dd8448eb211c80319c 1001 2000.000 2025-10-09T08:53:20.250Z\n"
+    );
+}
+
+#[test]
 fn a_lost_endpoint_has_its_own_line() {
     let event = Event::Reconnect(FailoverRecord { from: "10.0.0.2:80", reason: "eof" });
     let entry = Entry { event, status: 101, error: Some("reconnect_failed"), ..entry() };
-    let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &entry)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&line(&json(), &entry)).unwrap();
     for (key, value) in [
         ("event", "reconnect"),
         ("from", "10.0.0.2:80"),
@@ -111,14 +130,14 @@ fn a_lost_endpoint_has_its_own_line() {
     ] {
         assert_eq!(json[key], value, "{key}");
     }
-    assert_eq!(line(Format::Combined, &entry), "");
+    assert_eq!(line(&Format::Combined, &entry), "");
 }
 
 #[test]
 fn notes_of_plugins_are_under_their_names() {
     let note = |plugin, key, value| Note { plugin, key, value };
     let notes = [note("jwt", "user", "a\"b\n"), note("jwt", "key", "k1"), note("l\"imit", "left", "3")];
-    let text = line(Format::Json, &Entry { notes: &notes, ..entry() });
+    let text = line(&json(), &Entry { notes: &notes, ..entry() });
     let read: serde_json::Value = serde_json::from_str(&text).unwrap();
     let expected =
         serde_json::json!({ "jwt": { "user": "a\"b\n", "key": "k1" }, "l\"imit": { "left": "3" } });
@@ -134,10 +153,11 @@ fn every_json_field_is_documented() {
     full.referer = b"r";
     full.tls = Some(("TLSv1.3", "TLS_AES_128_GCM_SHA256"));
     full.notes = &[Note { plugin: "p", key: "k", value: "v" }];
+    full.trace_id = Some(TraceId([7; 16]));
     if let Event::Close(closed) = &mut full.event {
         closed.backend_rtt = Some(Duration::ZERO);
     }
-    let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &full)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&line(&json(), &full)).unwrap();
     let mut fields: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
     // The field that only a reconnect has.
     fields.push("from");
@@ -154,18 +174,18 @@ fn every_json_field_is_documented() {
 #[test]
 fn the_combined_format_is_that_of_apache() {
     assert_eq!(
-        line(Format::Combined, &entry()),
+        line(&Format::Combined, &entry()),
         "192.0.2.7 - - [09/Oct/2025:08:53:20 +0000] \"GET /a?b=\\x22c\\x22 HTTP/1.1\" 200 1234 \"-\" \"curl/8\\x1b[31m\"\n"
     );
-    assert_eq!(line(Format::Combined, &Entry { event: Event::Open, ..entry() }), "");
-    assert!(line(Format::Combined, &closed()).contains("\" 101 50 \""));
+    assert_eq!(line(&Format::Combined, &Entry { event: Event::Open, ..entry() }), "");
+    assert!(line(&Format::Combined, &closed()).contains("\" 101 50 \""));
 }
 
 #[test]
 fn closing_writes_every_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
-    let log = AccessLog::open(Format::Json, path.to_str().unwrap(), 1 << 20).unwrap();
+    let log = AccessLog::open(json().into(), path.to_str().unwrap(), 1 << 20).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..500).for_each(|_| log.write(&entry())));
@@ -190,7 +210,7 @@ fn a_dropped_log_writes_its_queued_lines() {
 fn flushing_writes_lines_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
-    let log = AccessLog::open(Format::Json, path.to_str().unwrap(), 1 << 20).unwrap();
+    let log = AccessLog::open(json().into(), path.to_str().unwrap(), 1 << 20).unwrap();
     for lines in 1..=3 {
         log.write(&entry());
         assert!(log.flush(LONG));
@@ -212,7 +232,7 @@ fn lines_reach_the_file_without_a_flush() {
 fn a_rotated_file_is_reopened() {
     let folder = tempfile::tempdir().unwrap();
     let (path, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-    let log = AccessLog::open(Format::Json, path.to_str().unwrap(), 1 << 20).unwrap();
+    let log = AccessLog::open(json().into(), path.to_str().unwrap(), 1 << 20).unwrap();
     log.write(&entry());
     assert!(log.flush(LONG));
     fs::rename(&path, &moved).unwrap();
@@ -229,11 +249,11 @@ fn a_file_that_cannot_be_opened_is_an_error_and_the_old_one_stays_in_use() {
     let inside = folder.path().join("logs");
     fs::create_dir(&inside).unwrap();
     let path = inside.join("access.log");
-    let log = AccessLog::open(Format::Json, path.to_str().unwrap(), 1 << 20).unwrap();
+    let log = AccessLog::open(json().into(), path.to_str().unwrap(), 1 << 20).unwrap();
     let kept = folder.path().join("moved");
     fs::rename(&inside, &kept).unwrap();
     assert_eq!(log.reopen().unwrap_err().kind(), io::ErrorKind::NotFound);
-    assert!(AccessLog::open(Format::Json, path.to_str().unwrap(), 1 << 20).is_err());
+    assert!(AccessLog::open(json().into(), path.to_str().unwrap(), 1 << 20).is_err());
     log.write(&entry());
     assert!(log.close(LONG));
     assert_eq!(whole_lines(&fs::read_to_string(kept.join("access.log")).unwrap()), 1);
@@ -260,7 +280,7 @@ fn a_full_buffer_drops_and_counts_lines_without_blocking() {
 
 #[test]
 fn a_failing_disk_is_counted_without_blocking() {
-    let log = AccessLog::open(Format::Json, "/dev/full", 1 << 20).unwrap();
+    let log = AccessLog::open(json().into(), "/dev/full", 1 << 20).unwrap();
     (0..10).for_each(|_| log.write(&entry()));
     assert!(log.flush(LONG));
     assert_eq!(log.dropped(), 10);
@@ -271,7 +291,17 @@ fn a_failing_disk_is_counted_without_blocking() {
 fn any_client_bytes_give_one_readable_line() {
     let odd: Vec<u8> = (0..=255).chain([0xc3, 0x28, 0xf0, 0x9f]).collect();
     let odd = Entry { host: &odd, path: &odd, user_agent: &odd, referer: &odd, ..entry() };
-    let written = line(Format::Json, &odd);
+    let written = line(&json(), &odd);
     assert_eq!((written.matches('\n').count(), whole_lines(&written)), (1, 1));
-    assert!(line(Format::Combined, &odd).trim_end().bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    let all: String = Field::ALL
+        .map(Field::name)
+        .iter()
+        .filter(|name| **name != "plugins")
+        .fold(String::new(), |text, name| text + &format!(" \"{{{name}}}\""));
+    for format in [Format::Combined, Format::Template(Template::parse(&all).unwrap())] {
+        let written = line(&format, &odd);
+        let written = written.strip_suffix('\n').unwrap();
+        assert!(written.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{written}");
+        assert_eq!(written.matches('"').count() % 2, 0, "{written}");
+    }
 }
