@@ -29,13 +29,13 @@ pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCo
         }
     };
     let backend_addresses = backends.addresses();
-    let admin = loaded.spec.admin.as_ref().map(|admin| admin.address.value.clone());
+    let admin = loaded.spec.admin.as_ref().and_then(|admin| demo::admin_page(&admin.address.value));
     let config = path.display().to_string();
-    runtime.spawn(backends.serve());
+    runtime.spawn(backends.with_admin(admin).serve());
     let outcome = server::run(path, kinds, signals, color(), |listeners| {
         let facts = demo::Facts {
             gateway: listeners.first().map_or("", |(_, address)| address),
-            admin: admin.as_deref(),
+            admin,
             config: &config,
             pid: std::process::id(),
             backends: &backend_addresses,

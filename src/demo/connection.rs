@@ -22,8 +22,6 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time for which a rejected client may continue to send before the connection is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
-const PAGE: &str = include_str!("page.html");
-
 /// A stream and the bytes received after the last read message.
 struct Connection {
     stream: TcpStream,
@@ -144,7 +142,7 @@ fn answer(request: &Request, backend: &Backend, then: BodyFraming) -> Vec<u8> {
             let refused = DemoResponse::text(405, "Method Not Allowed", "only GET and HEAD\n");
             DemoResponse { extra: Some(("Allow", "GET, HEAD")), ..refused }
         }
-        "/" => DemoResponse::ok("text/html; charset=utf-8", PAGE),
+        "/" => DemoResponse::ok("text/html; charset=utf-8", &backend.page),
         "/health" => DemoResponse::ok("text/plain; charset=utf-8", "ok\n"),
         "/whoami" => {
             whoami = describe(request, backend);

@@ -13,7 +13,7 @@ mod websocket;
 use crate::config::{Config, EndpointEntry, UpstreamRef};
 use log::warn;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -22,6 +22,10 @@ use tokio::task::JoinSet;
 
 /// The backends' names, in the order of their endpoints; the page uses them as colours.
 const NAMES: [&str; 6] = ["blue", "green", "amber", "violet", "coral", "teal"];
+
+const PAGE: &str = include_str!("page.html");
+/// The place of the link to the admin page in the page.
+const ADMIN_LINK: &str = "<!-- admin -->";
 
 /// The pause after a failed accept: without descriptors, an immediate retry would only use CPU time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,6 +50,8 @@ pub enum Error {
 #[derive(Debug)]
 struct Backend {
     name: String,
+    /// The response to `GET /`.
+    page: Arc<str>,
     /// Requests served, including the page and health checks.
     served: AtomicU64,
     /// WebSockets opened so far, without health checks.
@@ -56,7 +62,10 @@ struct Backend {
 
 /// Bound backends that are not serving yet.
 #[derive(Debug)]
-pub struct Backends(Vec<(String, TcpListener)>);
+pub struct Backends {
+    listeners: Vec<(String, TcpListener)>,
+    page: Arc<str>,
+}
 
 impl Backends {
     /// Binds the addresses. Connections are queued, and served after [`Backends::serve`].
@@ -69,44 +78,52 @@ impl Backends {
         if addresses.is_empty() {
             return Err(Error::NothingToPlay);
         }
-        let mut backends = Vec::with_capacity(addresses.len());
+        let mut listeners = Vec::with_capacity(addresses.len());
         for (index, &address) in addresses.iter().enumerate() {
             let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
                 std::io::ErrorKind::AddrInUse => Error::Taken(address),
                 _ => Error::Listen(address, error),
             })?;
-            backends.push((name(index), listener));
+            listeners.push((name(index), listener));
         }
-        Ok(Self(backends))
+        Ok(Self { listeners, page: page(None) })
+    }
+
+    /// Adds a link to the gateway's admin page to the page of every backend.
+    #[must_use]
+    pub fn with_admin(self, admin: Option<SocketAddr>) -> Self {
+        Self { page: page(admin), ..self }
     }
 
     /// Each backend's name and actual address, in the requested order.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
         let real =
             |(name, listener): &(String, TcpListener)| Some((name.clone(), listener.local_addr().ok()?));
-        self.0.iter().filter_map(real).collect()
+        self.listeners.iter().filter_map(real).collect()
     }
 
     /// Serves until dropped; the drop closes every listener and every connection.
     pub async fn serve(self) {
         let mut running = JoinSet::new();
-        for (name, listener) in self.0 {
-            running.spawn(async move { backend(listener, &name).await });
+        for (name, listener) in self.listeners {
+            let page = Arc::clone(&self.page);
+            running.spawn(async move { backend(listener, &name, page).await });
         }
         while running.join_next().await.is_some() {}
     }
 }
 
-/// One backend on a listener of the caller's; serves until dropped, and then closes every connection.
+/// One backend; serves until dropped, and then closes every connection.
 ///
 /// - `GET /` is the page, `GET /whoami` a JSON object with the backend's name and the request as received,
 ///   `GET /health` is `ok`; anything else is 404.
 /// - A WebSocket on any path gets the message `{"backend":NAME,"n":N,"path":PATH}` (`N` counts the backend's
 ///   WebSockets from 1) and then echoes. A WebSocket on `/health` is a health check and not counted.
 /// - Every response has `X-Backend: NAME`.
-pub async fn backend(listener: TcpListener, name: &str) {
+async fn backend(listener: TcpListener, name: &str, page: Arc<str>) {
     let backend = Arc::new(Backend {
         name: name.to_owned(),
+        page,
         served: AtomicU64::new(0),
         opened: AtomicU64::new(0),
         open: AtomicU64::new(0),
@@ -156,13 +173,34 @@ fn name(index: usize) -> String {
     NAMES.get(index).map_or_else(|| format!("backend-{}", index + 1), |&name| name.to_owned())
 }
 
+/// The address at which a browser of this machine reaches the admin page, from `admin.address`. `None` if that is
+/// not an address, or has port 0 and is therefore not known before the start.
+pub fn admin_page(address: &str) -> Option<SocketAddr> {
+    let mut address: SocketAddr = address.parse().ok()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    (address.port() != 0).then_some(address)
+}
+
+fn page(admin: Option<SocketAddr>) -> Arc<str> {
+    // A new tab: the WebSockets of this page stay open.
+    let link = admin.map(|admin| {
+        format!(r#"<a href="http://{admin}/" target="_blank" rel="noopener">Admin page of the gateway</a>"#)
+    });
+    PAGE.replace(ADMIN_LINK, &link.unwrap_or_default()).into()
+}
+
 /// Facts about the running demo, for the banner.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The gateway's address, as `127.0.0.1:8080`.
     pub gateway: &'a str,
-    /// The admin address, if there is one.
-    pub admin: Option<&'a str>,
+    /// The address of the admin page, from [`admin_page`].
+    pub admin: Option<SocketAddr>,
     /// The configuration file, in the operator's spelling.
     pub config: &'a str,
     /// The gateway's process id, for `kill -HUP`.
@@ -174,13 +212,14 @@ pub struct Facts<'a> {
 /// Commands to try, printed after the gateway has started to listen. Ends with a newline.
 pub fn banner(facts: &Facts<'_>) -> String {
     let Facts { gateway, admin, config, pid, backends } = facts;
-    let mut text = format!("\n  Moongate listens on http://{gateway}/\n\n");
-    for (name, address) in *backends {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  backend {name:<8} {address}");
-    }
+    let mut text = format!("\n  Moongate listens on http://{gateway}/\n");
     if let Some(admin) = admin {
-        let _ = writeln!(text, "  admin            http://{admin}/");
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  Its admin page is   http://{admin}/");
+    }
+    text.push('\n');
+    for (name, address) in *backends {
+        let _ = writeln!(text, "  backend {name:<8} {address}");
     }
     let _ = write!(
         text,
