@@ -37,6 +37,9 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("sudo make install", "it would change the machine"),
     ("sudo cp", "it would change the machine"),
     ("sudo systemctl", "it would change the machine"),
+    ("npm ci", "it needs Node.js and the network; `make browser` and `make apps` run the example"),
+    ("node examples/sockjs/server.mjs", "it needs Node.js; `make browser` and `make apps` run the example"),
+    ("moongate run -c examples/sockjs/", "it needs the example's backends; `make apps` runs it"),
     ("websocat", "it is not on every machine; the session holds a WebSocket of its own"),
 ];
 
@@ -240,8 +243,9 @@ macro_rules! pages_run {
         #[test]
         fn no_page_is_left_out() {
             let run: BTreeSet<_> = [$($name),*].into_iter().map(str::to_owned).collect();
-            // Those of docs/guides/apps/ need the application: tests/apps runs them.
-            let with_commands = |page: &Page| !page.name.starts_with("docs/guides/apps/") && page.blocks.iter().any(|block| block.info == "console");
+            // Those of docs/guides/apps/ and examples/ need the application: tests/apps runs them.
+            let of_application = |page: &Page| page.name.starts_with("docs/guides/apps/") || page.name.starts_with("examples/");
+            let with_commands = |page: &Page| !of_application(page) && page.blocks.iter().any(|block| block.info == "console");
             let there: BTreeSet<_> = pages().into_iter().filter(with_commands).map(|page| page.name).collect();
             assert_eq!(there.difference(&run).collect::<Vec<_>>(), Vec::<&String>::new());
         }

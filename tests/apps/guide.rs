@@ -1,18 +1,24 @@
-//! A page of docs/guides/apps/: its configuration, the files of the application, and the commands that check
+//! A page of docs/guides/apps/ or of an example: its configuration, the files of the application, and the commands that check
 //! the result.
 
 use crate::page::{Page, shows};
 use std::process::{Command, Stdio};
 
-/// A page of docs/guides/apps/.
+/// A page with commands for an application.
 pub(crate) struct Guide(Page);
 
 /// The gateway's address in the pages: the listener of a configuration without one.
 const GATEWAY: &str = "127.0.0.1:8080";
 
 impl Guide {
+    /// The page of docs/guides/apps/ with that name.
     pub(crate) fn of(name: &str) -> Self {
-        Self(Page::read(&format!("docs/guides/apps/{name}.md")))
+        Self::at(&format!("docs/guides/apps/{name}.md"))
+    }
+
+    /// The page at a path below the repository's root.
+    pub(crate) fn at(path: &str) -> Self {
+        Self(Page::read(path))
     }
 
     /// The first configuration of the page, with addresses replaced.

@@ -19,6 +19,7 @@ mod octoprint;
 #[path = "../docs/page.rs"]
 mod page;
 mod rabbitmq;
+mod sockjs;
 mod streamlit;
 #[allow(dead_code, unused_imports, reason = "the gateway's own tests use more of it")]
 #[path = "../it/support/mod.rs"]
