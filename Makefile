@@ -11,8 +11,9 @@
 #   make h2spec   the HTTP/2 conformance suite, if its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
 #   make apps     the applications of docs/guides/apps/ behind the gateway; installed if missing
-#   make browser  Chromium opens a WebSocket over HTTP/2 and the live page; installed if missing, skipped if that fails
+#   make browser  the tests with Chromium; installed if missing, skipped if that fails
 #   make screenshots  pictures of the live page, light, dark and narrow, in SCREENSHOTS (target/screenshots)
+#   make images   docs/images/ from `moongate demo`; the ports of conf/moongate.yaml must be free
 #   make wasm-fixtures  builds the WebAssembly filters of the tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
 #   make release  the release binary; takes minutes
@@ -33,7 +34,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser screenshots testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy prometheus apps install-apps
+.PHONY: run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy prometheus apps install-apps install-browser
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -53,7 +54,7 @@ conf: full
 	$(STEP) conf          $(CARGO) test --workspace --features full --quiet --test docs every_file_of_conf
 
 # The tests run last, so that their summary ends the output. cargo-deny is installed before the checks that use it.
-test: deny check conf pebble haproxy prometheus install-apps
+test: deny check conf pebble haproxy prometheus install-apps install-browser
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -68,22 +69,16 @@ h2spec: tools
 testssl: tools
 	tests/testssl/run
 
-browser: tools
-	@if .ci/tools browser; then \
-		$(CARGO) test --test it browser:: -- --ignored; \
-	else \
-		echo "browser: skipped: Chromium is missing and cannot be installed"; \
-	fi
-	@if .ci/tools browser && .ci/tools page; then \
-		.ci/step page node --test --test-reporter=spec tests/browser/page.mjs; \
-	else \
-		echo "page: skipped: Chromium, Node or an npm package is missing and cannot be installed"; \
-	fi
+browser: full install-browser
+	$(CARGO) test --workspace --features full --test browser
 
-screenshots: tools
-	.ci/tools browser
-	.ci/tools page
+screenshots: install-browser
 	node tests/browser/screenshots.mjs $(SCREENSHOTS)
+
+images: full install-browser
+	@.ci/tools pngquant
+	$(CARGO) build --features full
+	node tests/browser/images.mjs
 
 apps: full install-apps
 	$(CARGO) test --workspace --features full --test apps
@@ -139,3 +134,6 @@ prometheus:
 
 install-apps:
 	@.ci/tools apps
+
+install-browser:
+	@.ci/tools browser

@@ -1,17 +1,18 @@
-// Chromium for the tests of the live page: a page that notes what it must not do, and waiting for facts.
+// Chromium for the tests: a page that notes what it must not do, and waiting for facts.
 
 import { accessSync, constants } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { delimiter, resolve } from "node:path";
-import assert from "node:assert/strict";
+import { LIMIT } from "./eventually.mjs";
 
-// Installed by `.ci/tools page` beside the build, not beside the tests.
+export { eventually } from "./eventually.mjs";
+
+// Installed by `.ci/tools browser` beside the build, not beside the tests.
 const require = createRequire(new URL("../../target/browser/", import.meta.url));
 const { chromium } = require("playwright-core");
 const AXE = require.resolve("axe-core/axe.min.js");
 
-const LIMIT = 15_000;
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update"];
 
 /** The path of a program on the PATH. */
@@ -49,17 +50,6 @@ export async function visit(browser, url, options = {}) {
   }));
   await page.goto(url);
   return Object.assign(page, { faults, violations: () => page.evaluate(() => globalThis.violations ?? []) });
-}
-
-/** Waits until `probe` returns something true; returns it. */
-export async function eventually(what, probe) {
-  const end = Date.now() + LIMIT;
-  for (;;) {
-    const found = await probe();
-    if (found) return found;
-    if (Date.now() > end) assert.fail(`not within ${LIMIT / 1000} s: ${what}`);
-    await new Promise((done) => setTimeout(done, 20));
-  }
 }
 
 /** Violations of the accessibility rules of axe, of any impact. */

@@ -8,7 +8,6 @@ mod admin;
 mod admin_abuse;
 mod bad_backends;
 mod balance;
-mod browser;
 mod catalogue;
 mod cli;
 mod client_close;

@@ -1,7 +1,9 @@
-//! A real browser, Debian's headless Chromium: it uses WebSockets over HTTP/2 (RFC 8441) if they are offered.
+//! WebSockets over HTTP/2 (RFC 8441), which a browser uses if they are offered.
 
+use crate::chromium::installed;
 use crate::support::h2ws::certificate;
 use crate::support::{Gateway, LIMIT, Origin};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Opens a WebSocket to its own origin, and reports the result to the backend.
@@ -25,9 +27,8 @@ impl Drop for Browser {
     }
 }
 
-fn visit(address: &str, folder: &std::path::Path) -> Browser {
-    let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
-    let child = Command::new(&program)
+fn visit(chromium: &Path, address: &str, folder: &Path) -> Browser {
+    let child = Command::new(chromium)
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
         .args(["--ignore-certificate-errors", "--remote-debugging-port=0"])
@@ -37,12 +38,13 @@ fn visit(address: &str, folder: &std::path::Path) -> Browser {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    Browser(child.unwrap_or_else(|e| panic!("{program}: {e}")))
+    Browser(child.unwrap_or_else(|e| panic!("{}: {e}", chromium.display())))
 }
 
 #[test]
-#[ignore = "needs Chromium: make browser"]
 fn chromium_opens_its_websocket_on_the_connection_that_brought_the_page() {
+    let test = "chromium_opens_its_websocket_on_the_connection_that_brought_the_page";
+    let Some(chromium) = installed(test, &[]) else { return };
     let a = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let (cert, key, _) = certificate();
@@ -63,8 +65,11 @@ routes:
     plugins: [{{ kind: respond, body: {page}, headers: {{ Content-Type: text/html }} }}]
   - upstream: ['{a}']"
     ));
-    let browser =
-        visit(&format!("https://localhost:{}/page", gateway.web().port()), &folder.path().join("profile"));
+    let browser = visit(
+        &chromium,
+        &format!("https://localhost:{}/page", gateway.web().port()),
+        &folder.path().join("profile"),
+    );
     let told = crate::support::eventually::within(LIMIT * 2, "the page has told", || {
         a.seen().into_iter().find(|seen| seen.target().starts_with("/told"))
     });
