@@ -171,9 +171,8 @@ impl Member {
     /// Adds a tap that selects the tunnel. Returns whether it was added: not one that has ended or was added before.
     pub(super) fn add_tap(&self, session: &Arc<TapSession>) -> bool {
         // Checked under the lock that the end of a tap takes to remove it.
-        let is_due = |inbox: &Inbox| {
-            session.is_open() && !inbox.taps.iter().any(|known| Arc::ptr_eq(known, session))
-        };
+        let is_due =
+            |inbox: &Inbox| session.is_open() && !inbox.taps.iter().any(|known| Arc::ptr_eq(known, session));
         session.selects(self.join_number, &self.route, self.origin.as_deref())
             && self.change_taps(is_due, |inbox| inbox.taps.push(Arc::clone(session)))
     }

@@ -14,16 +14,19 @@ export const MOONGATE = process.env.MOONGATE ?? join(ROOT, "target/debug/moongat
 export class Gateway {
   #folder = mkdtempSync(join(tmpdir(), "moongate-"));
   #child;
+  #token;
 
-  static async start(yaml) {
-    const gateway = new Gateway(yaml);
+  /** `token` is that of the admin address, if it has one. */
+  static async start(yaml, token = null) {
+    const gateway = new Gateway(yaml, token);
     gateway.web = `http://${await gateway.#address("web")}`;
     gateway.admin = `http://${await gateway.#address("admin")}`;
     return gateway;
   }
 
-  constructor(yaml) {
-    this.#write(yaml);
+  constructor(yaml, token) {
+    this.#token = token;
+    this.write(yaml);
     this.#child = new Child("the gateway", MOONGATE, ["run", "-c", this.#file]);
   }
 
@@ -35,7 +38,8 @@ export class Gateway {
     return join(this.#folder, "moongate.yaml");
   }
 
-  #write(yaml) {
+  /** Replaces the configuration, which is not loaded yet. */
+  write(yaml) {
     writeFileSync(this.#file, yaml);
   }
 
@@ -50,7 +54,8 @@ export class Gateway {
 
   /** A call of the admin API that must succeed. */
   async call(method, path) {
-    const response = await fetch(this.admin + path, { method });
+    const headers = this.#token ? { authorization: `Bearer ${this.#token}` } : {};
+    const response = await fetch(this.admin + path, { method, headers });
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
     return response;
   }
@@ -58,7 +63,7 @@ export class Gateway {
   /** Replaces the configuration by SIGHUP and waits for its generation. */
   async reload(yaml) {
     const { generation } = await this.status();
-    this.#write(yaml);
+    this.write(yaml);
     this.#child.signal("SIGHUP");
     await eventually("the reload", async () => (await this.status()).generation > generation);
   }

@@ -28,6 +28,7 @@ macro_rules! programs {
 
 programs! {
     the_live_page_works_in_chromium: "page.mjs",
+    the_live_page_follows_a_real_gateway: "live.mjs",
     the_sockjs_example_works_in_chromium: "sockjs.mjs",
 }
 
