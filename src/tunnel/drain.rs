@@ -4,13 +4,9 @@
 //! reconnect all at once. Tunnels of one session share its moment. The relay of a drained tunnel sends Close
 //! 1012 at a frame boundary, awaits the Close frame of the client, and closes the transport.
 
-mod filter;
-
-pub use filter::{Filter, TunnelKey, TunnelOrigin, TunnelView};
-
-use super::Cause;
-use super::member::{Member, Membership, OperatorClose, TunnelSnapshot};
+use super::member::{CloseOrder, Member, OperatorClose, TunnelTraffic};
 use super::tap::TapSession;
+use super::{Cause, Filter, TunnelKey, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -60,6 +56,15 @@ struct Shard {
     free: Vec<u32>,
 }
 
+/// A tunnel's entry in the registry; dropping it removes the entry.
+#[derive(Debug)]
+pub struct Membership {
+    registry: Arc<Registry>,
+    member: Arc<Member>,
+    shard: u32,
+    slot: u32,
+}
+
 impl Registry {
     /// Adds a tunnel.
     #[must_use]
@@ -72,7 +77,7 @@ impl Registry {
         if self.tap_count.load(Relaxed) > 0 {
             self.tap_new(&member);
         }
-        Membership::new(self.clone(), member, (shard as u32, slot))
+        Membership { registry: self.clone(), member, shard: shard as u32, slot }
     }
 
     /// Taps the tunnels that `session` selects, and later ones, until the returned value is dropped.
@@ -101,7 +106,7 @@ impl Registry {
     }
 
     /// Removes an entry, for the drop of its [`Membership`].
-    pub(super) fn leave(&self, shard: u32, slot: u32) {
+    fn leave(&self, shard: u32, slot: u32) {
         let mut shard = self.shards[shard as usize].lock();
         shard.members[slot as usize] = None;
         shard.free.push(slot);
@@ -347,6 +352,59 @@ fn is_meant(member: &Member, filter: &Filter) -> bool {
 fn shard_of(id: u64) -> usize {
     // Below `SHARDS`.
     (id % SHARDS as u64) as usize
+}
+
+impl Membership {
+    /// The order for the tunnel, if there is one.
+    #[must_use]
+    pub fn order(&self) -> Option<CloseOrder> {
+        self.member.order()
+    }
+
+    /// The close that an operator ordered; returned once.
+    pub(super) fn take_close(&self) -> Option<Box<OperatorClose>> {
+        self.member.take_close()
+    }
+
+    /// The ID of the tunnel.
+    pub(super) fn id(&self) -> u64 {
+        self.member.id()
+    }
+
+    /// Changes whenever the taps of the tunnel change.
+    #[inline]
+    pub(super) fn tap_version(&self) -> u32 {
+        self.member.tap_version()
+    }
+
+    /// The taps of the tunnel.
+    pub(super) fn taps(&self) -> Vec<Arc<TapSession>> {
+        self.member.taps()
+    }
+
+    /// The traffic of the tunnel.
+    #[inline]
+    pub(super) fn traffic(&self) -> &TunnelTraffic {
+        self.member.traffic()
+    }
+
+    /// Records the tunnel's new endpoint; 0 is none.
+    pub(super) fn moved(&self, endpoint: u64) {
+        self.member.moved(endpoint);
+    }
+
+    /// Registers `waker` for orders. Call [`Membership::order`] afterwards.
+    pub(super) fn listen(&self, waker: &Waker) {
+        self.member.listen(waker);
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // A drain may still hold the member until its moment.
+        self.member.end();
+        self.registry.leave(self.shard, self.slot);
+    }
 }
 
 #[cfg(test)]

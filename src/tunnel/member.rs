@@ -1,8 +1,7 @@
-//! Registry entry of a tunnel: its facts, its traffic so far, and what was ordered for it.
+//! Registry's state of a tunnel: its facts, its traffic so far, and what was ordered for it.
 
-use super::drain::Registry;
 use super::tap::TapSession;
-use super::{Cause, Side, TunnelKey, TunnelOrigin, TunnelView};
+use super::{Cause, Side, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
 use std::fmt;
@@ -78,40 +77,6 @@ pub struct TunnelTraffic {
     data: AtomicU64,
     /// The last ping round trip of each side, in microseconds.
     round_trips: [AtomicU32; 2],
-}
-
-/// An open tunnel at one moment.
-#[derive(Clone)]
-pub struct TunnelSnapshot {
-    /// The number in the order in which tunnels joined: the ID of the tunnel in this process.
-    pub id: u64,
-    /// The current endpoint; 0 during a failover.
-    pub endpoint: u64,
-    /// The route's name.
-    pub route: Arc<str>,
-    /// The configuration under which it was opened.
-    pub generation: u64,
-    /// The time since it was opened.
-    pub age: Duration,
-    /// The time since the last data frame.
-    pub idle: Duration,
-    /// Messages (text and binary) from each side, by [`Side`].
-    pub messages: [u64; 2],
-    /// Wire bytes from each side.
-    pub bytes: [u64; 2],
-    /// The last ping round trip of each side.
-    pub round_trips: [Option<Duration>; 2],
-    /// Its request; `None` if it was not kept.
-    pub origin: Option<Arc<dyn TunnelOrigin>>,
-}
-
-/// A tunnel's entry in the registry; dropping it removes the entry.
-#[derive(Debug)]
-pub struct Membership {
-    registry: Arc<Registry>,
-    member: Arc<Member>,
-    shard: u32,
-    slot: u32,
 }
 
 impl Member {
@@ -201,6 +166,44 @@ impl Member {
         is_due
     }
 
+    /// The order for the tunnel, if there is one.
+    pub(super) fn order(&self) -> Option<CloseOrder> {
+        match self.order.load(Acquire) {
+            0 => None,
+            CLOSE => Some(CloseOrder::Operator),
+            order => Cause::ALL.into_iter().find(|cause| *cause as u8 == order).map(CloseOrder::Drain),
+        }
+    }
+
+    pub(super) fn take_close(&self) -> Option<Box<OperatorClose>> {
+        self.inbox.lock().close.take()
+    }
+
+    pub(super) fn tap_version(&self) -> u32 {
+        self.tap_version.load(Acquire)
+    }
+
+    pub(super) fn taps(&self) -> Vec<Arc<TapSession>> {
+        self.inbox.lock().taps.clone()
+    }
+
+    pub(super) fn traffic(&self) -> &TunnelTraffic {
+        &self.traffic
+    }
+
+    pub(super) fn moved(&self, endpoint: u64) {
+        self.endpoint.store(endpoint, Relaxed);
+    }
+
+    pub(super) fn listen(&self, waker: &Waker) {
+        self.inbox.lock().waker = Some(waker.clone());
+    }
+
+    /// The tunnel has ended.
+    pub(super) fn end(&self) {
+        self.order.store(ENDED, Relaxed);
+    }
+
     pub(super) fn is_unasked(&self) -> bool {
         self.order.load(Relaxed) == 0
     }
@@ -278,66 +281,5 @@ impl TunnelTraffic {
             NEVER => None,
             micros => Some(Duration::from_micros(micros.into())),
         })
-    }
-}
-
-impl Membership {
-    pub(super) fn new(registry: Arc<Registry>, member: Arc<Member>, (shard, slot): (u32, u32)) -> Self {
-        Self { registry, member, shard, slot }
-    }
-
-    /// The order for the tunnel, if there is one.
-    #[must_use]
-    pub fn order(&self) -> Option<CloseOrder> {
-        match self.member.order.load(Acquire) {
-            0 => None,
-            CLOSE => Some(CloseOrder::Operator),
-            order => Cause::ALL.into_iter().find(|cause| *cause as u8 == order).map(CloseOrder::Drain),
-        }
-    }
-
-    /// The close that an operator ordered; returned once.
-    pub(super) fn take_close(&self) -> Option<Box<OperatorClose>> {
-        self.member.inbox.lock().close.take()
-    }
-
-    /// The ID of the tunnel.
-    pub(super) fn id(&self) -> u64 {
-        self.member.join_number
-    }
-
-    /// Changes whenever the taps of the tunnel change.
-    #[inline]
-    pub(super) fn tap_version(&self) -> u32 {
-        self.member.tap_version.load(Acquire)
-    }
-
-    /// The taps of the tunnel.
-    pub(super) fn taps(&self) -> Vec<Arc<TapSession>> {
-        self.member.inbox.lock().taps.clone()
-    }
-
-    /// The traffic of the tunnel.
-    #[inline]
-    pub(super) fn traffic(&self) -> &TunnelTraffic {
-        &self.member.traffic
-    }
-
-    /// Records the tunnel's new endpoint; 0 is none.
-    pub(super) fn moved(&self, endpoint: u64) {
-        self.member.endpoint.store(endpoint, Relaxed);
-    }
-
-    /// Registers `waker` for orders. Call [`Membership::order`] afterwards.
-    pub(super) fn listen(&self, waker: &Waker) {
-        self.member.inbox.lock().waker = Some(waker.clone());
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        // A drain may still hold the member until its moment.
-        self.member.order.store(ENDED, Relaxed);
-        self.registry.leave(self.shard, self.slot);
     }
 }

@@ -11,14 +11,17 @@ import { launch } from "./browser.mjs";
 import { MOONGATE, ROOT } from "./gateway.mjs";
 
 // The hash selects the view; the image is made when an element matches `ready`.
-const VIEWS = [{ name: "live-page", hash: "#overview", ready: '#connection[data-state="live"]' }];
+const VIEWS = [
+  { name: "live-page", hash: "#overview", ready: "section.tile .value >> text=/[1-9]/" },
+  { name: "live-page-upstreams", hash: "#upstreams", ready: "#endpoints tbody td.column-websockets >> text=/[1-9]/" },
+];
 
 const SCHEMES = ["light", "dark"];
 const SIZE = { width: 1280, height: 800 };
 const IMAGES = join(ROOT, "docs/images");
 
 // ms. Histories of the page need points.
-const TRAFFIC = 20_000;
+const TRAFFIC = 45_000;
 // ms between two rounds of requests.
 const ROUND = 500;
 

@@ -21,7 +21,7 @@ mod write_buffer;
 mod tests;
 
 use super::client_rate::Throttle;
-use super::member::Membership;
+use super::drain::Membership;
 use super::messages::{Inspector, Recheck};
 use super::redial::Redial;
 use super::tap::{TapStart, TunnelTap};

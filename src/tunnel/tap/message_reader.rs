@@ -35,6 +35,8 @@ struct PartialMessage {
     is_compressed: bool,
     size: u64,
     excerpt: Vec<u8>,
+    /// It could not be inflated, so it has no excerpt.
+    is_unreadable: bool,
     /// The masking key of the current frame, rotated to its next byte; `None` between frames.
     key: Option<[u8; 4]>,
     /// Where the payload of the current chunk continues.
@@ -106,7 +108,7 @@ impl MessageReader {
 
 impl PartialMessage {
     fn new() -> Self {
-        Self { opcode: Opcode::Binary, is_compressed: false, size: 0, excerpt: Vec::new(), key: None, at: 0 }
+        Self { opcode: Opcode::Binary, is_compressed: false, size: 0, excerpt: Vec::new(), is_unreadable: false, key: None, at: 0 }
     }
 }
 
@@ -156,6 +158,7 @@ impl Reading<'_> {
             message.is_compressed = self.chunk[at] & COMPRESSED != 0;
             message.size = 0;
             message.excerpt.clear();
+            message.is_unreadable = false;
         }
     }
 
@@ -168,7 +171,7 @@ impl Reading<'_> {
         message.size += bytes.len() as u64;
         let frame_key = *key;
         key.rotate_left(bytes.len() & 3);
-        if *self.skips {
+        if *self.skips || message.is_unreadable {
             return;
         }
         if message.is_compressed
@@ -179,6 +182,7 @@ impl Reading<'_> {
             if inflater.push(&clear, &mut message.excerpt, LARGEST_EXCERPT).is_err() {
                 *self.inflater = None;
                 message.excerpt.clear();
+                message.is_unreadable = true;
             }
             return;
         }
@@ -209,5 +213,38 @@ impl Reading<'_> {
             is_compressed,
         };
         (self.report)(&tapped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SEEN: CompressionContext = CompressionContext::Seen { resets: false };
+
+    /// The messages of bytes that arrive in these pieces.
+    fn messages<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<TappedMessage> {
+        let mut reader = MessageReader::new(1, Side::Client, &FrameParser::new(Sender::Client), SEEN);
+        let mut all = Vec::new();
+        pieces.for_each(|piece| reader.read(piece, &mut |message| all.push(message.clone())));
+        all
+    }
+
+    /// Frames with any content, and bytes that are no frames.
+    fn stream() -> impl Strategy<Value = Vec<u8>> {
+        let frame = (any::<u8>(), any::<[u8; 4]>(), prop::collection::vec(any::<u8>(), 0..125)).prop_map(
+            |(first, key, payload)| [&[first, 0x80 | payload.len() as u8][..], &key, &payload].concat(),
+        );
+        let piece = prop_oneof![8 => frame, 1 => prop::collection::vec(any::<u8>(), 0..20)];
+        prop::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_split_are_the_same_messages(bytes in stream(), size in 1_usize..40) {
+            let whole = messages(std::iter::once(&bytes[..]));
+            prop_assert_eq!(messages(bytes.chunks(size)), whole);
+        }
     }
 }
