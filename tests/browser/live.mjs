@@ -110,7 +110,8 @@ test("a drain empties its bar, and the clients get 1012", async () => {
   await page.click("#confirm-act");
   const bar = page.locator(".drain [role=progressbar]");
   await eventually("the drain is shown", async () => await bar.getAttribute("aria-valuemax") === "4");
-  await eventually("the bar empties", async () => await bar.count() === 0 || Number(await bar.getAttribute("aria-valuenow")) < 4);
+  await eventually("the bar is empty", async () => await bar.getAttribute("aria-valuenow") === "0");
+  await eventually("it is done", async () => await text(page, ".drain .drain-left") === "drained");
   await eventually("the endpoint is empty", async () => await websockets(page, address) === 0);
   assert.equal((await clients.closes()).filter((close) => close.startsWith("1012 ")).length, 4);
   await rows(page, "endpoints").filter({ hasText: address }).getByRole("button", { name: /Undrain/ }).click();
@@ -151,6 +152,29 @@ test("a refused reload shows its report, and an applied one its difference", asy
   await eventually("the next generation", async () => (await first.innerText()).includes("Generation 2"));
   await first.locator("summary").click();
   assert.ok((await first.locator("ins").allInnerTexts()).join("\n").includes("name: more"));
+  await page.click('nav a[href="#configuration"]');
+  await eventually("the configuration", async () => (await text(page, "#effective")).includes("name: more"));
+  assert.ok(!(await text(page, "#effective")).includes(TOKEN));
+  await leave(page);
+});
+
+test("a URL is explained, and the log shows its request", async () => {
+  const page = await open("configuration");
+  await page.fill("#explain-url", `${gateway.web}/chat/room`);
+  await page.click("#explain button");
+  await eventually("the route", async () => await text(page, "#explained-route") === "Route chat to upstream chat");
+  await page.click('nav a[href="#log"]');
+  await page.selectOption("#log-source", "access");
+  await fetch(`${gateway.web}/chat/seen-in-the-log`);
+  await eventually("its line", async () => /200 GET .*\/chat\/seen-in-the-log/.test(await text(page, "#log-lines")));
+  await leave(page);
+});
+
+test("a wrong filter of sockets is explained", async () => {
+  const page = await open("sockets");
+  await page.fill("#sockets-filter", "colour:red");
+  await page.keyboard.press("Enter");
+  await eventually("the error", async () => (await text(page, "#sockets-error")).includes("unknown field `colour`"));
   await leave(page);
 });
 
@@ -179,4 +203,24 @@ test("another site can neither drain nor read, also in a browser that is signed 
   const endpoints = (await gateway.status()).upstreams.chat.endpoints;
   assert.ok(endpoints.every(({ draining }) => draining === null), JSON.stringify(endpoints));
   await leave(page);
+});
+
+// Without a token nothing but the site of the request protects the call.
+test("another site cannot drain at an admin address without a token", async () => {
+  const open = await Gateway.start(yaml().replace(/token.*tap: true/, ""));
+  try {
+    const path = `/api/v1/upstreams/chat/endpoints/${encodeURIComponent(backends[0].address)}/drain`;
+    // The same host at another port, and another host.
+    for (const site of [backends[0].address, backends[0].address.replace("127.0.0.1", "localhost")]) {
+      const foreign = await (await browser.newContext()).newPage();
+      await foreign.goto(`http://${site}/`);
+      const response = foreign.waitForResponse((each) => each.url().endsWith("/drain"));
+      await foreign.evaluate((url) => fetch(url, { method: "POST", mode: "no-cors" }), open.admin + path);
+      assert.equal((await response).status(), 403, site);
+    }
+    const { endpoints } = (await open.status()).upstreams.chat;
+    assert.ok(endpoints.every(({ draining }) => draining === null), JSON.stringify(endpoints));
+  } finally {
+    await open.end();
+  }
 });
