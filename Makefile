@@ -13,7 +13,7 @@
 #   make apps     the applications of docs/guides/apps/ behind the gateway; installed if missing
 #   make browser  the tests with Chromium; installed if missing, skipped if that fails
 #   make screenshots  pictures of the live page, light, dark and narrow, in SCREENSHOTS (target/screenshots)
-#   make images   docs/images/ from `moongate demo`; the ports of conf/moongate.yaml must be free
+#   make images   docs/images/ from `moongate demo` after TRAFFIC (30) seconds; its ports must be free
 #   make wasm-fixtures  builds the WebAssembly filters of the tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
 #   make release  the release binary; takes minutes

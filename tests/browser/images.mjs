@@ -1,6 +1,7 @@
 // The images of docs/images/: NAME-light.png and NAME-dark.png for each view. `node images.mjs [ADMIN-URL]`
 //
-// Without a URL it runs `moongate demo` with the default configuration, whose ports must be free, and makes traffic.
+// Without a URL it runs `moongate demo` with the default configuration, whose ports must be free, and makes traffic for
+// $TRAFFIC seconds (30). Histories of ten minutes are full after 600.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, statSync } from "node:fs";
@@ -20,10 +21,12 @@ const SCHEMES = ["light", "dark"];
 const SIZE = { width: 1280, height: 800 };
 const IMAGES = join(ROOT, "docs/images");
 
-// ms. Histories of the page need points.
-const TRAFFIC = 45_000;
-// ms between two rounds of requests.
-const ROUND = 500;
+// Histories of the page need points.
+const TRAFFIC = Number(process.env.TRAFFIC ?? 30) * 1000;
+// ms between two rounds of requests and messages.
+const ROUND = 100;
+// ms. The first rates are of a part of a second.
+const SETTLE = 3000;
 
 /** Runs the demo with traffic of its own page until `body` has ended. */
 async function withDemo(browser, body) {
@@ -72,6 +75,7 @@ async function shoot(browser, admin) {
       const page = await context.newPage();
       await page.goto(new URL(hash, admin).href);
       await page.locator(ready).first().waitFor();
+      await setTimeout(SETTLE);
       const path = join(IMAGES, `${name}-${colorScheme}.png`);
       await page.screenshot({ path, animations: "disabled" });
       compress(path);
