@@ -189,7 +189,7 @@ pub fn admin_page(address: &str) -> Option<SocketAddr> {
 fn page(admin: Option<SocketAddr>) -> Arc<str> {
     // A new tab: the WebSockets of this page stay open.
     let link = admin.map(|admin| {
-        format!(r#"<a href="http://{admin}/" target="_blank" rel="noopener">Admin page of the gateway</a>"#)
+        format!(r#"<a href="http://{admin}/" target="_blank" rel="noopener">Live page of the gateway</a>"#)
     });
     PAGE.replace(ADMIN_LINK, &link.unwrap_or_default()).into()
 }
