@@ -108,7 +108,15 @@ impl MessageReader {
 
 impl PartialMessage {
     fn new() -> Self {
-        Self { opcode: Opcode::Binary, is_compressed: false, size: 0, excerpt: Vec::new(), is_unreadable: false, key: None, at: 0 }
+        Self {
+            opcode: Opcode::Binary,
+            is_compressed: false,
+            size: 0,
+            excerpt: Vec::new(),
+            is_unreadable: false,
+            key: None,
+            at: 0,
+        }
     }
 }
 
