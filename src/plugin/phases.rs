@@ -16,8 +16,22 @@ pub(super) const MISPLACED: Fault = Fault::fixed("the plugin requested the body 
 
 const UNKNOWN: Fault = Fault::fixed("the condition `when` could not be evaluated");
 
+/// The results of calls in traces.
+const CONTINUED: &str = "continue";
+const FAILED: &str = "failed";
+
 /// A plugin panicked.
 pub(super) struct PluginPanic;
+
+/// The result of a call as a word.
+fn result(verdict: &Result<Verdict, PluginPanic>) -> &'static str {
+    match verdict {
+        Ok(Verdict::Continue) => CONTINUED,
+        Ok(Verdict::Respond(_)) => "respond",
+        Ok(Verdict::Body(_)) => "wait_for_body",
+        Ok(Verdict::Failed(_)) | Err(PluginPanic) => FAILED,
+    }
+}
 
 impl Chain {
     /// Calls the plugins with the request header, until one decides.
@@ -49,13 +63,18 @@ impl Chain {
                 continue;
             }
             exchange.running.begin_plugin(at);
+            let begun = exchange.running.call_begins();
             let mut call = entry.metrics().call(Phase::RequestHeaders);
             let flow = guard(|| entry.plugin().request_headers(exchange));
             call.returned();
             if let Some(Flow::Continue) = flow {
+                drop(flow);
+                exchange.running.call_ended(begun, Phase::RequestHeaders.label(), CONTINUED);
                 continue;
             }
-            let decision = match await_verdict(flow, &mut call).await {
+            let verdict = await_verdict(flow, &mut call).await;
+            exchange.running.call_ended(begun, Phase::RequestHeaders.label(), result(&verdict));
+            let decision = match verdict {
                 Ok(Verdict::Body(limit)) => Some(Decision::Body { at, limit }),
                 other => self.decide(at, other, exchange.running, &call),
             };
@@ -106,10 +125,12 @@ impl Chain {
         let original = (looks_only || entry.is_dispensable()).then(|| piece.clone());
         let last = piece.last;
         exchange.running.begin_plugin(at);
+        let begun = exchange.running.call_begins();
         let mut call = entry.metrics().call(Phase::RequestBody);
         let flow = guard(|| entry.plugin().request_body(exchange, piece));
         call.returned();
         let verdict = await_verdict(flow, &mut call).await;
+        exchange.running.call_ended(begun, Phase::RequestBody.label(), result(&verdict));
         piece.last = last;
         let failed = !matches!(verdict, Ok(Verdict::Continue | Verdict::Respond(_)));
         let decision = self.decide(at, verdict, exchange.running, &call);
@@ -170,13 +191,17 @@ impl Chain {
                 continue;
             }
             exchange.running.begin_plugin(at);
+            let begun = exchange.running.call_begins();
             let mut call = entry.metrics().call(Phase::ResponseHeaders);
             let flow = guard(|| entry.plugin().response_headers(exchange, answer));
             call.returned();
             if let Some(Flow::Continue) = flow {
+                drop(flow);
+                exchange.running.call_ended(begun, Phase::ResponseHeaders.label(), CONTINUED);
                 continue;
             }
             let verdict = await_verdict(flow, &mut call).await;
+            exchange.running.call_ended(begun, Phase::ResponseHeaders.label(), result(&verdict));
             if let Some(decision) = self.decide(at, verdict, exchange.running, &call) {
                 return decision;
             }
@@ -202,11 +227,14 @@ impl Chain {
             let original = entry.is_dispensable().then(|| piece.clone());
             let last = piece.last;
             exchange.running.begin_plugin(at);
+            let begun = exchange.running.call_begins();
             let mut call = entry.metrics().call(Phase::ResponseBody);
             let shown = guard(|| entry.plugin().response_body(exchange, piece));
             call.returned();
             piece.last = last;
             let failed = !matches!(shown, Some(Ok(())));
+            let word = if failed { FAILED } else { CONTINUED };
+            exchange.running.call_ended(begun, Phase::ResponseBody.label(), word);
             let broken = match &shown {
                 Some(Ok(())) => None,
                 Some(Err(fault)) => self.fail(at, Some(fault), exchange.running, &call),
@@ -230,10 +258,13 @@ impl Chain {
             }
             let entry = &self.entries[at];
             exchange.running.begin_plugin(at);
+            let begun = exchange.running.call_begins();
             let mut call = entry.metrics().call(Phase::Log);
-            let result = guard(|| entry.plugin().log(exchange, status));
+            let returned = guard(|| entry.plugin().log(exchange, status));
             call.returned();
-            if result.is_none() {
+            let word = if returned.is_some() { CONTINUED } else { FAILED };
+            exchange.running.call_ended(begun, Phase::Log.label(), word);
+            if returned.is_none() {
                 self.fail(at, None, exchange.running, &call);
             }
         }

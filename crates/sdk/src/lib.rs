@@ -39,7 +39,7 @@ pub use path_reading::{BadPath, PathReading, SegmentParameters, read_path, strip
 pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};
 pub use plugin_log_limit::LineLimit;
 pub use request_edits::Edits;
-pub use request_state::{ClientField, Note, RequestState};
+pub use request_state::{ClientField, Note, PluginCall, PluginCalls, RequestState, random_bits};
 pub use reserved_headers::is_reserved_header;
 pub use tls_info::{ClientCertificate, Tls};
 pub use token_bucket::{TokenBucket, TokenRate, nanoseconds};

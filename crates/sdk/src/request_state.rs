@@ -5,6 +5,7 @@ use crate::{CaughtDrop, Direction, Edits};
 use http::{HeaderName, HeaderValue};
 use std::any::Any;
 use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// The state of one request in a plugin chain, from the request's head to the log.
 #[derive(Default)]
@@ -26,6 +27,34 @@ struct LazyState {
     notes: Vec<Note>,
     skipped: Vec<SkippedPhases>,
     client_fields: Vec<ClientField>,
+    calls: Option<PluginCalls>,
+}
+
+/// The maximum number of recorded calls of one request: a body may have any number of chunks.
+const MOST_CALLS: usize = 64;
+
+/// A call of a plugin, for traces.
+#[derive(Clone, Copy, Debug)]
+pub struct PluginCall {
+    /// The plugin's position in its chain.
+    pub by: usize,
+    /// The phase.
+    pub phase: &'static str,
+    /// What the call returned, as a short word.
+    pub result: &'static str,
+    /// When it began.
+    pub begun: Instant,
+    /// How long it took, waiting included.
+    pub took: Duration,
+}
+
+/// The recorded calls of a request.
+#[derive(Clone, Debug, Default)]
+pub struct PluginCalls {
+    /// The first 64 calls.
+    pub calls: Vec<PluginCall>,
+    /// The number of further calls.
+    pub omitted: u32,
 }
 
 /// A client's value of a field that a plugin owns.
@@ -203,6 +232,32 @@ impl RequestState {
         }
     }
 
+    /// Records the calls of plugins from now on. Called by the gateway for a request that is traced.
+    pub fn record_calls(&mut self) {
+        self.lazy().calls = Some(PluginCalls::default());
+    }
+
+    /// The time at the beginning of a call; `None` unless calls are recorded. Called by the chain.
+    pub fn call_begins(&self) -> Option<Instant> {
+        self.lazy.as_ref().is_some_and(|lazy| lazy.calls.is_some()).then(Instant::now)
+    }
+
+    /// Records a call of the current plugin that began at `begun`. Called by the chain.
+    pub fn call_ended(&mut self, begun: Option<Instant>, phase: &'static str, result: &'static str) {
+        let (Some(begun), by) = (begun, self.current_plugin) else { return };
+        let Some(recorded) = self.lazy.as_mut().and_then(|lazy| lazy.calls.as_mut()) else { return };
+        if recorded.calls.len() < MOST_CALLS {
+            recorded.calls.push(PluginCall { by, phase, result, begun, took: begun.elapsed() });
+        } else {
+            recorded.omitted = recorded.omitted.saturating_add(1);
+        }
+    }
+
+    /// Takes the recorded calls; no more are recorded.
+    pub fn take_calls(&mut self) -> PluginCalls {
+        self.lazy.as_mut().and_then(|lazy| lazy.calls.take()).unwrap_or_default()
+    }
+
     fn lazy(&mut self) -> &mut LazyState {
         self.lazy.get_or_insert_default()
     }
@@ -247,7 +302,7 @@ fn random_id() -> HeaderValue {
 
 /// 128 bits from two generators per thread. Each has 64 bits of state, so that one alone could not produce more
 /// than 2^64 IDs. The standard library's hash keys, 128 bits of the system's randomness, seed both.
-fn random_bits() -> (u64, u64) {
+pub fn random_bits() -> (u64, u64) {
     thread_local! {
         static STATE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     }
@@ -281,6 +336,21 @@ mod tests {
         assert!(running.known_request_id().is_none());
         let id = running.request_id().clone();
         assert_eq!(running.request_id(), id);
+    }
+
+    #[test]
+    fn calls_are_recorded_on_request_and_up_to_a_limit() {
+        let mut running = RequestState::default();
+        assert!(running.call_begins().is_none());
+        running.record_calls();
+        for _ in 0..MOST_CALLS + 3 {
+            running.begin_plugin(7);
+            let begun = running.call_begins();
+            running.call_ended(begun, "log", "continue");
+        }
+        let recorded = running.take_calls();
+        assert_eq!((recorded.calls.len(), recorded.omitted, recorded.calls[0].by), (MOST_CALLS, 3, 7));
+        assert!(running.call_begins().is_none(), "no more are recorded");
     }
 
     #[test]
