@@ -1,4 +1,4 @@
-//! Telemetry: metrics, the access log, and the queue of the process log.
+//! Telemetry: metrics, the access log, traces, and the queue of the process log.
 //!
 //! A layer below all others: each may count, without knowing how counts are exposed.
 
@@ -8,6 +8,7 @@ pub(crate) mod process_log;
 mod quote;
 pub(crate) mod recent_lines;
 mod trace_id;
+pub(crate) mod traces;
 mod unix_time;
 
 pub(crate) use access_log::AccessLog;

@@ -4,7 +4,6 @@ use std::fmt;
 
 /// Sixteen bytes, not all zero; shown as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(not(test), allow(dead_code, reason = "no request has a trace yet"))]
 pub(crate) struct TraceId(pub(crate) [u8; 16]);
 
 impl TraceId {

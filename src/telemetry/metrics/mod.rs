@@ -23,6 +23,7 @@ mod tasks;
 mod tests;
 mod text_format;
 mod tls;
+mod tracing;
 mod tunnel;
 mod weak_registry;
 mod websocket_labels;
@@ -43,6 +44,7 @@ pub(crate) use route::{ClientAbort, ResponseMetrics, RouteCounts, RouteMetrics};
 pub(crate) use tasks::Tasks;
 pub(crate) use text_format::TextFormat;
 pub(crate) use tls::TlsMetrics;
+pub(crate) use tracing::SpanDrop;
 pub(crate) use tunnel::TunnelMetrics;
 pub(crate) use websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
 pub(crate) use websockets::SocketCounts;
@@ -53,6 +55,7 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tracing::Tracing;
 use weak_registry::WeakRegistry;
 
 static PROCESS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
@@ -82,6 +85,7 @@ pub(crate) struct Metrics {
     failed: FailedRequests,
     lookups: Lookups,
     tasks: Tasks,
+    tracing: Tracing,
     log_dropped: AtomicU64,
     admin_evicted: AtomicU64,
 }
@@ -195,6 +199,11 @@ impl Metrics {
         sum
     }
 
+    /// The spans of traces.
+    pub(crate) fn tracing(&self) -> &Tracing {
+        &self.tracing
+    }
+
     /// A scrape in this format.
     pub(crate) fn render(&self, format: TextFormat) -> String {
         let mut scrape = Exposition::new(format);
@@ -211,6 +220,7 @@ impl Metrics {
         self.http2.collect(&mut scrape);
         self.lookups.collect(&mut scrape);
         self.tasks.collect(&mut scrape);
+        self.tracing.collect(&mut scrape);
         self.config.collect(&mut scrape);
         scrape.counter(&names::EXPRESSION_FAILURES, &[], Expression::failures() as f64);
         let evicted = self.admin_evicted.load(Relaxed);

@@ -1,0 +1,160 @@
+//! Finished span, in the process's own types: what a request collects and the exporter encodes.
+
+use super::span_context::{SpanContext, SpanId};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The keys of attributes by the stable semantic conventions for HTTP, and the gateway's own.
+pub(crate) mod keys {
+    pub(crate) use opentelemetry_semantic_conventions::trace::{
+        CLIENT_ADDRESS, ERROR_TYPE, HTTP_REQUEST_METHOD, HTTP_REQUEST_METHOD_ORIGINAL,
+        HTTP_REQUEST_RESEND_COUNT, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, NETWORK_PEER_ADDRESS,
+        NETWORK_PEER_PORT, NETWORK_PROTOCOL_VERSION, NETWORK_TRANSPORT, SERVER_ADDRESS, SERVER_PORT,
+        URL_FULL, URL_PATH, URL_SCHEME, USER_AGENT_ORIGINAL,
+    };
+
+    pub(crate) const ROUTE: &str = "moongate.route";
+    pub(crate) const LISTENER: &str = "moongate.listener";
+    pub(crate) const UPSTREAM: &str = "moongate.upstream";
+    pub(crate) const ENDPOINT: &str = "moongate.endpoint";
+    pub(crate) const ATTEMPTS: &str = "moongate.attempts";
+    pub(crate) const REQUEST_ID: &str = "moongate.request_id";
+    pub(crate) const GENERATION: &str = "moongate.generation";
+    pub(crate) const ERROR_DETAIL: &str = "moongate.error.detail";
+    pub(crate) const PLUGIN: &str = "moongate.plugin.name";
+    pub(crate) const PLUGIN_PHASE: &str = "moongate.plugin.phase";
+    pub(crate) const PLUGIN_RESULT: &str = "moongate.plugin.result";
+    pub(crate) const PLUGIN_DURATION: &str = "moongate.plugin.duration";
+    pub(crate) const CLOSE_CODE: &str = "moongate.websocket.close_code";
+    pub(crate) const CLOSE_REASON: &str = "moongate.websocket.close_reason";
+    pub(crate) const CLOSED_BY: &str = "moongate.websocket.closed_by";
+    pub(crate) const MESSAGES_TO_BACKEND: &str = "moongate.websocket.messages.to_backend";
+    pub(crate) const MESSAGES_TO_CLIENT: &str = "moongate.websocket.messages.to_client";
+    pub(crate) const BYTES_TO_BACKEND: &str = "moongate.websocket.bytes.to_backend";
+    pub(crate) const BYTES_TO_CLIENT: &str = "moongate.websocket.bytes.to_client";
+    pub(crate) const ENDPOINTS: &str = "moongate.websocket.endpoints";
+    pub(crate) const FAILOVER_FROM: &str = "moongate.failover.from";
+    pub(crate) const FAILOVER_TO: &str = "moongate.failover.to";
+    pub(crate) const FAILOVER_DURATION: &str = "moongate.failover.duration";
+}
+
+/// The longest text of an attribute in bytes: a queue of spans has bounded memory.
+const LONGEST_TEXT: usize = 1024;
+
+/// The role of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SpanKind {
+    /// A request of a client.
+    Server,
+    /// An attempt at an endpoint.
+    Client,
+    /// A WebSocket.
+    Internal,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Word(&'static str),
+    Text(Box<str>),
+    Shared(Arc<str>),
+    Number(i64),
+    Seconds(f64),
+    List(Vec<Arc<str>>),
+}
+
+impl Value {
+    /// Text from a client, cut at 1024 bytes.
+    pub(crate) fn text(text: &str) -> Self {
+        Self::Text(text[..text.floor_char_boundary(LONGEST_TEXT)].into())
+    }
+
+    /// Bytes from a client, cut at 1024 bytes. Invalid UTF-8 is replaced.
+    pub(crate) fn bytes(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_TEXT)]);
+        Self::text(&text)
+    }
+
+    /// A count.
+    pub(crate) fn count(count: u64) -> Self {
+        Self::Number(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
+/// A fact about a span or event.
+pub(crate) type Attribute = (&'static str, Value);
+
+/// A moment within a span.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SpanEvent {
+    /// When, in nanoseconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) attributes: Vec<Attribute>,
+}
+
+/// A span that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FinishedSpan {
+    pub(crate) context: SpanContext,
+    pub(crate) parent: Option<SpanId>,
+    /// Whether the parent is of another process.
+    pub(crate) has_remote_parent: bool,
+    /// The valid `tracestate` of the trace.
+    pub(crate) trace_state: Option<Arc<str>>,
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) kind: SpanKind,
+    /// Start and end, in nanoseconds since 1970.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) events: Vec<SpanEvent>,
+    /// Events that exceeded a limit.
+    pub(crate) dropped_events: u32,
+    pub(crate) links: Vec<SpanContext>,
+    pub(crate) is_error: bool,
+}
+
+impl FinishedSpan {
+    /// A span of this process without further facts.
+    pub(crate) fn new(context: SpanContext, kind: SpanKind, start: u64, end: u64) -> Self {
+        Self {
+            context,
+            parent: None,
+            has_remote_parent: false,
+            trace_state: None,
+            name: Cow::Borrowed(""),
+            kind,
+            start,
+            end,
+            attributes: Vec::new(),
+            events: Vec::new(),
+            dropped_events: 0,
+            links: Vec::new(),
+            is_error: false,
+        }
+    }
+}
+
+/// A time as nanoseconds since 1970.
+pub(crate) fn unix_nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let long = "é".repeat(600);
+        let Value::Text(cut) = Value::text(&format!("x{long}")) else { return };
+        assert_eq!(cut.len(), 1023);
+        let Value::Text(replaced) = Value::bytes(&[b'a', 0xff]) else { return };
+        assert_eq!(&*replaced, "a\u{fffd}");
+        let Value::Text(many) = Value::bytes(&[0xff; 4000]) else { return };
+        assert!(many.len() <= LONGEST_TEXT);
+    }
+}
