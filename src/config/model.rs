@@ -5,7 +5,7 @@ use super::connection_protocols::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use super::endpoint::EndpointEntry;
 use super::one_or_many::OneOrMany;
 use super::server::{Admin, Listener, ProcessLog, Server, positive};
-use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, WebSocket};
+use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, Tracing, WebSocket};
 use indexmap::IndexMap;
 use moongate_config::{Period, Place, Placed};
 use schemars::JsonSchema;
@@ -29,6 +29,9 @@ pub struct Config {
     #[serde(deserialize_with = "access_log")]
     #[schemars(schema_with = "access_log_schema")]
     pub access_log: AccessLog,
+    /// Exports OpenTelemetry traces. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Placed<Tracing>>,
     /// Defines clusters of backends by name. Default none.
     pub upstreams: IndexMap<String, Placed<Upstream>>,
     /// Maps requests to upstreams. Default none (every request gets 404).

@@ -17,6 +17,7 @@ mod reload_outcome;
 mod socketless_harness;
 #[cfg(test)]
 mod tests;
+mod trace_exports;
 mod upstream_tasks;
 
 pub use drain_progress::{DrainProgress, EndpointDrain};
@@ -52,6 +53,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
+use trace_exports::TraceExports;
 use upstream_tasks::Supervisor;
 
 /// The time limit for the first probes of new endpoints before a generation serves: a slow backend must not
@@ -73,6 +75,7 @@ pub struct Live {
     supervisor: Mutex<Supervisor>,
     background: Mutex<Background>,
     certificates: Mutex<Certificates>,
+    trace_exports: Mutex<TraceExports>,
     services: OnceLock<Arc<dyn Services>>,
     /// Serialises reloads: each starts from the result of the previous one.
     turn: tokio::sync::Mutex<()>,
@@ -196,6 +199,7 @@ impl Live {
             supervisor: Mutex::default(),
             background: Mutex::default(),
             certificates: Mutex::default(),
+            trace_exports: Mutex::default(),
             services: OnceLock::new(),
             turn: tokio::sync::Mutex::default(),
             last: Mutex::new(LastReload { ok: true, at: now(), report }),
@@ -222,6 +226,7 @@ impl Live {
         upstream_tasks::first_rounds(fresh, FIRST_PROBES).await;
         self.background.lock().follow(&snapshot, self.services());
         self.certificates.lock().follow(&snapshot);
+        self.trace_exports.lock().follow(&snapshot, self.services());
     }
 
     /// The services of the gateway for plugins.
@@ -279,6 +284,12 @@ impl Live {
     /// The result of the last reload.
     pub fn last_reload(&self) -> LastReload {
         self.last.lock().clone()
+    }
+
+    /// Exports the finished spans of traces within a time limit, and ends the exporters: at the end of the process.
+    pub async fn finish_traces(&self, within: Duration) {
+        let exports = self.trace_exports.lock().take();
+        exports.finish(within).await;
     }
 
     /// Reopens the access log's file after it was moved (logrotate). The configuration is unchanged.
@@ -396,6 +407,7 @@ impl Live {
         self.supervisor.lock().end_all_but(&next);
         if let Some(services) = self.services.get() {
             self.background.lock().follow(&next, services);
+            self.trace_exports.lock().follow(&next, services);
         }
         self.certificates.lock().follow(&next);
         *self.effective.lock() = effective;

@@ -37,6 +37,9 @@ pub enum StartError {
     Process(String),
 }
 
+/// The time limit for exporting spans at the end.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 /// The time limit for flushing the access log at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -282,7 +285,8 @@ async fn drain(
     graceful_shutdown::wait(asks, shared).await;
 }
 
-/// Stops the workers within a time limit and abandons hanging threads. Then closes the log.
+/// Stops the workers within a time limit and abandons hanging threads. Then closes the log
+/// and exports the last spans.
 async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Sender<ProcessState>) {
     let _ = stage.send(ProcessState::Ended);
     let until = Instant::now() + LAST_TURNS;
@@ -294,7 +298,7 @@ async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Se
         }
         tokio::time::sleep(JOIN_LOOK).await;
     }
-    last_lines(shared).await;
+    tokio::join!(last_lines(shared), shared.live.finish_traces(LAST_SPANS));
 }
 
 /// Flushes the access log within a time limit.

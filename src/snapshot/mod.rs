@@ -20,6 +20,7 @@ mod route;
 mod route_metrics;
 mod route_version;
 mod session_warnings;
+mod tracing;
 
 pub use connection_protocols::ListenerProtocols;
 pub use destination::Destination;
@@ -38,6 +39,7 @@ use crate::route::{self as routing, Rule, Table};
 use crate::telemetry::AccessLog;
 use crate::telemetry::access_log::LineSettings;
 use crate::telemetry::metrics::{LazyHandle, NONE, ResponseMetrics, RouteMetrics};
+use crate::telemetry::traces::Tracer;
 use crate::tls::Acceptor;
 use crate::tunnel::Policy;
 use crate::upstream::{self, Cluster, RemovedUpstream};
@@ -88,6 +90,8 @@ pub struct Snapshot {
     pub log_settings: config::AccessLog,
     /// The lines of the access log; `None` without one.
     pub(crate) log_lines: Option<LineSettings>,
+    /// Samples and collects spans; `None` without `tracing`.
+    pub(crate) tracer: Option<Tracer>,
     /// Counts the responses to requests without a route.
     pub unrouted: LazyHandle<Arc<ResponseMetrics>>,
     clusters: IndexMap<String, Arc<Cluster>>,
@@ -177,6 +181,8 @@ pub fn compile(
     let listeners =
         listeners::compile(spec.listeners.as_deref(), before, &mut certificates, &mut compiler.problems);
     let admin = listeners::compile_admin(spec.admin.as_ref(), &listeners, &mut compiler.problems);
+    let prior_tracer = prior.and_then(|prior| prior.tracer.as_ref());
+    let tracer = tracing::compile(spec.tracing.as_ref(), prior_tracer, &mut compiler.problems);
     let mut clusters = compiler.clusters(spec);
     let table = compiler.routes(spec, &listeners, &mut clusters);
     check_log(&spec.access_log, &mut compiler.problems);
@@ -209,6 +215,7 @@ pub fn compile(
         log: None,
         log_settings: spec.access_log.clone(),
         log_lines,
+        tracer,
         unrouted: LazyHandle::new(|| RouteMetrics::of(NONE).responses(NONE)),
         removed: prior.map(|prior| removed(prior, &clusters)).unwrap_or_default(),
         clusters,

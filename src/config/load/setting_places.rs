@@ -3,7 +3,7 @@
 use crate::config::{
     AccessLog, Acme, Admin, Certificate, ClientAuth, Config, Endpoint, ExternalAccount, KindTable, Listener,
     ListenerTls, PassiveHealth, PerKey, ProcessLog, ProxyProtocol, RateAndGrace, Rebalance, Route,
-    SampleRule, Server, Upstream, UpstreamTls, WebSocket,
+    SampleRule, Server, Tracing, Upstream, UpstreamTls, WebSocket,
 };
 use schemars::{JsonSchema, schema_for};
 
@@ -42,6 +42,7 @@ const MAPPINGS: [Mapping; 22] = [
     mapping::<Route>("routes", "a route"),
     mapping::<WebSocket>("routes", "`websocket` of a route"),
     mapping::<PerKey>("routes", "`websocket.max_connections_per_client` of a route"),
+    mapping::<Tracing>("tracing", "`tracing`"),
 ];
 
 /// With more places than this the help would be no help.
