@@ -7,6 +7,7 @@ use super::downstream::session::Session;
 use super::failure::failed_attempt::{self, FailedAttempt};
 use super::failure::{Failure, OURS};
 use super::request::hop_by_hop;
+use super::tracing::client_span;
 use crate::config::UpstreamProtocol;
 use crate::upstream::{AttemptEnd, ProxyAddrs};
 use http::{StatusCode, Version, header};
@@ -39,6 +40,7 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
     match ctx.attempts.pick(&ctx.key(cluster, head), route.policy.drain) {
         Ok(lease) => {
             ctx.attempts.begin(lease);
+            client_span::begin(head, ctx);
             Ok(())
         }
         // If endpoints were tried, the last failure is more specific than "no endpoint".
@@ -89,6 +91,9 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
     if let Some((name, value)) = ctx.received.way.mark(ctx.snapshot.globals.x_forwarded) {
         fields.append(&name, value);
     }
+    if let Some(trace) = &ctx.trace {
+        trace.write(fields);
+    }
     Ok(())
 }
 
@@ -133,6 +138,7 @@ pub(super) fn response_started(
     }
     ctx.failure = None;
     if !head.status.is_informational() {
+        client_span::responded(ctx, head.status, head.version);
         ctx.attempts.record_latency();
         if let Some(route) = &ctx.route {
             let control = session.control();
@@ -241,6 +247,7 @@ fn was_not_processed(error: &h2::Error) -> bool {
 pub(super) fn end(ctx: &mut Context, failed: FailedAttempt, is_repeatable: bool, is_stale: bool) -> bool {
     let FailedAttempt { failure, cause } = failed;
     (ctx.failure, ctx.cause) = (Some(failure), cause);
+    client_span::failed(ctx, failure.token());
     let is_blameless = failure.is_clients() || failure == Failure::Plugin;
     let blame = (!is_blameless).then(|| (failure.token(), failure.endpoints_fault()));
     ctx.attempts.end(AttemptEnd { blame, is_repeatable, is_stale })

@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::failure::failed_attempt::Cause;
 use super::replacement_response::ReplacementResponse;
 use super::request::request_facts::{Received, RequestLine, split_target};
+use super::request_trace::RequestTrace;
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Attempts, Cluster, Key, RequestView};
@@ -52,6 +53,8 @@ pub(super) struct Context {
     pub(super) failure: Option<Failure>,
     /// The response, as far as it is known.
     pub(super) response: ResponseProgress,
+    /// Its trace; `None` without `tracing`.
+    pub(super) trace: Option<Box<RequestTrace>>,
     busy: Option<Busy>,
 }
 
@@ -72,6 +75,7 @@ impl Context {
             cause: None,
             failure: None,
             response: ResponseProgress::default(),
+            trace: None,
             busy: Some(busy),
         }
     }

@@ -4,7 +4,8 @@
 //! routes it (`request`), plugins see it (`body`), `exchange` sends it to an HTTP/1.1 upstream, or `pingora_loop` to
 //! an HTTP/2 upstream, or `websocket` opens a tunnel; `response` completes the response and the log entry.
 //! `attempt` has what requests to HTTP/1.1 and HTTP/2 upstreams share, and `failure` why one fails.
-//! `context` is the state of a request; `upload` and `replacement_response` are parts of it.
+//! `context` is the state of a request; `upload`, `replacement_response` and `request_trace` are parts of it.
+//! `tracing` has the facts of spans.
 
 mod attempt;
 mod body;
@@ -21,9 +22,11 @@ mod replacement_response;
 mod request;
 mod request_service;
 mod request_start;
+mod request_trace;
 mod response;
 #[cfg(any(test, fuzzing))]
 pub mod response_invariants;
+mod tracing;
 mod upload;
 mod websocket;
 

@@ -9,6 +9,7 @@ use super::failure::{Detail, Failure};
 use super::request::field_cleaning::clean;
 use super::request::request_facts::{Form, Received, RequestLine};
 use super::request::{extended_connect, h2_to_h1, request_validation};
+use super::request_trace::RequestTrace;
 use super::response::{acme_http01, local_response};
 use super::websocket::tunnel_task::TunnelStart;
 use super::websocket::upgrade::{self, ServedHandshake};
@@ -48,6 +49,13 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session) -> Context {
         session.close_after_response();
     }
     let mut ctx = Context::new(snapshot, Busy::new(&gateway.busy), Arc::clone(&gateway.shared.services));
+    if let Some(tracer) = &ctx.snapshot.tracer {
+        let trace = RequestTrace::begin(tracer, &session.request().headers, received.is_trusted, ctx.started);
+        if trace.sampled().is_some() {
+            ctx.running.record_calls();
+        }
+        ctx.trace = Some(trace);
+    }
     ctx.received = received;
     ctx
 }

@@ -3,7 +3,7 @@
 use super::Destination;
 use super::route_metrics::CompiledRouteMetrics;
 use super::route_version::RouteVersion;
-use crate::config::{self, EscapedSlashes, MergeSlashes, OnClientClose, PathParameters};
+use crate::config::{self, EscapedSlashes, MergeSlashes, OnClientClose, OneOrMany, PathParameters};
 use crate::plugin::{Chain, Entry};
 use crate::telemetry::metrics::{LazyHandle, ResponseMetrics};
 use crate::tunnel::Policy;
@@ -21,6 +21,8 @@ const IDLE_STREAM: Duration = Duration::from_secs(3600);
 pub struct Route {
     /// The name.
     pub name: Arc<str>,
+    /// The path that it matches, as configured, if it is one.
+    pub path: Option<Arc<str>>,
     /// The destination of its requests.
     pub destination: Destination,
     /// The time limit for the backend's response header.
@@ -64,6 +66,7 @@ impl Route {
         let clusters: Vec<_> = destination.clusters().cloned().collect();
         Ok(Self {
             name: name.into(),
+            path: path(&written.value),
             destination,
             timeout: limit(written.timeout),
             stream_idle_timeout: written.stream_idle_timeout.map(|written| written.0),
@@ -99,6 +102,17 @@ impl Route {
             Some(index) => self.metrics.upstream(index),
             None => &self.metrics.without_upstream,
         }
+    }
+}
+
+/// The path for `http.route`, which has few values: a list of paths is none of them.
+fn path(written: &config::Route) -> Option<Arc<str>> {
+    match &written.path {
+        Some(OneOrMany::One(path)) => Some(path.value.strip_prefix('=').unwrap_or(&path.value).into()),
+        Some(OneOrMany::Many(paths)) if paths.len() == 1 => {
+            paths.first().map(|path| path.value.strip_prefix('=').unwrap_or(&path.value).into())
+        }
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::request_facts::RequestLine;
+use crate::proxy::tracing::server_span;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{Entry, Note};
 use crate::telemetry::metrics;
@@ -48,6 +49,7 @@ fn record(session: &Session, ctx: &mut Context) {
             ..entry(session.request(), ctx)
         });
     }
+    server_span::end(session, ctx, status.map(|status| status.as_u16()), lived);
 }
 
 /// Counts and logs a request whose HTTP/2 stream was reset before its header was known.
@@ -73,11 +75,13 @@ pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, conn_info: &ConnInfo
 /// The request became a WebSocket: its response is counted, without a duration, and the plugins' exchange
 /// ends. The tunnel reports the rest.
 pub(in crate::proxy) fn upgraded(session: &Session, ctx: &mut Context) {
+    // The client's status (RFC 8441 §5). Plugins always see the handshake of HTTP/1.1.
+    let status = if ctx.received.is_extended_connect { 200 } else { 101 };
     if let (Some(route), Some(cluster)) = (&ctx.route, ctx.attempts.cluster()) {
-        // The client's status (RFC 8441 §5). Plugins always see the handshake of HTTP/1.1.
-        route.response_metrics(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
+        route.response_metrics(cluster).handshake(status);
     }
     plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
+    server_span::end(session, ctx, Some(status), ctx.started.elapsed());
 }
 
 /// The status of a request whose client disconnected, as in nginx.

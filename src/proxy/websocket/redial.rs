@@ -7,6 +7,7 @@ use super::tunnel_log::Origin;
 use super::tunnel_permits::TunnelPermits;
 use crate::config::PathParameters;
 use crate::proxy::context::Context;
+use crate::proxy::tracing::websocket_span::WebSocketTrace;
 use crate::proxy::{Gateway, Shared};
 use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
@@ -62,6 +63,8 @@ pub(in crate::proxy) struct Redialer {
     timeout: Option<Duration>,
     /// When the current endpoint was found, and the delay before that.
     found: Option<(Instant, Duration)>,
+    /// Its trace, if it is sampled.
+    trace: Option<Arc<WebSocketTrace>>,
     _place: TunnelPermits,
 }
 
@@ -88,6 +91,7 @@ impl Redialer {
         place: TunnelPermits,
         (mut request, agreement, ends): (Request, Agreement, ProxyAddrs),
         listener: u16,
+        trace: Option<Arc<WebSocketTrace>>,
     ) -> Self {
         request.bytes.shrink_to_fit();
         Self {
@@ -102,6 +106,7 @@ impl Redialer {
             handshake_timeout: route.policy.handshake_timeout,
             timeout: route.timeout,
             found: None,
+            trace,
             _place: place,
         }
     }
@@ -134,7 +139,7 @@ impl Redialer {
     }
 
     /// Tries endpoints until one agrees or the attempts of a request are used up.
-    async fn round(&self, tried: TriedEndpoints, until: Instant, count: &mut u32) -> Round {
+    async fn round(&mut self, tried: TriedEndpoints, until: Instant, count: &mut u32) -> Round {
         let snapshot = self.shared.live.pin();
         let Some(cluster) = snapshot.cluster(self.origin.endpoint().upstream()).map(Arc::clone) else {
             return Round::NoEndpoint;
@@ -203,11 +208,15 @@ impl Redialer {
 
     /// Sends the handshake to the current endpoint within `limit`.
     async fn ask(
-        &self,
+        &mut self,
         attempts: &mut Attempts,
         limit: Duration,
         turn: QueueTurn,
     ) -> Option<NegotiatedHandshake> {
+        let span = match (&self.trace, attempts.cluster(), attempts.endpoint()) {
+            (Some(trace), Some(cluster), Some(to)) => Some(trace.redial(&mut self.request, cluster, to)),
+            _ => None,
+        };
         let answer = attempt(attempts, self.ends, &self.request, limit).await;
         let is_sent =
             answer.as_ref().map_or_else(|unanswered| !unanswered.failure.is_before_request(), |_| true);
@@ -215,11 +224,19 @@ impl Redialer {
         if is_sent {
             turn.used();
         }
+        let status = match &answer {
+            Ok((_, HandshakeResponse::Upgraded { .. })) => Some(101),
+            Ok((_, HandshakeResponse::Other { status, .. })) => Some(*status),
+            Err(_) => None,
+        };
         let (token, fault) = match answer {
             Ok((stream, HandshakeResponse::Upgraded { headers, early })) => {
                 attempts.record_latency();
                 if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
                     let lease = attempts.take_lease()?;
+                    if let Some(span) = span {
+                        span.end(status, None);
+                    }
                     return Some(NegotiatedHandshake { lease, tunnel_io: TunnelIo::from(stream), early });
                 }
                 ("other_agreement", None)
@@ -230,6 +247,9 @@ impl Redialer {
             }
             Err(unanswered) => (unanswered.failure.token(), unanswered.failure.endpoints_fault()),
         };
+        if let Some(span) = span {
+            span.end(status, Some(token));
+        }
         // The round decides about the next one.
         attempts.end(AttemptEnd { blame: Some((token, fault)), is_repeatable: true, is_stale: false });
         None
@@ -256,7 +276,11 @@ impl Redial for Redialer {
             let search = self.search(began + loss.limit, &mut attempts);
             let agreed = timeout(loss.limit, search).await.ok().flatten();
             let to: Option<&Arc<Endpoint>> = agreed.as_ref().map(|agreed| agreed.lease.endpoint());
+            let from = self.origin.endpoint();
             self.origin.moved(to, loss.reason.token(), attempts, began.elapsed());
+            if let Some(trace) = &self.trace {
+                trace.moved(&from, to.map(|to| &**to), loss.reason.token(), began);
+            }
             let found = agreed.map(|agreed| self.found(agreed));
             (self as Box<dyn Redial>, found)
         })

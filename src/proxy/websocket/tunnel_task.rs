@@ -7,6 +7,7 @@ use super::tunnel_permits::TunnelPermits;
 use super::websocket_plugins::TunnelPlugins;
 use crate::proxy::Gateway;
 use crate::proxy::downstream::session::Session;
+use crate::proxy::tracing::websocket_span::WebSocketTrace;
 use crate::snapshot::Route;
 use crate::telemetry::metrics::TunnelMetrics;
 use crate::tunnel::{self, Counters, Permit, Redial, Tunnel, TunnelIo, TunnelKey};
@@ -47,6 +48,8 @@ pub(in crate::proxy) struct TunnelStart {
     pub(in crate::proxy) drain_moment: Option<DrainMoment>,
     /// The plugins of the open WebSocket.
     pub(in crate::proxy) plugins: TunnelPlugins,
+    /// Its trace, if it is sampled.
+    pub(in crate::proxy) trace: Option<Arc<WebSocketTrace>>,
 }
 
 /// Starts the tunnel on the client's connection or stream. A stream that has ended meanwhile gets none.
@@ -68,7 +71,9 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
     let (place, redial) = match tunnel_start.again {
         None => (Some(place), None),
         Some(again) => {
-            let redialer = Redialer::new(gateway, &origin, &route, place, again, tunnel_start.listener);
+            let trace = tunnel_start.trace.clone();
+            let redialer =
+                Redialer::new(gateway, &origin, &route, place, again, tunnel_start.listener, trace);
             (None, Some(Box::new(redialer) as Box<dyn Redial>))
         }
     };
@@ -89,10 +94,16 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         recheck: tunnel_start.plugins.recheck,
     };
     // Two kinds of tasks, so that the common one is not enlarged by the other.
-    match tunnel_start.plugins.final_log_fields {
-        None => tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &[])),
-        Some(said) => {
-            tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &said.lock()));
-        }
+    match (tunnel_start.plugins.final_log_fields, tunnel_start.trace) {
+        (None, None) => tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &[])),
+        (said, trace) => tunnel::launch(tunnel, switching, move |outcome| {
+            match said {
+                Some(said) => origin.end(outcome, &said.lock()),
+                None => origin.end(outcome, &[]),
+            }
+            if let Some(trace) = trace {
+                trace.end(outcome);
+            }
+        }),
     }
 }

@@ -12,12 +12,15 @@ use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::{Detail, Failure};
 use crate::proxy::request::request_facts::RequestLine;
 use crate::proxy::response::{local_response, request_end, response_head};
+use crate::proxy::tracing::client_span;
+use crate::proxy::tracing::websocket_span::WebSocketTrace;
 use crate::proxy::{Gateway, attempt};
+use crate::telemetry::traces::TRACEPARENT;
 use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
 use crate::upstream::{Http1Connection, ProxyAddrs, UpstreamStream};
 use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use std::pin::pin;
@@ -46,7 +49,8 @@ pub(in crate::proxy) async fn serve(
         Ok((permit, request, stream, HandshakeResponse::Upgraded { headers, early })) => {
             let ends = attempt::ends(session, ctx);
             let tunnel_io = TunnelIo::from(stream);
-            return open(session, ctx, headers, Backend { permit, tunnel_io, early, request, ends }).await;
+            return open(gateway, session, ctx, headers, Backend { permit, tunnel_io, early, request, ends })
+                .await;
         }
         // It would open a WebSocket to an HTTP/2 client.
         Ok((_, _, _, HandshakeResponse::Other { status: 200..300, .. }))
@@ -77,8 +81,8 @@ async fn attempt_all(
         client_disconnect::unless_session_ends(session, wait).await??;
         permit = acquire_permit(session, ctx)?;
     }
-    let request = request(session, ctx, handshake)?;
-    let (stream, answer) = ask(session, ctx, &request).await?;
+    let mut request = request(session, ctx, handshake)?;
+    let (stream, answer) = ask(session, ctx, &mut request).await?;
     Ok((permit, request, stream, answer))
 }
 
@@ -146,10 +150,13 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 async fn ask(
     session: &mut Session,
     ctx: &mut Context,
-    request: &Request,
+    request: &mut Request,
 ) -> std::result::Result<(UpstreamStream, HandshakeResponse), Failure> {
     loop {
         attempt::lease(session.request(), ctx).await?;
+        if let Some(trace) = ctx.trace.as_ref().filter(|trace| trace.sampled().is_some()) {
+            request.replace(&TRACEPARENT, &trace.outgoing().traceparent_bytes());
+        }
         let Some(route) = &ctx.route else { return Err(Failure::Internal) };
         let ends = attempt::ends(session, ctx);
         let limit = route.policy.handshake_timeout.first(route.timeout);
@@ -165,6 +172,7 @@ async fn ask(
                 ctx.attempts.record_connect();
                 // The exchange records the latency of a response that it passes on.
                 if matches!(found.1, HandshakeResponse::Upgraded { .. }) {
+                    client_span::responded(ctx, StatusCode::SWITCHING_PROTOCOLS, Version::HTTP_11);
                     ctx.attempts.record_latency();
                 }
                 ctx.failure = None;
@@ -186,6 +194,7 @@ async fn ask(
 
 /// Both sides agreed: the client gets its 101 with the start of the tunnel, or its 200 here.
 async fn open(
+    gateway: &Gateway,
     session: &mut Session,
     ctx: &mut Context,
     mut headers: HeaderMap,
@@ -214,6 +223,7 @@ async fn open(
         handshake::write_switching(&mut switching, backend.request.accept(), &headers);
     }
     let handshake = ctx.started.elapsed();
+    let trace = WebSocketTrace::open(&gateway.shared, session.request(), ctx);
     request_end::upgraded(session, ctx);
     let said = CloseLogFields::all(&request_end::notes(ctx));
     let head = session.request();
@@ -235,6 +245,7 @@ async fn open(
         handshake,
         drain_moment,
         plugins,
+        trace,
     })))
 }
 

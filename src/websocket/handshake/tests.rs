@@ -267,3 +267,22 @@ async fn a_silent_backend_times_out() {
     backend.read_exact(&mut sent).await.unwrap();
     assert_eq!(sent, request.bytes);
 }
+
+#[test]
+fn a_replaced_value_has_the_same_length_and_changes_nothing_else() {
+    let name = HeaderName::from_static("traceparent");
+    let before = request(&[("x-a", "traceparent: 1"), ("traceparent", "old"), ("x-b", "b")]);
+    let mut after = before.clone();
+    after.replace(&name, b"new");
+    let expected =
+        String::from_utf8(before.bytes.clone()).unwrap().replace("traceparent: old", "traceparent: new");
+    assert_eq!(String::from_utf8(after.bytes.clone()).unwrap(), expected);
+    for other in [&b"longer than before"[..], b"x"] {
+        after.replace(&name, other);
+        assert_eq!(String::from_utf8(after.bytes.clone()).unwrap(), expected, "another length");
+    }
+    let mut without = request(&[("x-a", "traceparent: 1")]);
+    let bytes = without.bytes.clone();
+    without.replace(&name, b"1");
+    assert_eq!(without.bytes, bytes);
+}

@@ -23,6 +23,17 @@ impl Request {
         self.offer.accept()
     }
 
+    /// Replaces the value of a field by one of the same length. Without it nothing changes.
+    pub fn replace(&mut self, name: &HeaderName, value: &[u8]) {
+        // Values have no line feeds, so that only a field can match.
+        let line = [b"\r\n", name.as_str().as_bytes(), b": "].concat();
+        let Some(at) = memchr::memmem::find(&self.bytes, &line) else { return };
+        let (start, end) = (at + line.len(), at + line.len() + value.len());
+        if self.bytes.get(end..end + 2) == Some(b"\r\n") {
+            self.bytes[start..end].copy_from_slice(value);
+        }
+    }
+
     /// The target and the fields, parsed again, because only the bytes of a request are kept.
     #[must_use]
     pub fn read(&self) -> Option<(String, HeaderMap)> {
