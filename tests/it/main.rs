@@ -65,6 +65,7 @@ mod timeouts;
 mod tls;
 mod tls_rotation;
 mod trace;
+mod traces;
 mod transfer_rates;
 mod tunnel;
 mod unreadable_files;

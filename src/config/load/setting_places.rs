@@ -19,7 +19,7 @@ const fn mapping<T: JsonSchema>(section: &'static str, name: &'static str) -> Ma
     Mapping { section, name, settings: settings::<T> }
 }
 
-const MAPPINGS: [Mapping; 22] = [
+const MAPPINGS: [Mapping; 23] = [
     mapping::<Config>("", "the file itself"),
     mapping::<Server>("server", "`server`"),
     mapping::<RateAndGrace>("server", "`body_min_rate` and `send_min_rate` of `server`"),
