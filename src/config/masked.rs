@@ -26,10 +26,17 @@ const SECRET_NAMES: [&str; 3] = ["token", "keys", "users"];
 /// A value from the environment is masked from this length on; a shorter one would also match unrelated text.
 const SHORTEST: usize = 4;
 
-/// Writes a configuration as [`super::print`] does. Secrets are masked: settings with such a name, user names in
-/// URLs with their passwords, and every value from the environment, which is shown as its variable.
+/// Writes a configuration as [`super::print`] does. Secrets are masked: settings with such a name, the header fields of
+/// `tracing`, user names in URLs with their passwords, and every value from the environment, which is shown as its
+/// variable.
 pub fn print_masked(loaded: &Loaded) -> String {
-    print_changed(&loaded.spec, |tree| mask(tree, &loaded.environment))
+    print_changed(&loaded.spec, |tree| {
+        // Collectors have credentials in fields of any name.
+        if let Some(headers) = tree.get_mut("tracing").and_then(|tracing| tracing.get_mut("headers")) {
+            hide(headers);
+        }
+        mask(tree, &loaded.environment);
+    })
 }
 
 fn mask(tree: &mut Value, environment: &[(String, String)]) {
@@ -87,6 +94,7 @@ mod tests {
     fn secrets_are_masked_and_everything_else_is_shown() {
         let yaml = r#"
 admin: { address: 127.0.0.1:9901, token: "swordfish" }
+tracing: { otlp: "http://127.0.0.1:4318", headers: { x-team: hive } }
 routes:
   - path: /
     upstream: ["${BACKEND}"]
@@ -98,12 +106,13 @@ routes:
         let env = |name: &str| (name == "BACKEND").then(|| "10.1.2.3:8081".to_owned());
         let loaded = load_text("test.yaml", yaml, &env).unwrap();
         let text = print_masked(&loaded);
-        for secret in ["swordfish", "hash-of-ann", "hush", "user:pass", "10.1.2.3"] {
+        for secret in ["swordfish", "hive", "hash-of-ann", "hush", "user:pass", "10.1.2.3"] {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
         for shown in [
             "127.0.0.1:9901",
             "realm: here",
+            "x-team: (secret)",
             "ann: (secret)",
             "X-Kind: plain",
             "BACKEND",

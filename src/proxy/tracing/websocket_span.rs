@@ -64,7 +64,7 @@ impl WebSocketTrace {
         let route = ctx.route.as_ref()?;
         let endpoint = ctx.attempts.endpoint()?.name().into();
         let mut attributes = request_facts(head, ctx);
-        attributes.push((keys::GENERATION, Value::count(shared.live.generation())));
+        attributes.push((keys::GENERATION, Value::count(ctx.snapshot.generation)));
         let path = ctx.received.path_and_query(&head.uri).0.into();
         let opened = Self {
             shared: Arc::clone(shared),
@@ -190,6 +190,7 @@ fn is_failure(reason: Reason) -> bool {
         | Reason::Idle
         | Reason::MaxAge
         | Reason::Drain(_)
+        | Reason::Operator
         | Reason::Rate
         | Reason::Plugin
         | Reason::Refused => false,
