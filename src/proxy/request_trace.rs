@@ -1,5 +1,6 @@
 //! Trace of one request: the IDs that go to the backend, and what is recorded if the trace is sampled.
 
+use crate::telemetry::TraceId;
 use crate::telemetry::traces::{
     Attribute, FinishedSpan, SpanContext, SpanId, SpanKind, TRACEPARENT, TRACESTATE, TraceState, Tracer,
     Value, keys, unix_nanos,
@@ -106,6 +107,11 @@ impl RequestTrace {
             })
         });
         Box::new(Self { context, keeps_state, recording })
+    }
+
+    /// The ID of the trace.
+    pub(super) fn id(&self) -> TraceId {
+        self.context.trace
     }
 
     /// The SERVER span, if the trace is sampled.

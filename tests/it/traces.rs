@@ -3,10 +3,11 @@
 mod exports;
 mod websockets;
 
+use crate::support::access_log::AccessLog;
 use crate::support::collector::{CLIENT, Collector, SERVER, Span};
 use crate::support::h2::{self, Client};
 use crate::support::raw::ask;
-use crate::support::{Gateway, Next, Origin, origin};
+use crate::support::{Gateway, Next, Origin, Socket, origin};
 use serde_json::{Value, json};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -284,6 +285,28 @@ fn without_tracing_the_fields_pass_as_received() {
     }
     ask(gateway.web(), request("/", &[]));
     assert!(origin.seen().pop().unwrap().fields("traceparent").is_empty());
+}
+
+#[test]
+fn the_trace_id_is_in_the_access_log_and_an_exemplar() {
+    let (collector, origin, log) = (Collector::new(), Origin::named("a"), AccessLog::new());
+    let gateway = gateway(&collector, &format!(", sampling: 0 }}\n{}x-rest: {{ a: 1", log.yaml()), &origin);
+    ask(gateway.web(), request("/sampled", &[("traceparent", PARENT)]));
+    assert_eq!(log.of("/sampled")["trace_id"], TRACE);
+    ask(gateway.web(), request("/unsampled", &[]));
+    let trace = log.of("/unsampled")["trace_id"].as_str().unwrap().to_owned();
+    assert!(origin.seen().pop().unwrap().field("traceparent").unwrap().contains(&trace));
+    let mut socket = Socket::open_with(gateway.web(), "/ws", &[("traceparent", PARENT)]).unwrap();
+    socket.echo("x");
+    socket.close();
+    for event in ["open", "close"] {
+        let line = log.wait(event, |line| line["event"] == event);
+        assert_eq!((&line["trace_id"], &line["path"]), (&json!(TRACE), &json!("/ws")));
+    }
+    let scrape = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text\r\nConnection: close\r\n\r\n";
+    let metrics = ask(gateway.admin(), scrape).text();
+    assert!(metrics.contains(&format!("# {{trace_id=\"{TRACE}\"}}")), "{metrics}");
+    assert!(!metrics.contains(&trace), "a trace that is not sampled is no exemplar");
 }
 
 #[test]

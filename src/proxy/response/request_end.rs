@@ -98,7 +98,9 @@ fn count(ctx: &Context, status: u16, lived: Duration) {
         (Some(route), Some(cluster)) => route.response_metrics(cluster),
         (Some(route), None) => &*route.metrics.without_upstream,
     };
-    answers.request(status, lived, None);
+    // Only a trace that is exported is worth an exemplar.
+    let trace = ctx.trace.as_ref().and_then(|trace| trace.sampled());
+    answers.request(status, lived, trace.map(|span| span.trace));
     if let Some(reason) = ctx.failure.and_then(Failure::client_abort) {
         answers.aborted(reason);
     }
@@ -166,6 +168,7 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
         endpoint: ctx.attempts.endpoint().map_or("", |endpoint| endpoint.name()),
         attempts: u32::from(ctx.attempts.count()),
         request_id: ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        trace_id: ctx.trace.as_ref().map(|trace| trace.id()),
         user_agent: bytes(&head.headers, &header::USER_AGENT),
         referer: bytes(&head.headers, &header::REFERER),
         ..Entry::default()

@@ -2,8 +2,8 @@
 
 use crate::proxy::context::Context;
 use crate::proxy::request::forwarded::Client;
-use crate::telemetry::AccessLog;
 use crate::telemetry::access_log::{Closed, Entry, Event, FailoverRecord, Flow, Note};
+use crate::telemetry::{AccessLog, TraceId};
 use crate::tunnel::{Outcome, Side, TunnelOrigin};
 use crate::upstream::Endpoint;
 use http::{HeaderMap, HeaderValue, header};
@@ -27,7 +27,7 @@ pub(in crate::proxy) struct Origin {
 /// The request fields, and the log whose lines have them.
 struct RequestFields {
     log: Option<Arc<AccessLog>>,
-    /// Concatenated: method, host, path, user agent, referer, request ID, subprotocol.
+    /// Concatenated: method, host, path, user agent, referer, request ID, subprotocol, and the bytes of the trace ID.
     text: Box<[u8]>,
     /// The end of each part except the last.
     ends: [u32; 5],
@@ -37,8 +37,10 @@ struct RequestFields {
     h2: bool,
     /// How many endpoints were tried for the handshake.
     attempts: u8,
-    /// The length of the subprotocol, which ends the text.
+    /// The length of the subprotocol.
     subprotocol: u8,
+    /// Whether the text ends with a trace ID.
+    is_traced: bool,
 }
 
 impl RequestFields {
@@ -63,6 +65,8 @@ impl RequestFields {
         let subprotocol = if subprotocol_length == 0 { "" } else { subprotocol };
         let length =
             parts.iter().map(|part| part.len()).sum::<usize>() + request_id.len() + subprotocol.len();
+        let trace = ctx.trace.as_ref().map(|trace| trace.id().0);
+        let length = length + trace.map_or(0, |trace| trace.len());
         let mut text = Vec::with_capacity(length);
         let ends = parts.map(|part| {
             text.extend_from_slice(part);
@@ -71,6 +75,7 @@ impl RequestFields {
         });
         text.extend_from_slice(request_id.as_bytes());
         text.extend_from_slice(subprotocol.as_bytes());
+        text.extend_from_slice(trace.as_ref().map_or(&[][..], |trace| trace));
         let (tls, h2) = (received.tls.clone(), received.is_http2());
         Self {
             log,
@@ -80,18 +85,28 @@ impl RequestFields {
             h2,
             attempts: ctx.attempts.count(),
             subprotocol: subprotocol_length,
+            is_traced: trace.is_some(),
         }
     }
 
     fn part(&self, number: usize) -> &[u8] {
-        let request_end = self.text.len() - usize::from(self.subprotocol);
+        let request_end = self.words_end() - usize::from(self.subprotocol);
         let end = |number: usize| self.ends.get(number).map_or(request_end, |end| *end as usize);
         &self.text[number.checked_sub(1).map_or(0, end)..end(number)]
     }
 
     fn subprotocol(&self) -> &str {
-        let start = self.text.len() - usize::from(self.subprotocol);
-        std::str::from_utf8(&self.text[start..]).unwrap_or_default()
+        let end = self.words_end();
+        std::str::from_utf8(&self.text[end - usize::from(self.subprotocol)..end]).unwrap_or_default()
+    }
+
+    /// The end of the text before the trace ID.
+    fn words_end(&self) -> usize {
+        self.text.len() - if self.is_traced { size_of::<TraceId>() } else { 0 }
+    }
+
+    fn trace(&self) -> Option<TraceId> {
+        self.text[self.words_end()..].try_into().ok().map(TraceId)
     }
 
     /// A part that is valid text.
@@ -215,6 +230,7 @@ impl Origin {
             user_agent: fields.part(3),
             referer: fields.part(4),
             request_id: fields.word(5),
+            trace_id: fields.trace(),
             protocol: if fields.h2 { "HTTP/2.0" } else { "HTTP/1.1" },
             tls: fields.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
             status: status(fields.h2),

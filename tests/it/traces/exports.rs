@@ -89,9 +89,11 @@ fn a_collector_that_is_gone_or_silent_costs_a_bounded_queue_and_no_time() {
         let origin = Origin::named("a");
         let gateway = gateway(&collector, ", queue: 512", &origin);
         let took = flood(&gateway);
-        let lost = dropped(&gateway, "queue_full");
         // Of 1400 spans, 512 are in the queue and at most 512 in an export.
-        assert!((376.0..=888.0).contains(&lost), "{lost}");
+        let lost = eventually("the losses are counted", || {
+            Some(dropped(&gateway, "queue_full")).filter(|lost| *lost >= 376.0)
+        });
+        assert!(lost <= 888.0, "{lost}");
         assert!(took < Duration::from_secs(10), "{took:?}");
         assert_eq!(exported(&gateway), 0.0);
         let begun = Instant::now();
