@@ -2,7 +2,9 @@
 //!
 //! Exit codes: 0 success, 1 runtime failure, 2 usage error, 78 invalid configuration.
 
+mod admin_client;
 mod check;
+mod command_error;
 mod demo;
 mod kinds;
 mod plugin;
@@ -83,13 +85,7 @@ enum Command {
         client: IpAddr,
     },
     /// Reload the configuration of a running gateway; waits for the result
-    Reload {
-        #[command(flatten)]
-        file: File,
-        /// Wait this long for the result, as 90s or 5m; the reload continues after the timeout
-        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = period)]
-        timeout: Duration,
-    },
+    Reload(reload::Arguments),
     /// List available balancers, health checks and plugins
     Kinds {
         /// Show this kind with its settings
@@ -109,7 +105,7 @@ enum Command {
 #[derive(clap::Args)]
 struct File {
     /// Configuration file; before or after the command [default: conf/moongate.yaml]
-    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    #[arg(short = 'c', long = "config", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     config: Option<PathBuf>,
 }
 
@@ -165,8 +161,8 @@ impl Command {
         match self {
             Self::Run { file, .. }
             | Self::Check { file, .. }
-            | Self::Reload { file, .. }
             | Self::Demo(file) => Some(file),
+            Self::Reload(arguments) => Some(&mut arguments.admin.file),
             Self::Kinds { .. } | Self::Schema | Self::Plugin { .. } => None,
         }
     }
@@ -219,7 +215,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
                 explain.map(|explain| ExplainArguments { explain, headers, listener, client });
             check::main(file.path(), kinds, print, explain_arguments.as_ref())
         }
-        Command::Reload { file, timeout } => reload::main(file.path(), timeout),
+        Command::Reload(arguments) => reload::main(&arguments),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
         Command::Plugin { command } => plugin::main(&command, kinds),
         Command::Schema => print_out(&format!("{:#}\n", config::schema(&snapshot::tables(plugins)))),
