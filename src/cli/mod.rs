@@ -6,13 +6,21 @@ mod admin_client;
 mod check;
 mod command_error;
 mod demo;
+mod drain;
+mod human_units;
 mod kinds;
 mod plugin;
+mod printable;
 mod reload;
+mod sockets;
+mod status;
+mod tap;
+mod text_table;
+mod top;
 
 use crate::config;
 use crate::diagnostics::Color;
-use crate::server::{self, StartError};
+use crate::server::{self, SignalReceiver, StartError};
 use crate::snapshot::{self, Kinds};
 use crate::telemetry::process_log::{self, LogColor};
 use check::ExplainArguments;
@@ -86,6 +94,18 @@ enum Command {
     },
     /// Reload the configuration of a running gateway; waits for the result
     Reload(reload::Arguments),
+    /// Show the state of a running gateway: listeners, certificates, upstreams and endpoints
+    Status(status::Arguments),
+    /// Show rates, upstreams and endpoints of a running gateway live, in a terminal
+    Top(top::Arguments),
+    /// List the open WebSockets of a running gateway, or close one
+    Sockets(sockets::Arguments),
+    /// Show opens, closes and messages of open WebSockets; needs `admin: { tap: true }`
+    Tap(tap::Arguments),
+    /// Drain an endpoint: it takes no new clients, and its WebSockets are closed with 1012 over a window
+    Drain(drain::DrainArguments),
+    /// End the drain of an endpoint
+    Undrain(drain::EndpointArguments),
     /// List available balancers, health checks and plugins
     Kinds {
         /// Show this kind with its settings
@@ -159,11 +179,17 @@ impl Command {
     /// The configuration file argument, if the command has one.
     fn file(&mut self) -> Option<&mut File> {
         match self {
-            Self::Run { file, .. }
-            | Self::Check { file, .. }
-            | Self::Demo(file) => Some(file),
+            Self::Run { file, .. } | Self::Check { file, .. } | Self::Demo(file) => Some(file),
             Self::Reload(arguments) => Some(&mut arguments.admin.file),
-            Self::Kinds { .. } | Self::Schema | Self::Plugin { .. } => None,
+            Self::Status(arguments) => Some(&mut arguments.admin.file),
+            Self::Top(arguments) => Some(&mut arguments.admin.file),
+            Self::Sockets(arguments) => Some(&mut arguments.admin_mut().file),
+            Self::Tap(arguments) => Some(&mut arguments.admin.file),
+            Self::Drain(arguments) => Some(&mut arguments.admin_mut().file),
+            Self::Undrain(arguments) => Some(&mut arguments.admin.file),
+            Self::Kinds { .. }
+            | Self::Schema
+            | Self::Plugin { .. } => None,
         }
     }
 }
@@ -190,7 +216,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         }
     };
     let signals = match (&command, signals) {
-        (Command::Run { .. } | Command::Demo(_), signals) => signals,
+        (Command::Run { .. } | Command::Demo(_) | Command::Tap(_) | Command::Top(_), signals) => signals,
         (_, Ok(signals)) => {
             signals.release();
             Err(std::io::ErrorKind::Other.into())
@@ -198,27 +224,42 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         (_, refused) => refused,
     };
     match command {
-        Command::Run { file, .. } => match signals {
-            Ok(signals) => exit_code_of(server::run(file.path(), kinds, signals, color(), |_| {})),
-            Err(error) => exit_code_of(Err(StartError::Process(format!(
-                "signal handlers cannot be installed: {error}"
-            )))),
-        },
-        Command::Demo(file) => match signals {
-            Ok(signals) => demo::main(file.path(), kinds, signals),
-            Err(error) => exit_code_of(Err(StartError::Process(format!(
-                "signal handlers cannot be installed: {error}"
-            )))),
-        },
+        Command::Run { file, .. } => with_signals(signals, |signals| {
+            exit_code_of(server::run(file.path(), kinds, signals, color(), |_| {}))
+        }),
+        Command::Demo(file) => with_signals(signals, |signals| demo::main(file.path(), kinds, signals)),
+        Command::Tap(arguments) => {
+            with_signals(signals, |signals| tap::main(&arguments, signals.forward_interrupt()))
+        }
+        Command::Top(arguments) => {
+            with_signals(signals, |signals| top::main(&arguments, signals.forward_end()))
+        }
         Command::Check { file, print, explain, headers, listener, client } => {
             let explain_arguments =
                 explain.map(|explain| ExplainArguments { explain, headers, listener, client });
             check::main(file.path(), kinds, print, explain_arguments.as_ref())
         }
         Command::Reload(arguments) => reload::main(&arguments),
+        Command::Status(arguments) => status::main(&arguments),
+        Command::Sockets(arguments) => sockets::main(&arguments),
+        Command::Drain(arguments) => drain::main(&arguments),
+        Command::Undrain(arguments) => drain::undrain_main(&arguments),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
         Command::Plugin { command } => plugin::main(&command, kinds),
         Command::Schema => print_out(&format!("{:#}\n", config::schema(&snapshot::tables(plugins)))),
+    }
+}
+
+/// Runs a command that handles signals.
+fn with_signals(
+    signals: std::io::Result<SignalReceiver>,
+    command: impl FnOnce(SignalReceiver) -> ExitCode,
+) -> ExitCode {
+    match signals {
+        Ok(signals) => command(signals),
+        Err(error) => {
+            exit_code_of(Err(StartError::Process(format!("signal handlers cannot be installed: {error}"))))
+        }
     }
 }
 
@@ -256,6 +297,25 @@ fn print_out(text: &str) -> ExitCode {
     }
 }
 
+/// Standard output after a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OutputState {
+    Open,
+    /// The reader has closed the pipe, as `| head` does.
+    Closed,
+    Failed,
+}
+
+/// Prints a line of a command that prints until it is ended.
+fn print_line(line: &str) -> OutputState {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => OutputState::Open,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => OutputState::Closed,
+        Err(_) => OutputState::Failed,
+    }
+}
+
 /// Prints to standard error.
 fn print_error(text: &str) {
     // Without standard error, there is no place left for the report.
@@ -264,9 +324,15 @@ fn print_error(text: &str) {
 
 /// Whether reports on standard error are coloured.
 fn color() -> Color {
-    if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        Color::Always
-    } else {
-        Color::Never
-    }
+    color_of(&std::io::stderr())
+}
+
+/// Whether results on standard output are coloured.
+fn stdout_color() -> Color {
+    color_of(&std::io::stdout())
+}
+
+fn color_of(output: &impl IsTerminal) -> Color {
+    let is_colored = output.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    if is_colored { Color::Always } else { Color::Never }
 }

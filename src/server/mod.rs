@@ -20,4 +20,4 @@ mod tls_handshake;
 mod worker;
 
 pub use lifecycle::{StartError, run};
-pub use signals::SignalReceiver;
+pub use signals::{EndSignal, SignalReceiver};

@@ -20,8 +20,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 enum Phase {
     /// None yet. Signals that would not end the process are stored here.
     Starting(Vec<i32>),
-    /// A command that does not serve: every signal has its default action.
-    Command,
+    /// A command that does not serve: every signal has its default action, except the given ones, which the command
+    /// receives.
+    Command(Vec<i32>, UnboundedSender<EndSignal>),
     /// A gateway.
     Serving(Serving),
 }
@@ -30,6 +31,17 @@ struct Serving {
     asks: UnboundedSender<Ask>,
     reopen: Arc<Notify>,
     deadline: Deadline,
+}
+
+/// A signal that ends the process, received by a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndSignal(i32);
+
+impl EndSignal {
+    /// Ends the process by the signal's default action, so that the parent sees the signal as the cause.
+    pub fn end_process(self) {
+        default_action(self.0);
+    }
 }
 
 /// Installed signal handlers.
@@ -55,10 +67,27 @@ impl SignalReceiver {
 
     /// Restores the default action of every signal, for a command that does not serve.
     pub fn release(self) {
-        let before = std::mem::replace(&mut *self.0.lock(), Phase::Command);
+        self.release_except(&[]);
+    }
+
+    /// Forwards SIGINT, for a command that ends itself then; every other signal has its default action.
+    pub fn forward_interrupt(self) -> UnboundedReceiver<EndSignal> {
+        self.release_except(&[SIGINT])
+    }
+
+    /// Forwards the signals that end a process, for a command that must restore the terminal before.
+    pub fn forward_end(self) -> UnboundedReceiver<EndSignal> {
+        self.release_except(&[SIGINT, SIGTERM, SIGQUIT, SIGHUP])
+    }
+
+    fn release_except(self, forwarded: &[i32]) -> UnboundedReceiver<EndSignal> {
+        let (signals, receiver) = unbounded_channel();
+        let mut phase = self.0.lock();
+        let before = std::mem::replace(&mut *phase, Phase::Command(forwarded.to_vec(), signals));
         if let Phase::Starting(waiting) = before {
-            waiting.into_iter().for_each(default_action);
+            waiting.into_iter().for_each(|signal| phase.handle(signal));
         }
+        receiver
     }
 
     /// Forwards the signals. SIGUSR1 notifies `reopen`, also during a shutdown. `deadline` ends the process
@@ -79,7 +108,10 @@ impl Phase {
     fn handle(&mut self, signal: i32) {
         match self {
             Self::Starting(waiting) if matches!(signal, SIGHUP | SIGUSR1 | SIGUSR2) => waiting.push(signal),
-            Self::Starting(_) | Self::Command => default_action(signal),
+            // The receiver is gone only when the process already ends.
+            Self::Command(forwarded, signals)
+                if forwarded.contains(&signal) && signals.send(EndSignal(signal)).is_ok() => {}
+            Self::Starting(_) | Self::Command(..) => default_action(signal),
             Self::Serving(serving) => serving.handle(signal),
         }
     }

@@ -16,7 +16,7 @@ pub use deserialize::raise;
 pub use files::{Digest, FileRecord, Files, read_regular_file, regular_file};
 pub use kind::Kind;
 pub use off_if_zero::{OffIfZero, RateOrZero, off_if_zero, rate_or_zero_schema};
-pub use problem::{Place, Problem, Problems, Severity};
+pub use problem::{Place, Problem, Problems, Severity, nearest};
 pub use rate::Rate;
 pub use settings::Settings;
 pub use units::{Period, Size};

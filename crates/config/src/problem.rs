@@ -93,14 +93,8 @@ impl Problem {
     /// Adds ``did you mean `near`?`` if one of `known` is similar to `written`.
     #[must_use]
     pub fn suggest<'a>(self, written: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        let limit = (written.chars().count() / 3).max(1) + 1;
-        let near = known
-            .into_iter()
-            .map(|name| (strsim::damerau_levenshtein(written, name), name))
-            .filter(|(distance, _)| *distance <= limit)
-            .min();
-        match near {
-            Some((_, name)) => self.label(Self::meant(name)),
+        match nearest(written, known).first() {
+            Some(name) => self.label(Self::meant(name)),
             None => self,
         }
     }
@@ -109,6 +103,16 @@ impl Problem {
     pub(crate) fn meant(name: &str) -> String {
         format!("did you mean `{name}`?")
     }
+}
+
+/// The names that are similar to `written`, the nearest first.
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let limit = (written.chars().count() / 3).max(1) + 1;
+    let distance = |name: &'a str| (strsim::damerau_levenshtein(written, name), name);
+    let mut near: Vec<_> =
+        known.into_iter().map(distance).filter(|(distance, _)| *distance <= limit).collect();
+    near.sort_unstable();
+    near.into_iter().map(|(_, name)| name).collect()
 }
 
 impl fmt::Display for Problem {

@@ -1,0 +1,296 @@
+//! `moongate status`: the process, its listeners, certificates, upstreams and endpoints as tables.
+
+use super::admin_client::{AdminArguments, RequestTarget};
+use super::human_units::duration;
+use super::text_table::{ColumnAlign, TableCell, TextStyle, TextTable};
+use super::{print_out, stdout_color};
+use crate::diagnostics::Color;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+    /// Print the JSON object of the API
+    #[arg(long)]
+    json: bool,
+}
+
+/// `/api/v1/status`; a member that an older gateway lacks has its default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct GatewayStatus {
+    version: String,
+    generation: u64,
+    uptime_seconds: f64,
+    draining: bool,
+    last_reload: LastReload,
+    listeners: Vec<ListenerStatus>,
+    acme: Vec<AcmeStatus>,
+    pub(super) upstreams: BTreeMap<String, UpstreamStatus>,
+    websockets: u64,
+    requests: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LastReload {
+    ok: bool,
+    at: f64,
+    report: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ListenerStatus {
+    name: String,
+    address: String,
+    certificates: Vec<CertificateStatus>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CertificateStatus {
+    names: Vec<String>,
+    not_after: f64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AcmeStatus {
+    certificate: String,
+    domains: Vec<String>,
+    expires: Option<f64>,
+    last_failure: Option<AcmeFailure>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AcmeFailure {
+    reason: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct UpstreamStatus {
+    pub(super) endpoints: Vec<EndpointStatus>,
+}
+
+/// An endpoint of an upstream.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointStatus {
+    pub(super) address: String,
+    pub(super) weight: u64,
+    pub(super) health: String,
+    pub(super) ejected: bool,
+    pub(super) draining: Option<String>,
+    pub(super) active: u64,
+}
+
+/// The request of the status.
+pub(super) fn target() -> RequestTarget {
+    RequestTarget::new("/api/v1/status")
+}
+
+pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    arguments.admin.run(async |client| {
+        let status = client.get(&target()).await?;
+        if arguments.json {
+            return Ok(print_out(&format!("{status}\n")));
+        }
+        let status = client.parse(status)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        Ok(print_out(&render(&status, now, stdout_color())))
+    })
+}
+
+/// The status at the Unix time `now`.
+fn render(status: &GatewayStatus, now: f64, color: Color) -> String {
+    let mut text = String::new();
+    let mut fact = |name: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} {value}", TextStyle::Heading.paint(&format!("{name:<11}"), color));
+    };
+    let paint = |style: TextStyle, text: &str| style.paint(text, color);
+    fact("version", &paint(TextStyle::Plain, &status.version));
+    fact("generation", &status.generation.to_string());
+    fact("uptime", &duration(status.uptime_seconds));
+    let state = if status.draining { (TextStyle::Warning, "draining") } else { (TextStyle::Good, "serving") };
+    fact("state", &paint(state.0, state.1));
+    let age = duration(now - status.last_reload.at);
+    let reload = match status.last_reload.ok {
+        true => format!("{} {age} ago", paint(TextStyle::Good, "applied")),
+        false => {
+            format!(
+                "{} {age} ago; the previous configuration stays in use",
+                paint(TextStyle::Bad, "rejected")
+            )
+        }
+    };
+    fact("last reload", &reload);
+    fact("websockets", &status.websockets.to_string());
+    fact("requests", &status.requests.to_string());
+    for table in [listeners(&status.listeners, now), acme(&status.acme, now), endpoints(&status.upstreams)] {
+        if !table.is_empty() {
+            text.push('\n');
+            text.push_str(&table.render(color));
+        }
+    }
+    if let Some(report) = &status.last_reload.report {
+        text.push('\n');
+        for line in report.lines() {
+            text.push_str(&paint(TextStyle::Plain, line));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn listeners(listeners: &[ListenerStatus], now: f64) -> TextTable {
+    let mut table = TextTable::new(&[
+        ("LISTENER", ColumnAlign::Left),
+        ("ADDRESS", ColumnAlign::Left),
+        ("CERTIFICATES", ColumnAlign::Left),
+    ]);
+    for listener in listeners {
+        let certificate = |certificate: &CertificateStatus| {
+            format!("{} ({})", certificate.names.join(" "), expiry(certificate.not_after, now))
+        };
+        let certificates: Vec<_> = listener.certificates.iter().map(certificate).collect();
+        let certificates = if certificates.is_empty() { "-".to_owned() } else { certificates.join(", ") };
+        table.row(vec![listener.name.as_str().into(), listener.address.as_str().into(), certificates.into()]);
+    }
+    table
+}
+
+fn acme(certificates: &[AcmeStatus], now: f64) -> TextTable {
+    let mut table = TextTable::new(&[
+        ("ACME CERTIFICATE", ColumnAlign::Left),
+        ("DOMAINS", ColumnAlign::Left),
+        ("EXPIRY", ColumnAlign::Left),
+        ("LAST FAILURE", ColumnAlign::Left),
+    ]);
+    for certificate in certificates {
+        let failure = match &certificate.last_failure {
+            Some(failure) => TableCell::new(failure.reason.as_str(), TextStyle::Bad),
+            None => "-".into(),
+        };
+        let expiry = match certificate.expires {
+            Some(expires) => expiry(expires, now).into(),
+            None => TableCell::new("not issued", TextStyle::Warning),
+        };
+        let domains = certificate.domains.join(" ");
+        table.row(vec![certificate.certificate.as_str().into(), domains.into(), expiry, failure]);
+    }
+    table
+}
+
+fn expiry(at: f64, now: f64) -> String {
+    if at > now { format!("in {}", duration(at - now)) } else { "expired".to_owned() }
+}
+
+fn endpoints(upstreams: &BTreeMap<String, UpstreamStatus>) -> TextTable {
+    let mut table = TextTable::new(&[
+        ("UPSTREAM", ColumnAlign::Left),
+        ("ENDPOINT", ColumnAlign::Left),
+        ("WEIGHT", ColumnAlign::Right),
+        ("HEALTH", ColumnAlign::Left),
+        ("ACTIVE", ColumnAlign::Right),
+        ("STATE", ColumnAlign::Left),
+    ]);
+    for (name, upstream) in upstreams {
+        for endpoint in &upstream.endpoints {
+            table.row(vec![
+                name.as_str().into(),
+                endpoint.address.as_str().into(),
+                endpoint.weight.into(),
+                TableCell::new(endpoint.health.as_str(), health_style(&endpoint.health)),
+                endpoint.active.into(),
+                state(endpoint),
+            ]);
+        }
+    }
+    table
+}
+
+/// The style of a health state.
+pub(super) fn health_style(health: &str) -> TextStyle {
+    match health {
+        "healthy" => TextStyle::Good,
+        "unhealthy" => TextStyle::Bad,
+        _ => TextStyle::Warning,
+    }
+}
+
+fn state(endpoint: &EndpointStatus) -> TableCell {
+    let draining = endpoint.draining.as_deref().map(|cause| format!("draining ({cause})"));
+    let parts = [endpoint.ejected.then(|| "ejected".to_owned()), draining];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "-".into() } else { TableCell::new(parts.join(", "), TextStyle::Warning) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_status_is_shown_with_aligned_tables() {
+        let status = serde_json::from_value(json!({
+            "version": "1.2.3", "generation": 7, "uptime_seconds": 90_061, "draining": false,
+            "last_reload": { "ok": false, "at": 700, "report": "error: unknown upstream `x`\n  --> a.yaml:1:2\n" },
+            "listeners": [
+                { "name": "web", "address": "127.0.0.1:8080" },
+                { "name": "secure", "address": "0.0.0.0:8443", "certificates": [{ "names": ["a.example", "b.example"], "not_after": 87_400 }] },
+            ],
+            "acme": [{ "certificate": "site", "domains": ["c.example"], "expires": null, "last_failure": { "reason": "dns" } }],
+            "upstreams": {
+                "chat": { "endpoints": [
+                    { "address": "127.0.0.1:8081", "weight": 1, "health": "healthy", "ejected": false, "draining": null, "active": 12_345 },
+                    { "address": "[::1]:80", "weight": 10, "health": "unhealthy", "ejected": true, "draining": "operator", "active": 0 },
+                ] },
+            },
+            "websockets": 3, "requests": 11,
+        }))
+        .unwrap();
+        let expected = "\
+version     1.2.3
+generation  7
+uptime      1d1h
+state       serving
+last reload rejected 5m0s ago; the previous configuration stays in use
+websockets  3
+requests    11
+
+LISTENER  ADDRESS         CERTIFICATES
+web       127.0.0.1:8080  -
+secure    0.0.0.0:8443    a.example b.example (in 1d0h)
+
+ACME CERTIFICATE  DOMAINS    EXPIRY      LAST FAILURE
+site              c.example  not issued  dns
+
+UPSTREAM  ENDPOINT        WEIGHT  HEALTH     ACTIVE  STATE
+chat      127.0.0.1:8081       1  healthy     12345  -
+chat      [::1]:80            10  unhealthy       0  ejected, draining (operator)
+
+error: unknown upstream `x`
+  --> a.yaml:1:2
+";
+        assert_eq!(render(&status, 1000.0, Color::Never), expected);
+        let colored = render(&status, 1000.0, Color::Always);
+        assert!(colored.contains("\x1b[31munhealthy\x1b[0m") && colored.contains("\x1b[31mrejected\x1b[0m"));
+    }
+
+    #[test]
+    fn a_status_with_fewer_members_is_shown_too() {
+        let status = serde_json::from_value(json!({ "version": "9", "new": [1] })).unwrap();
+        let shown = render(&status, 0.0, Color::Never);
+        assert!(shown.starts_with("version     9\n") && !shown.contains("UPSTREAM"), "{shown}");
+    }
+}
