@@ -18,7 +18,8 @@
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
 #   make release  the release binary; takes minutes
 #   make pgo      the release binary with profile-guided optimization; takes three times as long
-#   make install  installs the binary, the service and a default configuration; PREFIX is /usr/local
+#   make install  installs the binary, completions, manual pages, the service and a default configuration; PREFIX is
+#                 /usr/local
 
 CARGO        ?= cargo
 CONF         ?= conf/moongate.yaml
@@ -27,6 +28,7 @@ SCREENSHOTS  ?= target/screenshots
 PREFIX       ?= /usr/local
 SYSCONFDIR   ?= /etc
 UNITDIR      ?= /etc/systemd/system
+SHARE         = $(DESTDIR)$(PREFIX)/share
 
 # .ci/tools installs a private cmake there if it cannot install the system's package.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
@@ -100,11 +102,16 @@ pgo: full
 release: full
 	$(CARGO) build --release --features full
 
-# Without cargo on purpose: root only copies files.
+# Without cargo on purpose: root compiles nothing. The binary writes its completions and manual pages.
 install:
 	@test -x target/release/moongate || { echo "There is no release binary yet: make release"; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/moongate $(DESTDIR)$(UNITDIR)
 	install -m 755 target/release/moongate $(DESTDIR)$(PREFIX)/bin/moongate
+	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	target/release/moongate man --output $(SHARE)/man/man1
+	target/release/moongate completions bash > $(SHARE)/bash-completion/completions/moongate
+	target/release/moongate completions zsh  > $(SHARE)/zsh/site-functions/_moongate
+	target/release/moongate completions fish > $(SHARE)/fish/vendor_completions.d/moongate.fish
 	test -e $(DESTDIR)$(SYSCONFDIR)/moongate/moongate.yaml || \
 		install -m 644 conf/moongate.yaml $(DESTDIR)$(SYSCONFDIR)/moongate/moongate.yaml
 	sed 's|/usr/local/bin|$(PREFIX)/bin|' packaging/moongate.service > $(DESTDIR)$(UNITDIR)/moongate.service

@@ -5,10 +5,12 @@
 mod admin_client;
 mod check;
 mod command_error;
+mod completions;
 mod demo;
 mod drain;
 mod human_units;
 mod kinds;
+mod man_pages;
 mod plugin;
 mod printable;
 mod reload;
@@ -24,7 +26,7 @@ use crate::server::{self, SignalReceiver, StartError};
 use crate::snapshot::{self, Kinds};
 use crate::telemetry::process_log::{self, LogColor};
 use check::ExplainArguments;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use moongate_config::{Kind, Period};
 use moongate_sdk::Plugin;
 use std::io::{IsTerminal, Write};
@@ -120,6 +122,17 @@ enum Command {
     },
     /// Run the gateway with a demo backend on every loopback endpoint of the file, and a test page
     Demo(File),
+    /// Print the completions of a shell
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands
+    Man {
+        /// Write moongate.1 and a page of each command to this directory
+        #[arg(long, value_name = "DIRECTORY")]
+        output: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -189,7 +202,9 @@ impl Command {
             Self::Undrain(arguments) => Some(&mut arguments.admin.file),
             Self::Kinds { .. }
             | Self::Schema
-            | Self::Plugin { .. } => None,
+            | Self::Plugin { .. }
+            | Self::Completions { .. }
+            | Self::Man { .. } => None,
         }
     }
 }
@@ -246,6 +261,8 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         Command::Undrain(arguments) => drain::undrain_main(&arguments),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
         Command::Plugin { command } => plugin::main(&command, kinds),
+        Command::Completions { shell } => completions::main(shell, Arguments::command()),
+        Command::Man { output } => man_pages::main(output.as_deref(), Arguments::command()),
         Command::Schema => print_out(&format!("{:#}\n", config::schema(&snapshot::tables(plugins)))),
     }
 }

@@ -157,6 +157,58 @@ fn every_command_exits_1_without_a_gateway_and_78_for_an_unreadable_file() {
 }
 
 #[test]
+fn a_reader_that_ends_early_is_no_error() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let gateway = Gateway::start(&file(&a, &b));
+    let mut child: Child = Command::new(env!("CARGO_BIN_EXE_moongate"))
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+    assert!(gateway.ended().is_none());
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    const COMMANDS: [&str; 7] = ["status", "top", "sockets", "tap", "drain", "undrain", "completions"];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = succeeded(&moongate(&["completions", shell]));
+        let missing: Vec<_> = COMMANDS.iter().filter(|command| !script.contains(**command)).collect();
+        assert!(missing.is_empty(), "{shell}: {missing:?}");
+    }
+    assert_eq!(moongate(&["completions", "tcsh"]).status.code(), Some(2));
+    let page = succeeded(&moongate(&["man"]));
+    assert!(page.contains(".TH moongate 1") && page.contains("undrain"), "{page}");
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("a").join("man1");
+    succeeded(&moongate(&["man", "--output", pages.to_str().unwrap()]));
+    for name in ["moongate", "moongate-status", "moongate-sockets-close", "moongate-plugin-test"] {
+        let page = fs::read_to_string(pages.join(format!("{name}.1")));
+        assert!(page.unwrap().contains(".SH SYNOPSIS"), "{name}");
+    }
+    let denied = moongate(&["man", "--output", "/dev/null/man"]);
+    assert_eq!(denied.status.code(), Some(1));
+}
+
+/// The script of bash completes a command and an option, if there is a bash.
+#[test]
+fn the_completions_of_bash_work() {
+    let script = succeeded(&moongate(&["completions", "bash"]));
+    let ask =
+        "COMP_WORDS=(moongate und); COMP_CWORD=1; _moongate moongate und moongate; echo ${COMPREPLY[@]}";
+    let Ok(output) = Command::new("bash").args(["--norc", "-c", &format!("{script}\n{ask}")]).output() else {
+        return;
+    };
+    assert_eq!(out(&output).trim(), "undrain", "{}", error(&output));
+}
+
+#[test]
 fn top_without_a_terminal_points_to_json() {
     let output = moongate(&["top", "--admin", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(1));
