@@ -34,7 +34,7 @@ pub(super) struct DrainArguments {
 pub(super) struct EndpointArguments {
     #[command(flatten)]
     pub(super) admin: AdminArguments,
-    /// UpstreamStatus, as in `moongate status`
+    /// Name of the upstream, as in `moongate status`
     upstream: String,
     /// Address of the endpoint, as in `moongate status`
     endpoint: String,

@@ -8,20 +8,32 @@ use serde_yaml::Value;
 const MASK: &str = "(secret)";
 
 /// A setting whose name contains one of these is a secret, with everything in it.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 13] = [
+    "api-key",
+    "api_key",
+    "apikey",
     "authorization",
     "credential",
     "passphrase",
     "passwd",
     "password",
+    "private-key",
     "private_key",
     "secret",
-    "api_key",
-    "api-key",
+    "signature",
+    "token",
 ];
 
 /// Settings that are secrets under exactly this name. Those of `users` have passwords or their hashes as values.
-const SECRET_NAMES: [&str; 3] = ["token", "keys", "users"];
+/// `Cookie` is a header field; `cookie` in lower case is the name of one.
+const SECRET_NAMES: [&str; 4] = ["keys", "users", "Cookie", "Set-Cookie"];
+
+/// Names of no secret, although they contain one of [`SECRETS`].
+const SHOWN_NAMES: [&str; 1] = ["token_from"];
+
+/// Mappings whose every value is a secret: collectors have credentials in header fields of any name, and the `key` of an
+/// account at a certificate authority is a key itself and no file.
+const SECRET_MAPPINGS: [&str; 2] = ["external_account", "tracing.headers"];
 
 /// A value from the environment is masked from this length on; a shorter one would also match unrelated text.
 const SHORTEST: usize = 4;
@@ -30,32 +42,42 @@ const SHORTEST: usize = 4;
 /// `tracing`, user names in URLs with their passwords, and every value from the environment, which is shown as its
 /// variable.
 pub fn print_masked(loaded: &Loaded) -> String {
-    print_changed(&loaded.spec, |tree| {
-        // Collectors have credentials in fields of any name.
-        if let Some(headers) = tree.get_mut("tracing").and_then(|tracing| tracing.get_mut("headers")) {
-            hide(headers);
-        }
-        mask(tree, &loaded.environment);
-    })
+    let mut environment: Vec<_> =
+        loaded.environment.iter().filter(|(_, value)| value.len() >= SHORTEST).collect();
+    // The longest first: a value that contains another one is masked as a whole.
+    environment.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+    print_changed(&loaded.spec, |tree| mask(tree, "", &environment))
 }
 
-fn mask(tree: &mut Value, environment: &[(String, String)]) {
+fn mask(tree: &mut Value, path: &str, environment: &[&(String, String)]) {
     match tree {
         Value::String(text) => mask_text(text, environment),
-        Value::Sequence(items) => items.iter_mut().for_each(|item| mask(item, environment)),
+        Value::Sequence(items) => items.iter_mut().for_each(|item| mask(item, path, environment)),
         Value::Mapping(entries) => {
             for (name, value) in entries {
-                if name.as_str().is_some_and(is_secret) { hide(value) } else { mask(value, environment) }
+                let name = name.as_str().unwrap_or_default();
+                let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                if is_secret(name, &path) { hide(value) } else { mask(value, &path, environment) }
             }
         }
-        Value::Tagged(tagged) => mask(&mut tagged.value, environment),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::Tagged(tagged) => mask(&mut tagged.value, path, environment),
+        // A number may be a secret too, such as a PIN from the environment.
+        Value::Number(number) => {
+            let text = number.to_string();
+            if let Some((name, _)) = environment.iter().find(|(_, value)| *value == text) {
+                *tree = Value::String(format!("${{{name}}}"));
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
     }
 }
 
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_NAMES.contains(&&*name) || SECRETS.iter().any(|part| name.contains(part))
+fn is_secret(name: &str, path: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let is_mapping = |known: &&str| path == *known || path.ends_with(&format!(".{known}"));
+    SECRET_NAMES.contains(&name)
+        || SECRET_MAPPINGS.iter().any(is_mapping)
+        || (!SHOWN_NAMES.contains(&name) && SECRETS.iter().any(|part| lower.contains(part)))
 }
 
 /// Replaces every value below a secret setting.
@@ -68,12 +90,26 @@ fn hide(value: &mut Value) {
     }
 }
 
-fn mask_text(text: &mut String, environment: &[(String, String)]) {
-    for (name, value) in environment {
-        if value.len() >= SHORTEST && text.contains(value) {
-            *text = text.replace(value, &format!("${{{name}}}"));
-        }
+fn mask_text(text: &mut String, environment: &[&(String, String)]) {
+    let mut rest = text.as_str();
+    let mut masked = String::new();
+    // In one pass, so that a replacement is not replaced again.
+    while !rest.is_empty() {
+        let found = environment.iter().find(|(_, value)| rest.starts_with(value.as_str()));
+        let taken = match found {
+            Some((name, value)) => {
+                masked.extend(["${", name, "}"]);
+                value.len()
+            }
+            None => {
+                let length = rest.chars().next().map_or(1, char::len_utf8);
+                masked.push_str(&rest[..length]);
+                length
+            }
+        };
+        rest = &rest[taken..];
     }
+    *text = masked;
     // The user information of a URL (RFC 3986 §3.2.1).
     let authority = text.find("://").map(|at| at + 3);
     if let Some(start) = authority {
@@ -94,19 +130,27 @@ mod tests {
     fn secrets_are_masked_and_everything_else_is_shown() {
         let yaml = r#"
 admin: { address: 127.0.0.1:9901, token: "swordfish" }
+listeners:
+  - address: 127.0.0.1:8443
+    tls: { acme: { domains: [a.example], email: a@a.example, external_account: { id: kid, key: c3dvcmQ } } }
 tracing: { otlp: "http://127.0.0.1:4318", headers: { x-team: hive } }
 routes:
   - path: /
     upstream: ["${BACKEND}"]
     plugins:
       - { kind: basic_auth, realm: here, users: { ann: "hash-of-ann" } }
-      - { kind: headers, set: { Authorization: "Bearer hush", X-Kind: plain } }
+      - { kind: headers, request: { set: { X-Vault-Token: hush, X-Kind: plain, X-Both: "${SHORT}-${LONG}" } } }
       - { kind: forward_auth, url: "http://user:pass@auth.example/check" }
 "#;
-        let env = |name: &str| (name == "BACKEND").then(|| "10.1.2.3:8081".to_owned());
+        let env = |name: &str| {
+            let values = [("BACKEND", "10.1.2.3:8081"), ("LONG", "prod-9f8e7d6c"), ("SHORT", "prod")];
+            values.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+        };
         let loaded = load_text("test.yaml", yaml, &env).unwrap();
         let text = print_masked(&loaded);
-        for secret in ["swordfish", "hive", "hash-of-ann", "hush", "user:pass", "10.1.2.3"] {
+        for secret in
+            ["swordfish", "hive", "hash-of-ann", "hush", "user:pass", "10.1.2.3", "c3dvcmQ", "9f8e7d6c"]
+        {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
         for shown in [
@@ -115,6 +159,8 @@ routes:
             "x-team: (secret)",
             "ann: (secret)",
             "X-Kind: plain",
+            "SHORT",
+            "LONG",
             "BACKEND",
             "auth.example/check",
         ] {

@@ -40,12 +40,12 @@ pub struct Tracing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceParent {
-    /// Every client's: it decides about sampling.
+    /// That of every client, which decides about sampling.
     #[default]
     Follow,
     /// That of a trusted proxy; other clients begin a trace.
     Trusted,
-    /// Nobody's; every request begins a trace.
+    /// None: every request begins a trace.
     Ignore,
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 /// Reloads that are kept.
 const ENTRIES: usize = 50;
 
-/// The largest difference that is kept, in bytes.
-const LARGEST_DIFFERENCE: usize = 256 << 10;
+/// The largest report or difference that is kept, in bytes.
+const LARGEST_TEXT: usize = 256 << 10;
 
 /// The time limit for finding a small difference; a larger one follows after it.
 const LONGEST_COMPARISON: Duration = Duration::from_secs(2);
@@ -73,7 +73,8 @@ impl ReloadHistory {
         }
         entries.added += 1;
         let number = entries.added;
-        entries.all.push_back(Arc::new(ReloadEntry { number, ..entry }));
+        let (warnings, report) = (entry.warnings.map(bounded), entry.report.map(bounded));
+        entries.all.push_back(Arc::new(ReloadEntry { number, warnings, report, ..entry }));
     }
 
     /// The number of reloads so far, the start included.
@@ -93,13 +94,18 @@ pub(super) fn difference(before: &str, after: &str) -> Option<String> {
         return None;
     }
     let diff = TextDiff::configure().timeout(LONGEST_COMPARISON).diff_lines(before, after);
-    let mut text = diff.unified_diff().context_radius(CONTEXT).header("before", "after").to_string();
-    if text.len() > LARGEST_DIFFERENCE {
-        let end = text[..text.floor_char_boundary(LARGEST_DIFFERENCE)].rfind('\n').map_or(0, |at| at + 1);
+    let text = diff.unified_diff().context_radius(CONTEXT).header("before", "after").to_string();
+    Some(bounded(text))
+}
+
+/// The text, or its first lines.
+fn bounded(mut text: String) -> String {
+    if text.len() > LARGEST_TEXT {
+        let end = text[..text.floor_char_boundary(LARGEST_TEXT)].rfind('\n').map_or(0, |at| at + 1);
         text.truncate(end);
-        text.push_str("… the rest of the difference is not kept\n");
+        text.push_str("… the rest is not kept\n");
     }
-    Some(text)
+    text
 }
 
 #[cfg(test)]
@@ -114,6 +120,6 @@ mod tests {
         assert!(text.contains("-b\n+x\n") && text.starts_with("--- before\n+++ after\n"), "{text}");
         let long: String = (0..60_000).map(|number| format!("line {number}\n")).collect();
         let text = difference("", &long).unwrap();
-        assert!(text.len() < LARGEST_DIFFERENCE + 100 && text.ends_with("is not kept\n"));
+        assert!(text.len() < LARGEST_TEXT + 100 && text.ends_with("is not kept\n"));
     }
 }

@@ -315,7 +315,9 @@ impl Admin {
             Call::Overview => Response::json(StatusCode::OK, &self.live.overview(state).await),
             Call::Upstreams => Response::json(StatusCode::OK, &self.live.upstreams(state).await),
             Call::Sockets => Response::json(StatusCode::OK, &SocketQuery::read(query)?.list(state.tunnels())),
-            Call::Live => Response::events(LiveStream::new(Arc::clone(self), Sections::read(query)?)),
+            Call::Live => {
+                Response::events(LiveStream::new(Arc::clone(self), Sections::read(query)?, &head.headers))
+            }
             // Messages are more than the state of the gateway: not without a token, on loopback neither.
             Call::Tap if !state.allows_taps() || !self.access.wants_token() => {
                 Response::error(StatusCode::FORBIDDEN, "tap_off")
@@ -323,6 +325,7 @@ impl Admin {
             Call::Tap => Response::events(tap_stream::TapStream::begin(
                 self,
                 tap_stream::TapRequest::read(query)?,
+                &head.headers,
                 peer,
             )?),
             Call::Reloads => {
@@ -373,7 +376,7 @@ impl Admin {
                 let token = sent.get("token").and_then(Value::as_str).unwrap_or_default();
                 match self.access.sign_in(token.as_bytes()) {
                     Some(Ok(NewSession { set_cookie, key })) => {
-                        log::info!("browser signed in to the admin API");
+                        log::info!("admin session started");
                         Response::json(StatusCode::OK, &json!({ "key": key })).with_cookie(&set_cookie)
                     }
                     Some(Err(_)) => Response::error(StatusCode::SERVICE_UNAVAILABLE, "no_random_bytes"),

@@ -69,7 +69,10 @@ fn url(written: &Placed<String>) -> Result<String, Problem> {
         return bad(usual);
     }
     if authority.as_str().contains('@') {
-        return bad("write credentials in `headers`, as in `authorization: Basic …`");
+        // The URL is not repeated: it has credentials.
+        return Err(Problem::new("the URL of a collector must have no credentials")
+            .help("write them in `headers`, as in `authorization: Basic …`")
+            .at(&written.place));
     }
     if uri.query().is_some() {
         return bad("a URL with a query is not supported; write fields in `headers`");

@@ -150,11 +150,12 @@ impl Registry {
         counts
     }
 
-    /// Calls `on` with every open tunnel, drained ones included. `on` is called under a lock and must be fast.
+    /// Calls `on` with every open tunnel, drained ones included, outside of the locks that joining takes.
     pub fn each(&self, mut on: impl FnMut(TunnelSnapshot)) {
         let now = clock::millis();
         for shard in &self.shards {
-            shard.lock().members.iter().flatten().for_each(|member| on(member.snapshot(now)));
+            let members: Vec<_> = shard.lock().members.iter().flatten().cloned().collect();
+            members.iter().for_each(|member| on(member.snapshot(now)));
         }
     }
 

@@ -145,12 +145,11 @@ impl Member {
     /// Removes the taps that have ended.
     pub(super) fn remove_ended_taps(&self) {
         let has_ended = |inbox: &Inbox| inbox.taps.iter().any(|tap| !tap.is_open());
-        if self.tap_version.load(Relaxed) > 0 {
-            self.change_taps(has_ended, |inbox| {
-                inbox.taps.retain(|tap| tap.is_open());
-                inbox.taps.shrink_to_fit();
-            });
-        }
+        // Under the lock in any case: another thread may be about to add one.
+        self.change_taps(has_ended, |inbox| {
+            inbox.taps.retain(|tap| tap.is_open());
+            inbox.taps.shrink_to_fit();
+        });
     }
 
     fn change_taps(&self, is_due: impl Fn(&Inbox) -> bool, change: impl FnOnce(&mut Inbox)) -> bool {

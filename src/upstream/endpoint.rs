@@ -260,6 +260,11 @@ impl Endpoint {
         self.load.latency.read(monotonic_millis::now())
     }
 
+    /// The decayed peak latency at the last response in microseconds; 0 without one.
+    pub(super) fn last_latency(&self) -> f32 {
+        self.load.latency.last()
+    }
+
     pub(super) fn load(&self) -> &Arc<Load> {
         &self.load
     }

@@ -20,6 +20,11 @@ impl PeakEwma {
         let _ = self.0.fetch_update(Relaxed, Relaxed, |word| Some(pack(merge(word, seen, now), now)));
     }
 
+    /// The average at the last observation in microseconds, without decay; 0 without one.
+    pub(super) fn last(&self) -> f32 {
+        average(self.0.load(Relaxed))
+    }
+
     /// The average at `now` in microseconds; 0 without recent observations.
     pub(super) fn read(&self, now: u64) -> f32 {
         let word = self.0.load(Relaxed);

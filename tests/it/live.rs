@@ -56,18 +56,29 @@ impl Events {
     /// The data of the next event with this name that `wanted` accepts.
     fn next(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
+            let (found, data) = self.any().unwrap_or_else(|| panic!("the stream ended before `{name}`"));
+            if found == name && wanted(&data) {
+                return data;
+            }
+        }
+    }
+
+    /// The name and the data of the next event; `None` at the end of the stream.
+    fn any(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let mut lines = event.lines();
-                let is_named = lines.next() == Some(&format!("event: {name}"));
+                let name =
+                    lines.next().and_then(|line| line.strip_prefix("event: ")).unwrap_or("").to_owned();
                 let data = lines.next().and_then(|line| line.strip_prefix("data: ")).unwrap_or("null");
-                let data: Value = serde_json::from_str(data).unwrap();
+                let data = serde_json::from_str(data).unwrap();
                 self.text = rest.to_owned();
-                if is_named && wanted(&data) {
-                    return data;
-                }
+                return Some((name, data));
             }
             let chunk = self.wire.chunk().unwrap();
-            assert!(!chunk.is_empty(), "the stream ended before `{name}`");
+            if chunk.is_empty() {
+                return None;
+            }
             self.text.push_str(&lossy(&chunk));
         }
     }
@@ -143,6 +154,26 @@ routes: [{{ name: chat, upstream: all, websocket: {{ drain_window: 30s }} }}]"
     let overview = json_of(&gateway, "/api/v1/overview");
     assert!(overview["process"]["threads"].as_f64().unwrap() > 1.0, "{overview}");
     assert_eq!(overview["history"]["interval"], 5.0);
+}
+
+#[test]
+fn an_idle_gateway_sends_no_rows() {
+    let a = Origin::named("a");
+    let gateway = chat(&a, "");
+    gateway.names("/", 5);
+    let mut live = Events::open(&gateway, "/api/v1/live?sections=overview,upstreams", "");
+    live.next("upstreams", |update| update["reset"] == true);
+    // The rates of the requests, and of the samples after them, have passed.
+    for _ in 0..3 {
+        live.next("overview", |overview| overview["requests"] == 0.0);
+    }
+    for _ in 0..3 {
+        let names: Vec<_> = std::iter::from_fn(|| live.any())
+            .map(|(name, _)| name)
+            .take_while(|name| name != "overview")
+            .collect();
+        assert!(!names.iter().any(|name| name == "upstreams" || name == "flows"), "{names:?}");
+    }
 }
 
 #[test]
@@ -281,6 +312,13 @@ routes: [{{ name: only, upstream: ['{a}'] }}]"
     let reload = request(&gateway, "POST /api/v1/reload", &authorized, "");
     assert_eq!(reload.status, 200, "{}", reload.text());
     assert_eq!(tapped().status, 200);
+    let mut tap = Events::open(&gateway, "/api/v1/tap?route=only&duration=10m", &authorized);
+    tap.next("start", any);
+    gateway.write_whole(&file(""));
+    assert_eq!(request(&gateway, "POST /api/v1/reload", &authorized, "").status, 200);
+    assert_eq!(tap.next("end", any)["reason"], "off");
+    assert!(tap.any().is_none(), "it has ended");
+    assert_eq!(tapped().status, 403);
 }
 
 #[test]
@@ -307,6 +345,9 @@ fn a_browser_signs_in_and_needs_its_key() {
     assert_eq!(request(&gateway, "POST /api/v1/reload", &foreign, "").status, 403);
     let origin = format!("{session}Origin: http://{}\r\n", gateway.admin());
     assert_eq!(request(&gateway, "POST /api/v1/reload", &origin, "").status, 200);
+    let mut live = Events::open(&gateway, "/api/v1/live?sections=log", &session);
+    live.next("hello", any);
     assert_eq!(request(&gateway, "DELETE /api/v1/session", &session, "").status, 200);
+    while live.any().is_some() {}
     assert_eq!(request(&gateway, "GET /api/v1/status", &session, "").status, 401);
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Lines of a first event, and of a call without `lines`.
 const USUAL: usize = 200;
 
-/// The most lines of one answer.
+/// The most lines of one response.
 const MOST: usize = 5000;
 
 /// One of the two logs.

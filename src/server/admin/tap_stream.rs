@@ -6,12 +6,13 @@ use super::response::{EventSource, put_event};
 use super::socket_list::SocketRow;
 use super::tap_filter;
 use crate::telemetry::metrics::InitiatorLabel;
-use crate::telemetry::unix_millis;
+use crate::telemetry::{quoted, unix_millis};
 use crate::tunnel::{
     LARGEST_EXCERPT, OpenTap, Side, TapEvent, TapLimits, TapSelection, TapSession, TappedMessage,
 };
 use crate::websocket::frame::{Close, Opcode};
 use async_trait::async_trait;
+use http::HeaderMap;
 use log::info;
 use moongate_config::Period;
 use serde_json::{Value, json};
@@ -87,6 +88,11 @@ impl TapRequest {
 
 /// The stream of one tap.
 pub(super) struct TapStream {
+    admin: Arc<Admin>,
+    /// The fields of the request, whose token or session must stay valid.
+    fields: HeaderMap,
+    /// The selection for the log.
+    selection: String,
     session: Arc<TapSession>,
     events: Receiver<TapEvent>,
     tap: OpenTap,
@@ -103,7 +109,12 @@ impl TapStream {
     ///
     /// # Errors
     /// What is wrong with the filter.
-    pub(super) fn begin(admin: &Admin, request: TapRequest, peer: SocketAddr) -> Result<Self, String> {
+    pub(super) fn begin(
+        admin: &Arc<Admin>,
+        request: TapRequest,
+        fields: &HeaderMap,
+        peer: SocketAddr,
+    ) -> Result<Self, String> {
         let TapRequest { selection, duration, limits } = request;
         let shown = match &selection {
             Selection::Socket(id) => format!("socket {id}"),
@@ -117,9 +128,12 @@ impl TapStream {
         };
         let (session, events) = TapSession::new(selection, limits);
         let tap = admin.state.tunnels().tap(&session);
-        info!(peer:%, selection = crate::telemetry::quoted(&shown), duration:?, websockets = tap.tunnels; "tap started");
+        info!(peer:%, selection = quoted(&shown), duration:?, websockets = tap.tunnels; "tap started");
         let now = Instant::now();
         Ok(Self {
+            admin: Arc::clone(admin),
+            fields: fields.clone(),
+            selection: shown,
             session,
             events,
             tap,
@@ -150,7 +164,15 @@ impl TapStream {
         }
     }
 
-    /// Tells how many events were dropped.
+    /// Why the tap ends before its time.
+    fn revoked(&self) -> Option<&'static str> {
+        if !self.admin.state.allows_taps() {
+            return Some("off");
+        }
+        (!self.admin.is_authenticated(&self.fields)).then_some("signed_out")
+    }
+
+    /// Reports how many events were dropped.
     fn report(&mut self, out: &mut String) {
         self.next_report = Instant::now() + REPORT;
         let count = self.session.take_dropped();
@@ -235,7 +257,13 @@ impl EventSource for TapStream {
                 put_event(&mut out, "end", &json!({ "reason": "duration" }));
                 self.has_ended = true;
             }
-            () = sleep_until(self.next_report) => self.report(&mut out),
+            () = sleep_until(self.next_report) => {
+                self.report(&mut out);
+                if let Some(reason) = self.revoked() {
+                    put_event(&mut out, "end", &json!({ "reason": reason }));
+                    self.has_ended = true;
+                }
+            }
             event = self.events.recv() => {
                 let mut next = event;
                 // What is there goes in one write.
@@ -252,7 +280,7 @@ impl EventSource for TapStream {
 impl Drop for TapStream {
     fn drop(&mut self) {
         let (peer, events) = (self.peer, self.sent);
-        info!(peer:%, events; "tap ended");
+        info!(peer:%, selection = quoted(&self.selection), events; "tap ended");
     }
 }
 

@@ -5,6 +5,7 @@ use super::histogram::Histogram;
 use super::names;
 use super::status_counts::Statuses;
 use super::weak_registry::WeakRegistry;
+use super::websocket_traffic::Traffic;
 use super::websockets::{SocketCounts, Sockets};
 use crate::telemetry::TraceId;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,6 +57,8 @@ pub(crate) struct RouteCounts {
     pub responses: Vec<(Box<str>, u64)>,
     /// WebSockets at each endpoint.
     pub sockets: Vec<SocketCounts>,
+    /// The traffic of WebSockets at endpoints that no longer exist.
+    pub former: Traffic,
 }
 
 /// The responses of one route through one upstream.
@@ -97,10 +100,12 @@ impl RouteMetrics {
     /// The counts at this moment.
     pub(super) fn counts(&self) -> RouteCounts {
         let responses = self.answers.instances();
+        let (sockets, former) = self.sockets.get().map(|sockets| sockets.counts()).unwrap_or_default();
         RouteCounts {
             route: self.name.clone(),
             responses: responses.iter().map(|each| (each.upstream.clone(), each.statuses.total())).collect(),
-            sockets: self.sockets.get().map_or_else(Vec::new, |sockets| sockets.counts()),
+            sockets,
+            former,
         }
     }
 

@@ -137,9 +137,10 @@ impl Sockets {
         Arc::clone(pairs.present.entry(key).or_insert_with(|| Arc::new(make())))
     }
 
-    /// The counts at every endpoint.
-    pub(super) fn counts(&self) -> Vec<SocketCounts> {
-        self.pairs.lock().present.values().map(|pair| pair.counts()).collect()
+    /// The counts at every endpoint, and the traffic of endpoints that no longer exist.
+    pub(super) fn counts(&self) -> (Vec<SocketCounts>, Traffic) {
+        let pairs = self.pairs.lock();
+        (pairs.present.values().map(|pair| pair.counts()).collect(), pairs.former)
     }
 
     pub(super) fn collect(&self, route: &str, scrape: &mut Exposition) {

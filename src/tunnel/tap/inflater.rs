@@ -30,6 +30,11 @@ impl Inflater {
         Self { context: Decompress::new(false), resets, size: 0 }
     }
 
+    /// The inflater after a message that could not be inflated: a new context, if every message begins one.
+    pub(super) fn after_failure(self) -> Option<Self> {
+        self.resets.then(|| Self::new(true))
+    }
+
     /// Inflates a part of a message, and keeps the first bytes in `excerpt`, which grows to `most`.
     pub(super) fn push(
         &mut self,
@@ -53,10 +58,13 @@ impl Inflater {
                 return Err(Unreadable);
             }
             match status {
-                // A final block ends the context (§7.2.3.5); the next message needs a new one.
+                // A final block (§7.2.3.4) may be followed by others. Without the window of before, a later message
+                // that refers to it is unreadable.
                 Status::StreamEnd => {
                     self.context.reset(false);
-                    return Ok(());
+                    if input.is_empty() {
+                        return Ok(());
+                    }
                 }
                 _ if written == STEP => {}
                 _ if input.is_empty() => return Ok(()),
@@ -104,6 +112,18 @@ mod tests {
             message.chunks(3).for_each(|piece| inflater.push(piece, &mut excerpt, 10).unwrap());
             assert_eq!(inflater.finish(&mut excerpt, 10), Ok(text.len() as u64));
             assert_eq!(excerpt, b"the same w");
+        }
+    }
+
+    #[test]
+    fn a_message_with_a_final_block_does_not_end_the_context() {
+        // The example of RFC 7692 §7.2.3.4.
+        let hello = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
+        let mut inflater = Inflater::new(false);
+        for _ in 0..2 {
+            let mut excerpt = Vec::new();
+            inflater.push(&hello, &mut excerpt, 10).unwrap();
+            assert_eq!((inflater.finish(&mut excerpt, 10), &*excerpt), (Ok(5), &b"Hello"[..]));
         }
     }
 

@@ -120,6 +120,11 @@ impl PartialMessage {
     }
 }
 
+/// A message could not be inflated.
+fn give_up(inflater: &mut Option<Box<Inflater>>) {
+    *inflater = inflater.take().and_then(|failed| failed.after_failure()).map(Box::new);
+}
+
 /// The reading of one chunk.
 struct Reading<'a> {
     id: u64,
@@ -188,7 +193,7 @@ impl Reading<'_> {
             let mut clear = bytes.to_vec();
             apply_mask(&mut clear, frame_key);
             if inflater.push(&clear, &mut message.excerpt, LARGEST_EXCERPT).is_err() {
-                *self.inflater = None;
+                give_up(self.inflater);
                 message.excerpt.clear();
                 message.is_unreadable = true;
             }
@@ -203,11 +208,14 @@ impl Reading<'_> {
     fn end(&mut self) {
         let message = &mut *self.message;
         let mut is_compressed = message.is_compressed;
-        if is_compressed && let Some(inflater) = self.inflater {
+        if is_compressed
+            && !message.is_unreadable
+            && let Some(inflater) = self.inflater
+        {
             match inflater.finish(&mut message.excerpt, LARGEST_EXCERPT) {
                 Ok(size) => (message.size, is_compressed) = (size, false),
                 Err(_) => {
-                    *self.inflater = None;
+                    give_up(self.inflater);
                     message.excerpt.clear();
                 }
             }

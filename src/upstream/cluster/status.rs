@@ -33,7 +33,7 @@ pub struct EndpointStatus {
     pub active: usize,
     /// The last probe; `None` before the first one ended, or without a health check.
     pub probe: Option<ProbeResult>,
-    /// The decayed peak of its latencies in seconds; `None` without recent responses.
+    /// The decayed peak of its latencies at the last response, in seconds; `None` without one.
     pub latency: Option<f64>,
     /// The part of its weight that applies during a slow start; `None` after it.
     pub slow_start: Option<f64>,
@@ -59,7 +59,7 @@ impl Cluster {
                 draining: Leaving::of(member),
                 active: endpoint.active(),
                 probe: endpoint.last_probe(),
-                latency: seconds(endpoint.latency()),
+                latency: seconds(endpoint.last_latency()),
                 slow_start: slow_start
                     .map(|slow_start| slow_start.of(endpoint))
                     .filter(|part| *part < WHOLE)

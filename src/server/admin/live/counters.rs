@@ -47,6 +47,10 @@ impl Totals {
         let mut totals = Self { errors: failed.iter().map(|(_, count)| count).sum(), ..Self::default() };
         for route in routes {
             totals.requests += route.responses.iter().map(|(_, count)| count).sum::<u64>();
+            for direction in Direction::ALL {
+                totals.messages[direction as usize] += route.former.data_messages(direction);
+                totals.bytes[direction as usize] += route.former.bytes[direction as usize];
+            }
             for sockets in &route.sockets {
                 totals.handshakes += sockets.opened;
                 totals.open += sockets.opened.saturating_sub(sockets.ended);

@@ -7,6 +7,7 @@ use crate::server::admin::response::{EventSource, put_event};
 use crate::server::admin::socket_list::SocketQuery;
 use crate::server::admin::{Admin, log_lines};
 use async_trait::async_trait;
+use http::HeaderMap;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -55,6 +56,8 @@ impl Sections {
 /// The stream of one viewer.
 pub(crate) struct LiveStream {
     admin: Arc<Admin>,
+    /// The fields of the request, whose token or session must stay valid.
+    fields: HeaderMap,
     sections: Sections,
     next: Instant,
     has_begun: bool,
@@ -64,6 +67,7 @@ pub(crate) struct LiveStream {
     points: u64,
     reloads: u64,
     generations: String,
+    generations_due: Instant,
     /// When the list of sockets is due.
     sockets_due: Instant,
 }
@@ -126,10 +130,12 @@ impl<R: Named + Clone + PartialEq + Serialize> Sent<R> {
 }
 
 impl LiveStream {
-    pub(in crate::server::admin) fn new(admin: Arc<Admin>, sections: Sections) -> Self {
+    pub(in crate::server::admin) fn new(admin: Arc<Admin>, sections: Sections, fields: &HeaderMap) -> Self {
         let now = Instant::now();
         Self {
             admin,
+            fields: fields.clone(),
+            generations_due: now,
             sections,
             next: now,
             has_begun: false,
@@ -194,7 +200,13 @@ impl LiveStream {
             self.reloads = reloads.count();
             put_event(out, "reloads", &json!({ "entries": reloads.entries() }));
         }
+        let now = Instant::now();
+        if now < self.generations_due {
+            return;
+        }
         let generations = json!(admin.state.tunnels().generations());
+        // As for the list of sockets.
+        self.generations_due = now + now.elapsed() * SOCKET_LIST_PART;
         let text = generations.to_string();
         if text != self.generations {
             put_event(out, "generations", &generations);
@@ -220,6 +232,7 @@ impl EventSource for LiveStream {
     async fn next(&mut self) -> Option<String> {
         sleep_until(self.next).await;
         self.next = Instant::now() + INTERVAL;
-        Some(self.events())
+        // A session may have ended meanwhile.
+        self.admin.is_authenticated(&self.fields).then(|| self.events())
     }
 }
