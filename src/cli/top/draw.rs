@@ -133,8 +133,8 @@ fn draw_tile(frame: &mut Frame<'_>, area: Rect, tile: &Tile) {
     if graph.height == 0 {
         return;
     }
-    frame
-        .render_widget(Sparkline::default().data(&bars(&tile.history, graph.width)).style(tile.color), graph);
+    let bars = bars(&tile.history, graph.width);
+    frame.render_widget(Sparkline::default().data(bars).style(tile.color), graph);
 }
 
 /// The newest points that fit, in thousandths: a bar is a whole number, and a rate may be below 1.

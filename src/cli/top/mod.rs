@@ -46,7 +46,8 @@ pub(super) struct Arguments {
 
 /// Runs until a key or a signal ends it.
 pub(super) fn main(arguments: &Arguments, mut signals: UnboundedReceiver<EndSignal>) -> ExitCode {
-    if !arguments.json && !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
+    let has_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    if !arguments.json && !has_terminal {
         return CommandError::failed("`moongate top` needs a terminal")
             .help("`moongate top --json` prints one JSON object a line, with `--once` one object")
             .print();
