@@ -19,7 +19,7 @@ pub struct TunnelSnapshot {
     pub age: Duration,
     /// The time since the last data frame.
     pub idle: Duration,
-    /// Messages (text and binary) from each side, by [`Side`].
+    /// Messages (text and binary) from each side, by [`Side`](super::Side).
     pub messages: [u64; 2],
     /// Wire bytes from each side.
     pub bytes: [u64; 2],
