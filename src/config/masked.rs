@@ -2,38 +2,27 @@
 
 use super::load::Loaded;
 use super::print::print_changed;
+use regex::Regex;
 use serde_yaml::Value;
+use std::sync::LazyLock;
 
 /// What a secret is replaced by.
 const MASK: &str = "(secret)";
 
 /// A setting whose name contains one of these is a secret, with everything in it.
-const SECRETS: [&str; 13] = [
-    "api-key",
-    "api_key",
-    "apikey",
-    "authorization",
-    "credential",
-    "passphrase",
-    "passwd",
-    "password",
-    "private-key",
-    "private_key",
-    "secret",
-    "signature",
-    "token",
-];
+static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(
+        "(?i)api[-_]?key|authorization|credential|passphrase|passwd|password|private[-_]key|secret|signature|token",
+    )
+    .ok()
+});
 
-/// Settings that are secrets under exactly this name. Those of `users` have passwords or their hashes as values.
-/// `Cookie` is a header field; `cookie` in lower case is the name of one.
-const SECRET_NAMES: [&str; 4] = ["keys", "users", "Cookie", "Set-Cookie"];
+/// Settings that are secrets under exactly this name. Those of `users` have passwords or their hashes as values; the `key`
+/// of an `external_account` is a key and no file. `Cookie` is a header field; `cookie` in lower case is the name of one.
+const SECRET_NAMES: [&str; 5] = ["keys", "users", "Cookie", "Set-Cookie", "external_account"];
 
-/// Names of no secret, although they contain one of [`SECRETS`].
+/// Names of no secret, although [`SECRETS`] matches them.
 const SHOWN_NAMES: [&str; 1] = ["token_from"];
-
-/// Mappings whose every value is a secret: collectors have credentials in header fields of any name, and the `key` of an
-/// account at a certificate authority is a key itself and no file.
-const SECRET_MAPPINGS: [&str; 2] = ["external_account", "tracing.headers"];
 
 /// A value from the environment is masked from this length on; a shorter one would also match unrelated text.
 const SHORTEST: usize = 4;
@@ -49,18 +38,17 @@ pub fn print_masked(loaded: &Loaded) -> String {
     print_changed(&loaded.spec, |tree| mask(tree, "", &environment))
 }
 
-fn mask(tree: &mut Value, path: &str, environment: &[&(String, String)]) {
+fn mask(tree: &mut Value, parent: &str, environment: &[&(String, String)]) {
     match tree {
         Value::String(text) => mask_text(text, environment),
-        Value::Sequence(items) => items.iter_mut().for_each(|item| mask(item, path, environment)),
+        Value::Sequence(items) => items.iter_mut().for_each(|item| mask(item, parent, environment)),
         Value::Mapping(entries) => {
             for (name, value) in entries {
                 let name = name.as_str().unwrap_or_default();
-                let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-                if is_secret(name, &path) { hide(value) } else { mask(value, &path, environment) }
+                if is_secret(name, parent) { hide(value) } else { mask(value, name, environment) }
             }
         }
-        Value::Tagged(tagged) => mask(&mut tagged.value, path, environment),
+        Value::Tagged(tagged) => mask(&mut tagged.value, parent, environment),
         // A number may be a secret too, such as a PIN from the environment.
         Value::Number(number) => {
             let text = number.to_string();
@@ -72,12 +60,12 @@ fn mask(tree: &mut Value, path: &str, environment: &[&(String, String)]) {
     }
 }
 
-fn is_secret(name: &str, path: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let is_mapping = |known: &&str| path == *known || path.ends_with(&format!(".{known}"));
+fn is_secret(name: &str, parent: &str) -> bool {
     SECRET_NAMES.contains(&name)
-        || SECRET_MAPPINGS.iter().any(is_mapping)
-        || (!SHOWN_NAMES.contains(&name) && SECRETS.iter().any(|part| lower.contains(part)))
+        // Collectors have credentials in header fields of any name.
+        || (parent == "tracing" && name == "headers")
+        // Without the expression, which always compiles, everything is a secret.
+        || (!SHOWN_NAMES.contains(&name) && SECRETS.as_ref().is_none_or(|secrets| secrets.is_match(name)))
 }
 
 /// Replaces every value below a secret setting.
@@ -91,9 +79,16 @@ fn hide(value: &mut Value) {
 }
 
 fn mask_text(text: &mut String, environment: &[&(String, String)]) {
-    let mut rest = text.as_str();
+    if environment.iter().any(|(_, value)| text.contains(value.as_str())) {
+        *text = with_variables(text, environment);
+    }
+    hide_user(text);
+}
+
+/// Shows values from the environment as their variables, in one pass: a replacement is not replaced again.
+fn with_variables(text: &str, environment: &[&(String, String)]) -> String {
+    let mut rest = text;
     let mut masked = String::new();
-    // In one pass, so that a replacement is not replaced again.
     while !rest.is_empty() {
         let found = environment.iter().find(|(_, value)| rest.starts_with(value.as_str()));
         let taken = match found {
@@ -109,8 +104,11 @@ fn mask_text(text: &mut String, environment: &[&(String, String)]) {
         };
         rest = &rest[taken..];
     }
-    *text = masked;
-    // The user information of a URL (RFC 3986 §3.2.1).
+    masked
+}
+
+/// Replaces the user information of a URL (RFC 3986 §3.2.1).
+fn hide_user(text: &mut String) {
     let authority = text.find("://").map(|at| at + 3);
     if let Some(start) = authority {
         let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
@@ -132,7 +130,7 @@ mod tests {
 admin: { address: 127.0.0.1:9901, token: "swordfish" }
 listeners:
   - address: 127.0.0.1:8443
-    tls: { acme: { domains: [a.example], email: a@a.example, external_account: { id: kid, key: c3dvcmQ } } }
+    tls: { acme: { domains: [a.example], email: [a@a.example], external_account: { id: kid, key: c3dvcmQ } } }
 tracing: { otlp: "http://127.0.0.1:4318", headers: { x-team: hive } }
 routes:
   - path: /
