@@ -16,7 +16,7 @@ pub(crate) enum Parent {
     Follow,
     /// That of trusted proxies.
     Trusted,
-    /// Nobody's: every request begins a trace.
+    /// None: every request begins a trace.
     Ignore,
 }
 

@@ -1,6 +1,6 @@
 //! Tap: a copy of the messages of selected tunnels for an operator, bounded in time, rate and size.
 //!
-//! A tunnel that nobody taps compares one number for it. A tapped one parses its bytes a second time, as they were
+//! A tunnel without a tap compares one number for it. A tapped one parses its bytes a second time, as they were
 //! received from each side: before plugins, and without the gateway's own frames.
 
 mod inflater;

@@ -1,4 +1,4 @@
-//! Samples of the live view, shared by all who watch. Nothing is computed while nobody asks.
+//! Samples of the live view, shared by all viewers. Nothing is computed without a viewer.
 
 use super::counters::{DirectionRates, Reading, rate, rates, rounded};
 use super::history::{History, RoundTrips};
@@ -17,7 +17,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 /// A sample is shared by those who ask within this time.
 const SHARED_FOR: Duration = Duration::from_millis(900);
 
-/// Rates are not computed from a reading older than this: they would be the average of a time that nobody watched.
+/// Rates are not computed from a reading older than this: they would be the average of a time without a viewer.
 const OLDEST: Duration = Duration::from_secs(3);
 
 /// The live view at one moment.
