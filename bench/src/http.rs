@@ -109,7 +109,8 @@ pub(crate) fn parse_request(head: &[u8]) -> io::Result<Request<'_>> {
         b"events" => Request::EventStream,
         b"publish" => Request::Publish,
         b"download" => Request::Download(number(query).ok_or_else(incomplete)?),
-        b"upload" => Request::Upload(content_length(head).ok_or_else(incomplete)?),
+        // A collector of traces takes exports as it takes uploads.
+        b"upload" | b"traces" => Request::Upload(content_length(head).ok_or_else(incomplete)?),
         _ => Request::Item,
     })
 }

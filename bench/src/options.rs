@@ -15,7 +15,7 @@ bench/run backend [ADDRESS]            the backend alone, until standard input e
 bench/run load CASE ADDRESS            the load alone, against the gateway at that address
 
 CASE: http, http-routes, echo, burst, bulk, messages, connect, sse, download-1m, download-1g, upload-1m,
-upload-1g, plugins, latency, idle, sse-idle, http-idle; over TLS tls-new, tls-resumed, tls-echo, tls-idle, h2;
+upload-1g, plugins, tracing, latency, idle, sse-idle, http-idle; over TLS tls-new, tls-resumed, tls-echo, tls-idle, h2;
 or all (the default)
   --rounds N         rounds, interleaved over the gateways (5)
   --seconds S        seconds of one measurement (3)
@@ -80,8 +80,7 @@ impl Command {
     pub(crate) fn needs(&self) -> Vec<&'static str> {
         let (Self::Measure(_, options) | Self::Profile(_, options)) = self else { return Vec::new() };
         let build = options.build == Build::First && options.wants("moongate");
-        let moongate_only =
-            matches!(self, Self::Measure(cases, _) if cases.iter().all(|case| matches!(case, Case::Plugins)));
+        let moongate_only = matches!(self, Self::Measure(cases, _) if cases.iter().all(|case| matches!(case, Case::Plugins | Case::Tracing)));
         let programs =
             ["pingora", "nginx", "haproxy"].into_iter().filter(|name| !moongate_only && options.wants(name));
         let strace =
@@ -168,8 +167,9 @@ fn case(name: &str) -> Result<Case, String> {
 fn cost_case(name: &str) -> Result<&'static Cost, String> {
     match case(name)? {
         Case::Cost(cost) => Ok(cost),
-        Case::Plugins => {
-            Err(format!("`plugins` has the same load as `{0}`; use `{0}`", cost_cases::HTTP_ROUTES.name))
+        Case::Plugins | Case::Tracing => {
+            let other = cost_cases::HTTP_ROUTES.name;
+            Err(format!("`{name}` has the same load as `{other}`; use `{other}`"))
         }
         Case::Idle(_) | Case::Latency => {
             Err(format!("`{name}` does not measure CPU; use {}", cost_cases::ECHO.name))

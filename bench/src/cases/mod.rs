@@ -6,6 +6,8 @@ pub(crate) mod cost_cases;
 pub(crate) mod idle;
 mod latency_under_reload;
 mod plugins;
+mod tracing;
+mod variants;
 
 use crate::Outcome;
 use crate::cases::cost::Cost;
@@ -34,10 +36,12 @@ pub(crate) enum Case {
     Latency,
     /// CPU per request with and without plugins; Moongate only.
     Plugins,
+    /// CPU per request without and with traces; Moongate only.
+    Tracing,
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 22] = [
+pub(crate) const CASES: [Case; 23] = [
     Case::Cost(&cost_cases::HTTP),
     Case::Cost(&cost_cases::HTTP_ROUTES),
     Case::Cost(&cost_cases::ECHO),
@@ -55,6 +59,7 @@ pub(crate) const CASES: [Case; 22] = [
     Case::Cost(&cost_cases::TLS_ECHO),
     Case::Cost(&cost_cases::H2),
     Case::Plugins,
+    Case::Tracing,
     Case::Latency,
     Case::Idle(&idle::IDLE),
     Case::Idle(&idle::TLS_IDLE),
@@ -70,6 +75,7 @@ impl Case {
             Self::Idle(idle) => idle.name,
             Self::Latency => "latency",
             Self::Plugins => "plugins",
+            Self::Tracing => "tracing",
         }
     }
 }
@@ -117,6 +123,7 @@ impl Bench {
             Case::Idle(idle) => idle::measure(self, idle),
             Case::Latency => latency_under_reload::measure(self),
             Case::Plugins => plugins::measure(self),
+            Case::Tracing => tracing::measure(self),
         }
     }
 

@@ -2,11 +2,11 @@
 //! equivalent. Every tier does the same work: one field set in each direction.
 
 use crate::Outcome;
-use crate::cases::cost::{self, Cost, OPERATION, Sample};
-use crate::cases::{Bench, NoiseHandling, SampleSeries, cost_cases, failures};
-use crate::gateway::{Gateway, InstalledGateway, Setup};
+use crate::cases::cost::{Cost, OPERATION};
+use crate::cases::variants::{Comparison, Variant};
+use crate::cases::{Bench, cost_cases};
+use crate::gateway::{Gateway, Setup};
 use crate::http;
-use crate::table::{Spread, Table, digits};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -59,35 +59,21 @@ const ROWS: [PluginRow; 9] = [
     ("Luau, 5", Tier::Luau, 5),
 ];
 
-/// Measures the rounds, each with a new process, and prints the table.
+/// Measures the rounds and prints the table.
 pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
-    let Some(moongate) = bench.installed.iter().find(|installed| installed.kind.name == "moongate") else {
-        println!(
-            "\n{}\n  skipped: moongate is not selected, and the other gateways have no such plugins",
-            GETS.title
-        );
-        return Ok(Vec::new());
-    };
     let module = bench.environment.directory.join("filter.wasm");
     fs::write(&module, MODULE)?;
-    let gateways = ROWS.map(|(_, tier, count)| {
-        let plugins =
-            (0..count).map(|number| plugin_entry(tier, number, &module)).collect::<Vec<_>>().join(", ");
-        InstalledGateway { plugins, ..moongate.clone() }
-    });
-    let mut series: Vec<_> = ROWS
-        .iter()
-        .zip(&gateways)
-        .map(|((name, ..), gateway)| SampleSeries::new(name, gateway, GETS.setup))
-        .collect();
-    bench.rounds(bench.options.rounds, NoiseHandling::Repeat, &mut series, |series| {
-        // A second, idle gateway would run its timers on the same CPU.
-        let mut gateway = Gateway::start(series.installed, series.setup, &bench.environment)?;
-        check_plugins(&gateway, !series.installed.plugins.is_empty())?;
-        cost::sample(bench, &GETS, &mut gateway)
-    })?;
-    print(bench, &series);
-    Ok(failures(&series))
+    let variant = |(name, tier, parts): PluginRow| {
+        let plugins: Vec<_> = (0..parts).map(|number| plugin_entry(tier, number, &module)).collect();
+        Variant { name, settings: format!("plugins: [{}]\n", plugins.join(", ")), parts }
+    };
+    let comparison = Comparison {
+        cost: &GETS,
+        per_part: Some("per plugin"),
+        variants: ROWS.map(variant).into(),
+        check: check_plugins,
+    };
+    comparison.measure(bench)
 }
 
 /// The `number`th plugin of a tier, as an entry of a list in YAML.
@@ -110,7 +96,7 @@ fn plugin_entry(tier: Tier, number: usize, module: &Path) -> String {
 }
 
 /// Sends one request before the load: a plugin that is not loaded would cost nothing.
-fn check_plugins(gateway: &Gateway, filtered: bool) -> Outcome<()> {
+fn check_plugins(gateway: &Gateway, variant: &Variant) -> Outcome<()> {
     let mut stream = TcpStream::connect_timeout(&gateway.target.plain, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(&http::get_request(0, FIELDS))?;
@@ -124,40 +110,11 @@ fn check_plugins(gateway: &Gateway, filtered: bool) -> Outcome<()> {
             None => {}
         }
     };
-    match http::field(&response[..end], "x-filter").is_some() == filtered {
+    let is_filtered = http::field(&response[..end], "x-filter").is_some();
+    match is_filtered == (variant.parts > 0) {
         true => Ok(()),
         false => Err("the response did not pass the plugins of its row".into()),
     }
-}
-
-fn print(bench: &Bench, series: &[SampleSeries<'_, Sample>]) {
-    let mut table = Table::new(["", "CPU us/op", "user", "kernel", "op/s", "over none", "per plugin"]);
-    let Some(none) = series.first() else { return };
-    for (gateway, (_, _, count)) in series.iter().zip(&ROWS) {
-        if gateway.samples.is_empty() {
-            continue;
-        }
-        let spread = |of: fn(&Sample) -> f64| Spread::new(gateway.samples.iter().map(of));
-        // Computed within a round, like the ratios of the other cases.
-        let more = |share: f64| {
-            let pairs = gateway.samples.iter().zip(&none.samples);
-            Spread::new(pairs.map(|(sample, none)| (sample.cpu - none.cpu) / share)).show(2)
-        };
-        let compared = *count > 0 && !none.samples.is_empty();
-        let cpu = spread(|sample| sample.cpu);
-        table.row(vec![
-            gateway.name.to_owned(),
-            cpu.show(digits(cpu.median)),
-            cost::show(spread(|sample| sample.user).median),
-            cost::show(spread(|sample| sample.kernel).median),
-            cost::show(spread(|sample| sample.rate).median),
-            if compared { more(1.0) } else { "-".into() },
-            if compared { more(*count as f64) } else { "-".into() },
-        ]);
-    }
-    println!("\n{}", GETS.title);
-    table.print();
-    bench.print_conditions(series);
 }
 
 #[cfg(test)]

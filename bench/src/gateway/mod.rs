@@ -92,8 +92,8 @@ pub(crate) struct ConfigValues {
     connections: usize,
     /// Reloads so far. Each changes a route.
     generation: u32,
-    /// See [`InstalledGateway::plugins`].
-    plugins: String,
+    /// See [`InstalledGateway::settings`].
+    settings: String,
 }
 
 impl ConfigValues {
@@ -139,8 +139,8 @@ pub(crate) struct InstalledGateway {
     pub(crate) program: PathBuf,
     /// The first line of its version output.
     pub(crate) version: String,
-    /// Moongate's plugins for every request: entries of a YAML list. The other gateways have none.
-    pub(crate) plugins: String,
+    /// Further top-level settings of Moongate, as lines of YAML. The other gateways have none.
+    pub(crate) settings: String,
 }
 
 impl InstalledGateway {
@@ -154,7 +154,7 @@ impl InstalledGateway {
             .map_err(|e| format!("{} is skipped: {}: {e}", kind.name, program.display()))?;
         let text = [output.stdout, output.stderr].concat();
         let version = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned();
-        Ok(Self { kind, program, version, plugins: String::new() })
+        Ok(Self { kind, program, version, settings: String::new() })
     }
 }
 
@@ -195,7 +195,7 @@ impl Gateway {
             directory,
             connections: environment.connections,
             generation: 0,
-            plugins: installed.plugins.clone(),
+            settings: installed.settings.clone(),
         };
         values.write(kind)?;
         let mut command = Command::new(&installed.program);

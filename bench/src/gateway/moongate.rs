@@ -47,9 +47,7 @@ routes:
         key = values.key,
         backend = values.backend,
     );
-    if !values.plugins.is_empty() {
-        text.insert_str(0, &format!("plugins: [{}]\n", values.plugins));
-    }
+    text.insert_str(0, &values.settings);
     vec![("moongate.yaml", text)]
 }
 
