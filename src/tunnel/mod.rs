@@ -34,6 +34,8 @@ pub use policy::{HandshakeTimeout, Policy};
 pub use redial::{Found, Loss, Redial, Search};
 pub use relay::Tunnel;
 pub use route_limits::{ClientKey, Denial, Permit};
+#[cfg(any(test, fuzzing))]
+pub use tap::reader_invariants;
 pub use tap::{LARGEST_EXCERPT, TapEvent, TapFilter, TapLimits, TapSelection, TapSession, TappedMessage};
 pub use tunnel_snapshot::TunnelSnapshot;
 pub use tunnel_task::launch;

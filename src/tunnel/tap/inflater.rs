@@ -23,7 +23,7 @@ pub(super) struct Inflater {
 
 /// The context cannot be continued: the data is invalid, or inflates to too much.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unreadable;
+pub(super) struct InflateError;
 
 impl Inflater {
     pub(super) fn new(resets: bool) -> Self {
@@ -41,13 +41,13 @@ impl Inflater {
         bytes: &[u8],
         excerpt: &mut Vec<u8>,
         most: usize,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), InflateError> {
         let mut input = bytes;
         let mut step = [0; STEP];
         loop {
             let (read, written) = (self.context.total_in(), self.context.total_out());
             let status = self.context.decompress(input, &mut step, FlushDecompress::None);
-            let status = status.map_err(|_| Unreadable)?;
+            let status = status.map_err(|_| InflateError)?;
             let read = usize::try_from(self.context.total_in() - read).unwrap_or(input.len());
             let written = usize::try_from(self.context.total_out() - written).unwrap_or(0);
             input = input.get(read..).unwrap_or_default();
@@ -55,7 +55,7 @@ impl Inflater {
             let room = most.saturating_sub(excerpt.len());
             excerpt.extend_from_slice(&step[..written.min(room).min(STEP)]);
             if self.size > MOST {
-                return Err(Unreadable);
+                return Err(InflateError);
             }
             match status {
                 // A final block (§7.2.3.4) may be followed by others. Without the window of before, a later message
@@ -68,14 +68,14 @@ impl Inflater {
                 }
                 _ if written == STEP => {}
                 _ if input.is_empty() => return Ok(()),
-                _ if read == 0 && written == 0 => return Err(Unreadable),
+                _ if read == 0 && written == 0 => return Err(InflateError),
                 _ => {}
             }
         }
     }
 
     /// Ends a message, and returns its inflated size.
-    pub(super) fn finish(&mut self, excerpt: &mut Vec<u8>, most: usize) -> Result<u64, Unreadable> {
+    pub(super) fn finish(&mut self, excerpt: &mut Vec<u8>, most: usize) -> Result<u64, InflateError> {
         self.push(&TAIL, excerpt, most)?;
         if self.resets {
             self.context.reset(false);
@@ -132,7 +132,7 @@ mod tests {
         let bomb = vec![0; 32 << 20];
         let packed = compressed(&[&bomb]);
         assert!(packed[0].len() < 1 << 20);
-        assert_eq!(Inflater::new(false).push(&packed[0], &mut Vec::new(), 10), Err(Unreadable));
-        assert_eq!(Inflater::new(false).push(&[0xff; 64], &mut Vec::new(), 10), Err(Unreadable));
+        assert_eq!(Inflater::new(false).push(&packed[0], &mut Vec::new(), 10), Err(InflateError));
+        assert_eq!(Inflater::new(false).push(&[0xff; 64], &mut Vec::new(), 10), Err(InflateError));
     }
 }

@@ -98,10 +98,10 @@ impl MessageReader {
         };
         let Self { id, from, parser, skips, message, inflater, .. } = self;
         message.at = 0;
-        let mut reading = Reading { id: *id, from: *from, skips, message, inflater, chunk, report };
-        let result = parser.feed(chunk, &RULES, &mut |event| reading.on(event));
+        let mut reader = ChunkReader { id: *id, from: *from, skips, message, inflater, chunk, report };
+        let result = parser.feed(chunk, &RULES, &mut |event| reader.on(event));
         let end = chunk.len() - parser.withheld().min(chunk.len());
-        reading.take(end);
+        reader.take(end);
         self.is_lost = result.is_err();
     }
 }
@@ -125,8 +125,8 @@ fn give_up(inflater: &mut Option<Box<Inflater>>) {
     *inflater = inflater.take().and_then(|failed| failed.after_failure()).map(Box::new);
 }
 
-/// The reading of one chunk.
-struct Reading<'a> {
+/// The reader of one chunk.
+struct ChunkReader<'a> {
     id: u64,
     from: Side,
     skips: &'a mut bool,
@@ -136,7 +136,7 @@ struct Reading<'a> {
     report: &'a mut dyn FnMut(&TappedMessage),
 }
 
-impl Reading<'_> {
+impl ChunkReader<'_> {
     fn on(&mut self, event: Event<'_>) {
         match event {
             Event::FrameStart { opcode, at, .. } if !opcode.is_control() => self.begin(opcode, at),
@@ -234,18 +234,8 @@ impl Reading<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::tunnel::tap::reader_invariants;
     use proptest::prelude::*;
-
-    const SEEN: CompressionContext = CompressionContext::Seen { resets: false };
-
-    /// The messages of bytes that arrive in these pieces.
-    fn messages<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<TappedMessage> {
-        let mut reader = MessageReader::new(1, Side::Client, &FrameParser::new(Sender::Client), SEEN);
-        let mut all = Vec::new();
-        pieces.for_each(|piece| reader.read(piece, &mut |message| all.push(message.clone())));
-        all
-    }
 
     /// Frames with any content, and bytes that are no frames.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
@@ -259,8 +249,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_in_any_split_are_the_same_messages(bytes in stream(), size in 1_usize..40) {
-            let whole = messages(std::iter::once(&bytes[..]));
-            prop_assert_eq!(messages(bytes.chunks(size)), whole);
+            reader_invariants::check(&bytes, size);
         }
     }
 }

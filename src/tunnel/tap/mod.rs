@@ -5,6 +5,8 @@
 
 mod inflater;
 mod message_reader;
+#[cfg(any(test, fuzzing))]
+pub mod reader_invariants;
 mod tunnel_tap;
 
 pub(super) use tunnel_tap::{TapStart, TunnelTap};
