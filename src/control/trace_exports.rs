@@ -30,7 +30,7 @@ const LARGEST_RESPONSE: usize = 64 << 10;
 pub(super) struct TraceExports(Vec<(Arc<SpanQueue>, JoinHandle<()>)>);
 
 impl TraceExports {
-    /// Starts an exporter for a new queue. An exporter ends by itself after its queue is closed.
+    /// Starts an exporter for a new queue. An exporter ends after its queue is closed.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, services: &Arc<dyn Services>) {
         self.0.retain(|(_, task)| !task.is_finished());
         let Some(tracer) = &snapshot.tracer else { return };

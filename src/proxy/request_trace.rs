@@ -10,6 +10,10 @@ use moongate_sdk::Fields;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+/// The longest `tracestate` in a span, in bytes, which every system must pass on (W3C Trace Context §3.3.1.5): a queue of
+/// spans has bounded memory. A longer one is still passed on to the backend.
+const LONGEST_RECORDED_STATE: usize = 512;
+
 /// The trace of a request.
 pub(super) struct RequestTrace {
     /// The SERVER span.
@@ -97,8 +101,8 @@ impl RequestTrace {
                 clock: SpanClock::new(begun),
                 parent: followed.map(|parent| parent.span),
                 state: match state {
-                    TraceState::Valid(state) => Some(state.into()),
-                    TraceState::Absent | TraceState::Invalid => None,
+                    TraceState::Valid(state) if state.len() <= LONGEST_RECORDED_STATE => Some(state.into()),
+                    TraceState::Valid(_) | TraceState::Absent | TraceState::Invalid => None,
                 },
                 links: received.filter(|_| followed.is_none()).into_iter().collect(),
                 finished: Vec::new(),

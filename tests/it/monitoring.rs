@@ -2,14 +2,14 @@
 //! `packaging/`. Skipped where there is no Prometheus.
 
 use crate::support::busy::BusyGateway;
+use crate::support::collector::Collector;
 use crate::support::prometheus::{Prometheus, is_installed, promtool};
-use crate::support::raw::{ask, get, lossy};
-use crate::support::{Gateway, Next, Origin, eventually};
+use crate::support::raw::{get, lossy};
+use crate::support::{Gateway, Origin, eventually};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Queries without a result at the gateway of this test, each with its reason.
 const EMPTY: &[(&str, &str)] = &[
@@ -27,8 +27,6 @@ const SILENT: &[(&str, &str)] = &[
     ("MoongateTaskRestarted", "no request makes a task panic"),
     ("MoongateDescriptorsLow", "it has enough"),
 ];
-
-const OPEN_METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: application/openmetrics-text\r\n\r\n";
 
 fn packaged(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
@@ -72,28 +70,12 @@ fn prometheus_reads_openmetrics_with_its_units_and_exemplars() {
         return;
     }
     let origin = Origin::named("a");
-    let gateway = Gateway::start(&format!("routes: [{{ name: web, upstream: [{origin}] }}]\n"));
+    let collector = Collector::new();
+    let routes = format!("routes: [{{ name: web, upstream: [{origin}] }}]\n");
+    let gateway = Gateway::start(&(collector.yaml("") + &routes));
     gateway.get("/");
-    // The scrape of the gateway, to which this target adds an exemplar: no request has a trace yet.
-    let admin = gateway.admin();
-    let traced = Origin::scripted("traced", move |_, wire| {
-        let bucket = "moongate_http_request_duration_seconds_bucket{route=\"web\",le=\"+Inf\"} 1";
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-        let exemplar = format!("{bucket} # {{trace_id=\"0af7651916cd43dd8448eb211c80319c\"}} 0.003 {at:.3}");
-        let text = ask(admin, OPEN_METRICS).text();
-        assert!(text.contains(bucket), "{text}");
-        let body = text.replace(bucket, &exemplar);
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        wire.try_send(head + &body).map_or(Next::Close, |()| Next::Keep)
-    });
-    let jobs: [(&str, &[SocketAddr]); 2] = [("moongate", &[admin]), ("traced", &[traced.address()])];
-    let prometheus = Prometheus::start(&jobs, None);
-    for job in ["moongate", "traced"] {
-        prometheus.await_series(&format!("up{{job=\"{job}\"}} == 1"));
-    }
+    let prometheus = Prometheus::start(&[("moongate", &[gateway.admin()])], None);
+    prometheus.await_series("up{job=\"moongate\"} == 1");
     prometheus
         .await_series("moongate_http_requests_total{job=\"moongate\", route=\"web\", status=\"200\"} == 1");
     prometheus
@@ -117,10 +99,9 @@ fn prometheus_reads_openmetrics_with_its_units_and_exemplars() {
         let found = prometheus.api("query_exemplars?start=0&end=9999999999&query=", query);
         found["data"].as_array().filter(|series| !series.is_empty()).cloned()
     });
-    assert_eq!(exemplars[0]["seriesLabels"]["job"], "traced");
+    let (server, _) = collector.request("/");
     let exemplar = &exemplars[0]["exemplars"][0];
-    assert_eq!(exemplar["labels"]["trace_id"], "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!(exemplar["value"], "0.003");
+    assert_eq!(exemplar["labels"]["trace_id"], server.trace);
 }
 
 /// Every `expr` below this value, with its variables of Grafana replaced.

@@ -6,7 +6,7 @@ use super::server_span::request_facts;
 use crate::proxy::Shared;
 use crate::proxy::context::Context;
 use crate::proxy::request_trace::{SpanClock, add_outcome};
-use crate::telemetry::metrics::InitiatorLabel;
+use crate::telemetry::metrics::{self, InitiatorLabel, SpanDrop};
 use crate::telemetry::traces::{
     Attribute, FinishedSpan, SpanContext, SpanEvent, SpanKind, TRACEPARENT, Value, keys,
 };
@@ -153,8 +153,9 @@ impl WebSocketTrace {
     }
 
     fn submit(&self, span: FinishedSpan) {
-        if let Some(tracer) = &self.shared.live.look().tracer {
-            tracer.submit([span]);
+        match &self.shared.live.look().tracer {
+            Some(tracer) => tracer.submit([span]),
+            None => metrics::global().tracing().dropped(SpanDrop::Disabled, 1),
         }
     }
 }

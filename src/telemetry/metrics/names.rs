@@ -154,7 +154,7 @@ families! {
     TRACING_EXPORTED = Shape::Counter, "moongate_tracing_spans_exported_total" [],
         "Spans of traces that the collector accepted.";
     TRACING_DROPPED = Shape::Counter, "moongate_tracing_spans_dropped_total" ["reason"],
-        "Spans of traces that were not exported, by reason: `queue_full`, `unavailable` (no success within 60 s), `refused` (the export, by its status), `rejected` (single spans, by the collector), or `shutdown`.";
+        "Spans of traces that were not exported, by reason: `queue_full`, `unavailable` (no success within 60 s), `refused` (the export, by its status), `rejected` (single spans, by the collector), `shutdown`, or `disabled` (a WebSocket closed after a reload without `tracing`).";
     TASK_RESTARTS = Shape::Counter, "moongate_task_restarts_total" ["task"],
         "Long-lived tasks of the process restarted after a panic.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

@@ -17,15 +17,18 @@ pub(crate) enum SpanDrop {
     Rejected,
     /// The process ended before the collector accepted them.
     Shutdown,
+    /// A WebSocket closed after a reload had removed `tracing`.
+    Disabled,
 }
 
 /// The reasons with their labels, in the order of the enum.
-const REASONS: [(SpanDrop, &str); 5] = [
+const REASONS: [(SpanDrop, &str); 6] = [
     (SpanDrop::QueueFull, "queue_full"),
     (SpanDrop::Unavailable, "unavailable"),
     (SpanDrop::Refused, "refused"),
     (SpanDrop::Rejected, "rejected"),
     (SpanDrop::Shutdown, "shutdown"),
+    (SpanDrop::Disabled, "disabled"),
 ];
 
 /// All spans of the process.

@@ -2,6 +2,7 @@
 //! plugins, and a rejected reload.
 
 use super::certs::{Authority, Sort};
+use super::collector::{Collector, Reply};
 use super::name_server::{NameServer, Says};
 use super::raw::ask;
 use super::{Gateway, Next, Origin, Socket, Wire, eventually, h2, ws};
@@ -16,6 +17,7 @@ pub(crate) struct BusyGateway {
     backends: [Origin; 2],
     // Kept alive.
     _slow: Origin,
+    _collector: Collector,
     _names: NameServer,
     _folder: TempDir,
 }
@@ -31,6 +33,9 @@ impl BusyGateway {
             Next::Close
         });
         let names = NameServer::start(Says::ServFail);
+        // Every span is lost.
+        let collector = Collector::replying(Reply::Status(400, "", Vec::new()));
+        let tracing = collector.yaml("");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let soon = time::OffsetDateTime::from_unix_timestamp((now + 7 * 86_400).try_into().unwrap()).unwrap();
         let pair = authority.issue_with("a", &["a.example"], Sort::Ecdsa, |params| params.not_after = soon);
@@ -48,7 +53,7 @@ impl BusyGateway {
 server: {{ name_servers: ['{names}'] }}
 # Every line is lost.
 access_log: {{ path: /dev/full }}
-listeners:
+{tracing}listeners:
   - {{ name: web, address: 127.0.0.1:0 }}
   - {{ name: h2c, address: 127.0.0.1:0, protocols: [h2c] }}
   - {{ name: proxied, address: 127.0.0.1:0, proxy_protocol: {{ from: [127.0.0.1] }} }}
@@ -80,7 +85,16 @@ routes:
         let gateway = Gateway::start_whole(&yaml);
         gateway.log().wait(0, &["certificate request failed"]);
         gateway.await_health("sick", "127.0.0.1:1".parse().unwrap(), "unhealthy");
-        let busy = Self { gateway, yaml, authority, backends, _slow: slow, _names: names, _folder: folder };
+        let busy = Self {
+            gateway,
+            yaml,
+            authority,
+            backends,
+            _slow: slow,
+            _collector: collector,
+            _names: names,
+            _folder: folder,
+        };
         busy.work();
         busy.lose_a_backend();
         busy.reject_a_reload();
