@@ -1,7 +1,8 @@
 //! Screen of `moongate top`, a pure function of its state. Every width and height is valid.
 
+use super::endpoint_details;
 use super::endpoint_table;
-use super::live_state::{EndpointRow, LiveState, Overview, Percentiles};
+use super::live_state::{EndpointKey, EndpointRow, LiveState, Overview, Percentiles};
 use super::view_state::{DrainOrder, ViewMode, ViewState};
 use crate::cli::human_units::{duration, quantity, size};
 use crate::cli::printable::printable;
@@ -19,6 +20,7 @@ const HELP: &[(&str, &str)] = &[
     ("q, Esc, Ctrl-C", "quit"),
     ("arrows, j, k", "select an endpoint"),
     ("PgUp, PgDn, g, G", "select further up or down"),
+    ("Enter", "details of the endpoint: closes by code, routes"),
     ("s", "sort by the next column"),
     ("/", "filter; Esc clears the filter"),
     ("d", "drain the endpoint"),
@@ -61,6 +63,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, address: &str, state: &LiveState, view
     match &view.mode {
         ViewMode::Confirm(order) => draw_dialog(frame, "confirm", question(order, state)),
         ViewMode::Help => draw_dialog(frame, "keys", help()),
+        ViewMode::Details => {
+            if let Some(key) = selected.map(EndpointRow::key) {
+                draw_dialog(frame, "endpoint", details(&key, state));
+            }
+        }
         ViewMode::Table | ViewMode::Filter => {}
     }
 }
@@ -203,6 +210,15 @@ fn question(order: &DrainOrder, state: &LiveState) -> Vec<Line<'static>> {
     }
     lines.push(Line::from("y yes   n no"));
     lines
+}
+
+fn details(key: &EndpointKey, state: &LiveState) -> Vec<Line<'static>> {
+    let line =
+        |(name, value): (&str, String)| Line::from(vec![bold(format!("{name:<14}")), shown(&value).into()]);
+    let lines = endpoint_details::lines(key, state).into_iter().map(line);
+    let (upstream, endpoint) = key;
+    let title = Line::from(bold(format!("{} {}", shown(upstream), shown(endpoint))));
+    [title].into_iter().chain(lines).collect()
 }
 
 fn help() -> Vec<Line<'static>> {

@@ -129,21 +129,40 @@ const COLUMNS: &[TableColumn] = &[
     },
     TableColumn { heading: "BYTES/s", width: 8, rank: 4, is_number: true, text: |row| size(row.bytes.sum()) },
     TableColumn { heading: "RTT", width: 6, rank: 5, is_number: true, text: |row| optional(row.rtt.backend) },
+    TableColumn {
+        heading: "CLIENT RTT",
+        width: 10,
+        rank: 10,
+        is_number: true,
+        text: |row| optional(row.rtt.client),
+    },
     TableColumn { heading: "LATENCY", width: 7, rank: 7, is_number: true, text: |row| optional(row.latency) },
     TableColumn { heading: "ACTIVE", width: 6, rank: 8, is_number: true, text: |row| quantity(row.active) },
     TableColumn { heading: "WEIGHT", width: 6, rank: 9, is_number: true, text: |row| quantity(row.weight) },
+    TableColumn {
+        heading: "RAMP",
+        width: 4,
+        rank: 11,
+        is_number: true,
+        text: |row| row.slow_start.map(percent).unwrap_or_default(),
+    },
     TableColumn { heading: "DRAIN", width: 9, rank: 1, is_number: false, text: drain },
 ];
 
-fn health(row: &EndpointRow) -> String {
+/// A part of 1 as a percentage.
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.0}%", part * 100.0)
+}
+
+pub(super) fn health(row: &EndpointRow) -> String {
     if row.ejected && row.health != "unhealthy" { "ejected".to_owned() } else { row.health.clone() }
 }
 
-fn optional(seconds: Option<f64>) -> String {
+pub(super) fn optional(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| "-".to_owned(), duration)
 }
 
-fn drain(row: &EndpointRow) -> String {
+pub(super) fn drain(row: &EndpointRow) -> String {
     match (&row.draining, &row.drain) {
         (None, _) => String::new(),
         (Some(_), Some(progress)) if progress.left > 0.0 => format!("{} left", duration(progress.left)),

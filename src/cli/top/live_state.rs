@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 /// The maximum number of points of a history: 10 minutes in steps of 5 seconds.
 const MOST_POINTS: usize = 120;
 
-/// The maximum number of endpoints, against the memory of a hostile stream.
-const MOST_ENDPOINTS: usize = 100_000;
+/// The maximum number of rows of a kind, against the memory of a hostile stream.
+const MOST_ROWS: usize = 100_000;
 
 /// Upstream and endpoint.
 pub(super) type EndpointKey = (String, String);
@@ -23,6 +23,8 @@ pub(super) struct LiveState {
     pub(super) overview: Option<Overview>,
     history: BTreeMap<String, Vec<Option<f64>>>,
     pub(super) endpoints: BTreeMap<EndpointKey, EndpointRow>,
+    /// By route and upstream.
+    pub(super) flows: BTreeMap<(String, String), FlowState>,
     /// Why the stream is not connected.
     pub(super) lost: Option<String>,
 }
@@ -109,7 +111,30 @@ pub(super) struct EndpointRow {
     pub(super) bytes: DirectionPair,
     pub(super) rtt: RoundTrip,
     pub(super) latency: Option<f64>,
-    pub(super) drain: Option<DrainProgress>,
+    pub(super) drain: Option<DrainState>,
+    /// The part of its weight during a slow start.
+    pub(super) slow_start: Option<f64>,
+    pub(super) closed: Vec<CloseCount>,
+}
+
+/// Closed WebSockets by code and initiator.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CloseCount {
+    pub(super) code: String,
+    pub(super) by: String,
+    pub(super) count: f64,
+}
+
+/// The traffic from a route to an upstream.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct FlowState {
+    pub(super) route: String,
+    pub(super) upstream: String,
+    pub(super) requests: f64,
+    pub(super) websockets: f64,
+    pub(super) messages: f64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -122,12 +147,13 @@ pub(super) struct ProbeState {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RoundTrip {
+    pub(super) client: Option<f64>,
     pub(super) backend: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct DrainProgress {
+pub(super) struct DrainState {
     /// Seconds until the end of the window.
     pub(super) left: f64,
 }
@@ -144,12 +170,33 @@ struct PointEvent {
     points: BTreeMap<String, Option<f64>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct UpstreamChanges {
+#[derive(Debug, Deserialize)]
+struct RowChanges<R> {
+    #[serde(default)]
     reset: bool,
-    rows: Vec<EndpointRow>,
-    gone: Vec<EndpointKey>,
+    // Serde would demand a default of `R`.
+    #[serde(default = "Vec::new")]
+    rows: Vec<R>,
+    /// Their keys, as the stream writes them.
+    #[serde(default)]
+    gone: Vec<(String, String)>,
+}
+
+impl<R> RowChanges<R> {
+    /// Applies them to the rows by key, up to a number of rows.
+    fn apply(self, rows: &mut BTreeMap<(String, String), R>, key: fn(&R) -> (String, String)) {
+        if self.reset {
+            rows.clear();
+        }
+        for gone in &self.gone {
+            rows.remove(gone);
+        }
+        for row in self.rows {
+            if rows.len() < MOST_ROWS || rows.contains_key(&key(&row)) {
+                rows.insert(key(&row), row);
+            }
+        }
+    }
 }
 
 impl EndpointRow {
@@ -184,18 +231,12 @@ impl LiveState {
                 }
             }
             "upstreams" => {
-                let Some(UpstreamChanges { reset, rows, gone }) = read(event) else { return };
-                if reset {
-                    self.endpoints.clear();
-                }
-                for key in &gone {
-                    self.endpoints.remove(key);
-                }
-                for row in rows {
-                    if self.endpoints.len() < MOST_ENDPOINTS || self.endpoints.contains_key(&row.key()) {
-                        self.endpoints.insert(row.key(), row);
-                    }
-                }
+                let Some(changes) = read::<RowChanges<EndpointRow>>(event) else { return };
+                changes.apply(&mut self.endpoints, EndpointRow::key);
+            }
+            "flows" => {
+                let Some(changes) = read::<RowChanges<FlowState>>(event) else { return };
+                changes.apply(&mut self.flows, |flow| (flow.route.clone(), flow.upstream.clone()));
             }
             _ => {}
         }
@@ -260,6 +301,9 @@ pub(super) mod tests {
         assert_eq!(names(&state), "2=7");
         apply(&mut state, &[("upstreams", r#"{"reset":true,"rows":[]}"#)]);
         assert_eq!(names(&state), "");
+        let flows = r#"{"reset":true,"rows":[{"route":"r","upstream":"a"},{"route":"r","upstream":"b"}]}"#;
+        apply(&mut state, &[("flows", flows), ("flows", r#"{"rows":[],"gone":[["r","a"]]}"#)]);
+        assert_eq!(state.flows.keys().map(|(_, upstream)| upstream.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `ratatui::try_init`, and before a signal ends the process.
 
 mod draw;
+mod endpoint_details;
 mod endpoint_table;
 mod json_snapshot;
 mod live_feed;

@@ -28,6 +28,8 @@ pub(super) enum ViewMode {
     Filter,
     /// An order waits for its confirmation.
     Confirm(DrainOrder),
+    /// The details of the selected endpoint.
+    Details,
     Help,
 }
 
@@ -76,6 +78,14 @@ impl ViewState {
                 KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => {}
                 _ => self.mode = ViewMode::Confirm(order),
             },
+            // Keys that select change the endpoint, every other one closes the dialog.
+            ViewMode::Details => match key.code {
+                KeyCode::Down | KeyCode::Up | KeyCode::Char('j' | 'k') => {
+                    self.mode = ViewMode::Details;
+                    return self.press_in_table(key.code, state);
+                }
+                _ => {}
+            },
             // Every key closes the help.
             ViewMode::Help => {}
         }
@@ -97,6 +107,7 @@ impl ViewState {
             KeyCode::End | KeyCode::Char('G') => self.move_by(isize::MAX, state),
             KeyCode::Char('s') => self.order = self.order.next(),
             KeyCode::Char('/') => self.mode = ViewMode::Filter,
+            KeyCode::Enter => self.mode = ViewMode::Details,
             KeyCode::Char('?' | 'h') => self.mode = ViewMode::Help,
             KeyCode::Char('d') => self.ask("drain", state),
             KeyCode::Char('u') => self.ask("undrain", state),
@@ -273,6 +284,10 @@ mod tests {
     fn keys_do_nothing_without_rows() {
         let mut session = Session(LiveState::default(), ViewState::default());
         assert!(session.write("jkdusgG").iter().all(|action| *action == KeyAction::None));
+        session.press(KeyCode::Enter);
+        assert_eq!(session.1.mode, ViewMode::Details);
+        session.write("jx");
+        assert_eq!(session.1.mode, ViewMode::Table);
         session.write("?");
         assert_eq!(session.1.mode, ViewMode::Help);
         assert_eq!(session.write("q"), [KeyAction::None]);

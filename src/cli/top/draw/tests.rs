@@ -75,6 +75,17 @@ fn the_reason_of_a_failed_health_check_is_shown_for_the_selected_endpoint() {
 }
 
 #[test]
+fn enter_shows_the_details_of_the_selected_endpoint() {
+    let mut view = ViewState::default();
+    view.press(ratatui::crossterm::event::KeyCode::Down.into(), &state());
+    view.press(ratatui::crossterm::event::KeyCode::Enter.into(), &state());
+    let text = screen(80, 24, &state(), &view).join("\n");
+    for part in ["chat 127.0.0.1:8082", "health check  connection refused", "20.0k open", "42s left"] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
 fn a_narrow_terminal_shows_the_essential_columns() {
     let lines = screen(40, 12, &state(), &ViewState::default());
     let text = lines.join("\n");
