@@ -81,8 +81,8 @@ pub struct Live {
     turn: tokio::sync::Mutex<()>,
     last: Mutex<LastReload>,
     history: ReloadHistory,
-    /// The effective configuration as YAML, without secrets.
-    effective: Mutex<Arc<str>>,
+    /// The effective configuration as YAML, without secrets; `None` without an admin address, where it has no reader.
+    effective: Mutex<Option<Arc<str>>>,
     drains: DrainProgress,
     generation: AtomicU64,
     tunnels: Arc<Registry>,
@@ -191,7 +191,7 @@ impl Live {
             report: None,
             diff: None,
         });
-        let effective = Mutex::new(config::print_masked(&loaded).into());
+        let effective = Mutex::new(effective(&first, &loaded));
         Ok(Self {
             path: path.to_owned(),
             kinds,
@@ -273,7 +273,7 @@ impl Live {
 
     /// The effective configuration as YAML, without secrets.
     pub fn effective(&self) -> Arc<str> {
-        Arc::clone(&self.effective.lock())
+        self.effective.lock().clone().unwrap_or_default()
     }
 
     /// The drains in progress.
@@ -355,7 +355,7 @@ impl Live {
         let prior = self.pin();
         let (path, kinds) = (self.path.clone(), self.kinds);
         let from = Arc::clone(&prior);
-        let before = self.effective();
+        let before = self.effective.lock().clone();
         // Compiling ten thousand routes takes milliseconds, and file systems may hang: both run on detached
         // threads.
         let work = move || {
@@ -365,8 +365,8 @@ impl Live {
             if !problems.0.is_empty() {
                 return Err(RefusedConfig { problems, sources: loaded.sources }.render(Color::Never));
             }
-            let effective: Arc<str> = config::print_masked(&loaded).into();
-            let diff = difference(&before, &effective);
+            let effective = effective(&next, &loaded);
+            let diff = before.zip(effective.as_ref()).and_then(|(before, after)| difference(&before, after));
             match acme_tasks::prepare(next.certificates.all()) {
                 Ok(certificates) => {
                     Ok(PreparedGeneration { next, loaded, warnings, certificates, effective, diff })
@@ -424,7 +424,7 @@ struct PreparedGeneration {
     warnings: Problems,
     certificates: Vec<PreparedJob>,
     /// Its YAML without secrets, and the difference to the prior one.
-    effective: Arc<str>,
+    effective: Option<Arc<str>>,
     diff: Option<String>,
 }
 
@@ -433,6 +433,11 @@ struct AppliedReload {
     /// The rendered warnings, if any.
     warnings: Option<String>,
     diff: Option<String>,
+}
+
+/// The text of [`Live::effective`].
+fn effective(snapshot: &Snapshot, loaded: &config::Loaded) -> Option<Arc<str>> {
+    snapshot.admin.is_some().then(|| config::print_masked(loaded).into())
 }
 
 /// The refusal of a reload that timed out or panicked.
