@@ -29,7 +29,7 @@ pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCo
         }
     };
     let backend_addresses = backends.addresses();
-    let admin = loaded.spec.admin.as_ref().and_then(|admin| demo::admin_page(&admin.address.value));
+    let admin = loaded.spec.admin.as_ref().and_then(|admin| demo::live_page(&admin.address.value));
     let config = path.display().to_string();
     runtime.spawn(backends.with_admin(admin).serve());
     let outcome = server::run(path, kinds, signals, color(), |listeners| {

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 const NAMES: [&str; 6] = ["blue", "green", "amber", "violet", "coral", "teal"];
 
 const PAGE: &str = include_str!("page.html");
-/// The place of the link to the admin page in the page.
+/// The place of the link to the live page in the page.
 const ADMIN_LINK: &str = "<!-- admin -->";
 
 /// The pause after a failed accept: without descriptors, an immediate retry would only use CPU time.
@@ -89,7 +89,7 @@ impl Backends {
         Ok(Self { listeners, page: page(None) })
     }
 
-    /// Adds a link to the gateway's admin page to the page of every backend.
+    /// Adds a link to the gateway's live page to the page of every backend.
     #[must_use]
     pub fn with_admin(self, admin: Option<SocketAddr>) -> Self {
         Self { page: page(admin), ..self }
@@ -173,9 +173,9 @@ fn name(index: usize) -> String {
     NAMES.get(index).map_or_else(|| format!("backend-{}", index + 1), |&name| name.to_owned())
 }
 
-/// The address at which a browser of this machine reaches the admin page, from `admin.address`. `None` if that is
+/// The address at which a browser of this machine reaches the live page, from `admin.address`. `None` if that is
 /// not an address, or has port 0 and is therefore not known before the start.
-pub fn admin_page(address: &str) -> Option<SocketAddr> {
+pub fn live_page(address: &str) -> Option<SocketAddr> {
     let mut address: SocketAddr = address.parse().ok()?;
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -199,7 +199,7 @@ fn page(admin: Option<SocketAddr>) -> Arc<str> {
 pub struct Facts<'a> {
     /// The gateway's address, as `127.0.0.1:8080`.
     pub gateway: &'a str,
-    /// The address of the admin page, from [`admin_page`].
+    /// The address of the live page, from [`live_page`].
     pub admin: Option<SocketAddr>,
     /// The configuration file, in the operator's spelling.
     pub config: &'a str,
@@ -215,7 +215,7 @@ pub fn banner(facts: &Facts<'_>) -> String {
     let mut text = format!("\n  Moongate listens on http://{gateway}/\n");
     if let Some(admin) = admin {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  Its admin page is   http://{admin}/");
+        let _ = writeln!(text, "  Its live page is    http://{admin}/");
     }
     text.push('\n');
     for (name, address) in *backends {

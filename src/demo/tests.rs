@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
-use super::{Backends, Error, Facts, admin_page, banner, loopback};
+use super::{Backends, Error, Facts, live_page, banner, loopback};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -62,14 +62,14 @@ fn the_page_has_no_external_references() {
 }
 
 #[test]
-fn the_page_links_to_the_admin_page() {
-    let running = start_with_admin(admin_page("127.0.0.1:9901"));
+fn the_page_links_to_the_live_page() {
+    let running = start_with_admin(live_page("127.0.0.1:9901"));
     let answer = exchange(running.address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(answer.contains(r#"<a href="http://127.0.0.1:9901/" "#), "{answer}");
 }
 
 #[test]
-fn the_admin_page_is_reached_by_loopback_if_it_listens_on_all_addresses() {
+fn the_live_page_is_reached_by_loopback_if_it_listens_on_all_addresses() {
     for (written, reached) in [
         ("127.0.0.1:9901", Some("127.0.0.1:9901")),
         ("0.0.0.0:9901", Some("127.0.0.1:9901")),
@@ -78,7 +78,7 @@ fn the_admin_page_is_reached_by_loopback_if_it_listens_on_all_addresses() {
         ("127.0.0.1:0", None),
         ("localhost:9901", None),
     ] {
-        assert_eq!(admin_page(written).map(|address| address.to_string()).as_deref(), reached, "{written}");
+        assert_eq!(live_page(written).map(|address| address.to_string()).as_deref(), reached, "{written}");
     }
 }
 
@@ -215,7 +215,7 @@ fn the_banner_names_the_actual_addresses() {
     let backends = [("blue".to_owned(), "127.0.0.1:8081".parse().unwrap())];
     let facts = Facts {
         gateway: "127.0.0.1:8080",
-        admin: admin_page("127.0.0.1:9901"),
+        admin: live_page("127.0.0.1:9901"),
         config: "conf/moongate.yaml",
         pid: 4711,
         backends: &backends,

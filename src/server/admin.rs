@@ -26,6 +26,7 @@ mod tests;
 pub(super) use listener::start;
 
 use crate::control::{EndpointDrain, ReloadHistory};
+use crate::proxy::ExplainRequest;
 use crate::telemetry::metrics::{self, TextFormat};
 use crate::tunnel::{OperatorClose, Registry};
 use crate::upstream::{EndpointStatus, Order};
@@ -44,12 +45,17 @@ use response::Response;
 use serde_json::{Value, json};
 use socket_list::{SocketQuery, SocketRow};
 use socket_path::SocketPath;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tap_stream::{TapRequest, TapStream};
+use tokio::sync::Semaphore;
 
 /// The code of a WebSocket that an operator closes without naming one: Service Restart, on which clients reconnect.
-const USUAL_CLOSE: u16 = 1012;
+const DEFAULT_CLOSE_CODE: u16 = 1012;
+
+/// Taps at a time: each one looks at every message of the WebSockets that it selects.
+const MOST_TAPS: usize = 16;
 
 /// The state and the actions of the admin API.
 #[async_trait]
@@ -91,7 +97,7 @@ pub trait AdminState: Send + Sync {
     ///
     /// # Errors
     /// What is wrong with the request.
-    fn explain(&self, question: &Question<'_>) -> Result<Value, String>;
+    fn explain(&self, request: &ExplainRequest<'_>) -> Result<Value, String>;
 }
 
 /// An endpoint in the live view.
@@ -116,21 +122,6 @@ pub struct ProcessFacts {
     pub draining: bool,
     /// Requests in flight.
     pub requests: usize,
-}
-
-/// A request whose route is to be explained.
-#[derive(Clone, Debug)]
-pub struct Question<'a> {
-    /// The method.
-    pub method: &'a str,
-    /// The URL.
-    pub url: &'a str,
-    /// Header fields as `name: value`.
-    pub headers: Vec<&'a str>,
-    /// The listener.
-    pub listener: Option<&'a str>,
-    /// The client's address.
-    pub client: IpAddr,
 }
 
 /// The limits of a client of the admin address.
@@ -168,6 +159,8 @@ pub struct Admin {
     state: Arc<dyn AdminState>,
     access: Access,
     live: Live,
+    /// One permit for each tap.
+    taps: Arc<Semaphore>,
     started: u64,
 }
 
@@ -224,7 +217,13 @@ impl Admin {
     ) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let started = now.as_secs().saturating_sub(state.process().uptime.as_secs());
-        Self { state, access: Access::new(token, port), live: Live::new(history), started }
+        Self {
+            state,
+            access: Access::new(token, port),
+            live: Live::new(history),
+            taps: Arc::new(Semaphore::new(MOST_TAPS)),
+            started,
+        }
     }
 
     fn limits(&self) -> ClientLimits {
@@ -322,12 +321,15 @@ impl Admin {
             Call::Tap if !state.allows_taps() || !self.access.wants_token() => {
                 Response::error(StatusCode::FORBIDDEN, "tap_off")
             }
-            Call::Tap => Response::events(tap_stream::TapStream::begin(
-                self,
-                tap_stream::TapRequest::read(query)?,
-                &head.headers,
-                peer,
-            )?),
+            Call::Tap => {
+                let request = TapRequest::read(query)?;
+                match Arc::clone(&self.taps).try_acquire_owned() {
+                    Ok(permit) => {
+                        Response::events(TapStream::begin(self, request, &head.headers, peer, permit)?)
+                    }
+                    Err(_) => Response::error(StatusCode::SERVICE_UNAVAILABLE, "too_many_taps"),
+                }
+            }
             Call::Reloads => {
                 let (entries, generations) = (state.reloads().entries(), state.tunnels().generations());
                 Response::json(StatusCode::OK, &json!({ "entries": entries, "generations": generations }))
@@ -425,7 +427,7 @@ async fn reload(state: &dyn AdminState) -> Response {
 
 fn explain(state: &dyn AdminState, query: &Query) -> Result<Value, String> {
     let client = query.get("client").unwrap_or("127.0.0.1");
-    state.explain(&Question {
+    state.explain(&ExplainRequest {
         method: query.get("method").unwrap_or("GET"),
         url: query.get("url").ok_or("`url` is missing")?,
         headers: query.all("header").collect(),
@@ -436,7 +438,7 @@ fn explain(state: &dyn AdminState, query: &Query) -> Result<Value, String> {
 
 /// The close that `code` and `reason` describe.
 fn operator_close(query: &Query) -> Result<OperatorClose, String> {
-    let code = query.get("code").map_or(Ok(USUAL_CLOSE), |code| {
+    let code = query.get("code").map_or(Ok(DEFAULT_CLOSE_CODE), |code| {
         // RFC 6455 §7.4: codes that an endpoint may send. 1004 to 1006 and 1015 are never sent.
         let sent = |code: &u16| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
         code.parse().ok().filter(sent).ok_or_else(|| {

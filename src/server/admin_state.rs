@@ -1,6 +1,6 @@
 //! Process status for the admin API.
 
-use super::admin::{AdminState, ClientLimits, EndpointFacts, ProcessFacts, Question, ReloadOutcome};
+use super::admin::{AdminState, ClientLimits, EndpointFacts, ProcessFacts, ReloadOutcome};
 use crate::control::{EndpointDrain, ReloadCause, ReloadHistory, Reloaded};
 use crate::proxy::{self, ExplainRequest, Shared};
 use crate::tunnel::Registry;
@@ -154,11 +154,9 @@ impl AdminState for ProcessStatus {
         self.shared.live.effective().to_string()
     }
 
-    fn explain(&self, question: &Question<'_>) -> Result<Value, String> {
+    fn explain(&self, request: &ExplainRequest<'_>) -> Result<Value, String> {
         let snapshot = self.shared.live.pin();
-        let Question { method, url, headers, listener, client } = question.clone();
-        let explained =
-            proxy::explain(&snapshot, &ExplainRequest { method, url, headers, listener, client })?;
+        let explained = proxy::explain(&snapshot, request)?;
         let text = explained.to_string();
         let explanation = explained.explanation;
         let winner = explanation.winner.as_ref();

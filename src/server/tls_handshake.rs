@@ -133,7 +133,7 @@ async fn prove(begun: StartHandshake<Socket>, proof: Arc<ServerConfig>) {
 /// Reads the ClientHello; otherwise returns the failure and the alert.
 async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Option<String>, Vec<u8>)> {
     let mut acceptor = rustls::server::Acceptor::default();
-    let mut reading = Reading { socket, start: [0; TO_VERSION], seen: 0 };
+    let mut reading = PrefixRecorder { socket, start: [0; TO_VERSION], seen: 0 };
     loop {
         let left = |error: io::Error| (HandshakeFailure::CLOSED, Some(error.to_string()), Vec::new());
         std::future::poll_fn(|cx| reading.socket.poll_readable(cx)).await.map_err(left)?;
@@ -166,13 +166,13 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Optio
 }
 
 /// Reads from the socket, and records the first bytes.
-struct Reading<'a> {
+struct PrefixRecorder<'a> {
     socket: &'a mut Socket,
     start: [u8; TO_VERSION],
     seen: usize,
 }
 
-impl Reading<'_> {
+impl PrefixRecorder<'_> {
     /// The version of a client older than TLS 1.2.
     fn old(&self) -> Option<[u8; 2]> {
         let version = [self.start[TO_VERSION - 2], self.start[TO_VERSION - 1]];
@@ -180,7 +180,7 @@ impl Reading<'_> {
     }
 }
 
-impl Read for Reading<'_> {
+impl Read for PrefixRecorder<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.socket.try_read(buffer)?;
         let more = read.min(TO_VERSION - self.seen);

@@ -33,7 +33,7 @@ async function withDemo(browser, body) {
   const demo = new Child("the demo", MOONGATE, ["demo", "-c", "conf/moongate.yaml"], { cwd: ROOT });
   try {
     const [, page] = await demo.match(/Moongate listens on (\S+)/);
-    const [, admin] = await demo.match(/admin page is\s+(\S+)/);
+    const [, admin] = await demo.match(/live page is\s+(\S+)/);
     const traffic = new Traffic();
     const ended = traffic.run(await browser.newPage(), page);
     await Promise.race([ended, setTimeout(TRAFFIC)]);

@@ -153,6 +153,7 @@ fn help(cause: &RequestFailure) -> Option<&'static str> {
                 "the gateway is of another version and does not have this call; see `moongate status`"
             }
             (404, "") => "check the address: it may be that of a listener or of another program",
+            (_, "too_many_taps") => "16 taps are open; end one of them",
             (_, "too_many_connections") => "all connections of the admin address are in use; try again",
             _ => return None,
         },

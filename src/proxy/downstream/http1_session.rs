@@ -27,7 +27,7 @@ use tokio::sync::OwnedSemaphorePermit;
 const JOINED: usize = 8 << 10;
 
 /// The space for most response headers.
-const USUAL_HEAD: usize = 512;
+const INITIAL_HEAD_CAPACITY: usize = 512;
 
 /// A request, from its header to the end of its response.
 pub struct Http1Session {
@@ -471,7 +471,7 @@ pub(in crate::proxy) fn put_head(
     names: &FieldNames,
     keeps_connection: Option<bool>,
 ) {
-    out.reserve(USUAL_HEAD);
+    out.reserve(INITIAL_HEAD_CAPACITY);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(head.status.as_str().as_bytes());
     out.put_u8(b' ');

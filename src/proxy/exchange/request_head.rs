@@ -15,7 +15,7 @@ use pingora::http::{HeaderNameVariant, RequestHeader};
 use std::borrow::Cow;
 
 /// The space for most headers.
-const USUAL: usize = 1 << 10;
+const INITIAL_CAPACITY: usize = 1 << 10;
 
 /// The fields of one hop (RFC 9110 §7.6.1, §11.7), except those that the gateway writes itself.
 const HOP_BY_HOP: [&[u8]; 10] = [
@@ -87,7 +87,7 @@ pub(in crate::proxy) fn write(
         fields.append(&header::CONNECTION, HeaderValue::from_static("close"));
     }
     let encoder = frame(&mut fields, body, has_body);
-    let mut out = BytesMut::with_capacity(USUAL);
+    let mut out = BytesMut::with_capacity(INITIAL_CAPACITY);
     out.put_slice(ctx.method().unwrap_or(&received.method).as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(&target(received, ctx));

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 /// The number of fields that are parsed on the stack.
-const USUAL_FIELDS: usize = 64;
+const INLINE_FIELDS: usize = 64;
 /// The maximum number of fields of a request; a header map has no capacity for many more.
 const MAX_FIELDS: usize = 16 << 10;
 /// The fields of a rejected header that are kept, and the bytes of its first line that are logged.
@@ -76,8 +76,8 @@ fn try_parse(head: &Bytes) -> Result<ReceivedHead, Failure> {
             return Err(bad("a line does not end with CRLF"));
         }
     }
-    if lines <= USUAL_FIELDS {
-        let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+    if lines <= INLINE_FIELDS {
+        let mut fields = [const { MaybeUninit::uninit() }; INLINE_FIELDS];
         let mut request = httparse::Request::new(&mut []);
         let parsed = request.parse_with_uninit_headers(head, &mut fields);
         return check_parsed(head, parsed, &request);

@@ -5,10 +5,10 @@ use crate::telemetry::recent_lines::{ACCESS_LOG, LinesSince, PROCESS_LOG, Recent
 use serde::Serialize;
 
 /// Lines of a first event, and of a call without `lines`.
-const USUAL: usize = 200;
+const DEFAULT_LINES: usize = 200;
 
 /// The most lines of one response.
-const MOST: usize = 5000;
+const MAX_LINES: usize = 5000;
 
 /// One of the two logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -58,7 +58,7 @@ pub(super) fn followers(query: &Query) -> Result<Vec<Follower>, String> {
         "both" => &[LogSource::Access, LogSource::Process],
         other => return Err(format!("unknown log `{other}`; `log` is access, process or both")),
     };
-    let most = query.number("lines", USUAL, (1, MOST))?;
+    let most = query.number("lines", DEFAULT_LINES, (1, MAX_LINES))?;
     let filter = query.get("filter").unwrap_or_default().to_lowercase();
     let follower = |source: &LogSource| Follower {
         source: *source,

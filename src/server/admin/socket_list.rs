@@ -89,7 +89,7 @@ pub(super) struct SocketRow {
     idle: f64,
     messages: Directions,
     bytes: Directions,
-    rtt: RoundTrips,
+    rtt: SideRoundTrips,
     subprotocol: Option<String>,
     generation: u64,
 }
@@ -101,7 +101,7 @@ struct Directions {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-struct RoundTrips {
+struct SideRoundTrips {
     client: Option<f64>,
     backend: Option<f64>,
 }
@@ -206,7 +206,7 @@ impl SocketRow {
             idle: seen.idle.as_secs_f64(),
             messages: directions(seen.messages),
             bytes: directions(seen.bytes),
-            rtt: RoundTrips { client: seconds(Side::Client), backend: seconds(Side::Backend) },
+            rtt: SideRoundTrips { client: seconds(Side::Client), backend: seconds(Side::Backend) },
             subprotocol: Some(subprotocol(seen)).filter(|name| !name.is_empty()),
             generation: seen.generation,
         }

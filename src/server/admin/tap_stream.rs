@@ -20,19 +20,20 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 /// The duration of a tap without one, and the longest.
-const USUAL_DURATION: Duration = Duration::from_secs(60);
+const DEFAULT_DURATION: Duration = Duration::from_secs(60);
 const LONGEST_DURATION: Duration = Duration::from_secs(600);
 
 /// Events per second without a rate, and the most.
-const USUAL_RATE: usize = 100;
+const DEFAULT_RATE: usize = 100;
 const HIGHEST_RATE: usize = 1000;
 
 /// Bytes of each message without a size.
-const USUAL_BYTES: usize = 256;
+const DEFAULT_BYTES: usize = 256;
 
 /// The interval at which dropped events are told.
 const REPORT: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ impl TapRequest {
             _ => return Err("name one of `socket`, `route` and `filter`".to_owned()),
         };
         let duration = match query.get("duration") {
-            None => USUAL_DURATION,
+            None => DEFAULT_DURATION,
             Some(text) => {
                 let period = text.parse::<Period>().ok().map(|period| period.0);
                 period
@@ -76,8 +77,8 @@ impl TapRequest {
                     .ok_or_else(|| format!("`duration` must be from 1ms to 10m, not `{text}`"))?
             }
         };
-        let rate = query.number("rate", USUAL_RATE, (1, HIGHEST_RATE))?;
-        let bytes = query.number("bytes", USUAL_BYTES, (0, LARGEST_EXCERPT))?;
+        let rate = query.number("rate", DEFAULT_RATE, (1, HIGHEST_RATE))?;
+        let bytes = query.number("bytes", DEFAULT_BYTES, (0, LARGEST_EXCERPT))?;
         Ok(Self {
             selection,
             duration,
@@ -97,6 +98,8 @@ pub(super) struct TapStream {
     events: Receiver<TapEvent>,
     tap: OpenTap,
     peer: SocketAddr,
+    /// The place among the taps at a time.
+    _permit: OwnedSemaphorePermit,
     until: Instant,
     next_report: Instant,
     has_begun: bool,
@@ -114,6 +117,7 @@ impl TapStream {
         request: TapRequest,
         fields: &HeaderMap,
         peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
     ) -> Result<Self, String> {
         let TapRequest { selection, duration, limits } = request;
         let shown = match &selection {
@@ -138,6 +142,7 @@ impl TapStream {
             events,
             tap,
             peer,
+            _permit: permit,
             until: now + duration,
             next_report: now + REPORT,
             has_begun: false,

@@ -78,8 +78,8 @@ impl AdminState for Gateway {
         "routes: []\n".to_owned()
     }
 
-    fn explain(&self, question: &Question<'_>) -> Result<Value, String> {
-        if question.method == "GET" { Ok(json!({ "route": question.url })) } else { Err("odd".to_owned()) }
+    fn explain(&self, request: &ExplainRequest<'_>) -> Result<Value, String> {
+        if request.method == "GET" { Ok(json!({ "route": request.url })) } else { Err("odd".to_owned()) }
     }
 
     fn limits(&self) -> ClientLimits {

@@ -47,6 +47,8 @@ pub(crate) use tls::TlsMetrics;
 pub(crate) use tracing::SpanDrop;
 pub(crate) use tunnel::TunnelMetrics;
 pub(crate) use websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
+#[cfg(test)]
+pub(crate) use websocket_traffic::Traffic;
 pub(crate) use websockets::SocketCounts;
 
 use failed_requests::FailedRequests;

@@ -2,26 +2,25 @@
 
 use crate::telemetry::metrics::{self, Direction, ObservedValue, RouteCounts};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::time::Instant;
 
-/// Sums over all routes.
+/// Sums over all routes: what was counted between two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) requests: u64,
     pub(super) handshakes: u64,
-    pub(super) open: u64,
     pub(super) messages: [u64; 2],
     pub(super) bytes: [u64; 2],
     pub(super) errors: u64,
 }
 
 /// The counters at one moment.
-pub(super) struct Reading {
+pub(super) struct CounterReading {
     pub(super) at: Instant,
     pub(super) routes: Vec<RouteCounts>,
     pub(super) failed: Vec<(&'static str, u64)>,
     pub(super) round_trips: ObservedValue,
-    pub(super) totals: Totals,
 }
 
 /// Rates of both directions, per second.
@@ -31,36 +30,76 @@ pub(super) struct DirectionRates {
     pub(super) to_client: f64,
 }
 
-impl Reading {
+impl CounterReading {
     /// Reads the counters.
     pub(super) fn now() -> Self {
         let at = Instant::now();
         let all = metrics::global();
-        let (routes, failed) = (all.route_counts(), all.failed_requests());
-        let totals = Totals::of(&routes, &failed);
-        Self { at, routes, failed, round_trips: all.client_round_trips(), totals }
+        Self {
+            at,
+            routes: all.route_counts(),
+            failed: all.failed_requests(),
+            round_trips: all.client_round_trips(),
+        }
+    }
+
+    /// The open WebSockets.
+    pub(super) fn open(&self) -> u64 {
+        let sockets = self.routes.iter().flat_map(|route| &route.sockets);
+        sockets.map(|sockets| sockets.opened.saturating_sub(sockets.ended)).sum()
+    }
+
+    /// What was counted since `before`. The counters of a route or endpoint are removed with it, and those of the
+    /// others must not lose by that: each is compared with its own earlier count.
+    pub(super) fn since(&self, before: &Self) -> Totals {
+        let earlier = by_series(&before.routes);
+        let none = Totals::default();
+        let mut change =
+            Totals { errors: errors(&self.failed).saturating_sub(errors(&before.failed)), ..none };
+        for (series, now) in by_series(&self.routes) {
+            change.add_difference(&now, earlier.get(&series).unwrap_or(&none));
+        }
+        change
     }
 }
 
-impl Totals {
-    fn of(routes: &[RouteCounts], failed: &[(&'static str, u64)]) -> Self {
-        let mut totals = Self { errors: failed.iter().map(|(_, count)| count).sum(), ..Self::default() };
-        for route in routes {
-            totals.requests += route.responses.iter().map(|(_, count)| count).sum::<u64>();
+/// All failed requests. Their reasons are a fixed list, so the sum never decreases.
+fn errors(failed: &[(&'static str, u64)]) -> u64 {
+    failed.iter().map(|(_, count)| count).sum()
+}
+
+/// The counts of each route, upstream and endpoint. Traffic is counted by route, because it outlives its endpoint
+/// there.
+fn by_series(routes: &[RouteCounts]) -> HashMap<(&str, &str, &str), Totals> {
+    let mut all = HashMap::<_, Totals>::new();
+    for route in routes {
+        for (upstream, requests) in &route.responses {
+            all.entry((&*route.route, &**upstream, "")).or_default().requests += requests;
+        }
+        for sockets in &route.sockets {
+            let key = (&*route.route, &*sockets.upstream, &*sockets.endpoint);
+            all.entry(key).or_default().handshakes += sockets.opened;
+        }
+        let counts = all.entry((&*route.route, "", "")).or_default();
+        let traffic = route.sockets.iter().map(|sockets| &sockets.traffic).chain([&route.former]);
+        for traffic in traffic {
             for direction in Direction::ALL {
-                totals.messages[direction as usize] += route.former.data_messages(direction);
-                totals.bytes[direction as usize] += route.former.bytes[direction as usize];
-            }
-            for sockets in &route.sockets {
-                totals.handshakes += sockets.opened;
-                totals.open += sockets.opened.saturating_sub(sockets.ended);
-                for direction in Direction::ALL {
-                    totals.messages[direction as usize] += sockets.traffic.data_messages(direction);
-                    totals.bytes[direction as usize] += sockets.traffic.bytes[direction as usize];
-                }
+                counts.messages[direction as usize] += traffic.data_messages(direction);
+                counts.bytes[direction as usize] += traffic.bytes[direction as usize];
             }
         }
-        totals
+    }
+    all
+}
+
+impl Totals {
+    fn add_difference(&mut self, now: &Self, before: &Self) {
+        self.requests += now.requests.saturating_sub(before.requests);
+        self.handshakes += now.handshakes.saturating_sub(before.handshakes);
+        for direction in Direction::ALL.map(|direction| direction as usize) {
+            self.messages[direction] += now.messages[direction].saturating_sub(before.messages[direction]);
+            self.bytes[direction] += now.bytes[direction].saturating_sub(before.bytes[direction]);
+        }
     }
 }
 
@@ -88,6 +127,46 @@ pub(super) fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::{SocketCounts, Traffic};
+
+    fn reading(routes: Vec<RouteCounts>) -> CounterReading {
+        CounterReading {
+            at: Instant::now(),
+            routes,
+            failed: vec![("no_route", 3)],
+            round_trips: ObservedValue::default(),
+        }
+    }
+
+    fn route(name: &str, requests: u64, endpoints: &[(&str, u64)], former: u64) -> RouteCounts {
+        let traffic = |bytes| Traffic { bytes: [bytes, 0], ..Traffic::default() };
+        let sockets = endpoints.iter().map(|(endpoint, opened)| SocketCounts {
+            upstream: "u".into(),
+            endpoint: (*endpoint).into(),
+            opened: *opened,
+            ended: 0,
+            traffic: traffic(opened * 10),
+            round_trips: Default::default(),
+            closed: Vec::new(),
+        });
+        RouteCounts {
+            route: name.into(),
+            responses: vec![("u".into(), requests)],
+            sockets: sockets.collect(),
+            former: traffic(former),
+        }
+    }
+
+    #[test]
+    fn a_removed_route_or_endpoint_takes_nothing_from_the_others() {
+        let before =
+            reading(vec![route("a", 100, &[("1", 5), ("2", 50)], 0), route("b", 1000, &[("1", 9)], 0)]);
+        // Endpoint 2 is removed, its traffic stays with the route; route b is removed.
+        let now = reading(vec![route("a", 110, &[("1", 7)], 500)]);
+        let change = now.since(&before);
+        assert_eq!((change.requests, change.handshakes, change.bytes, change.errors), (10, 2, [20, 0], 0));
+        assert_eq!((now.open(), before.open()), (7, 64));
+    }
 
     #[test]
     fn a_rate_is_never_negative_and_has_three_digits() {

@@ -1,6 +1,6 @@
 //! The last ten minutes of the overview, sampled every five seconds whether somebody watches or not.
 
-use super::counters::{Reading, Totals, rate};
+use super::counters::{CounterReading, Totals, rate};
 use crate::telemetry::metrics::ObservedValue;
 use crate::telemetry::unix_millis;
 use parking_lot::Mutex;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The time between two points.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub(crate) struct History(Mutex<Ring>);
 #[derive(Default)]
 struct Ring {
     points: VecDeque<Point>,
-    last: Option<(Instant, Totals)>,
+    last: Option<CounterReading>,
     /// The round trips at the last points.
     round_trips: VecDeque<ObservedValue>,
     /// Points added so far.
@@ -52,7 +52,7 @@ struct Point {
 
 /// The median and the 99th percentile of ping round trips, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct RoundTrips {
+pub(super) struct RttPercentiles {
     pub(super) p50: f64,
     pub(super) p99: f64,
 }
@@ -63,18 +63,18 @@ pub(crate) async fn keep(history: Arc<History>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        history.add(Reading::now());
+        history.add(CounterReading::now());
     }
 }
 
 impl History {
-    fn add(&self, reading: Reading) {
+    fn add(&self, reading: CounterReading) {
         let mut ring = self.0.lock();
-        let Reading { at, totals, round_trips, .. } = reading;
-        if let Some((before, earlier)) = ring.last {
-            let seconds = (at - before).as_secs_f64();
-            let of = |pick: fn(&Totals) -> u64| rate(pick(&totals), pick(&earlier), seconds);
-            let quantiles = RoundTrips::of(&round_trips, ring.round_trips.front());
+        if let Some(before) = &ring.last {
+            let seconds = (reading.at - before.at).as_secs_f64();
+            let change = reading.since(before);
+            let of = |pick: fn(&Totals) -> u64| rate(pick(&change), 0, seconds);
+            let quantiles = RttPercentiles::of(&reading.round_trips, ring.round_trips.front());
             let point = Point {
                 end: unix_millis(),
                 requests: of(|totals| totals.requests),
@@ -83,7 +83,7 @@ impl History {
                 messages_to_client: of(|totals| totals.messages[1]),
                 bytes_to_backend: of(|totals| totals.bytes[0]),
                 bytes_to_client: of(|totals| totals.bytes[1]),
-                websockets: totals.open,
+                websockets: reading.open(),
                 errors: of(|totals| totals.errors),
                 rtt_p50: quantiles.map(|quantiles| quantiles.p50),
                 rtt_p99: quantiles.map(|quantiles| quantiles.p99),
@@ -94,11 +94,11 @@ impl History {
             ring.points.push_back(point);
             ring.number += 1;
         }
-        ring.last = Some((at, totals));
         if ring.round_trips.len() == ROUND_TRIP_POINTS {
             ring.round_trips.pop_front();
         }
-        ring.round_trips.push_back(round_trips);
+        ring.round_trips.push_back(reading.round_trips.clone());
+        ring.last = Some(reading);
     }
 
     /// The number of points added so far.
@@ -107,8 +107,8 @@ impl History {
     }
 
     /// Ping round trips of the last minute.
-    pub(super) fn round_trips(&self, now: &ObservedValue) -> Option<RoundTrips> {
-        RoundTrips::of(now, self.0.lock().round_trips.front())
+    pub(super) fn round_trips(&self, now: &ObservedValue) -> Option<RttPercentiles> {
+        RttPercentiles::of(now, self.0.lock().round_trips.front())
     }
 
     /// All points, a list for each value.
@@ -147,7 +147,7 @@ fn values(point: &Point) -> Map<String, Value> {
     }
 }
 
-impl RoundTrips {
+impl RttPercentiles {
     fn of(now: &ObservedValue, before: Option<&ObservedValue>) -> Option<Self> {
         let recent = before.map_or_else(|| now.clone(), |before| now.since(before));
         Some(Self { p50: recent.quantile(0.5)?, p99: recent.quantile(0.99)? })
@@ -157,14 +157,14 @@ impl RoundTrips {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
-    fn reading(began: Instant, seconds: u64, requests: u64) -> Reading {
-        Reading {
+    fn reading(began: Instant, seconds: u64, errors: u64) -> CounterReading {
+        CounterReading {
             at: began + Duration::from_secs(seconds),
             routes: Vec::new(),
-            failed: Vec::new(),
+            failed: vec![("no_route", errors)],
             round_trips: ObservedValue::default(),
-            totals: Totals { requests, ..Totals::default() },
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let whole = history.whole();
         let requests = whole["points"]["requests"].as_array().map_or(0, Vec::len);
         assert_eq!((history.number(), requests), (200, POINTS));
-        assert_eq!(whole["points"]["requests"][0], 10.0);
+        assert_eq!(whole["points"]["errors"][0], 10.0);
         assert_eq!(history.last().map(|last| last["points"]["rtt_p50"].clone()), Some(Value::Null));
     }
 }

@@ -1,10 +1,11 @@
 //! Rows of the live view: one for each endpoint, and one for each route and upstream.
 
-use super::counters::{DirectionRates, Reading, rate, rates, rounded};
+use super::counters::{CounterReading, DirectionRates, rate, rates, rounded};
 use crate::server::admin::EndpointFacts;
 use crate::telemetry::metrics::{Direction, RouteCounts, Side, SocketCounts};
 use crate::upstream::{EndpointStatus, Health, Leaving, ProbeResult};
 use serde::Serialize;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,11 @@ pub(super) struct EndpointRow {
     closes: f64,
     messages: DirectionRates,
     bytes: DirectionRates,
-    rtt: SideSeconds,
+    rtt: SideRoundTrips,
     latency: Option<f64>,
     closed: Vec<CloseCount>,
     slow_start: Option<f64>,
-    drain: Option<Drain>,
+    drain: Option<DrainView>,
 }
 
 /// The last probe. Its time is not shown for a success, which changes nothing to the eye.
@@ -42,7 +43,7 @@ struct Probe {
 
 /// Mean ping round trips.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct SideSeconds {
+struct SideRoundTrips {
     client: Option<f64>,
     backend: Option<f64>,
 }
@@ -56,7 +57,7 @@ struct CloseCount {
 
 /// A drain of WebSockets in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Drain {
+struct DrainView {
     started: u64,
     window: f64,
     left: f64,
@@ -122,11 +123,32 @@ impl EndpointCounts {
     }
 }
 
+/// Merges a removed endpoint in use into the present one at its address: a row is identified by upstream and address,
+/// by which its WebSockets are counted too.
+fn merge_removed(endpoints: Vec<EndpointFacts>) -> Vec<EndpointFacts> {
+    let mut merged = Vec::<EndpointFacts>::with_capacity(endpoints.len());
+    let mut places = HashMap::new();
+    for facts in endpoints {
+        match places.entry((Arc::clone(&facts.upstream), facts.status.address.clone())) {
+            Entry::Vacant(entry) => {
+                entry.insert(merged.len());
+                merged.push(facts);
+            }
+            Entry::Occupied(entry) => {
+                let row = &mut merged[*entry.get()];
+                row.status.active += facts.status.active;
+                row.drain = row.drain.or(facts.drain);
+            }
+        }
+    }
+    merged
+}
+
 /// The rows of all endpoints, with rates between two readings.
 pub(super) fn endpoint_rows(
     endpoints: Vec<EndpointFacts>,
-    now: &Reading,
-    before: &Reading,
+    now: &CounterReading,
+    before: &CounterReading,
     seconds: f64,
 ) -> Vec<EndpointRow> {
     let (counts, earlier) =
@@ -137,7 +159,7 @@ pub(super) fn endpoint_rows(
         let counts = counts.get(&key).unwrap_or(&none);
         EndpointRow::new(&facts, counts, earlier.get(&key).unwrap_or(&none), seconds)
     };
-    endpoints.into_iter().map(row).collect()
+    merge_removed(endpoints).into_iter().map(row).collect()
 }
 
 impl EndpointRow {
@@ -164,7 +186,7 @@ impl EndpointRow {
             closes: rate(now.ended, before.ended, seconds),
             messages: rates(now.messages, before.messages, seconds),
             bytes: rates(now.bytes, before.bytes, seconds),
-            rtt: SideSeconds {
+            rtt: SideRoundTrips {
                 client: now.round_trip(before, Side::Client),
                 backend: now.round_trip(before, Side::Backend),
             },
@@ -173,7 +195,7 @@ impl EndpointRow {
                 .map(|((code, by), count)| CloseCount { code: code.clone(), by, count: *count })
                 .collect(),
             slow_start,
-            drain: facts.drain.map(|drain| Drain {
+            drain: facts.drain.map(|drain| DrainView {
                 started: drain.started,
                 window: drain.window.as_secs_f64(),
                 left: drain.left().as_secs_f64().round(),
@@ -184,7 +206,7 @@ impl EndpointRow {
 }
 
 /// The rows of all routes that have had a request, with rates between two readings.
-pub(super) fn flow_rows(now: &Reading, before: &Reading, seconds: f64) -> Vec<FlowRow> {
+pub(super) fn flow_rows(now: &CounterReading, before: &CounterReading, seconds: f64) -> Vec<FlowRow> {
     let earlier = flows(&before.routes);
     let none = FlowCounts::default();
     let mut rows: Vec<_> = flows(&now.routes)

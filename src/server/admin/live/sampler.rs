@@ -1,7 +1,7 @@
 //! Samples of the live view, shared by all viewers. Nothing is computed without a viewer.
 
-use super::counters::{DirectionRates, Reading, rate, rates, rounded};
-use super::history::{History, RoundTrips};
+use super::counters::{CounterReading, DirectionRates, rate, rates, rounded};
+use super::history::{History, RttPercentiles};
 use super::rows::{self, EndpointRow, FlowRow};
 use crate::server::admin::{AdminState, ProcessFacts};
 use crate::telemetry::metrics::ProcessValues;
@@ -18,7 +18,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 const SHARED_FOR: Duration = Duration::from_millis(900);
 
 /// Rates are not computed from a reading older than this: they would be the average of a time without a viewer.
-const OLDEST: Duration = Duration::from_secs(3);
+const MAX_READING_AGE: Duration = Duration::from_secs(3);
 
 /// The live view at one moment.
 pub(super) struct Sample {
@@ -38,7 +38,7 @@ pub(super) struct Overview {
     websockets: u64,
     requests_in_flight: usize,
     errors: Vec<ErrorRate>,
-    rtt: Option<RoundTrips>,
+    rtt: Option<RttPercentiles>,
     process: Process,
 }
 
@@ -63,11 +63,11 @@ struct Process {
 
 /// Makes samples.
 #[derive(Default)]
-pub(crate) struct Sampler(Mutex<Last>);
+pub(crate) struct Sampler(Mutex<LastSample>);
 
 #[derive(Default)]
-struct Last {
-    reading: Option<(Reading, ProcessValues)>,
+struct LastSample {
+    reading: Option<(CounterReading, ProcessValues)>,
     sample: Option<Arc<Sample>>,
 }
 
@@ -79,8 +79,8 @@ impl Sampler {
         if age.is_some_and(|age| age < SHARED_FOR) {
             return last.sample.clone();
         }
-        let now = (Reading::now(), ProcessValues::read());
-        let before = last.reading.take().filter(|_| age.is_some_and(|age| age <= OLDEST));
+        let now = (CounterReading::now(), ProcessValues::read());
+        let before = last.reading.take().filter(|_| age.is_some_and(|age| age <= MAX_READING_AGE));
         last.sample = before.map(|before| Arc::new(Sample::new(&now, &before, state, history)));
         last.reading = Some(now);
         last.sample.clone()
@@ -89,22 +89,23 @@ impl Sampler {
 
 impl Sample {
     fn new(
-        (now, process): &(Reading, ProcessValues),
-        (before, earlier): &(Reading, ProcessValues),
+        (now, process): &(CounterReading, ProcessValues),
+        (before, earlier): &(CounterReading, ProcessValues),
         state: &dyn AdminState,
         history: &History,
     ) -> Self {
         let seconds = (now.at - before.at).as_secs_f64();
+        let change = now.since(before);
         let facts = state.process();
         Self {
             endpoints: rows::endpoint_rows(state.endpoints(), now, before, seconds),
             flows: rows::flow_rows(now, before, seconds),
             overview: Overview {
                 at: unix_millis(),
-                requests: rate(now.totals.requests, before.totals.requests, seconds),
-                handshakes: rate(now.totals.handshakes, before.totals.handshakes, seconds),
-                messages: rates(now.totals.messages, before.totals.messages, seconds),
-                bytes: rates(now.totals.bytes, before.totals.bytes, seconds),
+                requests: rate(change.requests, 0, seconds),
+                handshakes: rate(change.handshakes, 0, seconds),
+                messages: rates(change.messages, [0; 2], seconds),
+                bytes: rates(change.bytes, [0; 2], seconds),
                 websockets: state.tunnels().len() as u64,
                 requests_in_flight: facts.requests,
                 errors: errors(now, before, seconds),
@@ -115,7 +116,7 @@ impl Sample {
     }
 }
 
-fn errors(now: &Reading, before: &Reading, seconds: f64) -> Vec<ErrorRate> {
+fn errors(now: &CounterReading, before: &CounterReading, seconds: f64) -> Vec<ErrorRate> {
     let earlier =
         |reason: &str| before.failed.iter().find(|(known, _)| *known == reason).map_or(0, |(_, n)| *n);
     let each = now.failed.iter();

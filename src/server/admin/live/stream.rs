@@ -61,8 +61,8 @@ pub(crate) struct LiveStream {
     sections: Sections,
     next: Instant,
     has_begun: bool,
-    endpoints: Sent<EndpointRow>,
-    flows: Sent<FlowRow>,
+    endpoints: SentRows<EndpointRow>,
+    flows: SentRows<FlowRow>,
     /// The number of points that were sent.
     points: u64,
     reloads: u64,
@@ -73,29 +73,29 @@ pub(crate) struct LiveStream {
 }
 
 /// A row with a name.
-trait Named {
+trait KeyedRow {
     fn name(&self) -> (Arc<str>, Arc<str>);
 }
 
-impl Named for EndpointRow {
+impl KeyedRow for EndpointRow {
     fn name(&self) -> (Arc<str>, Arc<str>) {
         (Arc::clone(&self.upstream), Arc::clone(&self.endpoint))
     }
 }
 
-impl Named for FlowRow {
+impl KeyedRow for FlowRow {
     fn name(&self) -> (Arc<str>, Arc<str>) {
         (Arc::clone(&self.route), Arc::clone(&self.upstream))
     }
 }
 
 /// The rows that a viewer has.
-struct Sent<R> {
+struct SentRows<R> {
     rows: HashMap<(Arc<str>, Arc<str>), R>,
     has_any: bool,
 }
 
-impl<R> Default for Sent<R> {
+impl<R> Default for SentRows<R> {
     fn default() -> Self {
         Self { rows: HashMap::new(), has_any: false }
     }
@@ -108,12 +108,12 @@ struct Update<'a, R> {
     gone: Vec<(Arc<str>, Arc<str>)>,
 }
 
-impl<R: Named + Clone + PartialEq + Serialize> Sent<R> {
+impl<R: KeyedRow + Clone + PartialEq + Serialize> SentRows<R> {
     /// Appends an event with what changed, unless nothing did.
     fn update(&mut self, rows: &[R], event: &str, out: &mut String) {
         let changed: Vec<&R> =
             rows.iter().filter(|row| self.rows.get(&row.name()).is_none_or(|known| known != *row)).collect();
-        let present: HashSet<_> = rows.iter().map(Named::name).collect();
+        let present: HashSet<_> = rows.iter().map(KeyedRow::name).collect();
         let gone: Vec<_> = self.rows.keys().filter(|name| !present.contains(*name)).cloned().collect();
         if self.has_any && changed.is_empty() && gone.is_empty() {
             return;
@@ -139,8 +139,8 @@ impl LiveStream {
             sections,
             next: now,
             has_begun: false,
-            endpoints: Sent::default(),
-            flows: Sent::default(),
+            endpoints: SentRows::default(),
+            flows: SentRows::default(),
             points: 0,
             reloads: 0,
             generations: String::new(),

@@ -145,7 +145,7 @@ class DataTable {
 
   /**
    * Shows `lines`, each `{ key, item, kind }`; a kind has its builder in `builders`. While a pointer or the focus is in
-   * the table its rows stay where they are, unless `force`: nobody should click a row that has just moved. Returns
+   * the table its rows stay where they are, unless `force`: a click must not hit a row that has just moved. Returns
    * whether they were kept.
    */
   show(lines, force = false) {
