@@ -81,7 +81,8 @@ fn sampling_leaves_out_whole_websockets_and_no_failure() {
   - {{ name: all, path: /all/, upstream: [{origin}] }}
 "
     );
-    let gateway = Gateway::start(&(log.yaml(settings) + &routes));
+    // One worker writes the lines in the order of the requests.
+    let gateway = Gateway::start(&("server: { threads: 1 }\n".to_owned() + &log.yaml(settings) + &routes));
     for path in ["/none/a", "/some/b", "/dead/c", "/none/d", "/all/e"] {
         gateway.get(path);
     }
