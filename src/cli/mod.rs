@@ -19,6 +19,7 @@ mod status;
 mod tap;
 mod text_table;
 mod top;
+mod upgrade;
 
 use crate::config;
 use crate::diagnostics::Color;
@@ -65,8 +66,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway; SIGHUP reloads, SIGUSR1 reopens log files, SIGTERM shuts down gracefully, SIGINT
-    /// exits at once
+    /// Run the gateway; SIGHUP reloads, SIGUSR1 reopens log files, SIGUSR2 hands over to a new process, SIGTERM
+    /// shuts down gracefully, SIGINT exits at once
     Run {
         #[command(flatten)]
         file: File,
@@ -96,6 +97,8 @@ enum Command {
     },
     /// Reload the configuration of a running gateway; waits for the result
     Reload(reload::Arguments),
+    /// Hand over to a new process, as of another binary: it takes the listening sockets, and this one drains
+    Upgrade(upgrade::Arguments),
     /// Show the state of a running gateway: listeners, certificates, upstreams and endpoints
     Status(status::Arguments),
     /// Show rates, upstreams and endpoints of a running gateway live, in a terminal
@@ -194,6 +197,7 @@ impl Command {
         match self {
             Self::Run { file, .. } | Self::Check { file, .. } | Self::Demo(file) => Some(file),
             Self::Reload(arguments) => Some(&mut arguments.admin.file),
+            Self::Upgrade(arguments) => Some(&mut arguments.admin.file),
             Self::Status(arguments) => Some(&mut arguments.admin.file),
             Self::Top(arguments) => Some(&mut arguments.admin.file),
             Self::Sockets(arguments) => Some(&mut arguments.admin_mut().file),
@@ -255,6 +259,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
             check::main(file.path(), kinds, print, explain_arguments.as_ref())
         }
         Command::Reload(arguments) => reload::main(&arguments),
+        Command::Upgrade(arguments) => upgrade::main(&arguments),
         Command::Status(arguments) => status::main(&arguments),
         Command::Sockets(arguments) => sockets::main(&arguments),
         Command::Drain(arguments) => drain::main(&arguments),

@@ -62,12 +62,14 @@ enum Group {
     At(u64, Arc<str>),
     /// Those of obsolete versions of a route.
     Former(Arc<str>),
+    /// Those of a route whose clients connected to a removed listener.
+    From(Arc<str>, Arc<str>),
 }
 
 impl Group {
     fn route(&self) -> &Arc<str> {
         match self {
-            Self::At(_, route) | Self::Former(route) => route,
+            Self::At(_, route) | Self::Former(route) | Self::From(route, _) => route,
         }
     }
 }
@@ -185,12 +187,22 @@ impl Drains {
         }
         let former =
             snapshot.route(seen.route).map(|route| route.route_version()) != Some(seen.route_version);
-        let former = former && policy(|policy| policy.on_reload) == Some(ExistingTunnels::Drain);
-        former.then(|| Group::Former(Arc::clone(seen.route)))
+        let is_removed = snapshot.listener(seen.listener).is_none();
+        if !(former || is_removed) || policy(|policy| policy.on_reload) != Some(ExistingTunnels::Drain) {
+            return None;
+        }
+        Some(match former {
+            true => Group::Former(Arc::clone(seen.route)),
+            false => Group::From(Arc::clone(seen.route), Arc::clone(seen.listener)),
+        })
     }
 
     fn cause(&self, group: &Group) -> Cause {
-        let Group::At(endpoint, _) = group else { return Cause::Route };
+        let endpoint = match group {
+            Group::At(endpoint, _) => endpoint,
+            Group::Former(_) => return Cause::Route,
+            Group::From(..) => return Cause::Listener,
+        };
         match self.leaving.get(endpoint).map(|draining_endpoint| draining_endpoint.why) {
             Some(Leaving::Operator) => Cause::Operator,
             Some(Leaving::Unhealthy) => Cause::Unhealthy,
@@ -219,6 +231,9 @@ impl Drains {
                 let current = snapshot.route(route).map_or(0, |route| route.route_version());
                 (route, Filter::Outdated(Arc::clone(route), current), ("", ""))
             }
+            Group::From(route, listener) => {
+                (route, Filter::RouteFrom(Arc::clone(route), Arc::clone(listener)), ("", ""))
+            }
         };
         let cause = self.cause(group);
         let window = self.window(route);
@@ -246,7 +261,7 @@ impl Drains {
                 websockets: drain.websockets,
                 ends: drain.ends,
             }),
-            Group::Former(_) => None,
+            Group::Former(_) | Group::From(..) => None,
         };
         self.under_way.iter().filter_map(of_endpoint).collect()
     }

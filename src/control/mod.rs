@@ -13,6 +13,7 @@ mod plugin_services;
 mod rebalance;
 mod reload_history;
 mod reload_outcome;
+mod socket_binder;
 #[cfg(test)]
 mod socketless_harness;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod upstream_tasks;
 pub use drain_progress::{DrainProgress, EndpointDrain};
 pub use reload_history::{ReloadCause, ReloadEntry, ReloadHistory};
 pub use reload_outcome::{Outcome, ReloadRefusal, Reloaded};
+pub use socket_binder::{PreparedSockets, SocketBinder, SocketError, SocketOwner};
 
 use crate::acme::PreparedJob;
 use crate::config::{self, LogLevel, ProcessLogFormat};
@@ -52,7 +54,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use trace_exports::TraceExports;
 use upstream_tasks::Supervisor;
 
@@ -77,8 +79,10 @@ pub struct Live {
     certificates: Mutex<Certificates>,
     trace_exports: Mutex<TraceExports>,
     services: OnceLock<Arc<dyn Services>>,
+    /// The sockets of the process; none in a test without them.
+    sockets: OnceLock<Arc<dyn SocketBinder>>,
     /// Serialises reloads: each starts from the result of the previous one.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     last: Mutex<LastReload>,
     history: ReloadHistory,
     /// The effective configuration as YAML, without secrets; `None` without an admin address, where it has no reader.
@@ -201,7 +205,8 @@ impl Live {
             certificates: Mutex::default(),
             trace_exports: Mutex::default(),
             services: OnceLock::new(),
-            turn: tokio::sync::Mutex::default(),
+            sockets: OnceLock::new(),
+            turn: Arc::default(),
             last: Mutex::new(LastReload { ok: true, at: now(), report }),
             history,
             effective,
@@ -232,6 +237,12 @@ impl Live {
     /// The services of the gateway for plugins.
     pub fn services(self: &Arc<Self>) -> &Arc<dyn Services> {
         self.services.get_or_init(|| Arc::new(plugin_services::Gateway::new(self)))
+    }
+
+    /// Binds the sockets of every later generation with `binder`.
+    pub fn bind_sockets_with(&self, binder: Arc<dyn SocketBinder>) {
+        // Only the first call counts; there is one.
+        let _ = self.sockets.set(binder);
     }
 
     /// The current generation, for a short access. Do not keep the guard.
@@ -290,6 +301,11 @@ impl Live {
     pub async fn finish_traces(&self, within: Duration) {
         let exports = self.trace_exports.lock().take();
         exports.finish(within).await;
+    }
+
+    /// Waits for a reload in progress. Further ones wait until the guard is dropped.
+    pub async fn hold_reloads(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// Reopens the access log's file after it was moved (logrotate). The configuration is unchanged.
@@ -356,31 +372,27 @@ impl Live {
         let (path, kinds) = (self.path.clone(), self.kinds);
         let from = Arc::clone(&prior);
         let before = self.effective.lock().clone();
+        let binder = self.sockets.get().cloned();
         // Compiling ten thousand routes takes milliseconds, and file systems may hang: both run on detached
         // threads.
         let work = move || {
             let (next, loaded, warnings) =
                 prepare(&path, kinds, Some(&from)).map_err(|refused| refused.render(Color::Never))?;
-            let problems = snapshot::cannot_change(&from, &next, &loaded.spec);
-            if !problems.0.is_empty() {
-                return Err(RefusedConfig { problems, sources: loaded.sources }.render(Color::Never));
-            }
             let effective = effective(&next, &loaded);
             let diff = before.zip(effective.as_ref()).and_then(|(before, after)| difference(&before, after));
-            match acme_tasks::prepare(next.certificates.all()) {
-                Ok(certificates) => {
-                    Ok(PreparedGeneration { next, loaded, warnings, certificates, effective, diff })
-                }
-                Err(problems) => {
-                    Err(RefusedConfig { problems, sources: loaded.sources }.render(Color::Never))
-                }
-            }
+            let refuse =
+                |problems| RefusedConfig { problems, sources: loaded.sources.clone() }.render(Color::Never);
+            let certificates = acme_tasks::prepare(next.certificates.all()).map_err(refuse)?;
+            let sockets = binder.map(|binder| binder.prepare(&next)).transpose().map_err(|errors| {
+                refuse(Problems(errors.iter().map(|error| error.problem(&loaded)).collect()))
+            })?;
+            Ok(PreparedGeneration { next, loaded, warnings, certificates, sockets, effective, diff })
         };
         let ready = blocking_pool::RELOAD
             .run_within(LONGEST_PREPARATION, work)
             .await
             .map_err(|error| halted(&error))??;
-        let PreparedGeneration { mut next, loaded, warnings, certificates, effective, diff } = ready;
+        let PreparedGeneration { mut next, loaded, warnings, certificates, sockets, effective, diff } = ready;
         // The log is opened last and in a separate step, since opening creates a file. A timeout above
         // rejects the reload without side effects. Nothing is rejected from here on.
         let (settings, kept) = (loaded.spec.access_log.clone(), Arc::clone(&prior));
@@ -404,6 +416,13 @@ impl Live {
         upstream_tasks::first_rounds(fresh, FIRST_PROBES).await;
         self.current.store(Arc::clone(&next));
         self.generation.fetch_add(1, Ordering::Relaxed);
+        if let Some(sockets) = sockets {
+            // The file of a Unix socket is removed, and its file system may hang.
+            let committed = blocking_pool::RELOAD.run_within(LONGEST_REOPEN, move || sockets.commit()).await;
+            if let Err(error) = committed {
+                error!(error:%; "sockets not closed in time");
+            }
+        }
         self.supervisor.lock().end_all_but(&next);
         if let Some(services) = self.services.get() {
             self.background.lock().follow(&next, services);
@@ -423,6 +442,8 @@ struct PreparedGeneration {
     loaded: config::Loaded,
     warnings: Problems,
     certificates: Vec<PreparedJob>,
+    /// Bound, and closed again if the generation is dropped.
+    sockets: Option<Box<dyn PreparedSockets>>,
     /// Its YAML without secrets, and the difference to the prior one.
     effective: Option<Arc<str>>,
     diff: Option<String>,

@@ -86,6 +86,7 @@ impl TestHarness {
             route: Arc::clone(&route.name),
             route_version: route.route_version(),
             generation: 1,
+            listener: Arc::clone(&self.snapshot.listeners[0].name),
             origin: None,
             drain_part: cluster.drain_moment(&key).map(DrainMoment::part),
         };
@@ -102,6 +103,7 @@ pub(super) fn asked(sockets: &[Socket]) -> BTreeMap<Option<&'static str>, usize>
             Cause::Endpoint => "endpoint",
             Cause::Unhealthy => "unhealthy",
             Cause::Route => "route",
+            Cause::Listener => "listener",
             Cause::Operator => "operator",
             Cause::Rebalance => "rebalance",
         });

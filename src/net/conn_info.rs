@@ -12,15 +12,15 @@ pub struct ConnInfo {
     pub peer: SocketAddr,
     /// The local address, if it is known already.
     pub local: Option<SocketAddr>,
-    /// The index of the listener.
-    pub listener: u16,
+    /// The name of the listener, which stays while the connection lives: a reload may remove the listener.
+    pub listener: Arc<str>,
     /// The TLS facts; `None` for a plain connection.
     pub tls: Option<Arc<Tls>>,
 }
 
 impl ConnInfo {
     /// A connection from `peer`, `None` for a Unix socket, without TLS.
-    pub fn plain(peer: Option<SocketAddr>, listener: u16) -> Self {
+    pub fn plain(peer: Option<SocketAddr>, listener: Arc<str>) -> Self {
         let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
         Self { peer, local: None, listener, tls: None }
     }

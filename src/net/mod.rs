@@ -2,6 +2,7 @@
 //! resolution, and the detection of request loops.
 
 pub mod conn_info;
+pub mod connection_permit;
 pub mod downstream_io;
 pub mod http1;
 pub mod loop_detection;

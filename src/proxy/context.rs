@@ -87,14 +87,14 @@ impl Context {
 
     /// The name of the listener that accepted the connection.
     pub(super) fn listener(&self) -> &str {
-        listener_name(&self.snapshot, &self.received)
+        self.received.listener()
     }
 
     /// The request as keys and balancers see it: the path in the route's interpretation, with plugins'
     /// changes.
     pub(super) fn view<'a>(&'a self, head: &'a RequestHeader) -> RequestView<'a> {
         let route = self.route.as_ref().map_or("", |route| &*route.name);
-        let request = self.received.request(RequestLine::of(head), self.listener(), route);
+        let request = self.received.request(RequestLine::of(head), route);
         let query = match self.outgoing() {
             None => request.query,
             outgoing => split_target(outgoing, &head.uri).1,
@@ -117,9 +117,8 @@ impl Context {
         line: RequestLine<'a>,
         fields: &'a mut dyn Fields,
     ) -> Exchange<'a> {
-        let listener = listener_name(&self.snapshot, &self.received);
         Exchange {
-            request: self.received.request(line, listener, &route.name),
+            request: self.received.request(line, &route.name),
             headers: Headers::request(fields),
             running: &mut self.running,
             services: &self.services,
@@ -143,24 +142,42 @@ impl Context {
     }
 }
 
-fn listener_name<'a>(snapshot: &'a Snapshot, received: &Received) -> &'a str {
-    snapshot.listeners.get(usize::from(received.listener)).map_or("", |listener| &*listener.name)
-}
-
 /// The active requests of a worker, and whether the process is shutting down.
 #[derive(Debug, Default)]
 pub(super) struct ActiveRequests {
     count: AtomicUsize,
+    new_connections: AtomicUsize,
     is_draining: Arc<AtomicBool>,
 }
 
 impl ActiveRequests {
     pub(super) fn new(is_draining: &Arc<AtomicBool>) -> Arc<Self> {
-        Arc::new(Self { count: AtomicUsize::new(0), is_draining: Arc::clone(is_draining) })
+        Arc::new(Self { is_draining: Arc::clone(is_draining), ..Self::default() })
     }
 
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn new_connections(&self) -> usize {
+        self.new_connections.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts a connection that has not sent its first request, until dropped.
+#[derive(Debug)]
+pub struct NewConnection(Arc<ActiveRequests>);
+
+impl NewConnection {
+    pub(super) fn new(active: &Arc<ActiveRequests>) -> Self {
+        active.new_connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(active))
+    }
+}
+
+impl Drop for NewConnection {
+    fn drop(&mut self) {
+        self.0.new_connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

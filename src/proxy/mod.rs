@@ -37,12 +37,15 @@ pub use explain::{ExplainRequest, RouteExplanation, explain};
 pub use failure::Failure;
 pub use pingora_loop::LentRequest;
 pub use request::forwarded::Client;
-pub use request_service::RequestService;
+pub use request_service::{RequestService, RequestWait};
+pub use websocket::moved_websocket::MovedWebSocket;
 
 use crate::control::Live;
 use crate::net::conn_info::ConnInfo;
 use crate::snapshot::{ListenerProtocols, RequestLimits};
 use crate::tunnel::Registry;
+pub use context::NewConnection;
+
 use context::{ActiveRequests, Busy};
 use moongate_sdk::Services;
 use parking_lot::Mutex;
@@ -94,6 +97,11 @@ impl Shared {
         self.busy.lock().iter().map(|active| active.count()).sum()
     }
 
+    /// The number of connections that have not sent their first request.
+    pub fn new_connections(&self) -> usize {
+        self.busy.lock().iter().map(|active| active.new_connections()).sum()
+    }
+
     /// Returns whether no request is active, the last bytes of HTTP/2 responses included.
     pub fn is_idle(&self) -> bool {
         self.requests() == 0 && self.leaving.count() == 0
@@ -129,28 +137,30 @@ impl Gateway {
     /// Creates the gateway of one more worker.
     pub fn new(shared: &Arc<Shared>) -> Self {
         let busy = ActiveRequests::new(&shared.draining);
-        shared.busy.lock().push(Arc::clone(&busy));
+        let mut all = shared.busy.lock();
+        // Those of workers that have ended.
+        all.retain(|known| Arc::strong_count(known) > 1);
+        all.push(Arc::clone(&busy));
+        drop(all);
         Self { shared: Arc::clone(shared), busy }
     }
 
-    /// The current generation's limits of a request, and the protocols of the listener with that index;
-    /// `None` for plain HTTP/1.
-    pub fn connection_settings(&self, listener: u16) -> (Arc<RequestLimits>, Option<Arc<ListenerProtocols>>) {
+    /// The current generation's limits of a request, and the protocols of a listener; `None` for plain HTTP/1.
+    pub fn connection_settings(
+        &self,
+        listener: &str,
+    ) -> (Arc<RequestLimits>, Option<Arc<ListenerProtocols>>) {
         let snapshot = self.shared.live.look();
-        let listener = snapshot.listeners.get(usize::from(listener));
+        let listener = snapshot.listener(listener);
         (
             Arc::clone(&snapshot.globals.request_limits),
             listener.and_then(|listener| listener.protocols.clone()),
         )
     }
 
-    /// The name of the listener of that index.
-    pub fn listener_name(&self, listener: u16) -> Arc<str> {
-        let snapshot = self.shared.live.look();
-        snapshot
-            .listeners
-            .get(usize::from(listener))
-            .map_or_else(|| Arc::from(""), |listener| Arc::from(&*listener.name))
+    /// Counts a connection until its first request.
+    pub fn new_connection(&self) -> NewConnection {
+        NewConnection::new(&self.busy)
     }
 
     /// The current generation's limits of an HTTP/2 connection.

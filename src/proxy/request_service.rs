@@ -10,7 +10,7 @@ use super::downstream::session::Session;
 use super::request_start::Served;
 use super::response::{request_end, upstream_response};
 use super::websocket::tunnel_task;
-use super::{Gateway, pingora_loop, request_start};
+use super::{Gateway, NewConnection, pingora_loop, request_start};
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
@@ -28,20 +28,34 @@ pub struct RequestService {
     pub shutdown: ShutdownWatch,
 }
 
+/// How long a connection waits for a request.
+#[derive(Debug)]
+pub enum RequestWait {
+    /// For its first one, also if the worker ends meanwhile: the client has just connected.
+    First(Duration, NewConnection),
+    /// For a further one, unless the worker ends.
+    Next(Duration),
+}
+
 impl RequestService {
-    /// Reads the next request of a connection within `idle`, and serves it. Returns the connection if another
-    /// request may follow.
+    /// Reads the next request of a connection, and serves it. Returns the connection if another request may follow.
     pub async fn serve_next(
         &self,
         mut connection: Box<Connection>,
-        idle: Duration,
+        wait: RequestWait,
     ) -> Option<Box<Connection>> {
-        let mut shutdown = self.shutdown.clone();
-        let head = tokio::select! {
-            // A request that has been read is served.
-            biased;
-            head = connection.read_head(idle) => head?,
-            _ = shutdown.wait_for(|is_ending| *is_ending) => return None,
+        let (head, _new) = match wait {
+            // The connection stays a new one until its request is active.
+            RequestWait::First(limit, new) => (connection.read_head(limit).await?, Some(new)),
+            RequestWait::Next(limit) => {
+                let mut shutdown = self.shutdown.clone();
+                tokio::select! {
+                    // A request that has been read is served.
+                    biased;
+                    head = connection.read_head(limit) => (head?, None),
+                    _ = shutdown.wait_for(|is_ending| *is_ending) => return None,
+                }
+            }
         };
         // Boxed, so that an idle connection holds only what reads the next request.
         let session = Session::Http1(Box::new(Http1Session::new(connection, &head)));

@@ -169,7 +169,7 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
 fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let snapshot = &ctx.snapshot;
     let head = session.request();
-    let request = ctx.received.request(RequestLine::of(head), ctx.listener(), "");
+    let request = ctx.received.request(RequestLine::of(head), "");
     let path_with_parameters = ctx.received.path_with_parameters(&head.uri);
     let found = snapshot.table.find(&RequestMatch { request, path_with_parameters, headers: &head.headers });
     let route = Arc::clone(found.ok_or(Failure::NoRoute)?);

@@ -23,7 +23,7 @@ mod tap_stream;
 #[cfg(test)]
 mod tests;
 
-pub(super) use listener::start;
+pub(super) use listener::AdminListener;
 
 use crate::control::{EndpointDrain, ReloadHistory};
 use crate::proxy::ExplainRequest;
@@ -39,6 +39,7 @@ use http::header::{ACCEPT, ALLOW, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use live::{Live, LiveStream, Sections};
 use moongate_sdk::ClientPrefix;
+use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use query::Query;
 use response::Response;
@@ -47,6 +48,7 @@ use socket_list::{SocketQuery, SocketRow};
 use socket_path::SocketPath;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tap_stream::{TapRequest, TapStream};
 use tokio::sync::Semaphore;
@@ -68,6 +70,12 @@ pub trait AdminState: Send + Sync {
 
     /// Reloads the configuration and waits for the outcome.
     async fn reload(&self) -> ReloadOutcome;
+
+    /// Hands over to a new process, and waits for the outcome.
+    ///
+    /// # Errors
+    /// Why this process continues.
+    async fn upgrade(&self) -> Result<UpgradedProcess, String>;
 
     /// Applies an order to an endpoint of an upstream; `None` if it does not exist.
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()>;
@@ -98,6 +106,19 @@ pub trait AdminState: Send + Sync {
     /// # Errors
     /// What is wrong with the request.
     fn explain(&self, request: &ExplainRequest<'_>) -> Result<Value, String>;
+}
+
+/// The process that serves after an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradedProcess {
+    /// Its ID.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The WebSockets that it continues.
+    pub websockets_moved: usize,
+    /// The WebSockets that are asked to reconnect.
+    pub websockets_left: usize,
 }
 
 /// An endpoint in the live view.
@@ -157,7 +178,11 @@ pub enum ReloadOutcome {
 /// The HTTP application of the admin address.
 pub struct Admin {
     state: Arc<dyn AdminState>,
-    access: Access,
+    port: u16,
+    /// Replaced when a reload changes the token.
+    access: Mutex<Arc<Access>>,
+    /// Whether a reload removed the address: each connection ends with its response.
+    is_retired: AtomicBool,
     live: Live,
     /// One permit for each tap.
     taps: Arc<Semaphore>,
@@ -182,12 +207,13 @@ enum Call {
     Explain,
     Log,
     Reload,
+    Upgrade,
     Endpoint(EndpointPath),
     Socket(SocketPath),
 }
 
 /// Path and call.
-const CALLS: [(&str, Call); 16] = [
+const CALLS: [(&str, Call); 17] = [
     ("/", Call::Page),
     ("/healthz", Call::Health),
     ("/readyz", Call::Readiness),
@@ -204,6 +230,7 @@ const CALLS: [(&str, Call); 16] = [
     ("/api/v1/explain", Call::Explain),
     ("/api/v1/log", Call::Log),
     ("/api/v1/reload", Call::Reload),
+    ("/api/v1/upgrade", Call::Upgrade),
 ];
 
 impl Admin {
@@ -217,13 +244,34 @@ impl Admin {
     ) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let started = now.as_secs().saturating_sub(state.process().uptime.as_secs());
+        let access = Mutex::new(Arc::new(Access::new(token, port)));
         Self {
             state,
-            access: Access::new(token, port),
+            port,
+            access,
+            is_retired: AtomicBool::new(false),
             live: Live::new(history),
             taps: Arc::new(Semaphore::new(MOST_TAPS)),
             started,
         }
+    }
+
+    /// Changes the token. Sessions that began with another one end.
+    pub(super) fn set_token(&self, token: Option<&str>) {
+        *self.access.lock() = Arc::new(Access::new(token, self.port));
+    }
+
+    /// Ends every connection with its current response, and every stream at its next event.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Relaxed);
+    }
+
+    fn is_retired(&self) -> bool {
+        self.is_retired.load(Relaxed)
+    }
+
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.lock())
     }
 
     fn limits(&self) -> ClientLimits {
@@ -232,12 +280,21 @@ impl Admin {
 
     /// The trust of a connection before its first request.
     fn initial_trust(&self) -> ClientTrust {
-        if self.access.wants_token() { ClientTrust::Unauthenticated } else { ClientTrust::NoTokenConfigured }
+        if self.access().wants_token() {
+            ClientTrust::Unauthenticated
+        } else {
+            ClientTrust::NoTokenConfigured
+        }
     }
 
     /// Returns whether a request has the token; without one, whether it passes the other checks.
     fn is_authenticated(&self, fields: &HeaderMap) -> bool {
-        self.access.check(fields).is_ok()
+        self.access().check(fields).is_ok()
+    }
+
+    /// Returns whether the stream of a request may continue.
+    fn may_continue(&self, fields: &HeaderMap) -> bool {
+        !self.is_retired() && self.is_authenticated(fields)
     }
 
     /// What a viewer learns first.
@@ -248,7 +305,7 @@ impl Admin {
             "started": self.started,
             "interval": 1.0,
             "pid": std::process::id(),
-            "tap": self.state.allows_taps() && self.access.wants_token(),
+            "tap": self.state.allows_taps() && self.access().wants_token(),
         })
     }
 
@@ -268,7 +325,7 @@ impl Admin {
             }
             let is_public = call.as_ref().is_some_and(Call::is_public);
             let access = if is_public { Access::check_public } else { Access::check };
-            if let Err(refusal) = access(&self.access, &head.headers) {
+            if let Err(refusal) = access(&self.access(), &head.headers) {
                 return Response::refused(refusal);
             }
         }
@@ -318,7 +375,7 @@ impl Admin {
                 Response::events(LiveStream::new(Arc::clone(self), Sections::read(query)?, &head.headers))
             }
             // Messages are more than the state of the gateway: not without a token, on loopback neither.
-            Call::Tap if !state.allows_taps() || !self.access.wants_token() => {
+            Call::Tap if !state.allows_taps() || !self.access().wants_token() => {
                 Response::error(StatusCode::FORBIDDEN, "tap_off")
             }
             Call::Tap => {
@@ -347,6 +404,21 @@ impl Admin {
                 }
             }
             Call::Reload => reload(state).await,
+            Call::Upgrade => match state.upgrade().await {
+                Ok(UpgradedProcess { pid, version, websockets_moved, websockets_left }) => {
+                    let done = json!({
+                        "ok": true,
+                        "pid": pid,
+                        "version": version,
+                        "websockets": { "moved": websockets_moved, "left": websockets_left },
+                    });
+                    Response::json(StatusCode::OK, &done)
+                }
+                Err(report) => {
+                    let failed = json!({ "ok": false, "error": "upgrade_failed", "report": report });
+                    Response::json(StatusCode::UNPROCESSABLE_ENTITY, &failed)
+                }
+            },
             Call::Endpoint(EndpointPath { upstream, address, verb }) => {
                 let order = match verb {
                     DrainCommand::Drain if head.method == Method::POST => Order::Drain,
@@ -376,7 +448,7 @@ impl Admin {
             Method::POST => {
                 let sent: Value = serde_json::from_slice(body).unwrap_or_default();
                 let token = sent.get("token").and_then(Value::as_str).unwrap_or_default();
-                match self.access.sign_in(token.as_bytes()) {
+                match self.access().sign_in(token.as_bytes()) {
                     Some(Ok(NewSession { set_cookie, key })) => {
                         log::info!("admin session started");
                         Response::json(StatusCode::OK, &json!({ "key": key })).with_cookie(&set_cookie)
@@ -386,12 +458,12 @@ impl Admin {
                 }
             }
             Method::DELETE => {
-                let set_cookie = self.access.sign_out(fields);
+                let set_cookie = self.access().sign_out(fields);
                 Response::ok().with_cookie(&set_cookie)
             }
             _ => {
                 let state = json!({
-                    "required": self.access.wants_token(),
+                    "required": self.access().wants_token(),
                     "signed_in": self.is_authenticated(fields),
                 });
                 Response::json(StatusCode::OK, &state)
@@ -464,7 +536,7 @@ impl Call {
     /// The allowed methods.
     fn allow(&self) -> &'static str {
         match self {
-            Self::Reload | Self::Socket(SocketPath { closes: true, .. }) => "POST",
+            Self::Reload | Self::Upgrade | Self::Socket(SocketPath { closes: true, .. }) => "POST",
             Self::Session => "GET, HEAD, POST, DELETE",
             Self::Endpoint(EndpointPath { verb, .. }) => verb.allow(),
             _ => "GET, HEAD",
@@ -473,7 +545,10 @@ impl Call {
 
     /// Returns whether the call changes state.
     fn acts(&self) -> bool {
-        matches!(self, Self::Reload | Self::Endpoint(_) | Self::Socket(SocketPath { closes: true, .. }))
+        matches!(
+            self,
+            Self::Reload | Self::Upgrade | Self::Endpoint(_) | Self::Socket(SocketPath { closes: true, .. })
+        )
     }
 
     /// Returns whether the call needs no token: it shows nothing of the gateway.

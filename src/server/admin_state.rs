@@ -1,6 +1,8 @@
 //! Process status for the admin API.
 
-use super::admin::{AdminState, ClientLimits, EndpointFacts, ProcessFacts, ReloadOutcome};
+use super::admin::{AdminState, ClientLimits, EndpointFacts, ProcessFacts, ReloadOutcome, UpgradedProcess};
+use super::process_sockets::ProcessSockets;
+use super::upgrade::{UpgradeOrder, Upgraded};
 use crate::control::{EndpointDrain, ReloadCause, ReloadHistory, Reloaded};
 use crate::proxy::{self, ExplainRequest, Shared};
 use crate::tunnel::Registry;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
@@ -20,7 +24,8 @@ const DRAINING: u8 = 2;
 /// The process as the admin API shows it.
 pub(super) struct ProcessStatus {
     shared: Arc<Shared>,
-    listeners: Vec<(String, String)>,
+    sockets: Arc<ProcessSockets>,
+    upgrades: UnboundedSender<UpgradeOrder>,
     started: Instant,
     stage: AtomicU8,
     /// The runtime of reloads.
@@ -28,12 +33,16 @@ pub(super) struct ProcessStatus {
 }
 
 impl ProcessStatus {
-    /// Creates the status, not ready yet. `listeners` are their names and actual addresses. Call it on the
-    /// runtime of reloads.
-    pub(super) fn new(shared: Arc<Shared>, listeners: Vec<(String, String)>) -> Self {
+    /// Creates the status, not ready yet. Call it on the runtime of reloads.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        sockets: Arc<ProcessSockets>,
+        upgrades: UnboundedSender<UpgradeOrder>,
+    ) -> Self {
         Self {
             shared,
-            listeners,
+            sockets,
+            upgrades,
             started: Instant::now(),
             stage: AtomicU8::new(STARTING),
             control: Handle::current(),
@@ -62,7 +71,8 @@ impl AdminState for ProcessStatus {
         let snapshot = live.pin();
         let last = live.last_reload();
         let listeners: Vec<_> = self
-            .listeners
+            .sockets
+            .addresses()
             .iter()
             .map(|(name, address)| match snapshot.secure().find(|(secure, _)| *secure == name.as_str()) {
                 Some((_, tls)) => {
@@ -104,6 +114,19 @@ impl AdminState for ProcessStatus {
             Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },
             Err(error) => ReloadOutcome::Refused { report: error.to_string() },
         }
+    }
+
+    async fn upgrade(&self) -> Result<UpgradedProcess, String> {
+        let (order, outcome) = oneshot::channel();
+        // The receiver is gone when the process shuts down.
+        let _ = self.upgrades.send(order);
+        let outcome = outcome.await.map_err(|_| "the process is shutting down".to_owned())?;
+        outcome.map(|Upgraded { pid, binary, websockets }| UpgradedProcess {
+            pid,
+            version: binary,
+            websockets_moved: websockets.moved,
+            websockets_left: websockets.left,
+        })
     }
 
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {

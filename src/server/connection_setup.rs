@@ -4,13 +4,13 @@ use super::connection_context::ConnectionContext;
 use super::h2c_detect::DetectedProtocol;
 use super::{h2c_detect, http1, http2, proxy_header, tls_handshake};
 use crate::net::conn_info::ConnInfo;
+use crate::net::connection_permit::ConnectionPermit;
 use crate::net::downstream_io::Socket;
-use crate::proxy::Connection;
+use crate::proxy::{Connection, NewConnection};
 use crate::snapshot::{ListenerProtocols, RequestLimits};
 use bytes::BytesMut;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Accepts a connection and serves it to its end.
 pub(super) async fn serve_connection(
@@ -18,7 +18,7 @@ pub(super) async fn serve_connection(
     mut conn_info: ConnInfo,
     protocols: Arc<ListenerProtocols>,
     context: ConnectionContext,
-    permit: Option<OwnedSemaphorePermit>,
+    (permit, new): (ConnectionPermit, NewConnection),
 ) {
     let mut context = context;
     let mut socket = socket;
@@ -54,11 +54,13 @@ pub(super) async fn serve_connection(
         }
     }
     if h2 {
+        // An HTTP/2 connection ends with GOAWAY, whatever it has sent.
+        drop(new);
         http2::serve(socket, early, conn_info, context).await;
         drop(permit);
     } else {
         let first = context.limits.time;
-        let connection = Connection::new(socket, early, conn_info, context.limits, permit);
-        http1::serve(Box::new(connection), context.service, first).await;
+        let connection = Connection::new(socket, early, conn_info, context.limits, Some(permit));
+        http1::serve(Box::new(connection), context.service, (first, new)).await;
     }
 }

@@ -6,11 +6,14 @@ use crate::proxy::Shared;
 use crate::tunnel::{Cause, Filter};
 use log::{info, warn};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// The interval of checks for the end of the last request. WebSockets notify instead.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long connections may take for their first request: the client had connected when the process still accepted.
+const FIRST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// Waits until nothing is active, at most the grace period, or until another signal.
 pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>) {
@@ -28,9 +31,11 @@ pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>
 }
 
 async fn all_gone(shared: &Shared) {
+    let until = Instant::now() + FIRST_REQUESTS;
     loop {
         shared.tunnels.wait_empty().await;
-        if shared.is_idle() && shared.tunnels.is_empty() {
+        let has_new = shared.new_connections() > 0 && Instant::now() < until;
+        if shared.is_idle() && shared.tunnels.is_empty() && !has_new {
             return;
         }
         tokio::time::sleep(LOOK).await;

@@ -1,6 +1,6 @@
 //! An HTTP/1 connection, from its first request to its last.
 
-use crate::proxy::{Connection, RequestService};
+use crate::proxy::{Connection, NewConnection, RequestService, RequestWait};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +8,14 @@ use std::time::Duration;
 /// §9.3.2: pipelined requests are answered in order.
 ///
 /// An idle connection is this future, so it has few parameters.
-pub(super) async fn serve(mut connection: Box<Connection>, service: Arc<RequestService>, first: Duration) {
-    let mut idle = first;
-    while let Some(next) = service.serve_next(connection, idle).await {
+pub(super) async fn serve(
+    mut connection: Box<Connection>,
+    service: Arc<RequestService>,
+    (first, new): (Duration, NewConnection),
+) {
+    let mut wait = RequestWait::First(first, new);
+    while let Some(next) = service.serve_next(connection, wait).await {
         let Some(keepalive) = service.gateway.keepalive() else { return Box::pin(next.close()).await };
-        (connection, idle) = (next, keepalive);
+        (connection, wait) = (next, RequestWait::Next(keepalive));
     }
 }

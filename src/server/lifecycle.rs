@@ -1,32 +1,29 @@
 //! Process lifecycle from the first bind to the exit code: the order of startup and shutdown.
 
-use super::bind::BoundListener;
+use super::handover::OldProcess;
+use super::inherited_sockets::InheritedSockets;
+use super::process_sockets::ProcessSockets;
+use super::service_manager::notify;
 use super::shutdown_watchdog::Deadline;
 use super::signal_request::{Ask, again};
 use super::signals::SignalReceiver;
-use super::worker::{self, ProcessState, WorkerListener};
+use super::upgrade::{PendingUpgrade, UpgradeOrder, UpgradeOutcome, Upgrader};
+use super::worker_pool::WorkerPool;
 use super::{admin, admin_state, graceful_shutdown};
 use crate::control::{Live, ReloadCause};
 use crate::diagnostics::Color;
-use crate::proxy::{Gateway, Shared};
+use crate::proxy::Shared;
 use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
-use crate::snapshot::{Address, Kinds, Snapshot};
+use crate::snapshot::Kinds;
 use crate::telemetry::metrics::{self, MetricSource};
-use crate::telemetry::recent_lines;
-use crate::tls::platform_roots;
 use log::{error, info};
-use pingora::server::configuration::ServerConf;
-use std::io;
+use parking_lot::Mutex;
+use sd_notify::NotifyState;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Semaphore, oneshot, watch};
-
-/// The idle connections in Pingora's pools, over all workers.
-const PINGORA_POOL: usize = 512;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Why a gateway failed to start.
 #[derive(Debug)]
@@ -43,15 +40,9 @@ const LAST_SPANS: Duration = Duration::from_secs(2);
 /// The time limit for flushing the access log at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// The worker threads, and the receivers of their startup.
-type Workers = (Vec<JoinHandle<()>>, Vec<oneshot::Receiver<io::Result<()>>>);
-
-/// The time limit for the start of a worker, which reads the system's root certificates and may hang.
-const LONGEST_START: Duration = Duration::from_secs(30);
-
-/// The time limit for the end of idle worker threads, and the interval of checks.
-const LAST_TURNS: Duration = Duration::from_secs(2);
-const JOIN_LOOK: Duration = Duration::from_millis(2);
+/// The time limit for binding the sockets, and for starting the workers: both may wait for a file system.
+const LONGEST_BIND: Duration = Duration::from_secs(30);
+const LONGEST_START: Duration = Duration::from_secs(60);
 
 /// Serves until a signal: SIGINT ends at once, SIGTERM after a graceful shutdown.
 ///
@@ -67,6 +58,30 @@ pub fn run(
     color: Color,
     ready: impl FnOnce(&[(String, String)]),
 ) -> Result<(), StartError> {
+    let old = OldProcess::find()
+        .map_err(|error| StartError::Process(format!("cannot take over from the old process: {error}")))?
+        .map(Arc::new);
+    let outcome = run_after(path, kinds, signals, color, old.clone(), ready);
+    if let (Some(old), Err(error)) = (old, &outcome) {
+        old.report_failure(match error {
+            StartError::Config(report) => report,
+            StartError::Process(problem) => problem,
+        });
+    }
+    outcome
+}
+
+/// Serves as the successor of `old`, if there is one.
+fn run_after(
+    path: &Path,
+    kinds: Kinds,
+    signals: SignalReceiver,
+    color: Color,
+    old: Option<Arc<OldProcess>>,
+    ready: impl FnOnce(&[(String, String)]),
+) -> Result<(), StartError> {
+    // The old process prints the report too, for its operator.
+    let color = if old.is_some() { Color::Never } else { color };
     let live = Live::start(path, kinds, color).map_err(|refusal| StartError::Config(refusal.report))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -76,7 +91,7 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(|error| StartError::Process(format!("cannot start the runtime: {error}")))?;
-    let ended = runtime.block_on(serve(Arc::new(live), signals, ready));
+    let ended = runtime.block_on(serve(Arc::new(live), signals, old, ready));
     // Probes and admin connections can be aborted.
     runtime.shutdown_background();
     ended.map_err(StartError::Process)
@@ -85,18 +100,12 @@ pub fn run(
 async fn serve(
     live: Arc<Live>,
     signals: SignalReceiver,
+    old: Option<Arc<OldProcess>>,
     ready: impl FnOnce(&[(String, String)]),
 ) -> Result<(), String> {
     let gauges: Weak<dyn MetricSource> = Arc::<Live>::downgrade(&live);
     metrics::global().register(gauges);
     let snapshot = live.pin();
-    // Sockets first: an address in use must be reported before anything else starts.
-    let listeners = Listeners(bind_all(&snapshot)?);
-    let admin_listener = snapshot
-        .admin
-        .as_ref()
-        .map(|admin| bind(&Address::Tcp { address: admin.address, ipv6_only: true }))
-        .transpose()?;
     let reopen = Arc::new(tokio::sync::Notify::new());
     let (wanted, own) = (Arc::clone(&reopen), Arc::clone(&live));
     let reopener = move || reopen_logs_when(Arc::clone(&wanted), Arc::clone(&own));
@@ -104,151 +113,173 @@ async fn serve(
     let deadline = Deadline::new(Arc::clone(&live))
         .map_err(|error| format!("cannot start the thread of the shutdown deadline: {error}"))?;
     let shared = Arc::new(Shared::new(Arc::clone(&live)));
-    let names: Vec<_> = snapshot
-        .listeners
-        .iter()
-        .zip(&listeners.0)
-        .map(|(l, bound)| (l.name.to_string(), bound.local()))
-        .collect();
-    let state = Arc::new(admin_state::ProcessStatus::new(Arc::clone(&shared), names.clone()));
-    if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
-        info!(name = "admin", address = listener.local().as_str(); "listening");
-        let history = Arc::<admin::live::History>::default();
-        admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _, Arc::clone(&history))
-            .map_err(|error| format!("cannot serve the admin address: {error}"))?;
-        supervision::spawn("history", "", move || admin::live::keep(Arc::clone(&history)));
-        recent_lines::ACCESS_LOG.keep();
-        recent_lines::PROCESS_LOG.keep();
+    let workers = WorkerPool::new(Arc::clone(&shared));
+    let inherited = match &old {
+        None => InheritedSockets::take(),
+        Some(old) => {
+            let old = Arc::clone(old);
+            let passed = on_thread(LONGEST_BIND, move || old.receive_sockets()).await?;
+            InheritedSockets::of_handover(
+                passed.map_err(|error| format!("no sockets from the old process: {error}"))?,
+            )
+        }
+    };
+    let sockets = ProcessSockets::new(workers, inherited);
+    let (orders, upgrades) = unbounded_channel();
+    let state = Arc::new(admin_state::ProcessStatus::new(Arc::clone(&shared), Arc::clone(&sockets), orders));
+    let shown: Arc<dyn admin::AdminState> = Arc::clone(&state) as _;
+    sockets.show(Arc::downgrade(&shown));
+    // Sockets first: an address in use must be reported before anything else starts.
+    let binding = Arc::clone(&sockets);
+    let mut starting = on_thread(LONGEST_BIND, move || binding.start(&snapshot))
+        .await?
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    if old.is_none() {
+        starting.serve_admin();
     }
     // Until then signals have their default actions: a hung name server does not delay the end.
     live.wait_until_ready().await;
-    let asks = signals.watch(reopen, deadline);
-    let (stage, watching) = watch::channel(ProcessState::Serving);
-    let (workers, starting) = start_workers(&snapshot, &listeners.0, &shared, &watching)?;
-    await_workers(starting).await?;
-    drop(snapshot);
-    state.serving();
-    for (name, address) in &names {
-        info!(name = name.as_str(), address = address.as_str(); "listening");
+    let mut starting = on_thread(LONGEST_START, move || starting.start_workers().map(|()| starting))
+        .await?
+        .map_err(|error| error.to_string())?;
+    if let Some(old) = &old {
+        let old = Arc::clone(old);
+        on_thread(LONGEST_START, move || old.await_order()).await?;
+        starting.serve_admin();
     }
-    ready(&names);
-    notify(&[sd_notify::NotifyState::Ready]);
-    follow(asks, &shared, &state, &stage, listeners).await;
-    finish(workers, &shared, &stage).await;
+    let deadline = Arc::new(Mutex::new(deadline));
+    let asks = signals.watch(reopen, Arc::clone(&deadline));
+    live.bind_sockets_with(Arc::clone(&sockets) as _);
+    on_thread(LONGEST_BIND, move || starting.serve()).await?;
+    state.serving();
+    ready(&sockets.addresses());
+    notify(&[NotifyState::Ready]);
+    if let Some(old) = old {
+        // The old process may have stopped reading.
+        let own = Arc::clone(&old);
+        on_thread(LONGEST_BIND, move || own.confirm()).await?;
+        let own = Arc::clone(&sockets);
+        let adopt = move || old.adopt_websockets(|adoptions| own.adopt(adoptions));
+        let started = std::thread::Builder::new().name("adoption".to_owned()).spawn(adopt);
+        if let Err(error) = started {
+            error!(error:%; "no thread for the WebSockets of the old process");
+        }
+    }
+    follow(Orders { asks, upgrades, deadline }, &shared, &state, &sockets).await;
+    sockets.finish().await;
+    tokio::join!(last_lines(&shared), shared.live.finish_traces(LAST_SPANS));
     info!("process stopped");
     Ok(())
 }
 
-fn bind(address: &Address) -> Result<BoundListener, String> {
-    BoundListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+/// Does work that may wait for a file system on a thread of its own, within a time limit.
+async fn on_thread<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let done = blocking_pool::RELOAD.run_within(limit, work).await;
+    done.map_err(|error| format!("cannot start: {error}"))
 }
 
-fn bind_all(snapshot: &Snapshot) -> Result<Vec<BoundListener>, String> {
-    snapshot.listeners.iter().map(|listener| bind(&listener.address)).collect()
+/// What the process is asked to do.
+struct Orders {
+    asks: UnboundedReceiver<Ask>,
+    /// Upgrades of the admin API.
+    upgrades: UnboundedReceiver<UpgradeOrder>,
+    deadline: Arc<Mutex<Deadline>>,
 }
 
-fn start_workers(
-    snapshot: &Snapshot,
-    listeners: &[BoundListener],
-    shared: &Arc<Shared>,
-    stage: &watch::Receiver<ProcessState>,
-) -> Result<Workers, String> {
-    let conf = Arc::new(server_conf(snapshot));
-    let rooms: Vec<_> =
-        snapshot.listeners.iter().map(|l| l.max_connections.map(|n| Arc::new(Semaphore::new(n)))).collect();
-    let mut starting = Vec::with_capacity(snapshot.threads);
-    let workers = (0..snapshot.threads)
-        .map(|number| {
-            let (started, awaited) = oneshot::channel();
-            starting.push(awaited);
-            let doors = listeners
-                .iter()
-                .zip(&rooms)
-                .zip(0..)
-                .map(|((bound, room), index)| {
-                    Ok(WorkerListener { bound: bound.share()?, index, room: room.clone() })
-                })
-                .collect::<std::io::Result<Vec<_>>>();
-            doors
-                .and_then(|doors| {
-                    worker::spawn(
-                        number,
-                        doors,
-                        Gateway::new(shared),
-                        Arc::clone(&conf),
-                        stage.clone(),
-                        started,
-                    )
-                })
-                .map_err(|error| format!("cannot start worker {number}: {error}"))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok((workers, starting))
-}
-
-/// Waits until every worker accepts connections, since readiness without workers would be wrong.
-async fn await_workers(starting: Vec<oneshot::Receiver<io::Result<()>>>) -> Result<(), String> {
-    for (number, started) in starting.into_iter().enumerate() {
-        match tokio::time::timeout(LONGEST_START, started).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => return Err(format!("cannot start worker {number}: {error}")),
-            Ok(Err(_)) => return Err(format!("worker {number} panicked at its start")),
-            Err(_) => return Err(format!("worker {number} did not start within {LONGEST_START:?}")),
-        }
-    }
-    Ok(())
-}
-
-/// Pingora's own settings. Here one proxy serves one thread.
-fn server_conf(snapshot: &Snapshot) -> ServerConf {
-    ServerConf {
-        threads: 1,
-        work_stealing: false,
-        // Only for HTTP/2 upstreams.
-        upstream_keepalive_pool_size: (PINGORA_POOL / snapshot.threads.max(1)).max(1),
-        // The upstream's `retries` limits attempts; this only bounds pooled connections that turn out to be
-        // closed.
-        max_retries: 64,
-        ca_file: platform_roots::ca_file(),
-        ..ServerConf::default()
-    }
-}
-
-/// Handles signals until the process should end: SIGINT or a second SIGTERM at once, a first SIGTERM after
+/// Handles orders until the process should end: SIGINT or a second SIGTERM at once, a first SIGTERM or a handover after
 /// the graceful shutdown.
 async fn follow(
-    mut asks: UnboundedReceiver<Ask>,
+    Orders { mut asks, mut upgrades, deadline }: Orders,
     shared: &Arc<Shared>,
     state: &admin_state::ProcessStatus,
-    stage: &watch::Sender<ProcessState>,
-    listeners: Listeners,
+    sockets: &Arc<ProcessSockets>,
 ) {
     let wanted = Arc::new(tokio::sync::Notify::new());
     let (reload, live) = (Arc::clone(&wanted), Arc::clone(&shared.live));
     let work = move || reload_when(Arc::clone(&reload), Arc::clone(&live));
     let reloader = supervision::spawn("reload", "", work);
-    while let Some(ask) = asks.recv().await {
-        match ask {
-            // A burst of signals leaves one notification: the next reload reads the newest file.
-            Ask::Reload => wanted.notify_one(),
-            Ask::Stop => break,
-            Ask::Drain => {
-                reloader.abort();
-                drain(&mut asks, shared, state, stage, listeners).await;
-                return;
+    let upgrader = Upgrader::new(Arc::clone(sockets), Arc::clone(&shared.live));
+    let mut pending: Option<PendingUpgrade> = None;
+    loop {
+        let upgrade = tokio::select! {
+            ask = asks.recv() => match ask {
+                // A burst of signals leaves one notification: the next reload reads the newest file.
+                Some(Ask::Reload) => {
+                    wanted.notify_one();
+                    continue;
+                }
+                Some(Ask::Upgrade) => None,
+                Some(Ask::Drain) => {
+                    reloader.abort();
+                    return match cancel(pending).await {
+                        Some(Ok(_)) => drain_after_handover(&mut asks, shared, state, sockets).await,
+                        Some(Err(_)) | None => drain(&mut asks, shared, state, sockets).await,
+                    };
+                }
+                Some(Ask::Stop) | None => {
+                    return match cancel(pending).await {
+                        Some(Ok(_)) => sockets.leave(),
+                        Some(Err(_)) | None => close(sockets).await,
+                    };
+                }
+            },
+            Some(order) = upgrades.recv() => Some(order),
+            outcome = outcome_of(&mut pending) => {
+                let is_done = outcome.is_ok();
+                if let Some(pending) = pending.take() {
+                    pending.finish(&outcome);
+                }
+                if is_done {
+                    reloader.abort();
+                    deadline.lock().asked(Ask::Drain);
+                    return drain_after_handover(&mut asks, shared, state, sockets).await;
+                }
+                continue;
             }
-        }
+        };
+        pending.get_or_insert_with(|| upgrader.begin()).join(upgrade);
     }
-    listeners.close().await;
+}
+
+/// Ends the new process of an upgrade in progress, unless it serves by now.
+async fn cancel(pending: Option<PendingUpgrade>) -> Option<UpgradeOutcome> {
+    match pending {
+        Some(pending) => Some(pending.cancel().await),
+        None => None,
+    }
+}
+
+/// The outcome of the upgrade in progress; never without one.
+async fn outcome_of(pending: &mut Option<PendingUpgrade>) -> UpgradeOutcome {
+    match pending {
+        Some(pending) => pending.outcome().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends what this process still serves, while the new one accepts connections.
+async fn drain_after_handover(
+    asks: &mut UnboundedReceiver<Ask>,
+    shared: &Arc<Shared>,
+    state: &admin_state::ProcessStatus,
+    sockets: &Arc<ProcessSockets>,
+) {
+    state.draining();
+    shared.start_draining();
+    sockets.leave();
+    graceful_shutdown::wait(asks, shared).await;
 }
 
 async fn reload_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
     loop {
         wanted.notified().await;
-        notify(&[sd_notify::NotifyState::Reloading]);
+        notify(&[NotifyState::Reloading]);
         // Its outcome is logged and shown in the status.
         let _ = live.reload(ReloadCause::Signal).await;
-        notify(&[sd_notify::NotifyState::Ready]);
+        notify(&[NotifyState::Ready]);
     }
 }
 
@@ -268,37 +299,19 @@ async fn drain(
     asks: &mut UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
     state: &admin_state::ProcessStatus,
-    stage: &watch::Sender<ProcessState>,
-    listeners: Listeners,
+    sockets: &Arc<ProcessSockets>,
 ) {
     // Readiness fails first; `drain_delay` gives load balancers time to notice.
     state.draining();
     let delay = shared.live.look().globals.drain_delay;
     info!(drain_delay:? = delay; "shutdown requested");
     if tokio::time::timeout(delay, again(asks)).await.is_ok() {
-        return listeners.close().await;
+        return close(sockets).await;
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
     shared.start_draining();
-    listeners.close().await;
-    let _ = stage.send(ProcessState::Draining);
+    close(sockets).await;
     graceful_shutdown::wait(asks, shared).await;
-}
-
-/// Stops the workers within a time limit and abandons hanging threads. Then closes the log
-/// and exports the last spans.
-async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Sender<ProcessState>) {
-    let _ = stage.send(ProcessState::Ended);
-    let until = Instant::now() + LAST_TURNS;
-    // A join would block and could not be abandoned.
-    while workers.iter().any(|worker| !worker.is_finished()) {
-        if Instant::now() >= until {
-            error!("worker not stopped in time; process exits");
-            break;
-        }
-        tokio::time::sleep(JOIN_LOOK).await;
-    }
-    tokio::join!(last_lines(shared), shared.live.finish_traces(LAST_SPANS));
 }
 
 /// Flushes the access log within a time limit.
@@ -309,30 +322,8 @@ async fn last_lines(shared: &Shared) {
     }
 }
 
-/// The sockets of the listeners. An accept queue is closed with its last handle, and the file of a Unix
-/// socket is removed with it.
-struct Listeners(Vec<BoundListener>);
-
-impl Listeners {
-    /// Closes them and removes the files, within a time limit.
-    async fn close(mut self) {
-        let bound = std::mem::take(&mut self.0);
-        let _ = blocking_pool::LAST_LINES.run_within(LAST_LINES, move || drop(Self(bound))).await;
-    }
-}
-
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        for listener in &self.0 {
-            if let BoundListener::Unix(_, path) = listener {
-                // It may have been removed already.
-                let _ = std::fs::remove_file(path);
-            }
-        }
-    }
-}
-
-/// Notifies systemd, if it started the process.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    let _ = sd_notify::notify(false, states);
+/// Closes the listeners, within a time limit: the file of a Unix socket is removed.
+async fn close(sockets: &Arc<ProcessSockets>) {
+    let sockets = Arc::clone(sockets);
+    let _ = blocking_pool::LAST_LINES.run_within(LAST_LINES, move || sockets.close()).await;
 }

@@ -45,7 +45,7 @@ impl Deadline {
     /// Records a signal. The first one that starts a drain sets the deadline, the next one moves it earlier.
     pub(super) fn asked(&mut self, ask: Ask) {
         let limit = match ask {
-            Ask::Reload => return,
+            Ask::Reload | Ask::Upgrade => return,
             Ask::Drain if !self.drains => {
                 self.drains = true;
                 let snapshot = self.live.look();

@@ -7,6 +7,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 pub(super) enum Ask {
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR2: hand over to a new process.
+    Upgrade,
     /// SIGTERM or SIGQUIT: let what is under way end, then end.
     Drain,
     /// SIGINT, or a second SIGTERM: end at once.
@@ -15,5 +17,5 @@ pub(super) enum Ask {
 
 /// Waits for a signal that says to end.
 pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
-    while asks.recv().await == Some(Ask::Reload) {}
+    while matches!(asks.recv().await, Some(Ask::Reload | Ask::Upgrade)) {}
 }

@@ -6,7 +6,6 @@
 
 use super::shutdown_watchdog::Deadline;
 use super::signal_request::Ask;
-use log::warn;
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -30,7 +29,7 @@ enum Phase {
 struct Serving {
     asks: UnboundedSender<Ask>,
     reopen: Arc<Notify>,
-    deadline: Deadline,
+    deadline: Arc<Mutex<Deadline>>,
 }
 
 /// A signal that ends the process, received by a command.
@@ -92,7 +91,7 @@ impl SignalReceiver {
 
     /// Forwards the signals. SIGUSR1 notifies `reopen`, also during a shutdown. `deadline` ends the process
     /// in time.
-    pub(super) fn watch(self, reopen: Arc<Notify>, deadline: Deadline) -> UnboundedReceiver<Ask> {
+    pub(super) fn watch(self, reopen: Arc<Notify>, deadline: Arc<Mutex<Deadline>>) -> UnboundedReceiver<Ask> {
         let (asks, receiver) = unbounded_channel();
         let mut phase = self.0.lock();
         let serving = Phase::Serving(Serving { asks, reopen, deadline });
@@ -122,11 +121,11 @@ impl Serving {
         let ask = match signal {
             SIGHUP => Ask::Reload,
             SIGUSR1 => return self.reopen.notify_one(),
-            SIGUSR2 => return warn!("SIGUSR2 ignored"),
+            SIGUSR2 => Ask::Upgrade,
             SIGINT => Ask::Stop,
             _ => Ask::Drain,
         };
-        self.deadline.asked(ask);
+        self.deadline.lock().asked(ask);
         // The receiver is gone only when the process already ends.
         let _ = self.asks.send(ask);
     }

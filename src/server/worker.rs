@@ -5,10 +5,12 @@
 
 use super::bind::BoundListener;
 use super::connection_context::ConnectionContext;
+use super::open_listener::OpenListener;
 use super::{connection_setup, http1};
 use crate::net::conn_info::ConnInfo;
+use crate::net::connection_permit::WorkerConnections;
 use crate::net::downstream_io::Socket;
-use crate::proxy::{Connection, Gateway, RequestService};
+use crate::proxy::{Connection, Gateway, MovedWebSocket, RequestService};
 use crate::runtime::clock;
 use crate::runtime::supervision;
 use bytes::BytesMut;
@@ -17,11 +19,15 @@ use pingora::apps::{HttpServerApp, HttpServerOptions};
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio::task::JoinHandle as JoinTask;
 
 /// The delay after the kernel ran out of descriptors: without it the loop would spin, since the connection
 /// stays in the queue.
@@ -30,29 +36,43 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// The minimum interval of log lines of one accept loop.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A listener as a worker sees it.
-pub(super) struct WorkerListener {
-    /// The socket.
-    pub(super) bound: BoundListener,
-    /// Its index in the configuration.
-    pub(super) index: u16,
-    /// The connection limit, shared by all workers.
-    pub(super) room: Option<Arc<Semaphore>>,
+/// The delay before a listener that could not be registered is tried again.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
+
+/// The interval at which a retired worker looks for its last connection.
+const LAST_CONNECTION: Duration = Duration::from_millis(200);
+
+/// What a worker should do.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerOrder {
+    /// Its stage.
+    pub(super) stage: WorkerStage,
+    /// The sockets that it accepts connections on.
+    pub(super) listeners: Arc<[Arc<OpenListener>]>,
 }
 
-/// How far the process is.
+/// How far a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ProcessState {
+pub(super) enum WorkerStage {
     /// Accepting.
     Serving,
-    /// Not accepting; active connections continue.
+    /// Not accepting; active connections continue until the process ends.
     Draining,
+    /// As draining; another process accepts what waits in the accept queues.
+    HandedOver,
+    /// Not accepting; the worker ends after its last connection.
+    Retired,
     /// Ending now.
     Ended,
 }
 
-/// The delay before a listener that could not be registered is tried again.
-const WATCH_AGAIN: Duration = Duration::from_secs(1);
+/// A WebSocket of another process for a worker.
+pub(super) struct Adoption {
+    pub(super) websocket: MovedWebSocket,
+    pub(super) sockets: [OwnedFd; 2],
+    /// Gets the ID, and why it cannot continue.
+    pub(super) reply: Sender<(u64, Result<(), String>)>,
+}
 
 /// Starts a worker's thread, which notifies `started` when it accepts connections.
 ///
@@ -60,11 +80,11 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 /// The kernel's error when no thread can be started.
 pub(super) fn spawn(
     number: usize,
-    doors: Vec<WorkerListener>,
     gateway: Gateway,
     conf: Arc<ServerConf>,
-    stage: watch::Receiver<ProcessState>,
-    started: oneshot::Sender<io::Result<()>>,
+    orders: watch::Receiver<WorkerOrder>,
+    adoptions: UnboundedReceiver<Adoption>,
+    started: SyncSender<io::Result<()>>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         // 0 stands for every thread that serves no requests.
@@ -78,18 +98,18 @@ pub(super) fn spawn(
                 return;
             }
         };
-        runtime.block_on(run(doors, gateway, conf, stage, started));
+        runtime.block_on(run(gateway, conf, orders, adoptions, started));
         // Remaining tasks had their time; they must not hold the process.
         runtime.shutdown_background();
     })
 }
 
 async fn run(
-    doors: Vec<WorkerListener>,
     gateway: Gateway,
     conf: Arc<ServerConf>,
-    mut stage: watch::Receiver<ProcessState>,
-    started: oneshot::Sender<io::Result<()>>,
+    mut orders: watch::Receiver<WorkerOrder>,
+    mut adoptions: UnboundedReceiver<Adoption>,
+    started: SyncSender<io::Result<()>>,
 ) {
     let mut proxy = HttpProxy::new(gateway.clone(), conf);
     proxy.handle_init_modules();
@@ -102,62 +122,191 @@ async fn run(
     // Shared within the worker: no connection touches counters of other workers.
     let service =
         Arc::new(RequestService { gateway: Arc::new(gateway), proxy: Arc::clone(&proxy), shutdown });
-    let accepting: Vec<_> = doors
-        .into_iter()
-        .map(|worker_listener| {
-            let (worker_listener, service) = (Arc::new(worker_listener), Arc::clone(&service));
-            let work = move || accept(Arc::clone(&worker_listener), Arc::clone(&service));
-            supervision::spawn("accept", "", work)
-        })
-        .collect();
+    let connections = WorkerConnections::default();
+    let mut accepting = AcceptLoops::default();
     let _ = started.send(Ok(()));
-    // The sender is owned by the lifecycle; an error means that the process ends anyway.
-    let _ = stage.wait_for(|stage| *stage != ProcessState::Serving).await;
-    for task in &accepting {
-        task.abort();
+    let stage = loop {
+        let WorkerOrder { stage, listeners } = orders.borrow_and_update().clone();
+        accepting.follow(&listeners, &service, &connections);
+        if stage != WorkerStage::Serving {
+            break stage;
+        }
+        loop {
+            tokio::select! {
+                changed = orders.changed() => match changed {
+                    Ok(()) => break,
+                    // The sender is owned by the pool of workers: the process ends.
+                    Err(_) => return,
+                },
+                Some(adoption) = adoptions.recv() => {
+                    adopt(adoption, &service.gateway, &listeners, &connections);
+                }
+            }
+        }
+    };
+    if stage == WorkerStage::Ended {
+        return;
     }
+    // What waits in the accept queues is served here, or by another process. Nothing is accepted later.
+    let last = if stage == WorkerStage::HandedOver { AcceptOrder::Stop } else { AcceptOrder::End };
+    accepting.end(last).await;
     let _ = ending.send(true);
     // Wakes idle keep-alive connections, which will get no further request.
     proxy.http_cleanup().await;
-    let _ = stage.wait_for(|stage| *stage == ProcessState::Ended).await;
+    let mut orders = orders;
+    tokio::select! {
+        _ = orders.wait_for(|order| order.stage == WorkerStage::Ended) => {}
+        () = last_connection(&connections), if stage == WorkerStage::Retired => {}
+    }
 }
 
-async fn accept(worker_listener: Arc<WorkerListener>, service: Arc<RequestService>) {
-    let index = worker_listener.index;
+/// Continues a WebSocket of another process.
+fn adopt(
+    Adoption { websocket, sockets, reply }: Adoption,
+    gateway: &Gateway,
+    listeners: &[Arc<OpenListener>],
+    connections: &WorkerConnections,
+) {
+    let id = websocket.id;
+    // A listener that this process does not have counts nothing.
+    let open = listeners.iter().find(|open| *open.name == *websocket.listener);
+    let permit = open.map(|open| open.count.readmit(connections));
+    // The receiver waits within a time limit.
+    let _ = reply.send((id, websocket.adopt(gateway, sockets, permit)));
+}
+
+/// Waits for the end of every connection of the worker, tunnels included.
+async fn last_connection(connections: &WorkerConnections) {
+    while Arc::strong_count(connections) > 1 {
+        tokio::time::sleep(LAST_CONNECTION).await;
+    }
+}
+
+/// The accept loops of a worker.
+#[derive(Default)]
+struct AcceptLoops(Vec<AcceptLoop>);
+
+struct AcceptLoop {
+    listener: Arc<OpenListener>,
+    order: watch::Sender<AcceptOrder>,
+    task: JoinTask<()>,
+}
+
+/// What an accept loop should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AcceptOrder {
+    /// Accept connections within the limit, which may have changed.
+    Accept,
+    /// End once the accept queue is empty.
+    End,
+    /// End at once.
+    Stop,
+}
+
+impl AcceptLoops {
+    /// Starts and stops loops, so that there is one for each of these listeners.
+    fn follow(
+        &mut self,
+        listeners: &[Arc<OpenListener>],
+        service: &Arc<RequestService>,
+        connections: &WorkerConnections,
+    ) {
+        self.0.retain(|running| {
+            let stays = listeners.iter().any(|listener| Arc::ptr_eq(listener, &running.listener));
+            running.order.send_replace(if stays { AcceptOrder::Accept } else { AcceptOrder::End });
+            stays
+        });
+        for listener in listeners {
+            if self.0.iter().any(|running| Arc::ptr_eq(&running.listener, listener)) {
+                continue;
+            }
+            let (order, orders) = watch::channel(AcceptOrder::Accept);
+            let (accepted, service) = (Arc::clone(listener), Arc::clone(service));
+            let connections = Arc::clone(connections);
+            let work = move || {
+                accept(Arc::clone(&accepted), Arc::clone(&service), Arc::clone(&connections), orders.clone())
+            };
+            let task = supervision::spawn("accept", listener.name.to_string(), work);
+            self.0.push(AcceptLoop { listener: Arc::clone(listener), order, task });
+        }
+    }
+
+    /// Ends all with this order, and waits until they have ended.
+    async fn end(self, last: AcceptOrder) {
+        for running in &self.0 {
+            running.order.send_replace(last);
+        }
+        for running in self.0 {
+            let _ = running.task.await;
+        }
+    }
+}
+
+async fn accept(
+    open: Arc<OpenListener>,
+    service: Arc<RequestService>,
+    connections: WorkerConnections,
+    mut orders: watch::Receiver<AcceptOrder>,
+) {
+    // The worker's own: connections count references to it, and no worker shares a cache line for that.
+    let name: Arc<str> = Arc::from(&*open.name);
     let listener = loop {
-        match worker_listener.bound.share().and_then(Listener::new) {
+        match open.socket.share().and_then(Listener::new) {
             Ok(listener) => break listener,
             // Descriptors may be exhausted for a while: the listener must not be lost for good.
             Err(error) => error!(error:%; "listener not registered; retrying"),
         }
-        tokio::time::sleep(WATCH_AGAIN).await;
+        tokio::select! {
+            _ = orders.wait_for(|order| *order != AcceptOrder::Accept) => return,
+            () = tokio::time::sleep(WATCH_AGAIN) => {}
+        }
     };
     let mut complained = None;
     loop {
-        let permit = match &worker_listener.room {
-            Some(room) => match Arc::clone(room).try_acquire_owned() {
-                Ok(permit) => Some(permit),
-                Err(_) => {
-                    tell_full(&service.gateway, index);
-                    Arc::clone(room).acquire_owned().await.ok()
+        if orders.has_changed().unwrap_or(true) && *orders.borrow_and_update() == AcceptOrder::Stop {
+            return;
+        }
+        let permit = match open.count.try_acquire(&connections) {
+            Some(permit) => permit,
+            None => {
+                tell_full(&name);
+                tokio::select! {
+                    permit = open.count.acquire(&connections) => permit,
+                    // What waits in the queue exceeds the limit.
+                    _ = orders.wait_for(|order| *order != AcceptOrder::Accept) => return,
                 }
-            },
-            None => None,
+            }
         };
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            // Connections in the queue of a removed listener are served too.
+            biased;
+            accepted = listener.accept() => accepted,
+            changed = orders.changed() => match changed {
+                // The permit is returned: the limit may be lower by now.
+                Ok(()) if *orders.borrow() == AcceptOrder::Accept => continue,
+                _ => return,
+            }
+        };
+        match accepted {
             Ok((socket, peer)) => {
-                let (limits, protocols) = service.gateway.connection_settings(index);
-                let conn_info = ConnInfo::plain(peer, index);
+                let (limits, protocols) = service.gateway.connection_settings(&name);
+                let conn_info = ConnInfo::plain(peer, Arc::clone(&name));
+                let new = service.gateway.new_connection();
                 match protocols {
                     None => {
                         let first = limits.time;
-                        let connection = Connection::new(socket, BytesMut::new(), conn_info, limits, permit);
-                        tokio::spawn(http1::serve(Box::new(connection), Arc::clone(&service), first));
+                        let connection =
+                            Connection::new(socket, BytesMut::new(), conn_info, limits, Some(permit));
+                        tokio::spawn(http1::serve(Box::new(connection), Arc::clone(&service), (first, new)));
                     }
                     Some(protocols) => {
                         let context = ConnectionContext { service: Arc::clone(&service), limits };
                         tokio::spawn(connection_setup::serve_connection(
-                            socket, conn_info, protocols, context, permit,
+                            socket,
+                            conn_info,
+                            protocols,
+                            context,
+                            (permit, new),
                         ));
                     }
                 }
@@ -168,6 +317,10 @@ async fn accept(worker_listener: Arc<WorkerListener>, service: Arc<RequestServic
                     warn!(error:%; "connection not accepted");
                 }
                 tokio::time::sleep(ACCEPT_RETRY).await;
+                // Errors may last, and the queue then never becomes empty.
+                if *orders.borrow() != AcceptOrder::Accept {
+                    return;
+                }
             }
         }
     }
@@ -198,11 +351,10 @@ impl Listener {
 }
 
 /// Says that a listener is full, which clients see as a connect without a response.
-fn tell_full(gateway: &Gateway, listener: u16) {
+fn tell_full(name: &str) {
     const MESSAGE: &str =
         "listener has `max_connections` connections; new connections wait in the accept queue";
-    let name = gateway.listener_name(listener);
-    if moongate_sdk::log_throttle::admit(log::Level::Warn, MESSAGE, &[&name]) {
-        log::warn!(listener = &*name; "{MESSAGE}");
+    if moongate_sdk::log_throttle::admit(log::Level::Warn, MESSAGE, &[name]) {
+        log::warn!(listener = name; "{MESSAGE}");
     }
 }

@@ -27,14 +27,6 @@ pub struct Listener {
     pub handshake_limiter: Option<Arc<HandshakeLimiter>>,
 }
 
-impl Listener {
-    /// Returns whether a process that serves one can serve the other without opening a new socket.
-    pub fn same_socket(&self, other: &Self) -> bool {
-        (&self.name, &self.address, self.max_connections)
-            == (&other.name, &other.address, other.max_connections)
-    }
-}
-
 /// The admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminAddress {
@@ -44,13 +36,6 @@ pub struct AdminAddress {
     pub token: Option<String>,
     /// Whether an operator may tap WebSockets.
     pub tap: bool,
-}
-
-impl AdminAddress {
-    /// Returns whether both listen at the same address with the same token, which a reload cannot change.
-    pub fn is_bound_as(&self, other: &Self) -> bool {
-        self.address == other.address && self.token == other.token
-    }
 }
 
 /// `prior` are the listeners before a reload: waiting handshakes keep their position.

@@ -145,6 +145,11 @@ impl Snapshot {
         self.by_name.get(name)
     }
 
+    /// The listener with this name; `None` also for connections of one that a reload removed.
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| *listener.name == *name)
+    }
+
     /// The listeners with TLS, by name.
     pub fn secure(&self) -> impl Iterator<Item = (&str, &Arc<Acceptor>)> {
         self.listeners
@@ -247,42 +252,6 @@ fn removed(prior: &Snapshot, clusters: &IndexMap<String, Arc<Cluster>>) -> Vec<R
     let removed = prior.clusters.values().map(|cluster| RemovedUpstream::of(cluster));
     let all = removed.chain(prior.removed.iter().cloned());
     all.filter(|removed| !clusters.contains_key(&**removed.name()) && !removed.is_unused()).collect()
-}
-
-/// The settings that a running process cannot change, each as a problem that names it.
-pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Config) -> Problems {
-    let mut problems = Problems::default();
-    let mut refuse = |what: &str, place: Option<&Place>| {
-        let problem = Problem::new(format!("{what} cannot be changed by a reload"))
-            .help("restart the process, or revert the change");
-        problems.push(match place {
-            Some(place) => problem.at(place),
-            None => problem,
-        });
-    };
-    let places = written.listeners.as_deref().unwrap_or_default();
-    for (index, listener) in next.listeners.iter().enumerate() {
-        if !prior.listeners.get(index).is_some_and(|before| before.same_socket(listener)) {
-            refuse(
-                &format!("listener `{}`", listener.name),
-                places.get(index).map(|listener| &listener.place),
-            );
-        }
-    }
-    for gone in prior.listeners.iter().skip(next.listeners.len()) {
-        refuse(&format!("listener `{}`", gone.name), None);
-    }
-    let is_same_admin = match (&prior.admin, &next.admin) {
-        (Some(prior), Some(next)) => prior.is_bound_as(next),
-        (prior, next) => prior.is_none() && next.is_none(),
-    };
-    if !is_same_admin {
-        refuse("`admin`", written.admin.as_ref().map(|admin| &admin.place));
-    }
-    if prior.threads != next.threads {
-        refuse("`server.threads`", None);
-    }
-    problems
 }
 
 struct Compiler<'a> {

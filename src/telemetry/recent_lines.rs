@@ -52,6 +52,14 @@ impl RecentLines {
         self.is_kept.store(true, Relaxed);
     }
 
+    /// Keeps no lines from now on.
+    pub(crate) fn forget(&self) {
+        self.is_kept.store(false, Relaxed);
+        let mut ring = self.ring.lock();
+        ring.bytes.clear();
+        ring.bytes.shrink_to_fit();
+    }
+
     /// Adds whole lines.
     pub(super) fn push(&self, lines: &[u8]) {
         if !self.is_kept.load(Relaxed) || lines.is_empty() {

@@ -95,6 +95,22 @@ impl Throttle {
         messages && bytes
     }
 
+    /// What the client has taken and not paid for, in nanoseconds: messages and bytes.
+    pub(super) fn debts(&self, now: Instant) -> [u64; 2] {
+        let at = self.moment(now);
+        let of = |bucket: &Option<Bucket>| bucket.as_ref().map_or(0, |bucket| bucket.taken.until_full(at));
+        [of(&self.messages), of(&self.bytes)]
+    }
+
+    /// Continues with these debts of another process.
+    pub(super) fn charge(&mut self, debts: [u64; 2]) {
+        for (bucket, debt) in [&mut self.messages, &mut self.bytes].into_iter().zip(debts) {
+            if let Some(bucket) = bucket {
+                bucket.taken = bucket.taken.charged(debt, 0);
+            }
+        }
+    }
+
     fn moment(&self, now: Instant) -> u64 {
         nanoseconds(now.saturating_duration_since(self.start))
     }

@@ -4,9 +4,10 @@
 //! reconnect all at once. Tunnels of one session share its moment. The relay of a drained tunnel sends Close
 //! 1012 at a frame boundary, awaits the Close frame of the client, and closes the transport.
 
+use super::departure::DepartureOrder;
 use super::member::{CloseOrder, Member, OperatorClose, TunnelTraffic};
 use super::tap::TapSession;
-use super::{Cause, Filter, TunnelKey, TunnelSnapshot, TunnelView};
+use super::{Cause, Filter, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -169,6 +170,27 @@ impl Registry {
             }
         }
         counts
+    }
+
+    /// The IDs of the open tunnels that were not asked to close.
+    #[must_use]
+    pub fn unasked(&self) -> Vec<u64> {
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            let shard = shard.lock();
+            all.extend(shard.members.iter().flatten().filter(|one| one.is_unasked()).map(|one| one.id()));
+        }
+        all
+    }
+
+    /// Asks tunnels to move to another process. Each one that can sends a [`Departure`](super::Departure) and waits; the
+    /// others drop `order`. Tunnels that have ended or were asked to close are skipped.
+    pub fn depart(&self, ids: &[u64], order: &DepartureOrder) {
+        for id in ids {
+            if let Some(member) = self.member(*id) {
+                member.request_departure(order.clone());
+            }
+        }
     }
 
     /// The open tunnel with this ID.
@@ -363,8 +385,57 @@ impl Membership {
     }
 
     /// The close that an operator ordered; returned once.
-    pub(super) fn take_close(&self) -> Option<Box<OperatorClose>> {
+    pub(super) fn take_close(&self) -> Option<OperatorClose> {
         self.member.take_close()
+    }
+
+    /// Returns whether another process should continue the tunnel.
+    #[inline]
+    pub(super) fn is_departing(&self) -> bool {
+        self.member.is_departing()
+    }
+
+    /// The order to depart; returned once.
+    pub(super) fn take_departure(&self) -> Option<DepartureOrder> {
+        self.member.take_departure()
+    }
+
+    /// The tunnel does not depart.
+    pub(super) fn stay(&self) {
+        self.member.stay();
+    }
+
+    /// The name of the route.
+    pub(super) fn route(&self) -> Arc<str> {
+        Arc::clone(self.member.route())
+    }
+
+    /// The name of the client's listener.
+    pub(super) fn listener(&self) -> Arc<str> {
+        Arc::clone(self.member.listener())
+    }
+
+    /// The request.
+    pub(super) fn origin(&self) -> Option<Arc<dyn TunnelOrigin>> {
+        self.member.origin().cloned()
+    }
+
+    /// The fraction of a drain's window after which its session leaves.
+    pub(super) fn drain_part(&self) -> Option<u32> {
+        self.member.drain_part
+    }
+
+    /// The tunnel was opened in another process, with this traffic so far.
+    pub(super) fn restore(
+        &self,
+        messages: [u64; 2],
+        bytes: [u64; 2],
+        round_trips: [Option<Duration>; 2],
+        age: Duration,
+        idle: Duration,
+    ) {
+        self.member.traffic().restore(messages, bytes, round_trips);
+        self.member.restore(age, idle);
     }
 
     /// The ID of the tunnel.

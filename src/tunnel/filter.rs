@@ -17,6 +17,8 @@ pub enum Filter {
     RouteAt(Arc<str>, u64),
     /// Tunnels of a route that were opened under another version of it than this one.
     Outdated(Arc<str>, u64),
+    /// Tunnels of a route whose clients connected to the listener with this name.
+    RouteFrom(Arc<str>, Arc<str>),
 }
 
 /// The request of an open tunnel, as the admin API shows it.
@@ -41,6 +43,12 @@ pub trait TunnelOrigin: Send + Sync {
 
     /// The negotiated subprotocol; empty without one.
     fn subprotocol(&self) -> &str;
+
+    /// Returns whether the fields of the request are kept.
+    fn is_complete(&self) -> bool;
+
+    /// The request for another process that continues the tunnel.
+    fn state(&self) -> serde_json::Value;
 }
 
 /// The registry key of a new tunnel.
@@ -54,6 +62,8 @@ pub struct TunnelKey {
     pub route_version: u64,
     /// The number of the configuration under which it was opened.
     pub generation: u64,
+    /// The name of the client's listener.
+    pub listener: Arc<str>,
     /// Its request; `None` where nothing shows it.
     pub origin: Option<Arc<dyn TunnelOrigin>>,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves; `None` without a
@@ -70,6 +80,8 @@ pub struct TunnelView<'a> {
     pub route: &'a Arc<str>,
     /// The route's version when the tunnel was opened.
     pub route_version: u64,
+    /// The name of the client's listener.
+    pub listener: &'a Arc<str>,
     /// The number in the order in which tunnels joined.
     pub join_number: u64,
 }
@@ -83,6 +95,7 @@ impl Filter {
             Self::Route(route) => seen.route == route,
             Self::RouteAt(route, endpoint) => seen.endpoint == *endpoint && seen.route == route,
             Self::Outdated(route, current) => seen.route_version != *current && seen.route == route,
+            Self::RouteFrom(route, listener) => seen.listener == listener && seen.route == route,
         }
     }
 }

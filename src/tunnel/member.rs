@@ -1,5 +1,6 @@
 //! Registry's state of a tunnel: its facts, its traffic so far, and what was ordered for it.
 
+use super::departure::DepartureOrder;
 use super::tap::TapSession;
 use super::{Cause, Side, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
@@ -7,7 +8,8 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 use std::task::Waker;
 use std::time::Duration;
@@ -17,6 +19,9 @@ const ENDED: u8 = u8::MAX;
 
 /// The order of a tunnel that an operator closes.
 const CLOSE: u8 = u8::MAX - 1;
+
+/// The order of a tunnel that another process should continue.
+const DEPART: u8 = u8::MAX - 2;
 
 /// No pong was received yet.
 const NEVER: u32 = u32::MAX;
@@ -29,13 +34,14 @@ pub(super) struct Member {
     route_version: u64,
     join_number: u64,
     generation: u64,
-    /// When it joined, in milliseconds of the worker clock.
-    joined: u64,
+    listener: Arc<str>,
+    /// When it joined, in milliseconds of the worker clock; negative if that was in an earlier process.
+    joined: AtomicI64,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
     pub(super) drain_part: Option<u32>,
     origin: Option<Arc<dyn TunnelOrigin>>,
     traffic: TunnelTraffic,
-    /// A [`Cause`], 0, [`CLOSE`] or [`ENDED`].
+    /// A [`Cause`], 0, [`CLOSE`], [`DEPART`] or [`ENDED`].
     order: AtomicU8,
     /// Changes with the taps in the inbox; 0 before the first one.
     tap_version: AtomicU32,
@@ -46,7 +52,14 @@ pub(super) struct Member {
 #[derive(Default)]
 struct Inbox {
     waker: Option<Waker>,
-    close: Option<Box<OperatorClose>>,
+    orders: Option<Box<InboxOrders>>,
+}
+
+/// What few tunnels get.
+#[derive(Default)]
+struct InboxOrders {
+    close: Option<OperatorClose>,
+    departure: Option<DepartureOrder>,
     taps: Vec<Arc<TapSession>>,
 }
 
@@ -88,7 +101,8 @@ impl Member {
             route_version: tunnel_key.route_version,
             join_number,
             generation: tunnel_key.generation,
-            joined,
+            listener: tunnel_key.listener,
+            joined: AtomicI64::new(i64::try_from(joined).unwrap_or(i64::MAX)),
             drain_part: tunnel_key.drain_part,
             origin: tunnel_key.origin,
             traffic: TunnelTraffic::new(joined),
@@ -107,11 +121,12 @@ impl Member {
     }
 
     pub(super) fn view(&self) -> TunnelView<'_> {
-        let Self { route, route_version, join_number, .. } = self;
+        let Self { route, route_version, listener, join_number, .. } = self;
         TunnelView {
             endpoint: self.endpoint.load(Relaxed),
             route,
             route_version: *route_version,
+            listener,
             join_number: *join_number,
         }
     }
@@ -124,39 +139,90 @@ impl Member {
             endpoint: self.endpoint.load(Relaxed),
             route: Arc::clone(&self.route),
             generation: self.generation,
-            age: Duration::from_millis(now.saturating_sub(self.joined)),
+            age: Duration::from_millis(now.saturating_sub_signed(self.joined.load(Relaxed))),
             idle: Duration::from_millis(now.saturating_sub(traffic.data.load(Relaxed))),
             messages: traffic.messages(),
             bytes: traffic.bytes(),
             round_trips: traffic.round_trips(),
-            origin: self.origin.clone(),
+            origin: self.origin.clone().filter(|origin| origin.is_complete()),
         }
+    }
+
+    pub(super) fn route(&self) -> &Arc<str> {
+        &self.route
+    }
+
+    pub(super) fn listener(&self) -> &Arc<str> {
+        &self.listener
+    }
+
+    pub(super) fn origin(&self) -> Option<&Arc<dyn TunnelOrigin>> {
+        self.origin.as_ref()
+    }
+
+    /// The tunnel was opened this long ago, in another process, and had its last data frame this long ago.
+    pub(super) fn restore(&self, age: Duration, idle: Duration) {
+        let now = i64::try_from(clock::millis()).unwrap_or(i64::MAX);
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        self.joined.store(now.saturating_sub(millis(age)), Relaxed);
+        let data = now.saturating_sub(millis(idle));
+        self.traffic.data.store(u64::try_from(data).unwrap_or_default(), Relaxed);
+    }
+
+    /// Asks the tunnel to move to another process; returns whether this call did. The tunnel drops `order` if it
+    /// stays.
+    pub(super) fn request_departure(&self, order: DepartureOrder) -> bool {
+        self.inbox.lock().orders().departure = Some(order);
+        let is_first = self.give_order(DEPART);
+        if !is_first {
+            self.inbox.lock().orders().departure = None;
+        }
+        is_first
+    }
+
+    pub(super) fn is_departing(&self) -> bool {
+        self.order.load(Acquire) == DEPART
+    }
+
+    pub(super) fn take_departure(&self) -> Option<DepartureOrder> {
+        self.inbox.lock().orders.as_mut()?.departure.take()
+    }
+
+    /// The tunnel stays, and takes other orders again.
+    pub(super) fn stay(&self) {
+        // An end is not undone.
+        let _ = self.order.compare_exchange(DEPART, 0, AcqRel, Relaxed);
     }
 
     /// Adds a tap that selects the tunnel. Returns whether it was added: not one that has ended or was added before.
     pub(super) fn add_tap(&self, session: &Arc<TapSession>) -> bool {
         // Checked under the lock that the end of a tap takes to remove it.
-        let is_due =
-            |inbox: &Inbox| session.is_open() && !inbox.taps.iter().any(|known| Arc::ptr_eq(known, session));
+        let is_due = |taps: &[Arc<TapSession>]| {
+            session.is_open() && !taps.iter().any(|known| Arc::ptr_eq(known, session))
+        };
         session.selects(self.join_number, &self.route, self.origin.as_deref())
-            && self.change_taps(is_due, |inbox| inbox.taps.push(Arc::clone(session)))
+            && self.change_taps(is_due, |taps| taps.push(Arc::clone(session)))
     }
 
     /// Removes the taps that have ended.
     pub(super) fn remove_ended_taps(&self) {
-        let has_ended = |inbox: &Inbox| inbox.taps.iter().any(|tap| !tap.is_open());
+        let has_ended = |taps: &[Arc<TapSession>]| taps.iter().any(|tap| !tap.is_open());
         // Under the lock in any case: another thread may be about to add one.
-        self.change_taps(has_ended, |inbox| {
-            inbox.taps.retain(|tap| tap.is_open());
-            inbox.taps.shrink_to_fit();
+        self.change_taps(has_ended, |taps| {
+            taps.retain(|tap| tap.is_open());
+            taps.shrink_to_fit();
         });
     }
 
-    fn change_taps(&self, is_due: impl Fn(&Inbox) -> bool, change: impl FnOnce(&mut Inbox)) -> bool {
+    fn change_taps(
+        &self,
+        is_due: impl Fn(&[Arc<TapSession>]) -> bool,
+        change: impl FnOnce(&mut Vec<Arc<TapSession>>),
+    ) -> bool {
         let mut inbox = self.inbox.lock();
-        let is_due = is_due(&inbox);
+        let is_due = is_due(inbox.orders.as_ref().map_or(&[], |orders| &orders.taps));
         if is_due {
-            change(&mut inbox);
+            change(&mut inbox.orders().taps);
             self.tap_version.fetch_add(1, Release);
             if let Some(waker) = &inbox.waker {
                 waker.wake_by_ref();
@@ -168,14 +234,14 @@ impl Member {
     /// The order for the tunnel, if there is one.
     pub(super) fn order(&self) -> Option<CloseOrder> {
         match self.order.load(Acquire) {
-            0 => None,
+            0 | DEPART => None,
             CLOSE => Some(CloseOrder::Operator),
             order => Cause::ALL.into_iter().find(|cause| *cause as u8 == order).map(CloseOrder::Drain),
         }
     }
 
-    pub(super) fn take_close(&self) -> Option<Box<OperatorClose>> {
-        self.inbox.lock().close.take()
+    pub(super) fn take_close(&self) -> Option<OperatorClose> {
+        self.inbox.lock().orders.as_mut()?.close.take()
     }
 
     pub(super) fn tap_version(&self) -> u32 {
@@ -183,7 +249,7 @@ impl Member {
     }
 
     pub(super) fn taps(&self) -> Vec<Arc<TapSession>> {
-        self.inbox.lock().taps.clone()
+        self.inbox.lock().orders.as_ref().map(|orders| orders.taps.clone()).unwrap_or_default()
     }
 
     pub(super) fn traffic(&self) -> &TunnelTraffic {
@@ -201,6 +267,8 @@ impl Member {
     /// The tunnel has ended.
     pub(super) fn end(&self) {
         self.order.store(ENDED, Relaxed);
+        // One who waits for its departure waits no longer.
+        drop(self.take_departure());
     }
 
     pub(super) fn is_unasked(&self) -> bool {
@@ -214,7 +282,7 @@ impl Member {
 
     /// Closes the tunnel; returns whether this call did.
     pub(super) fn close(&self, close: OperatorClose) -> bool {
-        self.inbox.lock().close.get_or_insert(Box::new(close));
+        self.inbox.lock().orders().close.get_or_insert(close);
         self.give_order(CLOSE)
     }
 
@@ -224,6 +292,12 @@ impl Member {
             waker.wake();
         }
         first
+    }
+}
+
+impl Inbox {
+    fn orders(&mut self) -> &mut InboxOrders {
+        self.orders.get_or_insert_default()
     }
 }
 
@@ -262,6 +336,16 @@ impl TunnelTraffic {
         self.data.store(now, Relaxed);
     }
 
+    /// Continues these counts of another process.
+    pub(super) fn restore(&self, messages: [u64; 2], bytes: [u64; 2], round_trips: [Option<Duration>; 2]) {
+        for side in Side::BOTH {
+            self.add(side, messages[side as usize], bytes[side as usize]);
+            if let Some(round_trip) = round_trips[side as usize] {
+                self.round_trip(side, round_trip);
+            }
+        }
+    }
+
     pub(super) fn round_trip(&self, side: Side, after: Duration) {
         let micros = u32::try_from(after.as_micros()).unwrap_or(NEVER - 1);
         self.round_trips[side as usize].store(micros, Relaxed);
@@ -280,5 +364,16 @@ impl TunnelTraffic {
             NEVER => None,
             micros => Some(Duration::from_micros(micros.into())),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_fits_the_allocator_s_block_of_224_bytes() {
+        // The counts of an `Arc` are before it.
+        assert!(size_of::<Member>() + 16 <= 224, "{}", size_of::<Member>());
     }
 }

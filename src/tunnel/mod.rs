@@ -8,6 +8,7 @@
 
 mod client_rate;
 mod counters;
+mod departure;
 mod drain;
 mod filter;
 mod handshake_rate_limiter;
@@ -18,12 +19,14 @@ mod policy;
 mod redial;
 mod relay;
 mod route_limits;
+pub(crate) mod state;
 mod tap;
 mod tunnel_snapshot;
 mod tunnel_task;
 
 pub use crate::net::tunnel_io::{Io, TunnelIo};
 pub use counters::{Counters, KINDS};
+pub use departure::{Departure, DepartureOrder};
 pub use drain::{Membership, OpenTap, Registry};
 pub use filter::{Filter, TunnelKey, TunnelOrigin, TunnelView};
 pub use handshake_rate_limiter::{HandshakeLimiter, QueueFull};
@@ -34,8 +37,9 @@ pub use policy::{HandshakeTimeout, Policy};
 pub use redial::{Found, Loss, Redial, Search};
 pub use relay::Tunnel;
 pub use route_limits::{ClientKey, Denial, Permit};
+pub use state::TunnelState;
 #[cfg(any(test, fuzzing))]
 pub use tap::reader_invariants;
 pub use tap::{LARGEST_EXCERPT, TapEvent, TapFilter, TapLimits, TapSelection, TapSession, TappedMessage};
 pub use tunnel_snapshot::TunnelSnapshot;
-pub use tunnel_task::launch;
+pub use tunnel_task::{continue_from, launch};

@@ -51,11 +51,20 @@ pub enum Cause {
     Operator,
     /// The endpoint holds more than its share.
     Rebalance,
+    /// The listener was removed.
+    Listener,
 }
 
 impl Cause {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Shutdown, Self::Endpoint, Self::Unhealthy, Self::Route, Self::Operator, Self::Rebalance];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Shutdown,
+        Self::Endpoint,
+        Self::Unhealthy,
+        Self::Route,
+        Self::Operator,
+        Self::Rebalance,
+        Self::Listener,
+    ];
 }
 
 /// Why a tunnel ended.
@@ -79,6 +88,8 @@ pub enum Reason {
     Drain(Cause),
     /// An operator closed it.
     Operator,
+    /// Another process continues it: it has not ended.
+    Moved,
     /// A side violated the protocol.
     Invalid(Side, FrameError),
     /// A side sent a frame or message above the limit.
@@ -110,10 +121,12 @@ impl Reason {
             Self::Idle => "idle_timeout",
             Self::MaxAge => "max_age",
             Self::Operator => "operator",
+            Self::Moved => "moved",
             Self::Drain(Cause::Shutdown) => "drain_shutdown",
             Self::Drain(Cause::Endpoint) => "drain_endpoint",
             Self::Drain(Cause::Unhealthy) => "drain_unhealthy",
             Self::Drain(Cause::Route) => "drain_route",
+            Self::Drain(Cause::Listener) => "drain_listener",
             Self::Drain(Cause::Operator) => "drain_operator",
             Self::Drain(Cause::Rebalance) => "drain_rebalance",
             Self::Invalid(Side::Client, _) => "client_invalid_frame",

@@ -162,6 +162,12 @@ impl Policy {
         self.route_limits.acquire(origin, client)
     }
 
+    /// The permit of a WebSocket that another process has admitted, whatever the limits are now.
+    #[must_use]
+    pub fn readmit(&self, client: ClientKey<'_>) -> Permit {
+        self.route_limits.readmit(client)
+    }
+
     /// The key of `max_connections_per_client`; `None` without that limit.
     #[must_use]
     pub fn client_key(&self) -> Option<&KeySource> {

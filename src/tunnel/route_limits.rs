@@ -99,6 +99,16 @@ impl RouteLimits {
         self.per_client.as_ref().map(|(_, key)| key)
     }
 
+    /// The permit of a WebSocket that another process has admitted, whatever the limits.
+    pub(super) fn readmit(&self, client: ClientKey<'_>) -> Permit {
+        self.present.all.fetch_add(1, Relaxed);
+        let client = self.per_client.as_ref().map(|_| self.present.hasher.hash_one(client));
+        if let Some(client) = client {
+            *self.present.clients.lock().entry(client).or_default() += 1;
+        }
+        Permit { present: self.present.clone(), client }
+    }
+
     pub(super) fn acquire(&self, origin: Option<&[u8]>, client: ClientKey<'_>) -> Result<Permit, Denial> {
         if let (Some(allowed), Some(origin)) = (&self.origins, origin)
             && !allowed.iter().any(|one| one.matches(origin))

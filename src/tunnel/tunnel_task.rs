@@ -2,7 +2,7 @@
 //! freed meanwhile.
 
 use super::relay::{self, Relay, Tunnel};
-use super::{ABNORMAL, Initiator, Outcome, Reason, Side, TunnelIo};
+use super::{ABNORMAL, Initiator, Outcome, Reason, Side, TunnelIo, TunnelState};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -33,6 +33,20 @@ pub fn launch(tunnel: Tunnel, switching: Vec<u8>, ended: impl FnOnce(&Outcome) +
         }
         Err(_) => drop(PendingTunnel::new(tunnel, ended)),
     }
+}
+
+/// Continues a tunnel of another process; returns whether the state is one. `ended` gets the outcome as in [`launch`].
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn continue_from(
+    tunnel: Tunnel,
+    state: TunnelState,
+    ended: impl FnOnce(&Outcome) + Send + Unpin + 'static,
+) -> bool {
+    let Some(relay) = relay::resume(tunnel, state) else { return false };
+    tokio::spawn(TunnelEnd { relay: Some(relay), ended: Some(ended) });
+    true
 }
 
 /// For a client that is not writable, and for sides with buffers of their own.
@@ -118,6 +132,10 @@ impl<E: FnOnce(&Outcome)> TunnelEnd<E> {
     /// The tunnel's resources are released before its end is reported.
     fn end(&mut self, outcome: &Outcome) {
         self.relay = None;
+        if outcome.reason == Reason::Moved {
+            // Its sockets are closed here, and open in the other process.
+            self.ended = None;
+        }
         if let Some(ended) = self.ended.take() {
             ended(outcome);
         }

@@ -197,16 +197,6 @@ routes: [{{ path: /slow, upstream: [{origin}] }}]",
 }
 
 #[test]
-fn sigusr2_is_ignored_and_logged() {
-    let a = Origin::named("a");
-    let gateway = Gateway::start(&format!("routes: [{{ upstream: [{a}] }}]"));
-    gateway.signal("USR2");
-    gateway.log().wait(0, &["SIGUSR2 ignored"]);
-    assert_eq!(gateway.get("/").text(), "a");
-    assert!(gateway.ended().is_none());
-}
-
-#[test]
 fn an_address_in_use_is_reported_and_exits_1() {
     let a = Origin::named("a");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,7 @@
 
 use crate::support::eventually::within;
 use crate::support::log::field;
-use crate::support::{Gateway, LIMIT, Load, Origin, Socket, eventually, get, moongate};
+use crate::support::{Gateway, LIMIT, Load, Origin, Socket, eventually, moongate};
 use std::fmt::Write;
 use std::fs;
 use std::net::TcpListener;
@@ -118,28 +118,6 @@ fn every_kind_of_broken_file_is_survived() {
     gateway.signal("HUP");
     gateway.log().wait(mark, &["configuration rejected"]);
     assert_eq!(gateway.get("/").text(), "a");
-}
-
-#[test]
-fn a_changed_listener_is_refused_by_name_and_nothing_else_changes() {
-    let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let file = |name: &str, address: &str, origin: &Origin| {
-        format!(
-            "admin: {{ address: 127.0.0.1:0 }}
-listeners:
-  - {{ name: web, address: 127.0.0.1:0 }}
-  - {{ name: {name}, address: '{address}' }}
-routes: [{{ upstream: [{origin}] }}]"
-        )
-    };
-    let gateway = Gateway::start_whole(&file("side", "127.0.0.1:0", &a));
-    for changed in [file("other", "127.0.0.1:0", &b), file("side", "127.0.0.2:0", &b)] {
-        let report = gateway.reload_whole(&changed).unwrap_err();
-        assert!(report.contains("listener"), "{report}");
-        assert!(report.contains("side") || report.contains("other"), "{report}");
-        assert_eq!(gateway.get("/").text(), "a", "never half a file");
-        assert_eq!(get(gateway.listener("side"), "/").text(), "a");
-    }
 }
 
 #[test]

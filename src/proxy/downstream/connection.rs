@@ -7,6 +7,7 @@ use super::min_rate::Pace;
 use super::session_control::{EndedBy, SessionControl};
 use super::socket_watch::{DisconnectFuture, SocketWatch};
 use crate::net::conn_info::ConnInfo;
+use crate::net::connection_permit::ConnectionPermit;
 use crate::net::downstream_io::Socket;
 use crate::net::http1::head_end::{HeadEnd, empty_lines, line_ends};
 use crate::proxy::failure::Failure;
@@ -25,7 +26,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// The bytes of one read outside of a body.
@@ -96,7 +96,7 @@ pub struct Connection {
     /// The bytes that the client had acknowledged at the last check.
     acknowledged: u64,
     /// The permit of the listener's connection limit.
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<ConnectionPermit>,
 }
 
 impl Connection {
@@ -106,7 +106,7 @@ impl Connection {
         early: BytesMut,
         conn_info: ConnInfo,
         limits: Arc<RequestLimits>,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<ConnectionPermit>,
     ) -> Self {
         Self {
             socket,
@@ -263,7 +263,7 @@ impl Connection {
     }
 
     /// The bare socket for a tunnel, the bytes read after the request, and the listener's permit.
-    pub fn into_parts(self) -> (Socket, Bytes, Option<OwnedSemaphorePermit>) {
+    pub fn into_parts(self) -> (Socket, Bytes, Option<ConnectionPermit>) {
         (self.socket, self.input.freeze(), self.permit)
     }
 

@@ -3,6 +3,7 @@
 use super::connection::{Connection, HeadBytes};
 use super::retry_buffer::RetryBuffer;
 use super::upload_gate::Gate;
+use crate::net::connection_permit::ConnectionPermit;
 use crate::net::downstream_io::Socket;
 use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
 use crate::net::http1::body_encoder::BodyEncoder;
@@ -21,7 +22,6 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Buffered bytes of a response are sent at this size.
 const JOINED: usize = 8 << 10;
@@ -398,7 +398,7 @@ impl Http1Session {
     }
 
     /// The connection for a tunnel: the client's side, its early bytes, and the listener's permit.
-    pub(super) fn into_tunnel(self) -> (TunnelIo, Bytes, Option<OwnedSemaphorePermit>) {
+    pub(super) fn into_tunnel(self) -> (TunnelIo, Bytes, Option<ConnectionPermit>) {
         let (socket, early, permit) = self.connection.into_parts();
         let tunnel_io = match socket {
             Socket::Tcp(socket) => TunnelIo::from(socket),

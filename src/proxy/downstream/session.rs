@@ -7,6 +7,7 @@ use super::http2_tunnel_io::Duplex;
 use super::session_control::SessionControl;
 use super::socket_watch::SocketWatch;
 use crate::net::conn_info::ConnInfo;
+use crate::net::connection_permit::ConnectionPermit;
 use crate::net::http1::field_names::FieldNames;
 use crate::proxy::request::received_parts::ReceivedParts;
 use crate::snapshot::GlobalSettings;
@@ -17,7 +18,6 @@ use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A request, from its header to the end of its response.
 pub(in crate::proxy) enum Session {
@@ -280,7 +280,7 @@ impl Session {
 
     /// The client's side of a tunnel, its early bytes, and the listener's permit of its connection; `None` if
     /// the stream has ended. The permit of a stream is its connection's.
-    pub(in crate::proxy) fn into_tunnel(self) -> Option<(TunnelIo, Bytes, Option<OwnedSemaphorePermit>)> {
+    pub(in crate::proxy) fn into_tunnel(self) -> Option<(TunnelIo, Bytes, Option<ConnectionPermit>)> {
         match self {
             Self::Http1(session) => Some(session.into_tunnel()),
             Self::Http2(session) => {

@@ -41,7 +41,7 @@ pub(in crate::proxy) fn preview(
     for (name, value) in fields {
         head.append_header(name.clone(), value.clone())?;
     }
-    let conn_info = ConnInfo::plain(Some(SocketAddr::new(peer, 0)), 0);
+    let conn_info = ConnInfo::plain(Some(SocketAddr::new(peer, 0)), "".into());
     let mut received = Received::new(&head, Form::Http1, Some(&conn_info), globals);
     received.assume_tls(secure);
     clean(&mut head, &received, globals.x_forwarded)?;

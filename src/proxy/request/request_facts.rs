@@ -30,8 +30,8 @@ pub(in crate::proxy) struct Received {
     pub(in crate::proxy) is_trusted: bool,
     /// The TLS of its connection.
     pub(in crate::proxy) tls: Option<Arc<Tls>>,
-    /// The index of the listener that accepted the connection.
-    pub(in crate::proxy) listener: u16,
+    /// The name of the listener that accepted the connection.
+    listener: Option<Arc<str>>,
     /// The HTTP version of the client.
     pub(in crate::proxy) version: Version,
     /// `http` or `https`: the client's scheme, or the one that a trusted proxy names.
@@ -97,7 +97,7 @@ impl Default for Received {
             client_prefix: ClientPrefix::default(),
             is_trusted: false,
             tls: None,
-            listener: 0,
+            listener: None,
             version: Version::HTTP_11,
             scheme: "http",
             scheme_is_certain: false,
@@ -157,7 +157,7 @@ impl Received {
             && has_token(headers, &header::EXPECT, "100-continue");
         if let Some(conn_info) = conn_info {
             received.peer = conn_info.peer.ip().to_canonical();
-            received.listener = conn_info.listener;
+            received.listener = Some(Arc::clone(&conn_info.listener));
             received.tls = conn_info.tls.clone();
         }
         received.client = Client::Ip(received.peer);
@@ -260,13 +260,13 @@ impl Received {
         &self.authority
     }
 
+    /// The name of the listener that accepted the connection.
+    pub(in crate::proxy) fn listener(&self) -> &str {
+        self.listener.as_deref().unwrap_or_default()
+    }
+
     /// The request as expressions, keys and plugins see it.
-    pub(in crate::proxy) fn request<'a>(
-        &'a self,
-        line: RequestLine<'a>,
-        listener: &'a str,
-        route: &'a str,
-    ) -> Request<'a> {
+    pub(in crate::proxy) fn request<'a>(&'a self, line: RequestLine<'a>, route: &'a str) -> Request<'a> {
         let (path, query) = self.path_and_query(line.uri);
         Request {
             method: line.method,
@@ -286,7 +286,7 @@ impl Received {
             client_network: self.client_prefix.identity(self.client.address()),
             peer: self.peer,
             tls: self.tls.as_deref(),
-            listener,
+            listener: self.listener(),
             route,
         }
     }

@@ -78,7 +78,7 @@ pub(super) fn request_facts(head: &RequestHeader, ctx: &Context) -> Vec<Attribut
     attributes.push((keys::URL_PATH, Value::bytes(path)));
     attributes.push((keys::URL_SCHEME, Value::Word(received.scheme)));
     let route = ctx.route.as_ref().map_or("", |route| &*route.name);
-    let host = received.request(RequestLine::of(head), ctx.listener(), route).host;
+    let host = received.request(RequestLine::of(head), route).host;
     if !host.is_empty() {
         attributes.push((keys::SERVER_ADDRESS, Value::text(host)));
         let port =

@@ -192,6 +192,7 @@ fn is_failure(reason: Reason) -> bool {
         | Reason::MaxAge
         | Reason::Drain(_)
         | Reason::Operator
+        | Reason::Moved
         | Reason::Rate
         | Reason::Plugin
         | Reason::Refused => false,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// When a queue is full.
 pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
-    let listener = ctx.snapshot.listeners.get(usize::from(ctx.received.listener));
+    let listener = ctx.snapshot.listener(ctx.listener());
     let pacers = (
         route.policy.handshake_limiter(),
         listener.and_then(|listener| listener.handshake_limiter.as_deref()),
@@ -50,7 +50,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub(in crate::proxy) fn redial(
     snapshot: &Snapshot,
     route: &str,
-    listener: u16,
+    listener: &str,
     left: Duration,
 ) -> impl Future<Output = Option<QueueTurn>> + Send + use<> {
     let turn = take_all(snapshot, route, listener, left.min(LONGEST_WAIT));
@@ -66,11 +66,11 @@ pub(in crate::proxy) fn redial(
 fn take_all(
     snapshot: &Snapshot,
     route: &str,
-    listener: u16,
+    listener: &str,
     left: Duration,
 ) -> Option<(QueueTurn, Duration)> {
     let route = snapshot.route(route).and_then(|route| route.policy.handshake_limiter());
-    let listener = snapshot.listeners.get(usize::from(listener)).and_then(|l| l.handshake_limiter.as_ref());
+    let listener = snapshot.listener(listener).and_then(|listener| listener.handshake_limiter.as_ref());
     let now = Instant::now();
     let mut taken = QueueTurn(Vec::new());
     let mut longest = Duration::ZERO;

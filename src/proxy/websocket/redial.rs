@@ -56,8 +56,8 @@ pub(in crate::proxy) struct Redialer {
     keeps_path_parameters: bool,
     agreement: Agreement,
     ends: ProxyAddrs,
-    /// The index of the client's listener.
-    listener: u16,
+    /// The name of the client's listener.
+    listener: Arc<str>,
     /// The time limit of an attempt, on a route with this `timeout`.
     handshake_timeout: HandshakeTimeout,
     timeout: Option<Duration>,
@@ -90,7 +90,7 @@ impl Redialer {
         route: &Route,
         place: TunnelPermits,
         (mut request, agreement, ends): (Request, Agreement, ProxyAddrs),
-        listener: u16,
+        listener: Arc<str>,
         trace: Option<Arc<WebSocketTrace>>,
     ) -> Self {
         request.bytes.shrink_to_fit();
@@ -174,7 +174,7 @@ impl Redialer {
             let turn = handshake_rate_wait::redial(
                 &self.shared.live.look(),
                 self.origin.route(),
-                self.listener,
+                &self.listener,
                 left,
             );
             if let Some(taken) = turn.await {

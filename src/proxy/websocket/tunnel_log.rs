@@ -4,12 +4,15 @@ use crate::proxy::context::Context;
 use crate::proxy::request::forwarded::Client;
 use crate::telemetry::access_log::{Closed, Entry, Event, FailoverRecord, Flow, Note};
 use crate::telemetry::{AccessLog, TraceId};
+use crate::tunnel::state::base64_bytes;
 use crate::tunnel::{Outcome, Side, TunnelOrigin};
 use crate::upstream::Endpoint;
 use http::{HeaderMap, HeaderValue, header};
 use moongate_sdk::{ClientAddress, Tls};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -269,6 +272,107 @@ impl TunnelOrigin for Origin {
 
     fn subprotocol(&self) -> &str {
         self.fields.as_ref().map_or("", RequestFields::subprotocol)
+    }
+
+    fn is_complete(&self) -> bool {
+        Self::is_complete(self)
+    }
+
+    fn state(&self) -> serde_json::Value {
+        let endpoint = self.endpoint();
+        let (address, identifier) = match &self.client {
+            Client::Ip(address) => (Some(*address), None),
+            Client::Unreadable(text) => (None, Some(text.to_string())),
+        };
+        let state = OriginState {
+            upstream: endpoint.upstream().to_owned(),
+            endpoint: endpoint.name().to_owned(),
+            address,
+            identifier,
+            fields: self.fields.as_ref().map(|fields| FieldsState {
+                is_logged: fields.log.is_some(),
+                text: fields.text.to_vec(),
+                ends: fields.ends,
+                is_http2: fields.h2,
+                attempts: fields.attempts,
+                subprotocol: fields.subprotocol,
+                is_traced: fields.is_traced,
+            }),
+        };
+        // Numbers, text and bytes are always JSON.
+        serde_json::to_value(state).unwrap_or_default()
+    }
+}
+
+/// The request of a tunnel, for another process that continues the tunnel.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(in crate::proxy) struct OriginState {
+    pub(in crate::proxy) upstream: String,
+    pub(in crate::proxy) endpoint: String,
+    /// The client, by its address or by another identifier.
+    address: Option<IpAddr>,
+    identifier: Option<String>,
+    fields: Option<FieldsState>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct FieldsState {
+    is_logged: bool,
+    #[serde(with = "base64_bytes")]
+    text: Vec<u8>,
+    ends: [u32; 5],
+    is_http2: bool,
+    attempts: u8,
+    subprotocol: u8,
+    is_traced: bool,
+}
+
+impl OriginState {
+    /// The client.
+    pub(in crate::proxy) fn client(&self) -> Client {
+        match (self.address, &self.identifier) {
+            (None, Some(identifier)) => Client::Unreadable(identifier.as_str().into()),
+            (address, _) => Client::Ip(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
+        }
+    }
+
+    /// The request of a tunnel of this route at this endpoint. Its lines go to `log`, if they went to one.
+    pub(in crate::proxy) fn restore(
+        self,
+        route: &Arc<str>,
+        endpoint: &Arc<Endpoint>,
+        log: Option<&Arc<AccessLog>>,
+    ) -> Arc<Origin> {
+        let client = self.client();
+        let fields = self.fields.and_then(|fields| fields.restore(log));
+        Arc::new(Origin {
+            fields,
+            route: Arc::clone(route),
+            endpoint: Mutex::new(Arc::clone(endpoint)),
+            client,
+        })
+    }
+}
+
+impl FieldsState {
+    /// `None` if the text does not have these parts.
+    fn restore(self, log: Option<&Arc<AccessLog>>) -> Option<RequestFields> {
+        let Self { is_logged, text, ends, is_http2, attempts, subprotocol, is_traced } = self;
+        let trailer = usize::from(subprotocol) + if is_traced { size_of::<TraceId>() } else { 0 };
+        let is_ordered = ends.is_sorted();
+        let fits = ends.last().is_some_and(|last| *last as usize + trailer <= text.len());
+        (is_ordered && fits).then(|| RequestFields {
+            log: log.filter(|_| is_logged).cloned(),
+            text: text.into(),
+            ends,
+            tls: None,
+            h2: is_http2,
+            attempts,
+            subprotocol,
+            is_traced,
+        })
     }
 }
 

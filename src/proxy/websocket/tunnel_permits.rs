@@ -1,12 +1,12 @@
 //! Permits of a client's WebSocket in connection limits, released when it ends.
 
+use crate::net::connection_permit::ConnectionPermit;
 use crate::tunnel::Permit;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The permits of an open WebSocket.
 pub(in crate::proxy) struct TunnelPermits {
     /// The permit of the route's limits.
     pub(in crate::proxy) _permit: Permit,
     /// The permit of the listener's limit, with HTTP/1.1 only: an HTTP/2 stream counts with its connection.
-    pub(in crate::proxy) _room: Option<OwnedSemaphorePermit>,
+    pub(in crate::proxy) _connection: Option<ConnectionPermit>,
 }

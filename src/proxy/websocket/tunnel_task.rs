@@ -11,7 +11,7 @@ use crate::proxy::tracing::websocket_span::WebSocketTrace;
 use crate::snapshot::Route;
 use crate::telemetry::metrics::TunnelMetrics;
 use crate::tunnel::{self, Counters, Permit, Redial, Tunnel, TunnelIo, TunnelKey};
-use crate::upstream::{DrainMoment, Lease, ProxyAddrs};
+use crate::upstream::{DrainMoment, KeySource, Lease, ProxyAddrs};
 use crate::websocket::handshake::{Agreement, Extensions, Request};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use std::time::Duration;
 
 /// Resources of an open tunnel, released however it ends. With failover the redialer holds the client's
 /// permits, since they outlive the lease.
-struct TunnelGuards {
-    _lease: Lease,
-    _place: Option<TunnelPermits>,
+pub(super) struct TunnelGuards {
+    pub(super) _lease: Lease,
+    pub(super) _place: Option<TunnelPermits>,
 }
 
 /// The parts of a tunnel after its handshake, without the client's side.
@@ -36,8 +36,8 @@ pub(in crate::proxy) struct TunnelStart {
     pub(in crate::proxy) backend: TunnelIo,
     pub(in crate::proxy) backend_early: Bytes,
     pub(in crate::proxy) extensions: Extensions,
-    /// The index of the client's listener.
-    pub(in crate::proxy) listener: u16,
+    /// The name of the client's listener.
+    pub(in crate::proxy) listener: Arc<str>,
     /// The request for another endpoint, and what it must agree to.
     pub(in crate::proxy) again: Option<(Request, Agreement, ProxyAddrs)>,
     /// The client's 101.
@@ -56,18 +56,23 @@ pub(in crate::proxy) struct TunnelStart {
 pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, session: Session) {
     let Some((client, client_early, listener_permit)) = session.into_tunnel() else { return };
     let TunnelStart { origin, route, lease, permit, switching, .. } = tunnel_start;
-    let place = TunnelPermits { _permit: permit, _room: listener_permit };
+    let place = TunnelPermits { _permit: permit, _connection: listener_permit };
     let member = gateway.shared.tunnels.join(TunnelKey {
         endpoint: lease.endpoint().token().get(),
         route: Arc::clone(&route.name),
         route_version: route.route_version(),
         generation: tunnel_start.generation,
-        origin: origin.is_complete().then(|| Arc::clone(&origin) as _),
+        listener: Arc::clone(&tunnel_start.listener),
+        origin: Some(Arc::clone(&origin) as _),
         drain_part: tunnel_start.drain_moment.map(DrainMoment::part),
     });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics.route, lease.endpoint().metrics()));
     origin.begin(tunnel_start.handshake, &tunnel_start.said);
     let policy = Arc::clone(&route.policy);
+    // No other process has the trace, the notes of plugins, or the hash of a client's key.
+    let is_keyed = policy.client_key().is_some_and(|key| !matches!(key, KeySource::ClientIp));
+    let is_pinned =
+        is_keyed || tunnel_start.trace.is_some() || tunnel_start.plugins.final_log_fields.is_some();
     let (place, redial) = match tunnel_start.again {
         None => (Some(place), None),
         Some(again) => {
@@ -92,6 +97,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         redial,
         inspector: tunnel_start.plugins.inspector,
         recheck: tunnel_start.plugins.recheck,
+        is_pinned,
     };
     // Two kinds of tasks, so that the common one is not enlarged by the other.
     match (tunnel_start.plugins.final_log_fields, tunnel_start.trace) {

@@ -239,7 +239,7 @@ async fn open(
         backend: backend.tunnel_io,
         backend_early: backend.early,
         extensions,
-        listener: ctx.received.listener,
+        listener: ctx.listener().into(),
         again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
         switching,
         handshake,

@@ -81,7 +81,6 @@ struct PluginExchange {
     received: Received,
     method: Method,
     uri: Uri,
-    listener: Box<str>,
     route: Arc<str>,
 }
 
@@ -93,7 +92,6 @@ impl PluginExchange {
             received: ctx.received.clone(),
             method: line.method.clone(),
             uri: line.uri.clone(),
-            listener: ctx.listener().into(),
             route: Arc::clone(&route.name),
         }
     }
@@ -102,7 +100,7 @@ impl PluginExchange {
     fn exchange<'a>(&'a self, fields: &'a mut dyn Fields, running: &'a mut RequestState) -> Exchange<'a> {
         let line = RequestLine { method: &self.method, uri: &self.uri };
         Exchange {
-            request: self.received.request(line, &self.listener, &self.route),
+            request: self.received.request(line, &self.route),
             headers: Headers::request(fields),
             running,
             services: &self.services,

@@ -60,8 +60,8 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &ConnectionSlot, admin:
     let limit = limits.header_timeout;
     // The limit applies to a body as a whole.
     let head = RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None };
-    // Listener indices do not apply here.
-    let conn_info = ConnInfo::plain(Some(peer), u16::MAX);
+    // Routes and logs of listeners do not apply here.
+    let conn_info = ConnInfo::plain(Some(peer), "admin".into());
     let mut connection =
         Box::new(Connection::new(Socket::Tcp(socket), BytesMut::new(), conn_info, Arc::new(head), None));
     loop {
@@ -74,7 +74,7 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &ConnectionSlot, admin:
         if !may_continue {
             break;
         }
-        if !connection.await_request(KEEPALIVE).await {
+        if admin.is_retired() || !connection.await_request(KEEPALIVE).await {
             return;
         }
     }
@@ -120,6 +120,9 @@ async fn respond(
     }
     if admin.is_authenticated(&session.request().headers) {
         place.authenticate();
+    }
+    if admin.is_retired() {
+        session.close_after_response();
     }
     let mut body = Vec::new();
     if !session.is_body_empty() && !read_body(session, &mut body).await {

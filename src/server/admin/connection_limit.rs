@@ -55,13 +55,14 @@ pub(super) enum Activity {
 /// The open connections.
 #[derive(Debug)]
 pub(super) struct ConnectionLimit {
-    trust: ClientTrust,
     table: Mutex<Table>,
 }
 
 /// IDs grow with time, so the first entry is the oldest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
+    /// Of new connections.
+    trust: ClientTrust,
     next: u64,
     ordinary: BTreeMap<u64, Entry>,
     probes: BTreeMap<u64, Entry>,
@@ -94,14 +95,20 @@ pub(super) struct AdmittedConnection {
 impl ConnectionLimit {
     /// Creates an empty set. Every connection begins with `trust`.
     pub(super) fn new(trust: ClientTrust) -> Arc<Self> {
-        Arc::new(Self { trust, table: Mutex::default() })
+        let table = Table { trust, next: 0, ordinary: BTreeMap::new(), probes: BTreeMap::new() };
+        Arc::new(Self { table: Mutex::new(table) })
+    }
+
+    /// New connections begin with `trust` from now on.
+    pub(super) fn set_trust(&self, trust: ClientTrust) {
+        self.table.lock().trust = trust;
     }
 
     /// Adds a new connection; at the limit it evicts another one. `client` is the identity for counting.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> AdmittedConnection {
         let mut table = self.table.lock();
         let (scope, victim) = table.choose();
-        let id = table.next;
+        let (id, trust) = (table.next, table.trust);
         table.next += 1;
         let entries = table.entries(scope);
         let evicted = victim.and_then(|victim| entries.remove(&victim)).map(|entry| {
@@ -109,7 +116,7 @@ impl ConnectionLimit {
             entry.client
         });
         let notify = Arc::new(Notify::new());
-        let (trust, activity) = (self.trust, Activity::Receiving);
+        let activity = Activity::Receiving;
         entries.insert(id, Entry { client, trust, activity, evicted: Arc::clone(&notify) });
         let place = ConnectionSlot { limit: Arc::clone(self), id, scope, evicted: notify };
         AdmittedConnection { place, evicted }

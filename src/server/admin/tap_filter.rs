@@ -88,6 +88,14 @@ mod tests {
         fn subprotocol(&self) -> &str {
             "graphql-ws"
         }
+
+        fn is_complete(&self) -> bool {
+            true
+        }
+
+        fn state(&self) -> serde_json::Value {
+            serde_json::Value::Null
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl TapStream {
         if !self.admin.state.allows_taps() {
             return Some("off");
         }
-        (!self.admin.is_authenticated(&self.fields)).then_some("signed_out")
+        (!self.admin.may_continue(&self.fields)).then_some("signed_out")
     }
 
     /// Reports how many events were dropped.

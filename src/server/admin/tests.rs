@@ -82,6 +82,10 @@ impl AdminState for Gateway {
         if request.method == "GET" { Ok(json!({ "route": request.url })) } else { Err("odd".to_owned()) }
     }
 
+    async fn upgrade(&self) -> Result<UpgradedProcess, String> {
+        Err("not here".to_owned())
+    }
+
     fn limits(&self) -> ClientLimits {
         ClientLimits {
             header_timeout: Duration::from_secs(10),
@@ -96,7 +100,7 @@ async fn serve(state: &Arc<Gateway>, token: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let admin = Arc::new(Admin::new(Arc::clone(state) as _, token, address.port(), Arc::default()));
-    tokio::spawn(listener::accept(Arc::new(listener), admin));
+    tokio::spawn(listener::accept(Arc::new(listener), admin, Arc::default()));
     address
 }
 

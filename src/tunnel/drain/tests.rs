@@ -21,7 +21,15 @@ impl Wake for Clock {
 }
 
 fn tunnel_key(endpoint: u64, route: &str, route_version: u64) -> TunnelKey {
-    TunnelKey { endpoint, route: route.into(), route_version, generation: 1, origin: None, drain_part: None }
+    TunnelKey {
+        endpoint,
+        route: route.into(),
+        route_version,
+        generation: 1,
+        listener: "".into(),
+        origin: None,
+        drain_part: None,
+    }
 }
 
 fn join(registry: &Arc<Registry>, endpoint: u64, route: &str) -> (Membership, Arc<Clock>) {

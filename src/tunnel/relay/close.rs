@@ -149,6 +149,7 @@ impl Relay {
             Cause::Shutdown => &"gateway restarting",
             Cause::Endpoint | Cause::Unhealthy => &"backend draining",
             Cause::Route => &"route changed",
+            Cause::Listener => &"listener removed",
             Cause::Operator | Cause::Rebalance => &"please reconnect",
         };
         self.ask(Reason::Drain(cause), pending_close(1012, text));

@@ -3,6 +3,7 @@
 
 use super::frame_stats::FrameSummary;
 use crate::runtime::clock;
+use crate::tunnel::state::{ClocksState, SideClockState};
 use crate::tunnel::{Policy, Side};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -102,6 +103,49 @@ impl Clocks {
             sides: [side_clock(), side_clock()],
             quiet_until: now,
         }
+    }
+
+    /// The clocks for another process.
+    pub(super) fn state(&self, now: Instant) -> ClocksState {
+        let before = |time: Instant| now.saturating_duration_since(time);
+        ClocksState {
+            age: before(self.began),
+            data: before(self.data),
+            expires_in: self.expires.map(|expires| expires.saturating_duration_since(now)),
+            sides: [0, 1].map(|side: usize| {
+                let SideClock { heard, pinged, asked, stuck } = &self.sides[side];
+                SideClockState {
+                    heard: before(*heard),
+                    pinged: pinged.map(before),
+                    asked: *asked,
+                    stuck: stuck.map(before),
+                }
+            }),
+        }
+    }
+
+    /// Continues the clocks of another process.
+    pub(super) fn resume(now: Instant, policy: &Policy, state: &ClocksState) -> Self {
+        // No time is before the start of the machine, which every clock counts from.
+        let at = |before: Duration| now.checked_sub(before).unwrap_or(now);
+        let mut clocks = Self::new(now, policy);
+        clocks.began = at(state.age);
+        clocks.data = at(state.data);
+        // A limit that the route has only now counts from the opening too.
+        clocks.expires = match (state.expires_in, policy.max_age) {
+            (Some(left), Some(_)) => Some(now + left),
+            (None, Some(_)) => clocks.expires.map(|expires| expires.checked_sub(state.age).unwrap_or(now)),
+            (_, None) => None,
+        };
+        for (clock, side) in clocks.sides.iter_mut().zip(&state.sides) {
+            *clock = SideClock {
+                heard: at(side.heard),
+                pinged: side.pinged.map(at),
+                asked: side.asked,
+                stuck: side.stuck.map(at),
+            };
+        }
+        clocks
     }
 
     pub(super) fn began(&self) -> Instant {

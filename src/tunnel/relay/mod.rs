@@ -5,6 +5,7 @@
 //! `close` ends a tunnel.
 
 mod close;
+mod departure;
 mod direction;
 mod failover;
 mod frame_stats;
@@ -31,6 +32,8 @@ use crate::runtime::clock;
 use crate::websocket::handshake::Extensions;
 use bytes::Bytes;
 use close::{CloseState, Verdict};
+pub(super) use departure::resume;
+use departure::{Confirmation, DepartureResult};
 use direction::Direction;
 use failover::Failover;
 use frame_stats::FrameSummary;
@@ -78,6 +81,8 @@ pub struct Tunnel {
     pub inspector: Option<Box<dyn Inspector>>,
     /// Rechecks the open tunnel.
     pub recheck: Option<Arc<dyn Recheck>>,
+    /// Whether it has state that no other process could continue.
+    pub is_pinned: bool,
 }
 
 /// Relays until both sides have ended. The future is the tunnel's whole memory apart from its sockets: spawn
@@ -107,6 +112,8 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
         rechecks: tunnel.recheck.and_then(|rechecker| Rechecks::new(rechecker, now)),
         policy,
         guard: tunnel.guard,
+        departing: None,
+        is_pinned: tunnel.is_pinned,
     };
     relay.begin_inspection();
     if let (Some(redial), Some(terms)) = (tunnel.redial, relay.policy.reconnect) {
@@ -147,6 +154,9 @@ pub(super) struct Relay {
     failover: Option<Box<Failover>>,
     inspector: Option<Box<dyn Inspector>>,
     rechecks: Option<Box<Rechecks>>,
+    /// The tunnel has stopped, and waits whether another process continues it.
+    departing: Option<Box<Confirmation>>,
+    is_pinned: bool,
 }
 
 /// The relay's next step after checking the clocks.
@@ -157,6 +167,8 @@ enum NextStep {
     Wait,
     /// Both sides have ended.
     Finish(Verdict),
+    /// Stop for a departure.
+    Stop,
 }
 
 impl Future for Relay {
@@ -184,6 +196,17 @@ impl Relay {
 
     /// Does what there is to do.
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if self.departing.is_some() {
+            match self.poll_departure(cx) {
+                DepartureResult::Pending => return Poll::Pending,
+                DepartureResult::Moved => return Poll::Ready(self.moved()),
+                DepartureResult::Stays => {
+                    self.member.stay();
+                    // The order has taken the registry's waker.
+                    self.waker = None;
+                }
+            }
+        }
         self.listen(cx);
         self.follow_taps(TapStart::Within);
         loop {
@@ -206,6 +229,16 @@ impl Relay {
                 NextStep::Wait => return Poll::Pending,
                 NextStep::Finish(verdict) => {
                     return Poll::Ready(self.ended(verdict));
+                }
+                NextStep::Stop => {
+                    self.depart();
+                    // Polled at once: for the confirmation, or to continue.
+                    cx.waker().wake_by_ref();
+                    if self.departing.is_none() {
+                        self.member.stay();
+                        self.waker = None;
+                    }
+                    return Poll::Pending;
                 }
             }
         }
@@ -366,6 +399,9 @@ impl Relay {
         if self.closing.is_some() {
             return self.drive_close(clock::read(), cx);
         }
+        if self.member.is_departing() {
+            return NextStep::Stop;
+        }
         let paused = self.throttle.as_ref().and_then(|throttle| throttle.until());
         if self.timer.is_running() && now < self.clocks.quiet_until && paused.is_none() {
             return NextStep::Wait;
@@ -445,6 +481,12 @@ impl Relay {
         // A side that got a Close frame without responding already has the code.
         let code = self.ending_code().unwrap_or(ABNORMAL);
         self.ended(Verdict { by: Initiator::Gateway, reason, code })
+    }
+
+    /// Another process has the tunnel: nothing ends.
+    fn moved(&mut self) -> Outcome {
+        let verdict = Verdict { by: Initiator::Gateway, reason: Reason::Moved, code: ABNORMAL };
+        self.outcome(verdict, clock::read())
     }
 
     fn ended(&mut self, verdict: Verdict) -> Outcome {

@@ -113,6 +113,12 @@ impl WriteBuffer {
         self.waits() && self.room().is_none()
     }
 
+    /// The bytes that wait to be written, for another process; `None` if the stream ends, or may be replayed.
+    pub(super) fn backlog(&self) -> Option<&[u8]> {
+        let is_open = self.state == WriteState::Open && self.replay.is_none() && !self.unflushed;
+        is_open.then(|| &self.backlog[self.written..])
+    }
+
     /// Returns whether bytes wait to be written.
     pub(super) fn waits(&self) -> bool {
         self.written < self.backlog.len()

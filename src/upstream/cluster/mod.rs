@@ -207,6 +207,15 @@ impl Cluster {
         Ok(Lease::new(endpoint, self.policy))
     }
 
+    /// A lease of the endpoint with this address, for a WebSocket that another process has opened there; `None` if there
+    /// is none.
+    pub fn lease_of(&self, address: &str) -> Option<Lease> {
+        let members = self.endpoint_set.current();
+        let mut endpoints = members.as_slice().iter().map(crate::upstream::balance::Member::endpoint);
+        let endpoint = endpoints.find(|endpoint| endpoint.name() == address)?;
+        Some(Lease::new(Arc::clone(endpoint), self.policy))
+    }
+
     /// pingora-load-balancing's selection for the first attempt of a request.
     fn choose(&self, members: &Members, key: &Key<'_>) -> Option<Arc<Endpoint>> {
         let found = Cell::new(None);

@@ -16,18 +16,18 @@ pub struct FrameParser {
     /// Payload bytes of the current frame that have not arrived yet.
     pub(super) left: u64,
     /// Wire bytes of the current message, with the current frame.
-    message_bytes: u64,
+    pub(super) message_bytes: u64,
     /// The start of an incomplete header or control frame.
     pub(super) held: Option<Box<PartialHeader>>,
     /// Frames of the current message, with the current frame.
-    message_frames: u32,
+    pub(super) message_frames: u32,
     /// Text or Binary during a message.
-    message: Option<Opcode>,
+    pub(super) message: Option<Opcode>,
     /// The first byte of the frame that `left` counts.
-    current: u8,
+    pub(super) current: u8,
     pub(super) sender: Sender,
     /// Whether a Close has passed.
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 /// Bytes that start with a frame, and their position in the feed.

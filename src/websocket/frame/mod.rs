@@ -17,6 +17,7 @@ mod frame_parser;
 mod frame_rules;
 mod header;
 mod mask;
+mod parser_state;
 mod partial_header;
 
 pub use close::{Close, NO_STATUS, may_be_sent};
@@ -26,6 +27,7 @@ pub use frame_error::{FrameError, Violation};
 pub use frame_parser::FrameParser;
 pub use header::{MAX_CONTROL, Opcode, payload_of};
 pub use mask::{Mask, apply_mask};
+pub use parser_state::ParserState;
 pub use partial_header::MAX_WITHHELD;
 
 /// The sender of a direction's frames.

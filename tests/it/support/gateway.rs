@@ -9,13 +9,16 @@ use super::{Response, eventually};
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_moongate");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_moongate");
 
 const HEAD: &str = "admin: { address: 127.0.0.1:0 }\n\
                     listeners: [{ name: web, address: 127.0.0.1:0 }]\n";
@@ -26,9 +29,18 @@ const REFUSED: &str = "configuration rejected";
 /// A running gateway.
 pub(crate) struct Gateway {
     child: Mutex<Child>,
-    pid: u32,
+    /// The current process: the child, or one that it has handed over to.
+    pid: AtomicU32,
+    /// Those that were handed over to.
+    successors: Mutex<Vec<u32>>,
     log: Arc<Log>,
     folder: TempDir,
+}
+
+/// Returns whether there is no such process, or only its exit status is left.
+fn has_ended(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat"));
+    status.map_or(true, |status| status.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
 }
 
 /// Runs a command of the binary to its end.
@@ -84,6 +96,32 @@ impl Gateway {
         gateway
     }
 
+    /// As [`Gateway::start_whole`], with more environment variables.
+    pub(crate) fn start_whole_with_all(variables: &[(&str, &str)], yaml: &str) -> Self {
+        let gateway = Self::spawn_with(Path::new(BINARY), yaml, |command| {
+            command.envs(variables.iter().copied());
+        });
+        gateway.web();
+        gateway
+    }
+
+    /// As [`Gateway::start_whole_with_all`], with a socket that is passed as by socket activation: it is descriptor 3.
+    pub(crate) fn start_with_socket(socket: OwnedFd, variables: &[(&str, &str)], yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("start");
+        // The variable names the process that the socket is for, whose ID only the shell before it knows.
+        let text = format!(
+            "#!/bin/sh\nexec 3<&0 0</dev/null\nexport LISTEN_FDS=1 LISTEN_PID=$$\nexec '{BINARY}' \"$@\"\n"
+        );
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let gateway = Self::spawn_in(folder, &script, yaml, |command| {
+            command.stdin(socket).envs(variables.iter().copied());
+        });
+        gateway.web();
+        gateway
+    }
+
     /// Starts one with that whole file without waiting.
     pub(crate) fn spawn(yaml: &str) -> Self {
         Self::spawn_with(Path::new(BINARY), yaml, |_| ())
@@ -117,12 +155,31 @@ impl Gateway {
         prepare(&mut command);
         let mut child = command.spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
-        Self { pid: child.id(), child: Mutex::new(child), log, folder }
+        let pid = AtomicU32::new(child.id());
+        Self { pid, child: Mutex::new(child), successors: Mutex::default(), log, folder }
     }
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.pid
+        self.pid.load(SeqCst)
+    }
+
+    /// The process has handed over to this one.
+    pub(crate) fn succeeded_by(&self, pid: u32) {
+        self.pid.store(pid, SeqCst);
+        self.successors.lock().unwrap().push(pid);
+    }
+
+    /// Returns whether a process that served has ended.
+    pub(crate) fn has_process_ended(&self, pid: u32) -> bool {
+        self.ended().is_some() && has_ended(pid)
+    }
+
+    /// As [`Gateway::start`], with another binary.
+    pub(crate) fn start_binary(binary: &Path, yaml: &str) -> Self {
+        let gateway = Self::spawn_with(binary, &format!("{HEAD}{yaml}"), |_| ());
+        gateway.web();
+        gateway
     }
 
     /// Its log.
@@ -253,7 +310,7 @@ impl Gateway {
 
     /// Sends a signal this many times in a row.
     pub(crate) fn signals(&self, name: &str, count: usize) {
-        let pids = vec![self.pid.to_string(); count];
+        let pids = vec![self.pid().to_string(); count];
         let sent = Command::new("kill").arg(format!("-{name}")).args(pids).status().unwrap();
         assert!(sent.success(), "kill -{name}: {sent}");
     }
@@ -271,7 +328,7 @@ impl Gateway {
     /// Its private anonymous memory in KiB: heap and stacks. The proportional share would change with every
     /// other gateway that runs in parallel.
     pub(crate) fn memory(&self) -> i64 {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap();
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
         let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
@@ -283,6 +340,10 @@ impl Drop for Gateway {
         // It may have ended already.
         let _ = child.kill();
         let _ = child.wait();
+        let successors = self.successors.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for pid in successors.drain(..).filter(|pid| !has_ended(*pid)) {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+        }
         if std::thread::panicking() {
             #[allow(clippy::print_stderr, reason = "the log of a failed test belongs to its report")]
             {

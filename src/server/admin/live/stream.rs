@@ -233,6 +233,6 @@ impl EventSource for LiveStream {
         sleep_until(self.next).await;
         self.next = Instant::now() + INTERVAL;
         // A session may have ended meanwhile.
-        self.admin.is_authenticated(&self.fields).then(|| self.events())
+        self.admin.may_continue(&self.fields).then(|| self.events())
     }
 }

@@ -44,6 +44,7 @@ fn tunnel_key(endpoint: u64) -> TunnelKey {
         route: "chat".into(),
         route_version: 1,
         generation: 1,
+        listener: "".into(),
         origin: None,
         drain_part: None,
     }
@@ -63,6 +64,7 @@ fn tunnel(client: impl Into<TunnelIo>, backend: impl Into<TunnelIo>, policy: Arc
         redial: None,
         inspector: None,
         recheck: None,
+        is_pinned: false,
     }
 }
 

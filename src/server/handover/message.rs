@@ -1,0 +1,112 @@
+//! Messages of a handover. An unknown member is skipped and a missing one has its default, so that an older and a newer
+//! binary understand each other; a change that they must not misunderstand gets another version.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the messages.
+pub(super) const VERSION: u32 = 1;
+
+/// What is sent.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct Envelope {
+    /// The version of the sender's messages.
+    pub(super) version: u32,
+    #[serde(flatten)]
+    pub(super) message: Message,
+}
+
+/// A message.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Message {
+    /// From the old process: listening sockets, in the order of their descriptors.
+    Sockets {
+        /// What the sockets are for.
+        #[serde(default)]
+        sockets: Vec<SocketEntry>,
+        /// Whether more of them follow.
+        #[serde(default)]
+        more: bool,
+    },
+    /// From the new process: it has the configuration, its probes and its workers, and would serve.
+    Ready {
+        /// Its version.
+        #[serde(default)]
+        binary: String,
+    },
+    /// From the new process: it cannot serve, and ends.
+    Failed {
+        /// Why, as it prints it.
+        #[serde(default)]
+        report: String,
+    },
+    /// From the old process: accept connections.
+    Serve,
+    /// From the new process: it accepts connections.
+    Serving,
+    /// From the old process: open WebSockets, each with the descriptors of its client and of its backend.
+    Websockets {
+        /// Each as [`MovedWebSocket`](crate::proxy::MovedWebSocket) writes it.
+        #[serde(default)]
+        websockets: Vec<serde_json::Value>,
+    },
+    /// From the new process: which of them it continues. The others stay.
+    Adopted {
+        /// Their IDs in the old process.
+        #[serde(default)]
+        ids: Vec<u64>,
+        /// Why others stay.
+        #[serde(default)]
+        refused: Vec<Refusal>,
+    },
+    /// A message of a newer version, which may be skipped.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a WebSocket stays in the old process.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct Refusal {
+    /// Its ID.
+    #[serde(default)]
+    pub(super) id: u64,
+    /// The reason.
+    #[serde(default)]
+    pub(super) reason: String,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct SocketEntry {
+    /// Its address, as `127.0.0.1:80` or `unix:/path`.
+    #[serde(default)]
+    pub(super) address: String,
+    /// The address of the configuration, which may have port 0.
+    #[serde(default)]
+    pub(super) configured: String,
+    /// The name of the listener, or `None` for the admin address.
+    #[serde(default)]
+    pub(super) listener: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn unknown_members_and_messages_are_skipped_and_missing_members_have_defaults() {
+        let read = |text: &str| serde_json::from_str::<Envelope>(text).map(|envelope| envelope.message);
+        assert_eq!(read(r#"{"version":1,"kind":"serve","later":7}"#).unwrap(), Message::Serve);
+        assert_eq!(read(r#"{"version":9,"kind":"teleport","to":[1]}"#).unwrap(), Message::Unknown);
+        assert_eq!(
+            read(r#"{"version":1,"kind":"ready"}"#).unwrap(),
+            Message::Ready { binary: String::new() }
+        );
+        assert!(read(r#"{"kind":"serve"}"#).is_err());
+        let sockets = r#"{"version":1,"kind":"sockets","sockets":[{"address":"unix:/a"}]}"#;
+        assert!(
+            matches!(read(sockets).unwrap(), Message::Sockets { sockets, more: false } if sockets.len() == 1)
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! The old process's side of a handover: it starts the new process with its own arguments, and passes its sockets.
+
+use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
+use super::message::{Message, SocketEntry};
+use super::moved_websockets::{self, MoveCounts};
+use super::old_process::VARIABLE;
+use crate::server::passed_socket::HeldSocket;
+use crate::tunnel::Registry;
+use log::info;
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fmt};
+
+/// The time limit for the new process until it is ready: it reads files, and waits for its first probes.
+const LONGEST_START: Duration = Duration::from_secs(120);
+
+/// The time limit for the new process to accept connections once it is ready.
+const LONGEST_SWITCH: Duration = Duration::from_secs(10);
+
+/// The interval at which a waiting process looks whether it should stop waiting.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A started process that does not serve yet. Dropping it ends it.
+#[derive(Debug)]
+pub(in crate::server) struct NewProcess {
+    channel: HandoverChannel,
+    child: Option<Child>,
+    /// Its version.
+    pub(in crate::server) binary: String,
+}
+
+/// Why a handover failed. The old process goes on.
+#[derive(Debug)]
+pub(in crate::server) struct UpgradeFailure(pub(in crate::server) String);
+
+impl fmt::Display for UpgradeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn failed(what: impl fmt::Display) -> UpgradeFailure {
+    UpgradeFailure(what.to_string())
+}
+
+impl NewProcess {
+    /// Starts the program at `program` with the arguments of this process, passes the sockets, and waits until it is
+    /// ready. `gives_up` ends the wait.
+    ///
+    /// # Errors
+    /// Why it is not ready. It has ended then.
+    pub(in crate::server) fn start(
+        program: &PathBuf,
+        sockets: &[HeldSocket],
+        gives_up: impl Fn() -> bool,
+    ) -> Result<Self, UpgradeFailure> {
+        let (channel, other) =
+            HandoverChannel::pair().map_err(|error| failed(format!("cannot make a socket pair: {error}")))?;
+        let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+        let child = Command::new(program)
+            .args(arguments)
+            .env(VARIABLE, "stdin")
+            .env_remove("LISTEN_FDS")
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDNAMES")
+            .stdin(Stdio::from(other))
+            .spawn()
+            .map_err(|error| failed(format!("cannot start {}: {error}", program.display())))?;
+        info!(pid = child.id(), program = program.display().to_string().as_str(); "new process started");
+        let mut started = Self { channel, child: Some(child), binary: String::new() };
+        started.pass(sockets).map_err(|error| started.explain(&error))?;
+        started.wait_until_ready(gives_up)?;
+        Ok(started)
+    }
+
+    /// Its process ID.
+    pub(in crate::server) fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    fn pass(&self, sockets: &[HeldSocket]) -> io::Result<()> {
+        let mut chunks = sockets.chunks(MOST_DESCRIPTORS).peekable();
+        if sockets.is_empty() {
+            return self.channel.send(Message::Sockets { sockets: Vec::new(), more: false }, &[]);
+        }
+        while let Some(some) = chunks.next() {
+            let descriptors: Vec<_> = some.iter().map(|held| held.socket.as_fd()).collect();
+            let sockets = some
+                .iter()
+                .map(|held| SocketEntry {
+                    address: held.socket.local(),
+                    configured: held.role.configured.clone(),
+                    listener: held.role.listener.clone(),
+                })
+                .collect();
+            self.channel.send(Message::Sockets { sockets, more: chunks.peek().is_some() }, &descriptors)?;
+        }
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self, gives_up: impl Fn() -> bool) -> Result<(), UpgradeFailure> {
+        let until = Instant::now() + LONGEST_START;
+        loop {
+            match self.channel.receive(LOOK) {
+                Ok((Message::Ready { binary }, _)) => {
+                    self.binary = binary;
+                    return Ok(());
+                }
+                Ok((Message::Failed { report }, _)) => return Err(failed(report.trim_end())),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    if gives_up() {
+                        return Err(failed("the process is shutting down"));
+                    }
+                    if Instant::now() >= until {
+                        return Err(failed(format!(
+                            "the new process was not ready within {LONGEST_START:?}"
+                        )));
+                    }
+                }
+                Err(error) => return Err(self.explain(&error)),
+            }
+        }
+    }
+
+    /// Lets it accept connections, and waits until it does.
+    ///
+    /// # Errors
+    /// When it does not. It has ended then.
+    pub(in crate::server) fn serve(&mut self) -> Result<(), UpgradeFailure> {
+        self.channel.send(Message::Serve, &[]).map_err(|error| self.explain(&error))?;
+        let until = Instant::now() + LONGEST_SWITCH;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.channel.receive(left) {
+                Ok((Message::Serving, _)) => break,
+                Ok((Message::Failed { report }, _)) => return Err(failed(report.trim_end())),
+                Ok(_) => {}
+                Err(error) => return Err(self.explain(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the open WebSockets that can move. From here on the new process outlives this one.
+    pub(in crate::server) fn take_websockets(mut self, tunnels: &Registry) -> MoveCounts {
+        let counts = moved_websockets::move_all(&self.channel, tunnels);
+        // It is collected if it ends before this process.
+        if let Some(mut child) = self.child.take() {
+            let collect = move || drop(child.wait());
+            // Without a thread it stays a zombie until this process ends.
+            let _ = std::thread::Builder::new().name("new-process".to_owned()).spawn(collect);
+        }
+        counts
+    }
+
+    /// Why the channel failed: the process may have ended.
+    fn explain(&mut self, error: &io::Error) -> UpgradeFailure {
+        if error.kind() == ErrorKind::TimedOut {
+            return failed("the new process did not respond");
+        }
+        // It may have said why before it ended.
+        while let Ok((message, _)) = self.channel.receive(LOOK) {
+            if let Message::Failed { report } = message {
+                return failed(report.trim_end());
+            }
+        }
+        let Some(child) = &mut self.child else { return failed(error) };
+        // It is about to end, if it has not ended yet.
+        match wait_within(child, LONGEST_SWITCH) {
+            Some(status) => failed(format!("the new process ended before it served ({status})")),
+            None => failed(format!("the new process closed its socket: {error}")),
+        }
+    }
+}
+
+impl Drop for NewProcess {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn wait_within(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
+    let until = Instant::now() + limit;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The new process's side of a handover: it takes the sockets of the process that started it, and says when it is ready.
+
+use super::channel::HandoverChannel;
+use super::message::{Message, Refusal, SocketEntry};
+use super::moved_websockets;
+use crate::server::passed_socket::{PassedSocket, SocketRole};
+use crate::server::worker::Adoption;
+use log::warn;
+use std::collections::HashSet;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// The variable that marks a new process; its standard input is the channel.
+pub(super) const VARIABLE: &str = "MOONGATE_HANDOVER";
+
+/// The time limit for the sockets, which are sent at once.
+const LONGEST_PASS: Duration = Duration::from_secs(10);
+
+/// The time limit for the order to serve, which follows at once too.
+const LONGEST_ORDER: Duration = Duration::from_secs(30);
+
+/// The time limit for the next WebSockets of the old process.
+const LONGEST_MOVE: Duration = Duration::from_secs(60);
+
+/// The time limit for the workers to continue a batch of WebSockets.
+const LONGEST_ADOPTION: Duration = Duration::from_secs(10);
+
+/// The process that started this one.
+#[derive(Debug)]
+pub(in crate::server) struct OldProcess(HandoverChannel);
+
+impl OldProcess {
+    /// The process that started this one for a handover; `None` in any other process. Takes standard input.
+    ///
+    /// # Errors
+    /// When the channel is not one.
+    pub(in crate::server) fn find() -> io::Result<Option<Self>> {
+        if std::env::var_os(VARIABLE).is_none_or(|value| value != "stdin") {
+            return Ok(None);
+        }
+        let socket = io::stdin().as_fd().try_clone_to_owned()?;
+        // Plugins and libraries must not read from the channel.
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        HandoverChannel::inherited(socket).map(Self).map(Some)
+    }
+
+    /// Receives the sockets.
+    ///
+    /// # Errors
+    /// When the old process does not send them.
+    pub(in crate::server) fn receive_sockets(&self) -> io::Result<Vec<PassedSocket>> {
+        let mut passed = Vec::new();
+        loop {
+            let (message, descriptors) = self.0.receive(LONGEST_PASS)?;
+            let Message::Sockets { sockets, more } = message else { continue };
+            if sockets.len() != descriptors.len() {
+                return Err(io::Error::new(ErrorKind::InvalidData, "a passed socket has no descriptor"));
+            }
+            let entries = sockets.into_iter().zip(descriptors);
+            passed.extend(entries.map(|(SocketEntry { configured, listener, .. }, socket)| PassedSocket {
+                socket,
+                role: SocketRole { configured, listener },
+            }));
+            if !more {
+                return Ok(passed);
+            }
+        }
+    }
+
+    /// Says that this process would serve, and waits for the order to do so. A process that has ended meanwhile gives
+    /// no order, and is replaced too.
+    pub(in crate::server) fn await_order(&self) {
+        let ready = Message::Ready { binary: env!("CARGO_PKG_VERSION").to_owned() };
+        let order = self.0.send(ready, &[]).and_then(|()| {
+            loop {
+                if let (Message::Serve, _) = self.0.receive(LONGEST_ORDER)? {
+                    return Ok(());
+                }
+            }
+        });
+        if let Err(error) = order {
+            warn!(error:%; "no order from the old process; serving without it");
+        }
+    }
+
+    /// Says that this process serves.
+    pub(in crate::server) fn confirm(&self) {
+        if let Err(error) = self.0.send(Message::Serving, &[]) {
+            warn!(error:%; "old process not reached");
+        }
+    }
+
+    /// Receives WebSockets until the old process has no more, or ends. `adopt` gives them to the workers.
+    pub(in crate::server) fn adopt_websockets(&self, adopt: impl Fn(Vec<Adoption>)) {
+        // The end of the old process is the end of the channel.
+        while let Ok((message, descriptors)) = self.0.receive(LONGEST_MOVE) {
+            let Message::Websockets { websockets } = message else { continue };
+            let (read, mut refused) = moved_websockets::read(websockets, descriptors);
+            let (reply, replies) = channel();
+            let adoption = |(websocket, sockets)| Adoption { websocket, sockets, reply: reply.clone() };
+            let adoptions: Vec<_> = read.into_iter().map(adoption).collect();
+            let mut waiting: HashSet<u64> = adoptions.iter().map(|adoption| adoption.websocket.id).collect();
+            drop(reply);
+            adopt(adoptions);
+            let (until, mut ids) = (Instant::now() + LONGEST_ADOPTION, Vec::new());
+            while let Ok((id, outcome)) =
+                replies.recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
+                waiting.remove(&id);
+                match outcome {
+                    Ok(()) => ids.push(id),
+                    Err(reason) => refused.push(Refusal { id, reason }),
+                }
+            }
+            // A worker that hangs may continue them later.
+            ids.extend(waiting);
+            if let Err(error) = self.0.send(Message::Adopted { ids, refused }, &[]) {
+                warn!(error:%; "old process not reached");
+                return;
+            }
+        }
+    }
+
+    /// Says why this process cannot serve.
+    pub(in crate::server) fn report_failure(&self, report: &str) {
+        const LONGEST_REPORT: usize = 64 << 10;
+        let report = report[..report.floor_char_boundary(LONGEST_REPORT)].to_owned();
+        // The old process sees the end of this one anyway.
+        let _ = self.0.send(Message::Failed { report }, &[]);
+    }
+}

@@ -1,0 +1,58 @@
+//! Notifications to the service manager (systemd), if it started the process: states, and the sockets that it keeps
+//! while the process restarts or after a crash (`FileDescriptorStoreMax=`).
+
+use super::bind::BoundListener;
+use log::warn;
+use sd_notify::NotifyState;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+/// The name of the sockets in the store. They are told apart by their addresses.
+pub(super) const STORED_NAME: &str = "moongate";
+
+/// The maximum number of descriptors in one message (unix(7)) is 253.
+const MOST_IN_MESSAGE: usize = 200;
+
+/// What keeps the sockets of a process that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SocketKeeper {
+    /// They end with the process.
+    None,
+    /// The service manager, for the next process.
+    ServiceManager,
+    /// The new process of a handover.
+    NextProcess,
+}
+
+/// Sends states.
+pub(super) fn notify(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(false, states);
+}
+
+/// Returns what keeps the sockets when the process ends: systemd sets `FDSTORE` to the number that it stores.
+pub(super) fn keeps_sockets() -> SocketKeeper {
+    match std::env::var("FDSTORE").ok().and_then(|number| number.parse::<u32>().ok()) {
+        Some(number) if number > 0 => SocketKeeper::ServiceManager,
+        _ => SocketKeeper::None,
+    }
+}
+
+/// Stores these sockets in place of all earlier ones.
+pub(super) fn store_sockets(sockets: &[Arc<BoundListener>]) {
+    if keeps_sockets() == SocketKeeper::None {
+        return;
+    }
+    notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(STORED_NAME)]);
+    let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
+    send(&descriptors);
+}
+
+fn send(descriptors: &[BorrowedFd<'_>]) {
+    for some in descriptors.chunks(MOST_IN_MESSAGE) {
+        if let Err(error) =
+            sd_notify::notify_with_fds(false, &[NotifyState::FdStore, NotifyState::FdName(STORED_NAME)], some)
+        {
+            warn!(error:%; "sockets not stored by the service manager");
+        }
+    }
+}

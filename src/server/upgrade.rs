@@ -1,0 +1,131 @@
+//! Upgrade of the running process to a new one: the order, its work on a thread, and its outcome.
+
+use super::handover::{MoveCounts, NewProcess, UpgradeFailure};
+use super::process_sockets::ProcessSockets;
+use super::service_manager::notify;
+use crate::control::Live;
+use crate::tunnel::Registry;
+use log::{error, info};
+use sd_notify::NotifyState;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use tokio::sync::oneshot;
+
+/// The new process that serves.
+#[derive(Clone, Debug)]
+pub(super) struct Upgraded {
+    pub(super) pid: u32,
+    /// Its version.
+    pub(super) binary: String,
+    /// The WebSockets that moved there, and those that are asked to reconnect.
+    pub(super) websockets: MoveCounts,
+}
+
+/// The result of an upgrade; the reason if the old process goes on.
+pub(super) type UpgradeOutcome = Result<Upgraded, String>;
+
+/// A request for an upgrade.
+pub(super) type UpgradeOrder = oneshot::Sender<UpgradeOutcome>;
+
+/// Starts new processes of the program that this process was started from.
+pub(super) struct Upgrader {
+    /// Read at the start: later the file may have been replaced.
+    program: Result<PathBuf, String>,
+    sockets: Arc<ProcessSockets>,
+    live: Arc<Live>,
+}
+
+/// An upgrade in progress.
+pub(super) struct PendingUpgrade {
+    gives_up: Arc<AtomicBool>,
+    outcome: oneshot::Receiver<UpgradeOutcome>,
+    /// Who waits for the outcome.
+    orders: Vec<UpgradeOrder>,
+}
+
+impl Upgrader {
+    /// For the process that runs.
+    pub(super) fn new(sockets: Arc<ProcessSockets>, live: Arc<Live>) -> Self {
+        let program = std::env::current_exe().map_err(|error| format!("the program has no path: {error}"));
+        Self { program, sockets, live }
+    }
+
+    /// Starts an upgrade. It begins after a reload in progress, and further reloads wait for its end.
+    pub(super) fn begin(&self) -> PendingUpgrade {
+        let gives_up = Arc::new(AtomicBool::new(false));
+        let (sender, outcome) = oneshot::channel();
+        let pending = PendingUpgrade { gives_up: Arc::clone(&gives_up), outcome, orders: Vec::new() };
+        let (program, sockets, live) =
+            (self.program.clone(), Arc::clone(&self.sockets), Arc::clone(&self.live));
+        info!("upgrade started");
+        tokio::spawn(async move {
+            let reloads = live.hold_reloads().await;
+            let live = Arc::clone(&live);
+            let work = move || {
+                let outcome = program.and_then(|program| {
+                    hand_over(&program, &sockets, live.tunnels(), &gives_up)
+                        .map_err(|failure| failure.to_string())
+                });
+                drop(reloads);
+                // The receiver is gone if the process shuts down.
+                let _ = sender.send(outcome);
+            };
+            if let Err(error) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(work) {
+                error!(error:%; "no thread for an upgrade");
+            }
+        });
+        pending
+    }
+}
+
+impl PendingUpgrade {
+    /// Tells the outcome to one more.
+    pub(super) fn join(&mut self, order: Option<UpgradeOrder>) {
+        self.orders.extend(order);
+    }
+
+    /// Waits for the outcome.
+    pub(super) async fn outcome(&mut self) -> UpgradeOutcome {
+        (&mut self.outcome).await.unwrap_or_else(|_| Err("the upgrade panicked".to_owned()))
+    }
+
+    /// Ends the new process, unless it serves by now, and waits for that.
+    pub(super) async fn cancel(mut self) -> UpgradeOutcome {
+        self.gives_up.store(true, Relaxed);
+        let outcome = self.outcome().await;
+        self.finish(&outcome);
+        outcome
+    }
+
+    /// Logs the outcome, and tells it to all who wait.
+    pub(super) fn finish(mut self, outcome: &UpgradeOutcome) {
+        match outcome {
+            Ok(Upgraded { pid, binary, websockets }) => {
+                let (websockets_moved, websockets_left) = (websockets.moved, websockets.left);
+                info!(pid, version = binary.as_str(), websockets_moved, websockets_left; "new process serves");
+            }
+            Err(reason) => error!(reason = reason.as_str(); "upgrade failed; this process continues"),
+        }
+        for order in self.orders.drain(..) {
+            // Its client may be gone.
+            let _ = order.send(outcome.clone());
+        }
+    }
+}
+
+fn hand_over(
+    program: &PathBuf,
+    sockets: &ProcessSockets,
+    tunnels: &Registry,
+    gives_up: &AtomicBool,
+) -> Result<Upgraded, UpgradeFailure> {
+    let mut new = NewProcess::start(program, &sockets.held(), || gives_up.load(Relaxed))?;
+    let (pid, binary) = (new.pid(), new.binary.clone());
+    // The service manager accepts notifications of the main process only.
+    notify(&[NotifyState::MainPid(pid)]);
+    new.serve().inspect_err(|_| notify(&[NotifyState::MainPid(std::process::id())]))?;
+    // From here on the new process alone accepts connections.
+    sockets.leave();
+    Ok(Upgraded { pid, binary, websockets: new.take_websockets(tunnels) })
+}

@@ -1,0 +1,128 @@
+//! State of a tunnel that another process continues: everything but its sockets, its request and its route.
+//!
+//! Times are relative, because clocks of processes differ. A missing member has its default.
+
+pub(crate) mod base64_bytes;
+
+use super::TunnelIo;
+use crate::websocket::frame::{FrameParser, ParserState, Sender};
+use crate::websocket::{ContextReset, Extensions};
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// The state of a tunnel.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub struct TunnelState {
+    /// By source side, the client first.
+    pub(super) directions: [DirectionState; 2],
+    pub(super) clocks: ClocksState,
+    pub(super) extensions: ExtensionsState,
+    /// By source side.
+    pub(super) messages: [u64; 2],
+    pub(super) bytes: [u64; 2],
+    /// The last ping round trips.
+    pub(super) round_trips: [Option<Duration>; 2],
+    pub(super) drain_part: Option<u32>,
+    /// The debts of the client's rates in nanoseconds: messages and bytes.
+    pub(super) rate_debts: [u64; 2],
+}
+
+/// The state of a direction.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub(super) struct DirectionState {
+    pub(super) parser: ParserState,
+    /// Bytes that the sink has not accepted yet.
+    #[serde(with = "base64_bytes")]
+    pub(super) backlog: Vec<u8>,
+    /// A ping for the sink that waits for a frame boundary, and the one that the source has not answered.
+    pub(super) ping: Option<u64>,
+    pub(super) awaited: Option<u64>,
+}
+
+/// The clocks, as times before now.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub(super) struct ClocksState {
+    pub(super) age: Duration,
+    pub(super) data: Duration,
+    /// The time until `max_age`.
+    pub(super) expires_in: Option<Duration>,
+    pub(super) sides: [SideClockState; 2],
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub(super) struct SideClockState {
+    pub(super) heard: Duration,
+    pub(super) pinged: Option<Duration>,
+    pub(super) asked: bool,
+    pub(super) stuck: Option<Duration>,
+}
+
+/// The negotiated extensions.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ExtensionsState {
+    #[default]
+    None,
+    Deflate {
+        client_resets: bool,
+        server_resets: bool,
+    },
+    Unknown,
+}
+
+impl From<Extensions> for ExtensionsState {
+    fn from(extensions: Extensions) -> Self {
+        match extensions {
+            Extensions::None => Self::None,
+            Extensions::Deflate(ContextReset { client, server }) => {
+                Self::Deflate { client_resets: client, server_resets: server }
+            }
+            Extensions::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<ExtensionsState> for Extensions {
+    fn from(state: ExtensionsState) -> Self {
+        match state {
+            ExtensionsState::None => Self::None,
+            ExtensionsState::Deflate { client_resets, server_resets } => {
+                Self::Deflate(ContextReset { client: client_resets, server: server_resets })
+            }
+            ExtensionsState::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl TunnelState {
+    /// The number of bytes that wait to be written, for the size of a message.
+    pub fn waiting(&self) -> usize {
+        self.directions.iter().map(|direction| direction.backlog.len()).sum()
+    }
+
+    /// Returns whether a tunnel can be in this state.
+    pub fn is_valid(&self) -> bool {
+        let senders = [Sender::Client, Sender::Server].into_iter();
+        let mut parsers = senders.zip(self.directions.iter().map(|direction| &direction.parser));
+        parsers.all(|(sender, parser)| FrameParser::continue_from(sender, parser).is_some())
+    }
+
+    /// When its session leaves in a drain.
+    pub fn drain_part(&self) -> Option<u32> {
+        self.drain_part
+    }
+}
+
+/// Another descriptor of a plain socket; `None` for every other side.
+pub(super) fn duplicate(side: &TunnelIo) -> Option<OwnedFd> {
+    match side {
+        TunnelIo::Tcp(stream) => stream.as_fd().try_clone_to_owned().ok(),
+        TunnelIo::Unix(stream) => stream.as_fd().try_clone_to_owned().ok(),
+        TunnelIo::Boxed(_) | TunnelIo::Gone => None,
+    }
+}

@@ -1,0 +1,218 @@
+//! WebSockets that move to a new process: no byte is lost, doubled or out of order, wherever in a frame they are.
+
+use crate::support::raw::lossy;
+use crate::support::ws::{masked, open_raw, read_frame};
+use crate::support::{Gateway, Origin, Socket, Wire, eventually, moongate};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const EXIT: Duration = Duration::from_secs(40);
+
+fn routes(origin: &Origin, websocket: &str) -> String {
+    format!("routes: [{{ name: all, upstream: [{origin}]{websocket} }}]\n")
+}
+
+/// Upgrades, waits for the end of the old process, and returns the numbers of moved and left WebSockets.
+fn upgraded(gateway: &Gateway) -> (u64, u64) {
+    let old = gateway.pid();
+    let output = moongate(&["upgrade", "--json", "--admin", &gateway.admin().to_string()]);
+    let text = lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}{}", lossy(&output.stderr), gateway.log().text());
+    let done: serde_json::Value = serde_json::from_str(&text).unwrap();
+    gateway.succeeded_by(u32::try_from(done["pid"].as_u64().unwrap()).unwrap());
+    let count = |name: &str| done["websockets"][name].as_u64().unwrap();
+    let counts = (count("moved"), count("left"));
+    if counts.1 == 0 {
+        eventually("the old process ends", || gateway.has_process_ended(old).then_some(()));
+    }
+    counts
+}
+
+#[test]
+fn idle_websockets_move_with_their_facts() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin, ""));
+    let mut sockets: Vec<_> =
+        (0..100).map(|number| Socket::open(gateway.web(), &format!("/ws/{number}?x=y"))).collect();
+    sockets.iter_mut().for_each(|socket| socket.echo("before"));
+    let rows = |gateway: &Gateway| {
+        let target = "/api/v1/sockets?sort=path&per_page=200";
+        let rows = crate::support::get(gateway.admin(), target).json()["rows"].as_array().unwrap().clone();
+        let facts = ["client", "route", "upstream", "endpoint", "host", "path", "messages", "bytes"];
+        rows.iter().map(|row| facts.map(|fact| row[fact].clone())).collect::<Vec<_>>()
+    };
+    // A message is counted after it was sent.
+    let before = eventually("every echo is counted", || {
+        let rows = rows(&gateway);
+        let is_counted = |row: &[serde_json::Value; 8]| row[6]["to_client"] == 1;
+        (rows.len() == 100 && rows.iter().all(is_counted)).then_some(rows)
+    });
+    for round in 0..3 {
+        assert_eq!(upgraded(&gateway), (100, 0), "round {round}");
+        assert_eq!(rows(&gateway), before);
+        assert_eq!(gateway.active("all", origin.address()).unwrap_or(100), 100);
+    }
+    sockets.iter_mut().for_each(|socket| socket.echo("after"));
+    assert_eq!(origin.sockets(), 100);
+    sockets.into_iter().for_each(Socket::close);
+    origin.await_sockets(0);
+    let closed = || gateway.metrics().sum("moongate_websocket_closed_total", &[("code", "1005")]);
+    eventually("every close is counted", || (closed() == 100.0).then_some(()));
+}
+
+#[test]
+fn a_frame_continues_at_any_byte() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin, ""));
+    let message: Vec<u8> = (0..400).map(|number| number as u8).collect();
+    // Within the header, its extended length, the key, and the payload; and between fragments.
+    let whole = masked(BINARY, &message);
+    let mut first = masked(BINARY, &message[..200]);
+    first[0] &= 0x7f;
+    let fragments = [first.clone(), masked(0, &message[200..])].concat();
+    let mut wires: Vec<_> = [1, 2, 3, 5, 7, 8, 9, 200, whole.len() - 1]
+        .into_iter()
+        .map(|at| (open_raw(gateway.web(), "/ws"), whole.clone(), at))
+        .chain([(open_raw(gateway.web(), "/ws"), fragments, first.len())])
+        .collect();
+    for (wire, bytes, at) in &mut wires {
+        wire.send(&bytes[..*at]);
+        wire.await_read();
+    }
+    assert_eq!(upgraded(&gateway), (10, 0));
+    for (wire, bytes, at) in &mut wires {
+        wire.send(&bytes[*at..]);
+        let mut received = Vec::new();
+        while received.len() < message.len() {
+            received.extend(read_frame(wire).unwrap().1);
+        }
+        assert_eq!(received, message, "split at {at}");
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_every_byte_once() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin, ""));
+    let mut wire = open_raw(gateway.web(), "/ws");
+    let messages: Vec<Vec<u8>> = (0..64_u8)
+        .map(|number| (0..128_u32 << 10).map(|at| (at as u8).wrapping_mul(number | 1)).collect())
+        .collect();
+    // More than the buffers of two sockets: the gateway has bytes that the client does not take.
+    let mut writer = Wire::of(wire.another());
+    let sent: Vec<_> = messages.iter().map(|message| masked(BINARY, message)).collect();
+    let writing = thread::spawn(move || sent.iter().for_each(|bytes| writer.send(bytes)));
+    let half = messages.len() / 2;
+    let mut read = |from: usize, to: usize| {
+        for message in &messages[from..to] {
+            assert!(read_frame(&mut wire).unwrap().1 == *message);
+        }
+    };
+    assert_eq!(upgraded(&gateway), (1, 0));
+    read(0, half);
+    assert_eq!(upgraded(&gateway), (1, 0));
+    read(half, messages.len());
+    writing.join().unwrap();
+}
+
+#[test]
+fn traffic_of_every_kind_goes_on_through_upgrades() {
+    const CLIENTS: usize = 120;
+    let origin = Origin::named("a");
+    let gateway =
+        Gateway::start(&routes(&origin, ", websocket: { ping_interval: 200ms, ping_timeout: 10s }"));
+    let (ends, echoed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (ends, echoed) = (Arc::clone(&ends), Arc::clone(&echoed));
+            let mut wire = open_raw(gateway.web(), &format!("/ws/{number}"));
+            thread::spawn(move || {
+                let length = [5, 125, 126, 4000, 70_000, 1 << 20][number % 6];
+                let mut turn = 0_u32;
+                while !ends.load(SeqCst) {
+                    turn += 1;
+                    let mut message = vec![b'a' + (number % 26) as u8; length];
+                    message.splice(..5, format!("{turn:05}").into_bytes());
+                    let opcode = if number % 2 == 0 { TEXT } else { BINARY };
+                    let split = length / 3;
+                    let mut head = masked(opcode, &message[..split]);
+                    head[0] &= 0x7f;
+                    wire.send([head, masked(0, &message[split..])].concat());
+                    let mut received = Vec::new();
+                    while received.len() < length {
+                        let (kind, payload) = read_frame(&mut wire).map_err(|error| error.to_string())?;
+                        match kind & 0x0f {
+                            9 => wire.send(masked(10, &payload)),
+                            8 => return Err(format!("closed: {payload:?}")),
+                            _ => received.extend(payload),
+                        }
+                    }
+                    if received != message {
+                        return Err(format!("message {turn} differs"));
+                    }
+                    echoed.fetch_add(1, SeqCst);
+                }
+                Ok(turn)
+            })
+        })
+        .collect();
+    for _ in 0..5 {
+        let goal = echoed.load(SeqCst) + 2 * CLIENTS;
+        eventually("messages are echoed", || (echoed.load(SeqCst) >= goal).then_some(()));
+        assert_eq!(upgraded(&gateway), (CLIENTS as u64, 0));
+    }
+    let goal = echoed.load(SeqCst) + CLIENTS;
+    eventually("messages are echoed", || (echoed.load(SeqCst) >= goal).then_some(()));
+    ends.store(true, SeqCst);
+    let outcomes: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(origin.connections(), CLIENTS);
+}
+
+#[test]
+fn a_websocket_that_cannot_move_is_asked_to_reconnect() {
+    let (origin, other) = (Origin::named("a"), Origin::named("b"));
+    let gateway = Gateway::start(&format!(
+        "routes:
+  - {{ name: failover, path: /failover, upstream: [{origin}], websocket: {{ on_endpoint_loss: reconnect, drain_window: 0s }} }}
+  - {{ name: filtered, path: /filtered, upstream: [{origin}], websocket: {{ drain_window: 0s }}, plugins: [{{ kind: message_filter, max_size: 1MiB }}] }}
+  - {{ name: gone, path: /gone, upstream: [{origin}], websocket: {{ drain_window: 0s }} }}
+  - {{ name: moved, path: /moved, upstream: [{origin}] }}
+"
+    ));
+    let paths = ["/failover", "/filtered", "/gone"];
+    let mut left: Vec<_> = paths.iter().map(|path| Socket::open(gateway.web(), path)).collect();
+    let mut moved = Socket::open(gateway.web(), "/moved");
+    // The new process has no such route, and another backend for the rest.
+    gateway.write(&format!(
+        "routes: [{{ name: moved, path: /moved, upstream: [{origin}, {other}] }}, {{ name: rest, upstream: [{other}] }}]\n"
+    ));
+    assert_eq!(upgraded(&gateway), (1, 3));
+    for socket in &mut left {
+        assert_eq!(socket.end(), Some(1012));
+    }
+    moved.echo("still open");
+    assert!(gateway.exit_within(EXIT).success());
+    assert!(gateway.log().text().contains("there is no route `gone`"));
+}
+
+#[test]
+fn a_new_process_that_dies_while_it_takes_websockets_loses_none_that_it_has_not() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin, ", websocket: { drain_window: 0s }"));
+    let mut sockets: Vec<_> = (0..200).map(|_| Socket::open(gateway.web(), "/ws")).collect();
+    sockets.iter_mut().for_each(|socket| socket.echo("before"));
+    let mark = gateway.log().mark();
+    gateway.signal("USR2");
+    let line = gateway.log().wait(mark, &["new process started"]);
+    let pid: u32 = crate::support::log::field(&line, "pid").parse().unwrap();
+    gateway.log().wait(mark, &["listening name=web"]);
+    let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    // Those that had moved are lost with it; the others are served by the old process to their end.
+    let ends: Vec<_> = sockets.iter_mut().map(Socket::end).collect();
+    assert!(ends.iter().all(|code| matches!(code, None | Some(1012))), "{ends:?}");
+}

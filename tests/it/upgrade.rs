@@ -1,0 +1,204 @@
+//! Upgrades to a new process: nothing is refused meanwhile, and one that fails changes nothing.
+
+use crate::listener_reload::connect_during;
+use crate::support::gateway::BINARY;
+use crate::support::raw::{ask, get, lossy};
+use crate::support::{Gateway, Origin, Socket, Wire, eventually, moongate};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+const EXIT: Duration = Duration::from_secs(40);
+
+fn routes(origin: &Origin) -> String {
+    format!("routes: [{{ name: all, upstream: [{origin}] }}]\n")
+}
+
+/// Runs `moongate upgrade`. The file has port 0, so the address is given.
+fn upgrade(gateway: &Gateway) -> Output {
+    moongate(&["upgrade", "--admin", &gateway.admin().to_string()])
+}
+
+/// Upgrades, and returns the ID of the new process.
+fn upgraded(gateway: &Gateway) -> u32 {
+    let output = upgrade(gateway);
+    let text = lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}{}", lossy(&output.stderr), gateway.log().text());
+    let pid = text.split_whitespace().nth(1).unwrap().parse().unwrap();
+    gateway.succeeded_by(pid);
+    pid
+}
+
+#[test]
+fn an_upgrade_refuses_no_connect_and_the_old_process_ends() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin));
+    let failures = connect_during(gateway.web(), |served| {
+        for _ in 0..3 {
+            let old = gateway.pid();
+            let new = upgraded(&gateway);
+            assert_ne!(old, new);
+            let goal = served.load(SeqCst) + 50;
+            eventually("requests are served", || (served.load(SeqCst) >= goal).then_some(()));
+            eventually("the old process ends", || gateway.has_process_ended(old).then_some(()));
+        }
+    });
+    assert_eq!(failures, [""; 0]);
+    assert_eq!((gateway.get("/").status, gateway.generation()), (200, 1));
+}
+
+#[test]
+fn sigusr2_upgrades_with_a_changed_file() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let gateway = Gateway::start(&routes(&a));
+    assert_eq!(gateway.get("/").text(), "a");
+    gateway.write(&routes(&b));
+    gateway.signal("USR2");
+    let line = gateway.log().wait(0, &["new process serves"]);
+    gateway.succeeded_by(crate::support::log::field(&line, "pid").parse().unwrap());
+    assert_eq!(gateway.get("/").text(), "b");
+    assert!(gateway.exit_within(EXIT).success());
+    assert_eq!(gateway.get("/").text(), "b");
+}
+
+#[test]
+fn a_request_in_flight_ends_in_the_old_process() {
+    let slow = Origin::scripted("slow", |_, wire| {
+        wire.try_send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n").unwrap();
+        crate::support::Gate::default().pass_within(Duration::from_secs(2));
+        wire.try_send("2\r\ncd\r\n0\r\n\r\n").unwrap();
+        crate::support::Next::Close
+    });
+    let gateway = Gateway::start(&format!("routes: [{{ upstream: [{slow}] }}]\n"));
+    let mut wire = gateway.wire();
+    wire.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wire.head().unwrap();
+    upgraded(&gateway);
+    assert!(lossy(&wire.rest()).ends_with("cd\r\n0\r\n\r\n"));
+    assert!(gateway.exit_within(EXIT).success());
+}
+
+/// A gateway whose binary can be replaced.
+fn start_from(folder: &Path, yaml: &str) -> (Gateway, PathBuf) {
+    let binary = folder.join("moongate");
+    fs::hard_link(BINARY, &binary).or_else(|_| fs::copy(BINARY, &binary).map(drop)).unwrap();
+    (Gateway::start_binary(&binary, yaml), binary)
+}
+
+/// Replaces the binary, as a package does.
+fn replace(binary: &Path, script: &str) {
+    let draft = binary.with_extension("new");
+    fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(draft, binary).unwrap();
+}
+
+#[test]
+fn an_upgrade_that_fails_changes_nothing_and_says_why() {
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let (gateway, binary) = start_from(folder.path(), &routes(&origin));
+    let mut socket = Socket::open(gateway.web(), "/ws");
+    let mut fails = |why: &str| {
+        let output = upgrade(&gateway);
+        let text = lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("the running process continues") && text.contains(why), "{why}: {text}");
+        socket.echo("still open");
+        assert_eq!((gateway.get("/").status, gateway.generation()), (200, 1));
+    };
+    // A configuration that does not check.
+    gateway.write("routes: [{ upstrem: [127.0.0.1:1] }]\n");
+    fails("did you mean `upstream`?");
+    // One whose new address is in use.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    gateway.write_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}\nlisteners: [{{ address: '{}' }}]\n{}",
+        other.local_addr().unwrap(),
+        routes(&origin)
+    ));
+    fails("cannot listen on");
+    gateway.write(&routes(&origin));
+    // Binaries that end, crash, and do not exist.
+    replace(&binary, "exit 3");
+    fails("exit status: 3");
+    replace(&binary, "kill -SEGV $$");
+    fails("signal: 11");
+    fs::remove_file(&binary).unwrap();
+    fails("cannot start");
+    // The original works again.
+    fs::hard_link(BINARY, &binary).or_else(|_| fs::copy(BINARY, &binary).map(drop)).unwrap();
+    upgraded(&gateway);
+    assert_eq!(gateway.get("/").status, 200);
+}
+
+#[test]
+fn a_shutdown_during_an_upgrade_ends_the_new_process_too() {
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let (gateway, binary) = start_from(folder.path(), &routes(&origin));
+    let started = folder.path().join("started");
+    // It never becomes ready.
+    replace(&binary, &format!("echo $$ > {}; exec sleep 600", started.display()));
+    gateway.signal("USR2");
+    let pid = eventually("the new process starts", || {
+        fs::read_to_string(&started).ok()?.trim().parse::<u32>().ok()
+    });
+    gateway.signal("TERM");
+    assert!(gateway.exit_within(EXIT).success());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_unix_socket_and_several_ports_0_are_handed_over() {
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let path = folder.path().join("a.sock");
+    let yaml = format!(
+        "admin: {{ address: 127.0.0.1:0 }}
+listeners:
+  - {{ name: web, address: 127.0.0.1:0 }}
+  - {{ name: other, address: 127.0.0.1:0 }}
+  - {{ name: side, address: 'unix:{}', mode: 0600 }}
+{}",
+        path.display(),
+        routes(&origin)
+    );
+    let gateway = Gateway::start_whole(&yaml);
+    let addresses = [gateway.web(), gateway.listener("other")];
+    let old = gateway.pid();
+    upgraded(&gateway);
+    eventually("the old process ends", || gateway.has_process_ended(old).then_some(()));
+    for address in addresses {
+        assert_eq!(get(address, "/").status, 200);
+    }
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    // The new process is a whole one: it reloads, and removes the file at its end.
+    assert_eq!(gateway.reload_whole(&yaml), Ok(2));
+    gateway.signal("TERM");
+    eventually("the file goes with the process", || (!path.exists()).then_some(()));
+}
+
+#[test]
+fn a_reload_and_a_second_upgrade_wait_for_the_first() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin));
+    let admin = gateway.admin();
+    let mut orders: Vec<_> = (0..2)
+        .map(|_| {
+            let mut wire = Wire::connect(admin);
+            wire.send("POST /api/v1/upgrade HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            wire
+        })
+        .collect();
+    let responses: Vec<_> = orders.iter_mut().map(Wire::response).collect();
+    assert_eq!(responses[0].status, 200, "{}", responses[0].text());
+    let pids: Vec<_> = responses.iter().map(|response| response.json()["pid"].as_u64()).collect();
+    gateway.succeeded_by(u32::try_from(pids[0].unwrap()).unwrap());
+    assert_eq!(pids[0], pids[1], "both orders were for the same upgrade");
+    assert_eq!(
+        ask(admin, "POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").status,
+        200
+    );
+    assert_eq!(gateway.generation(), 2);
+}
