@@ -165,6 +165,14 @@ impl Live {
     /// # Errors
     /// The rendered report.
     pub fn start(path: &Path, kinds: Kinds, color: Color) -> Result<Self, ReloadRefusal> {
+        Self::start_at(path, kinds, color, 1)
+    }
+
+    /// Builds the first generation of a process that another one hands over to: its number is `generation`.
+    ///
+    /// # Errors
+    /// The rendered report.
+    pub fn start_at(path: &Path, kinds: Kinds, color: Color, generation: u64) -> Result<Self, ReloadRefusal> {
         let began = Instant::now();
         let (mut first, loaded, warnings) =
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
@@ -173,7 +181,7 @@ impl Live {
         let log = open_log(&loaded.spec.access_log, first.log_lines.clone(), None)
             .map_err(|problem| refuse(problem.into()))?;
         first.log = log.map(OpenedLog::commit);
-        first.generation = 1;
+        first.generation = generation;
         certificates.into_iter().for_each(PreparedJob::commit);
         process_log::configure(log_settings(loaded.spec.log));
         resolver::global().configure(first.globals.resolver, &first.globals.name_servers);
@@ -182,14 +190,14 @@ impl Live {
             warn!("configuration has warnings\n{report}");
         }
         first.register_metrics();
-        metrics::global().config_taken(1);
+        metrics::global().config_taken(generation);
         let history = ReloadHistory::default();
         history.add(ReloadEntry {
             number: 1,
             at: unix_millis(),
             cause: ReloadCause::Start,
             ok: true,
-            generation: Some(1),
+            generation: Some(generation),
             took: began.elapsed().as_secs_f64(),
             warnings: report.clone(),
             report: None,
@@ -211,7 +219,7 @@ impl Live {
             history,
             effective,
             drains: DrainProgress::default(),
-            generation: AtomicU64::new(1),
+            generation: AtomicU64::new(generation),
             tunnels: Arc::default(),
             changed: Arc::default(),
             #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Process lifecycle from the first bind to the exit code: the order of startup and shutdown.
 
-use super::handover::OldProcess;
+use super::handover::{NewProcess, OldProcess, ProcessState};
 use super::inherited_sockets::InheritedSockets;
 use super::process_sockets::ProcessSockets;
 use super::service_manager::notify;
 use super::shutdown_watchdog::Deadline;
 use super::signal_request::{Ask, again};
 use super::signals::SignalReceiver;
-use super::upgrade::{PendingUpgrade, UpgradeOrder, UpgradeOutcome, Upgrader};
+use super::upgrade::{FinishedUpgrade, PendingUpgrade, UpgradeOrder, Upgrader};
 use super::worker_pool::WorkerPool;
 use super::{admin, admin_state, graceful_shutdown};
 use crate::control::{Live, ReloadCause};
@@ -17,6 +17,7 @@ use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
 use crate::snapshot::Kinds;
 use crate::telemetry::metrics::{self, MetricSource};
+use crate::upstream::{Order, inherit_process_secret};
 use log::{error, info};
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
@@ -82,7 +83,25 @@ fn run_after(
 ) -> Result<(), StartError> {
     // The old process prints the report too, for its operator.
     let color = if old.is_some() { Color::Never } else { color };
-    let live = Live::start(path, kinds, color).map_err(|refusal| StartError::Config(refusal.report))?;
+    let (state, inherited) = match &old {
+        None => (ProcessState::default(), InheritedSockets::take()),
+        Some(old) => {
+            let (state, sockets) = old
+                .receive()
+                .map_err(|error| StartError::Process(format!("nothing from the old process: {error}")))?;
+            (state, InheritedSockets::of_handover(sockets))
+        }
+    };
+    if let Ok(key) = <[u8; 32]>::try_from(&*state.cookie_key) {
+        inherit_process_secret(key);
+    }
+    let live = Live::start_at(path, kinds, color, state.generation + 1)
+        .map_err(|refusal| StartError::Config(refusal.report))?;
+    live.tunnels().begin_at(state.next_websocket);
+    for (upstream, endpoint) in &state.drained {
+        // The new configuration may not have the endpoint.
+        let _ = live.order(upstream, endpoint, Order::Drain);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         // Blocking work has threads of its own.
@@ -91,7 +110,7 @@ fn run_after(
         .enable_all()
         .build()
         .map_err(|error| StartError::Process(format!("cannot start the runtime: {error}")))?;
-    let ended = runtime.block_on(serve(Arc::new(live), signals, old, ready));
+    let ended = runtime.block_on(serve(Arc::new(live), signals, inherited, old, ready));
     // Probes and admin connections can be aborted.
     runtime.shutdown_background();
     ended.map_err(StartError::Process)
@@ -100,6 +119,7 @@ fn run_after(
 async fn serve(
     live: Arc<Live>,
     signals: SignalReceiver,
+    inherited: InheritedSockets,
     old: Option<Arc<OldProcess>>,
     ready: impl FnOnce(&[(String, String)]),
 ) -> Result<(), String> {
@@ -114,16 +134,6 @@ async fn serve(
         .map_err(|error| format!("cannot start the thread of the shutdown deadline: {error}"))?;
     let shared = Arc::new(Shared::new(Arc::clone(&live)));
     let workers = WorkerPool::new(Arc::clone(&shared));
-    let inherited = match &old {
-        None => InheritedSockets::take(),
-        Some(old) => {
-            let old = Arc::clone(old);
-            let passed = on_thread(LONGEST_BIND, move || old.receive_sockets()).await?;
-            InheritedSockets::of_handover(
-                passed.map_err(|error| format!("no sockets from the old process: {error}"))?,
-            )
-        }
-    };
     let sockets = ProcessSockets::new(workers, inherited);
     let (orders, upgrades) = unbounded_channel();
     let state = Arc::new(admin_state::ProcessStatus::new(Arc::clone(&shared), Arc::clone(&sockets), orders));
@@ -215,27 +225,24 @@ async fn follow(
                 Some(Ask::Drain) => {
                     reloader.abort();
                     return match cancel(pending).await {
-                        Some(Ok(_)) => drain_after_handover(&mut asks, shared, state, sockets).await,
-                        Some(Err(_)) | None => drain(&mut asks, shared, state, sockets).await,
+                        Some(new) => drain_after_handover(&mut asks, shared, state, sockets, new).await,
+                        None => drain(&mut asks, shared, state, sockets).await,
                     };
                 }
                 Some(Ask::Stop) | None => {
                     return match cancel(pending).await {
-                        Some(Ok(_)) => sockets.leave(),
-                        Some(Err(_)) | None => close(sockets).await,
+                        Some(_) => sockets.leave(),
+                        None => close(sockets).await,
                     };
                 }
             },
             Some(order) = upgrades.recv() => Some(order),
             outcome = outcome_of(&mut pending) => {
-                let is_done = outcome.is_ok();
-                if let Some(pending) = pending.take() {
-                    pending.finish(&outcome);
-                }
-                if is_done {
+                let new = pending.take().and_then(|pending| pending.finish(outcome));
+                if let Some(new) = new {
                     reloader.abort();
                     deadline.lock().asked(Ask::Drain);
-                    return drain_after_handover(&mut asks, shared, state, sockets).await;
+                    return drain_after_handover(&mut asks, shared, state, sockets, new).await;
                 }
                 continue;
             }
@@ -245,15 +252,15 @@ async fn follow(
 }
 
 /// Ends the new process of an upgrade in progress, unless it serves by now.
-async fn cancel(pending: Option<PendingUpgrade>) -> Option<UpgradeOutcome> {
+async fn cancel(pending: Option<PendingUpgrade>) -> Option<NewProcess> {
     match pending {
-        Some(pending) => Some(pending.cancel().await),
+        Some(pending) => pending.cancel().await,
         None => None,
     }
 }
 
 /// The outcome of the upgrade in progress; never without one.
-async fn outcome_of(pending: &mut Option<PendingUpgrade>) -> UpgradeOutcome {
+async fn outcome_of(pending: &mut Option<PendingUpgrade>) -> FinishedUpgrade {
     match pending {
         Some(pending) => pending.outcome().await,
         None => std::future::pending().await,
@@ -266,11 +273,14 @@ async fn drain_after_handover(
     shared: &Arc<Shared>,
     state: &admin_state::ProcessStatus,
     sockets: &Arc<ProcessSockets>,
+    new: NewProcess,
 ) {
     state.draining();
     shared.start_draining();
     sockets.leave();
     graceful_shutdown::wait(asks, shared).await;
+    // The new process may have stopped reading.
+    let _ = blocking_pool::LAST_LINES.run_within(LAST_LINES, move || new.send_last_counts()).await;
 }
 
 async fn reload_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {

@@ -1,16 +1,19 @@
 //! Upgrade of the running process to a new one: the order, its work on a thread, and its outcome.
 
-use super::handover::{MoveCounts, NewProcess, UpgradeFailure};
+use super::handover::{MoveCounts, NewProcess, ProcessState, UpgradeFailure};
 use super::process_sockets::ProcessSockets;
 use super::service_manager::notify;
 use crate::control::Live;
-use crate::tunnel::Registry;
+use crate::upstream::{Leaving, process_secret};
 use log::{error, info};
 use sd_notify::NotifyState;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::oneshot;
+
+/// A finished upgrade: its result, and the new process for what is left to tell it.
+pub(super) type FinishedUpgrade = Result<(Upgraded, NewProcess), String>;
 
 /// The new process that serves.
 #[derive(Clone, Debug)]
@@ -39,7 +42,7 @@ pub(super) struct Upgrader {
 /// An upgrade in progress.
 pub(super) struct PendingUpgrade {
     gives_up: Arc<AtomicBool>,
-    outcome: oneshot::Receiver<UpgradeOutcome>,
+    outcome: oneshot::Receiver<FinishedUpgrade>,
     /// Who waits for the outcome.
     orders: Vec<UpgradeOrder>,
 }
@@ -64,8 +67,7 @@ impl Upgrader {
             let live = Arc::clone(&live);
             let work = move || {
                 let outcome = program.and_then(|program| {
-                    hand_over(&program, &sockets, live.tunnels(), &gives_up)
-                        .map_err(|failure| failure.to_string())
+                    hand_over(&program, &sockets, &live, &gives_up).map_err(|failure| failure.to_string())
                 });
                 drop(reloads);
                 // The receiver is gone if the process shuts down.
@@ -86,21 +88,24 @@ impl PendingUpgrade {
     }
 
     /// Waits for the outcome.
-    pub(super) async fn outcome(&mut self) -> UpgradeOutcome {
+    pub(super) async fn outcome(&mut self) -> FinishedUpgrade {
         (&mut self.outcome).await.unwrap_or_else(|_| Err("the upgrade panicked".to_owned()))
     }
 
     /// Ends the new process, unless it serves by now, and waits for that.
-    pub(super) async fn cancel(mut self) -> UpgradeOutcome {
+    pub(super) async fn cancel(mut self) -> Option<NewProcess> {
         self.gives_up.store(true, Relaxed);
         let outcome = self.outcome().await;
-        self.finish(&outcome);
-        outcome
+        self.finish(outcome)
     }
 
-    /// Logs the outcome, and tells it to all who wait.
-    pub(super) fn finish(mut self, outcome: &UpgradeOutcome) {
-        match outcome {
+    /// Logs the outcome, and tells it to all who wait. Returns the new process if it serves.
+    pub(super) fn finish(mut self, outcome: FinishedUpgrade) -> Option<NewProcess> {
+        let (outcome, new) = match outcome {
+            Ok((upgraded, new)) => (Ok(upgraded), Some(new)),
+            Err(reason) => (Err(reason), None),
+        };
+        match &outcome {
             Ok(Upgraded { pid, binary, websockets }) => {
                 let (websockets_moved, websockets_left) = (websockets.moved, websockets.left);
                 info!(pid, version = binary.as_str(), websockets_moved, websockets_left; "new process serves");
@@ -111,21 +116,39 @@ impl PendingUpgrade {
             // Its client may be gone.
             let _ = order.send(outcome.clone());
         }
+        new
     }
 }
 
 fn hand_over(
     program: &PathBuf,
     sockets: &ProcessSockets,
-    tunnels: &Registry,
+    live: &Live,
     gives_up: &AtomicBool,
-) -> Result<Upgraded, UpgradeFailure> {
-    let mut new = NewProcess::start(program, &sockets.held(), || gives_up.load(Relaxed))?;
+) -> Result<(Upgraded, NewProcess), UpgradeFailure> {
+    let mut new = NewProcess::start(program, state_of(live), &sockets.held(), || gives_up.load(Relaxed))?;
     let (pid, binary) = (new.pid(), new.binary.clone());
     // The service manager accepts notifications of the main process only.
     notify(&[NotifyState::MainPid(pid)]);
     new.serve().inspect_err(|_| notify(&[NotifyState::MainPid(std::process::id())]))?;
     // From here on the new process alone accepts connections.
     sockets.leave();
-    Ok(Upgraded { pid, binary, websockets: new.take_websockets(tunnels) })
+    let websockets = new.take_websockets(live.tunnels());
+    Ok((Upgraded { pid, binary, websockets }, new))
+}
+
+/// What the new process continues.
+fn state_of(live: &Live) -> ProcessState {
+    let snapshot = live.pin();
+    let drained = snapshot.clusters().flat_map(|cluster| {
+        let endpoints = cluster.status().endpoints.into_iter();
+        let by_operator = endpoints.filter(|endpoint| endpoint.draining == Some(Leaving::Operator));
+        by_operator.map(|endpoint| (cluster.name().to_string(), endpoint.address)).collect::<Vec<_>>()
+    });
+    ProcessState {
+        generation: live.generation(),
+        next_websocket: live.tunnels().arrivals(),
+        cookie_key: process_secret().map(Vec::from).unwrap_or_default(),
+        drained: drained.collect(),
+    }
 }

@@ -14,6 +14,8 @@ pub type DepartureOrder = Sender<Departure>;
 pub struct Departure {
     /// Its ID.
     pub id: u64,
+    /// The number of the configuration under which it was opened.
+    pub generation: u64,
     /// The name of its route.
     pub route: Arc<str>,
     /// The name of its client's listener.

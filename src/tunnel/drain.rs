@@ -70,7 +70,17 @@ impl Registry {
     /// Adds a tunnel.
     #[must_use]
     pub fn join(self: &Arc<Self>, tunnel_key: TunnelKey) -> Membership {
-        let join_number = self.next.fetch_add(1, Relaxed);
+        self.join_as(tunnel_key, self.next.fetch_add(1, Relaxed))
+    }
+
+    /// Further tunnels get IDs from `next` on: those below belong to another process.
+    pub fn begin_at(&self, next: u64) {
+        self.next.fetch_max(next, Relaxed);
+    }
+
+    /// Adds a tunnel of another process with its ID there, below [`Registry::arrivals`].
+    #[must_use]
+    pub fn join_as(self: &Arc<Self>, tunnel_key: TunnelKey, join_number: u64) -> Membership {
         let member = Member::new(tunnel_key, join_number);
         self.living.fetch_add(1, Relaxed);
         let shard = shard_of(join_number);
@@ -403,6 +413,11 @@ impl Membership {
     /// The tunnel does not depart.
     pub(super) fn stay(&self) {
         self.member.stay();
+    }
+
+    /// The number of the configuration under which the tunnel was opened.
+    pub(super) fn generation(&self) -> u64 {
+        self.member.generation()
     }
 
     /// The name of the route.

@@ -46,6 +46,7 @@ mod url_server;
 pub use address::Address;
 pub use attempts::{AttemptEnd, Attempts};
 pub use balance::{BALANCE, Balance, CookieScope};
+pub(crate) use balance::{inherit_process_secret, process_secret};
 pub use cluster::{
     Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointStatus, Leaving, Order, RemovedUpstream,
 };

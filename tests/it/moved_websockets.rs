@@ -42,13 +42,14 @@ fn idle_websockets_move_with_their_facts() {
     let rows = |gateway: &Gateway| {
         let target = "/api/v1/sockets?sort=path&per_page=200";
         let rows = crate::support::get(gateway.admin(), target).json()["rows"].as_array().unwrap().clone();
-        let facts = ["client", "route", "upstream", "endpoint", "host", "path", "messages", "bytes"];
+        let facts =
+            ["id", "client", "route", "upstream", "endpoint", "generation", "path", "messages", "bytes"];
         rows.iter().map(|row| facts.map(|fact| row[fact].clone())).collect::<Vec<_>>()
     };
     // A message is counted after it was sent.
     let before = eventually("every echo is counted", || {
         let rows = rows(&gateway);
-        let is_counted = |row: &[serde_json::Value; 8]| row[6]["to_client"] == 1;
+        let is_counted = |row: &[serde_json::Value; 9]| row[7]["to_client"] == 1;
         (rows.len() == 100 && rows.iter().all(is_counted)).then_some(rows)
     });
     for round in 0..3 {

@@ -47,7 +47,7 @@ fn an_upgrade_refuses_no_connect_and_the_old_process_ends() {
         }
     });
     assert_eq!(failures, [""; 0]);
-    assert_eq!((gateway.get("/").status, gateway.generation()), (200, 1));
+    assert_eq!((gateway.get("/").status, gateway.generation()), (200, 4));
 }
 
 #[test]
@@ -174,7 +174,7 @@ listeners:
     }
     std::os::unix::net::UnixStream::connect(&path).unwrap();
     // The new process is a whole one: it reloads, and removes the file at its end.
-    assert_eq!(gateway.reload_whole(&yaml), Ok(2));
+    assert_eq!(gateway.reload_whole(&yaml), Ok(3));
     gateway.signal("TERM");
     eventually("the file goes with the process", || (!path.exists()).then_some(()));
 }
@@ -200,5 +200,54 @@ fn a_reload_and_a_second_upgrade_wait_for_the_first() {
         ask(admin, "POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").status,
         200
     );
-    assert_eq!(gateway.generation(), 2);
+    assert_eq!(gateway.generation(), 3);
+}
+
+#[test]
+fn counters_cookies_and_drains_continue_in_the_new_process() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ all: {{ endpoints: ['{a}', '{b}'], balance: sticky }} }}
+routes:
+  - {{ name: all, path: /, upstream: all }}
+  - {{ name: gone, path: /gone, upstream: ['{a}'] }}
+"
+    ));
+    let requests = |route| gateway.metrics().sum("moongate_http_requests_total", &[("route", route)]);
+    let observed = || gateway.metrics().sum("moongate_http_request_duration_seconds_count", &[]);
+    (0..20).for_each(|_| drop(gateway.get("/")));
+    gateway.get("/gone");
+    let mut socket = Socket::open(gateway.web(), "/ws");
+    socket.echo("before");
+    let cookie = socket.cookie.clone().unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let backend = socket.backend.clone();
+    let drained = if backend == "a" { &b } else { &a };
+    let target = format!("/api/v1/upstreams/all/endpoints/{drained}/drain");
+    let order = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert_eq!(ask(gateway.admin(), order).status, 200);
+    // The new configuration lacks a route, whose counts stay.
+    gateway.write(&format!(
+        "upstreams: {{ all: {{ endpoints: ['{a}', '{b}'], balance: sticky }} }}\nroutes: [{{ name: all, upstream: all }}]\n"
+    ));
+    eventually("every response is counted", || (requests("all") == 21.0).then_some(()));
+    let before = (requests("all"), requests("gone"), observed());
+    for round in 1..=3 {
+        let old = gateway.pid();
+        upgraded(&gateway);
+        eventually("the old process ends", || gateway.has_process_ended(old).then_some(()));
+        assert_eq!((requests("all"), requests("gone"), observed()), before, "round {round}");
+        assert_eq!(gateway.metrics().sum("moongate_websocket_opened_total", &[]), 1.0);
+        assert_eq!(gateway.metrics().sum("moongate_websocket_connections_active", &[]), 1.0);
+    }
+    socket.echo("after");
+    let messages = gateway.metrics().sum("moongate_websocket_messages_total", &[("opcode", "text")]);
+    assert_eq!(messages, 4.0);
+    for _ in 0..5 {
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n");
+        assert_eq!(ask(gateway.web(), request).text(), backend, "the session stays at its endpoint");
+        assert_eq!(gateway.get("/").text(), backend, "the other endpoint is drained");
+    }
+    assert_eq!(gateway.generation(), 4);
 }

@@ -22,6 +22,9 @@ pub struct MovedWebSocket {
     /// The name of the client's listener.
     #[serde(default)]
     pub listener: String,
+    /// The number of the configuration under which it was opened.
+    #[serde(default)]
+    generation: u64,
     route: String,
     origin: OriginState,
     tunnel: TunnelState,
@@ -34,6 +37,7 @@ impl MovedWebSocket {
         Some(Self {
             id: departure.id,
             listener: departure.listener.to_string(),
+            generation: departure.generation,
             route: departure.route.to_string(),
             origin: serde_json::from_value(origin).ok()?,
             tunnel: departure.state.clone(),
@@ -50,7 +54,7 @@ impl MovedWebSocket {
         sockets: [OwnedFd; 2],
         connection: Option<ConnectionPermit>,
     ) -> Result<(), String> {
-        let Self { listener, route, origin: request, tunnel: state, .. } = self;
+        let Self { id, listener, generation, route, origin: request, tunnel: state } = self;
         if !state.is_valid() {
             return Err("its state is invalid".to_owned());
         }
@@ -67,16 +71,17 @@ impl MovedWebSocket {
         let network = snapshot.globals.client_prefix.identity(identity.address());
         let permit = route.policy.readmit(ClientKey::Client(network));
         let origin = request.restore(&route.name, lease.endpoint(), snapshot.log.as_ref());
-        let member = gateway.shared.tunnels.join(TunnelKey {
+        let key = TunnelKey {
             endpoint: lease.endpoint().token().get(),
             route: Arc::clone(&route.name),
             route_version: route.route_version(),
-            generation: snapshot.generation,
+            generation,
             listener: listener.into(),
             origin: Some(Arc::clone(&origin) as _),
             drain_part: state.drain_part(),
-        });
-        let counters = Counters::new(TunnelMetrics::open(&route.metrics.route, lease.endpoint().metrics()));
+        };
+        let member = gateway.shared.tunnels.join_as(key, id);
+        let counters = Counters::new(TunnelMetrics::adopt(&route.metrics.route, lease.endpoint().metrics()));
         let place = TunnelPermits { _permit: permit, _connection: connection };
         let tunnel = Tunnel {
             client,

@@ -1,6 +1,7 @@
 //! Messages of a handover. An unknown member is skipped and a missing one has its default, so that an older and a newer
 //! binary understand each other; a change that they must not misunderstand gets another version.
 
+use crate::tunnel::state::base64_bytes;
 use serde::{Deserialize, Serialize};
 
 /// The version of the messages.
@@ -19,6 +20,21 @@ pub(super) struct Envelope {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Message {
+    /// From the old process, first: what the new one continues.
+    Process {
+        /// The state.
+        #[serde(default)]
+        state: ProcessState,
+    },
+    /// From the old process: its counters and histograms. They come before the order to serve, and again at its end.
+    Counts {
+        /// The series.
+        #[serde(default)]
+        series: Vec<serde_json::Value>,
+        /// Whether more of them follow.
+        #[serde(default)]
+        more: bool,
+    },
     /// From the old process: listening sockets, in the order of their descriptors.
     Sockets {
         /// What the sockets are for.
@@ -62,6 +78,21 @@ pub(super) enum Message {
     /// A message of a newer version, which may be skipped.
     #[serde(other)]
     Unknown,
+}
+
+/// State of the old process that the new one continues.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub(in crate::server) struct ProcessState {
+    /// The number of its configuration.
+    pub(in crate::server) generation: u64,
+    /// The ID of its next WebSocket.
+    pub(in crate::server) next_websocket: u64,
+    /// The key of cookies without a configured one.
+    #[serde(with = "base64_bytes")]
+    pub(in crate::server) cookie_key: Vec<u8>,
+    /// The endpoints that an operator drains: upstream and address.
+    pub(in crate::server) drained: Vec<(String, String)>,
 }
 
 /// Why a WebSocket stays in the old process.

@@ -6,11 +6,13 @@
 //! them (SCM_RIGHTS).
 
 mod channel;
+mod counts;
 mod message;
 mod moved_websockets;
 mod new_process;
 mod old_process;
 
+pub(super) use message::ProcessState;
 pub(super) use moved_websockets::MoveCounts;
 pub(super) use new_process::{NewProcess, UpgradeFailure};
 pub(super) use old_process::OldProcess;

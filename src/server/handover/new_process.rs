@@ -1,12 +1,13 @@
 //! The old process's side of a handover: it starts the new process with its own arguments, and passes its sockets.
 
 use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
-use super::message::{Message, SocketEntry};
+use super::counts;
+use super::message::{Message, ProcessState, SocketEntry};
 use super::moved_websockets::{self, MoveCounts};
 use super::old_process::VARIABLE;
 use crate::server::passed_socket::HeldSocket;
 use crate::tunnel::Registry;
-use log::info;
+use log::{info, warn};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -55,6 +56,7 @@ impl NewProcess {
     /// Why it is not ready. It has ended then.
     pub(in crate::server) fn start(
         program: &PathBuf,
+        state: ProcessState,
         sockets: &[HeldSocket],
         gives_up: impl Fn() -> bool,
     ) -> Result<Self, UpgradeFailure> {
@@ -72,7 +74,9 @@ impl NewProcess {
             .map_err(|error| failed(format!("cannot start {}: {error}", program.display())))?;
         info!(pid = child.id(), program = program.display().to_string().as_str(); "new process started");
         let mut started = Self { channel, child: Some(child), binary: String::new() };
-        started.pass(sockets).map_err(|error| started.explain(&error))?;
+        let passed =
+            started.channel.send(Message::Process { state }, &[]).and_then(|()| started.pass(sockets));
+        passed.map_err(|error| started.explain(&error))?;
         started.wait_until_ready(gives_up)?;
         Ok(started)
     }
@@ -132,7 +136,8 @@ impl NewProcess {
     /// # Errors
     /// When it does not. It has ended then.
     pub(in crate::server) fn serve(&mut self) -> Result<(), UpgradeFailure> {
-        self.channel.send(Message::Serve, &[]).map_err(|error| self.explain(&error))?;
+        let ordered = counts::send(&self.channel).and_then(|()| self.channel.send(Message::Serve, &[]));
+        ordered.map_err(|error| self.explain(&error))?;
         let until = Instant::now() + LONGEST_SWITCH;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -147,7 +152,7 @@ impl NewProcess {
     }
 
     /// Moves the open WebSockets that can move. From here on the new process outlives this one.
-    pub(in crate::server) fn take_websockets(mut self, tunnels: &Registry) -> MoveCounts {
+    pub(in crate::server) fn take_websockets(&mut self, tunnels: &Registry) -> MoveCounts {
         let counts = moved_websockets::move_all(&self.channel, tunnels);
         // It is collected if it ends before this process.
         if let Some(mut child) = self.child.take() {
@@ -156,6 +161,13 @@ impl NewProcess {
             let _ = std::thread::Builder::new().name("new-process".to_owned()).spawn(collect);
         }
         counts
+    }
+
+    /// Sends the counts of this process again, at its end.
+    pub(in crate::server) fn send_last_counts(&self) {
+        if let Err(error) = counts::send(&self.channel) {
+            warn!(error:%; "last counts not sent to the new process");
+        }
     }
 
     /// Why the channel failed: the process may have ended.

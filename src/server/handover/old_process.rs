@@ -1,7 +1,8 @@
 //! The new process's side of a handover: it takes the sockets of the process that started it, and says when it is ready.
 
 use super::channel::HandoverChannel;
-use super::message::{Message, Refusal, SocketEntry};
+use super::counts::ReceivedCounts;
+use super::message::{Message, ProcessState, Refusal, SocketEntry};
 use super::moved_websockets;
 use crate::server::passed_socket::{PassedSocket, SocketRole};
 use crate::server::worker::Adoption;
@@ -21,8 +22,8 @@ const LONGEST_PASS: Duration = Duration::from_secs(10);
 /// The time limit for the order to serve, which follows at once too.
 const LONGEST_ORDER: Duration = Duration::from_secs(30);
 
-/// The time limit for the next WebSockets of the old process.
-const LONGEST_MOVE: Duration = Duration::from_secs(60);
+/// The time limit for the end of the old process, whatever its `grace_period`.
+const LONGEST_DRAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The time limit for the workers to continue a batch of WebSockets.
 const LONGEST_ADOPTION: Duration = Duration::from_secs(10);
@@ -46,15 +47,22 @@ impl OldProcess {
         HandoverChannel::inherited(socket).map(Self).map(Some)
     }
 
-    /// Receives the sockets.
+    /// Receives the state and the sockets.
     ///
     /// # Errors
     /// When the old process does not send them.
-    pub(in crate::server) fn receive_sockets(&self) -> io::Result<Vec<PassedSocket>> {
-        let mut passed = Vec::new();
+    pub(in crate::server) fn receive(&self) -> io::Result<(ProcessState, Vec<PassedSocket>)> {
+        let (mut state, mut passed) = (ProcessState::default(), Vec::new());
         loop {
             let (message, descriptors) = self.0.receive(LONGEST_PASS)?;
-            let Message::Sockets { sockets, more } = message else { continue };
+            let (sockets, more) = match message {
+                Message::Sockets { sockets, more } => (sockets, more),
+                Message::Process { state: received } => {
+                    state = received;
+                    continue;
+                }
+                _ => continue,
+            };
             if sockets.len() != descriptors.len() {
                 return Err(io::Error::new(ErrorKind::InvalidData, "a passed socket has no descriptor"));
             }
@@ -64,7 +72,7 @@ impl OldProcess {
                 role: SocketRole { configured, listener },
             }));
             if !more {
-                return Ok(passed);
+                return Ok((state, passed));
             }
         }
     }
@@ -74,9 +82,12 @@ impl OldProcess {
     pub(in crate::server) fn await_order(&self) {
         let ready = Message::Ready { binary: env!("CARGO_PKG_VERSION").to_owned() };
         let order = self.0.send(ready, &[]).and_then(|()| {
+            let mut counts = ReceivedCounts::default();
             loop {
-                if let (Message::Serve, _) = self.0.receive(LONGEST_ORDER)? {
-                    return Ok(());
+                match self.0.receive(LONGEST_ORDER)?.0 {
+                    Message::Serve => return Ok(()),
+                    Message::Counts { series, more } => counts.add(series, more),
+                    _ => {}
                 }
             }
         });
@@ -94,9 +105,17 @@ impl OldProcess {
 
     /// Receives WebSockets until the old process has no more, or ends. `adopt` gives them to the workers.
     pub(in crate::server) fn adopt_websockets(&self, adopt: impl Fn(Vec<Adoption>)) {
+        let mut counts = ReceivedCounts::default();
         // The end of the old process is the end of the channel.
-        while let Ok((message, descriptors)) = self.0.receive(LONGEST_MOVE) {
-            let Message::Websockets { websockets } = message else { continue };
+        while let Ok((message, descriptors)) = self.0.receive(LONGEST_DRAIN) {
+            let websockets = match message {
+                Message::Websockets { websockets } => websockets,
+                Message::Counts { series, more } => {
+                    counts.add(series, more);
+                    continue;
+                }
+                _ => continue,
+            };
             let (read, mut refused) = moved_websockets::read(websockets, descriptors);
             let (reply, replies) = channel();
             let adoption = |(websocket, sockets)| Adoption { websocket, sockets, reply: reply.clone() };

@@ -4,10 +4,13 @@
 //! which take two locks for each observation.
 
 use super::histogram::{Exemplar, Histogram, ObservedValue};
-use super::names::{Family, Shape};
+use super::inherited::{self, CountedSeries, Counts, InheritedCounts};
+use super::names::{self, Family, Shape};
 use super::text_format::{self, TextFormat};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The families of a scrape.
@@ -15,6 +18,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) struct Exposition {
     format: TextFormat,
     families: BTreeMap<&'static str, FamilySamples>,
+    /// The counts of the process before, and the keys of the series that have got theirs.
+    inherited: Option<Arc<InheritedCounts>>,
+    continued: HashSet<String>,
+    /// Counts for the next process, in place of text.
+    recorded: Option<Vec<CountedSeries>>,
 }
 
 /// An owner of numbers that are read at a scrape, such as the health of endpoints.
@@ -40,18 +48,40 @@ struct Labels<'a> {
 
 impl Exposition {
     /// An empty scrape in this format.
-    pub(super) fn new(format: TextFormat) -> Self {
-        Self { format, families: BTreeMap::new() }
+    pub(super) fn new(format: TextFormat, inherited: Option<Arc<InheritedCounts>>) -> Self {
+        Self { format, inherited, ..Self::default() }
+    }
+
+    /// An empty scrape that records counts for the next process.
+    pub(super) fn recorder(inherited: Option<Arc<InheritedCounts>>) -> Self {
+        Self { inherited, recorded: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// The recorded counts.
+    pub(super) fn into_recorded(mut self) -> Vec<CountedSeries> {
+        self.add_ended_series();
+        self.recorded.unwrap_or_default()
     }
 
     /// Adds a counter with its label values in the order of `family.labels`.
     pub(crate) fn counter(&mut self, family: &'static Family, labels: &[&str], value: f64) {
-        self.sample(family, labels, value);
+        let mut value = value;
+        if let Some(inherited) = &self.inherited {
+            let key = inherited::key(family.name, labels);
+            value += inherited.counter(&key);
+            self.continued.insert(key);
+        }
+        match &mut self.recorded {
+            Some(recorded) => recorded.push(counted(family, labels, Counts::Counter(value))),
+            None => self.sample(family, labels, value),
+        }
     }
 
     /// Adds a gauge with its label values in the order of `family.labels`.
     pub(crate) fn gauge(&mut self, family: &'static Family, labels: &[&str], value: f64) {
-        self.sample(family, labels, value);
+        if self.recorded.is_none() {
+            self.sample(family, labels, value);
+        }
     }
 
     /// Adds a histogram if it has an observation.
@@ -64,6 +94,16 @@ impl Exposition {
 
     /// Adds a histogram that was counted elsewhere.
     pub(crate) fn observed(&mut self, family: &'static Family, labels: &[&str], observed: &ObservedValue) {
+        let mut observed = Cow::Borrowed(observed);
+        if let Some(inherited) = &self.inherited {
+            let key = inherited::key(family.name, labels);
+            inherited.add(&key, observed.to_mut());
+            self.continued.insert(key);
+        }
+        if let Some(recorded) = &mut self.recorded {
+            let ObservedValue { buckets, count, sum, .. } = observed.into_owned();
+            return recorded.push(counted(family, labels, Counts::Histogram { buckets, count, sum }));
+        }
         let format = self.format;
         let lines = self.lines(family, labels);
         let labels = Labels { family, values: labels, bound: None };
@@ -93,7 +133,8 @@ impl Exposition {
     }
 
     /// The text of the scrape, with families sorted by name.
-    pub(super) fn encode(self) -> String {
+    pub(super) fn encode(mut self) -> String {
+        self.add_ended_series();
         let mut out =
             String::with_capacity(self.families.values().map(|shown| shown.lines.len() + 256).sum());
         for FamilySamples { family, lines } in self.families.values() {
@@ -121,6 +162,30 @@ impl Exposition {
         out
     }
 
+    /// Adds the series that only the process before had.
+    fn add_ended_series(&mut self) {
+        let Some(inherited) = self.inherited.take() else { return };
+        let continued = std::mem::take(&mut self.continued);
+        for (_, series) in inherited.all().filter(|(key, _)| !continued.contains(*key)) {
+            let Some(family) = names::ALL.iter().find(|family| family.name == series.family) else {
+                continue;
+            };
+            let labels: Vec<_> = series.labels.iter().map(String::as_str).collect();
+            if labels.len() != family.labels.len() {
+                continue;
+            }
+            match (&series.counts, family.shape) {
+                (Counts::Counter(value), Shape::Counter) => self.counter(family, &labels, *value),
+                (Counts::Histogram { buckets, count, sum }, Shape::Histogram(_)) => {
+                    let (buckets, count, sum) = (buckets.clone(), *count, *sum);
+                    let observed = ObservedValue { buckets, count, sum, ..ObservedValue::default() };
+                    self.observed(family, &labels, &observed);
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn sample(&mut self, family: &'static Family, labels: &[&str], value: f64) {
         let format = self.format;
         let lines = self.lines(family, labels);
@@ -134,6 +199,11 @@ impl Exposition {
         let shown = self.families.entry(family.name);
         &mut shown.or_insert_with(|| FamilySamples { family, lines: String::new() }).lines
     }
+}
+
+fn counted(family: &Family, labels: &[&str], counts: Counts) -> CountedSeries {
+    let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+    CountedSeries { family: family.name.to_owned(), labels, counts }
 }
 
 impl Exemplar {

@@ -11,6 +11,7 @@ mod exposition;
 mod failed_requests;
 mod histogram;
 mod http2;
+mod inherited;
 mod lazy_handle;
 pub(crate) mod names;
 mod plugin;
@@ -35,6 +36,7 @@ pub(crate) use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub(crate) use exposition::{Exposition, MetricSource};
 pub(crate) use histogram::ObservedValue;
 pub(crate) use http2::{Http2Connections, StreamEnd};
+pub(crate) use inherited::CountedSeries;
 pub(crate) use lazy_handle::LazyHandle;
 pub(crate) use names::NONE;
 pub(crate) use plugin::{Call, Phase, PluginMetrics};
@@ -52,6 +54,7 @@ pub(crate) use websocket_traffic::Traffic;
 pub(crate) use websockets::SocketCounts;
 
 use failed_requests::FailedRequests;
+use inherited::InheritedCounts;
 use moongate_expr::Expression;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -72,6 +75,17 @@ pub(crate) fn render(format: TextFormat) -> String {
     PROCESS.render(format)
 }
 
+/// The counts so far, for a process that this one hands over to.
+pub(crate) fn counted() -> Vec<CountedSeries> {
+    let scrape = Exposition::recorder(PROCESS.inherited.lock().clone());
+    PROCESS.collect(scrape).into_recorded()
+}
+
+/// Continues the counts of the process that handed over to this one, in place of those from an earlier call.
+pub(crate) fn inherit(counts: Vec<CountedSeries>) {
+    *PROCESS.inherited.lock() = Some(Arc::new(InheritedCounts::new(counts)));
+}
+
 /// A set of series. The process has one ([`global`]); tests create their own.
 #[derive(Default)]
 pub(crate) struct Metrics {
@@ -90,6 +104,8 @@ pub(crate) struct Metrics {
     tracing: Tracing,
     log_dropped: AtomicU64,
     admin_evicted: AtomicU64,
+    /// The counts of the process that handed over to this one.
+    inherited: Mutex<Option<Arc<InheritedCounts>>>,
 }
 
 /// The result of the last reload.
@@ -208,7 +224,11 @@ impl Metrics {
 
     /// A scrape in this format.
     pub(crate) fn render(&self, format: TextFormat) -> String {
-        let mut scrape = Exposition::new(format);
+        let inherited = self.inherited.lock().clone();
+        self.collect(Exposition::new(format, inherited)).encode()
+    }
+
+    fn collect(&self, mut scrape: Exposition) -> Exposition {
         self.routes.instances().iter().for_each(|route| route.collect(&mut scrape));
         self.upstreams.instances().iter().for_each(|upstream| upstream.collect(&mut scrape));
         self.endpoints.instances().iter().for_each(|endpoint| endpoint.collect(&mut scrape));
@@ -230,7 +250,7 @@ impl Metrics {
         scrape.counter(&names::ACCESS_LOG_DROPPED, &[], self.log_dropped.load(Relaxed) as f64);
         scrape.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         process::collect(&mut scrape);
-        scrape.encode()
+        scrape
     }
 }
 

@@ -65,7 +65,6 @@ macro_rules! families {
     ($($name:ident = $shape:expr, $text:literal $labels:tt, $help:literal;)+) => {
         $(#[doc = $help] #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "some belong to a feature"))] pub(crate) static $name: Family = Family { name: $text, labels: &$labels, help: $help, shape: $shape };)+
         /// Every family, in the order of the documentation.
-        #[cfg(test)]
         pub(crate) static ALL: &[&Family] = &[$(&$name),+];
     };
 }

@@ -28,6 +28,14 @@ impl TunnelMetrics {
         Self { route: Arc::clone(route), pair, _endpoint: Arc::clone(endpoint) }
     }
 
+    /// Counts a WebSocket as open that another process has opened.
+    pub fn adopt(route: &Arc<RouteMetrics>, endpoint: &Arc<EndpointMetrics>) -> Self {
+        let key = Arc::as_ptr(endpoint).addr();
+        let pair = route.sockets().pair(key, || Pair::new(endpoint));
+        pair.adopted.fetch_add(1, Relaxed);
+        Self { route: Arc::clone(route), pair, _endpoint: Arc::clone(endpoint) }
+    }
+
     /// Adds `count` messages or control frames, which the tunnel has counted in plain integers.
     pub fn add_messages(&self, direction: Direction, opcode: Opcode, count: u64) {
         self.pair.traffic.add_messages(direction, opcode, count);

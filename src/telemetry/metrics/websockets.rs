@@ -61,6 +61,8 @@ pub(super) struct Pair {
     pub(super) upstream_label: Arc<str>,
     endpoint_label: Arc<str>,
     pub(super) opened: AtomicU64,
+    /// Those of them that another process has opened, and counted.
+    pub(super) adopted: AtomicU64,
     pub(super) ended: AtomicU64,
     pub(super) traffic: TrafficCounts,
     round_trips: [RoundTripSum; Side::ALL.len()],
@@ -74,8 +76,10 @@ pub(crate) struct SocketCounts {
     pub upstream: Arc<str>,
     /// The endpoint's address.
     pub endpoint: Arc<str>,
-    /// WebSockets opened.
+    /// WebSockets opened by this process.
     pub opened: u64,
+    /// WebSockets that another process has opened.
+    pub adopted: u64,
     /// WebSockets ended.
     pub ended: u64,
     /// Messages and bytes.
@@ -84,6 +88,13 @@ pub(crate) struct SocketCounts {
     pub round_trips: [(u64, Duration); Side::ALL.len()],
     /// Ends by close code and initiator.
     pub closed: Vec<(String, &'static str, u64)>,
+}
+
+impl SocketCounts {
+    /// The WebSockets that are open.
+    pub(crate) fn open(&self) -> u64 {
+        (self.opened + self.adopted).saturating_sub(self.ended)
+    }
 }
 
 impl Default for Sockets {
@@ -204,6 +215,7 @@ impl Pair {
             upstream_label: Arc::clone(&endpoint.upstream),
             endpoint_label: Arc::clone(&endpoint.endpoint),
             opened: AtomicU64::new(0),
+            adopted: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             traffic: TrafficCounts::default(),
             round_trips: Default::default(),
@@ -228,6 +240,7 @@ impl Pair {
             upstream: Arc::clone(&self.upstream_label),
             endpoint: Arc::clone(&self.endpoint_label),
             opened: self.opened.load(Relaxed),
+            adopted: self.adopted.load(Relaxed),
             ended,
             traffic: self.traffic.read(),
             round_trips: Side::ALL.map(|side| self.round_trips[side as usize].read()),
@@ -244,9 +257,10 @@ impl Pair {
         let labels = [route, &*self.upstream_label, &*self.endpoint_label];
         // Ended first: one that opens in between is then not missing from the gauge.
         let ended = self.ended.load(Relaxed);
-        let opened = self.opened.load(Relaxed);
+        let (opened, adopted) = (self.opened.load(Relaxed), self.adopted.load(Relaxed));
         scrape.counter(&names::WEBSOCKET_OPENED, &labels, opened as f64);
-        scrape.gauge(&names::WEBSOCKET_ACTIVE, &labels, opened.saturating_sub(ended) as f64);
+        let active = (opened + adopted).saturating_sub(ended);
+        scrape.gauge(&names::WEBSOCKET_ACTIVE, &labels, active as f64);
     }
 }
 

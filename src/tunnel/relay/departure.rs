@@ -40,6 +40,7 @@ impl Relay {
         let (confirm, confirmation) = oneshot::channel();
         let departure = Departure {
             id: self.member.id(),
+            generation: self.member.generation(),
             route: self.member.route(),
             listener: self.member.listener(),
             origin: self.member.origin(),

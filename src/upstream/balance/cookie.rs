@@ -183,6 +183,23 @@ pub(super) fn check_path(path: &Placed<String>, problems: &mut Problems) {
 #[derive(Clone)]
 pub(super) struct Secret(Hmac<Sha256>);
 
+/// The key of cookies without a configured one.
+static PROCESS_SECRET: OnceLock<Option<[u8; 32]>> = OnceLock::new();
+
+/// The random key of this process; `None` if the system has no random numbers.
+pub(crate) fn process_secret() -> Option<[u8; 32]> {
+    *PROCESS_SECRET.get_or_init(|| {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).ok().map(|()| key)
+    })
+}
+
+/// Continues with the key of the process that handed over to this one. Call it before a configuration is compiled.
+pub(crate) fn inherit_process_secret(key: [u8; 32]) {
+    // A key in use stays.
+    let _ = PROCESS_SECRET.set(Some(key));
+}
+
 impl Secret {
     /// Creates a key from configured text of any length.
     pub(super) fn new(text: &[u8]) -> Option<Self> {
@@ -192,12 +209,7 @@ impl Secret {
     /// A random key, fixed for the lifetime of this process, so that a reload keeps clients at their
     /// endpoints.
     pub(super) fn of_this_process() -> Option<Self> {
-        static RANDOM: OnceLock<Option<[u8; 32]>> = OnceLock::new();
-        let key = RANDOM.get_or_init(|| {
-            let mut key = [0; 32];
-            getrandom::fill(&mut key).ok().map(|()| key)
-        });
-        Self::new(key.as_ref()?)
+        Self::new(&process_secret()?)
     }
 
     /// The cookie's value for an endpoint.

@@ -18,6 +18,7 @@ mod tests;
 pub(super) use candidates::Open;
 pub use candidates::{AllMembers, Candidates, Member};
 pub use cookie::CookieScope;
+pub(crate) use cookie::{inherit_process_secret, process_secret};
 pub(super) use round_robin::RoundRobin;
 
 use super::hash_key::KeySource;

@@ -46,7 +46,7 @@ impl CounterReading {
     /// The open WebSockets.
     pub(super) fn open(&self) -> u64 {
         let sockets = self.routes.iter().flat_map(|route| &route.sockets);
-        sockets.map(|sockets| sockets.opened.saturating_sub(sockets.ended)).sum()
+        sockets.map(|sockets| sockets.open()).sum()
     }
 
     /// What was counted since `before`. The counters of a route or endpoint are removed with it, and those of the
@@ -144,6 +144,7 @@ mod tests {
             upstream: "u".into(),
             endpoint: (*endpoint).into(),
             opened: *opened,
+            adopted: 0,
             ended: 0,
             traffic: traffic(opened * 10),
             round_trips: Default::default(),

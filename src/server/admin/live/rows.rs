@@ -79,6 +79,7 @@ pub(super) struct FlowRow {
 #[derive(Clone, Default)]
 struct EndpointCounts {
     opened: u64,
+    adopted: u64,
     ended: u64,
     messages: [u64; 2],
     bytes: [u64; 2],
@@ -89,6 +90,7 @@ struct EndpointCounts {
 impl EndpointCounts {
     fn add(&mut self, more: &SocketCounts) {
         self.opened += more.opened;
+        self.adopted += more.adopted;
         self.ended += more.ended;
         for direction in Direction::ALL {
             self.messages[direction as usize] += more.traffic.data_messages(direction);
@@ -181,7 +183,7 @@ impl EndpointRow {
             ejected,
             draining,
             active,
-            websockets: now.opened.saturating_sub(now.ended),
+            websockets: (now.opened + now.adopted).saturating_sub(now.ended),
             opens: rate(now.opened, before.opened, seconds),
             closes: rate(now.ended, before.ended, seconds),
             messages: rates(now.messages, before.messages, seconds),
@@ -244,7 +246,7 @@ fn flows(routes: &[RouteCounts]) -> HashMap<(&str, &str), FlowCounts> {
         }
         for sockets in &route.sockets {
             let counts = all.entry((&*route.route, &*sockets.upstream)).or_default();
-            counts.open += sockets.opened.saturating_sub(sockets.ended);
+            counts.open += sockets.open();
             for direction in Direction::ALL {
                 counts.messages += sockets.traffic.data_messages(direction);
                 counts.bytes += sockets.traffic.bytes[direction as usize];
