@@ -9,6 +9,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCode {
+    // Its backends end with it, and WebSockets with them.
+    if server::refuse_handover("a demo cannot be upgraded: `moongate run` can") {
+        return ExitCode::from(FAILED);
+    }
     // `server::run` reports an unreadable file, as it does for `moongate run`.
     let Ok(loaded) = config::load(path) else {
         return exit_code_of(server::run(path, kinds, signals, color(), |_| {}));

@@ -51,7 +51,7 @@ pub(super) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Close a WebSocket in both directions
+    /// Close a WebSocket with a Close frame to its client
     Close(CloseArguments),
 }
 

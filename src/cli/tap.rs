@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     pub(super) admin: AdminArguments,
     #[command(flatten)]
     subject: TapSubject,
-    /// EndEvent after this long, as 30s or 5m; at most 10m
+    /// End after this long, as 30s or 5m; at most 10m
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::period)]
     duration: Duration,
     /// Show at most this many messages a second, at most 1000
@@ -178,8 +178,12 @@ fn text_line(event: &StreamEvent, color: Color) -> Option<String> {
         "dropped" => read(event).map(|dropped: DroppedEvent| {
             let DroppedEvent { count } = dropped;
             let messages = if count == 1 { "message" } else { "messages" };
-            TextStyle::Warning
-                .paint(&format!("{count} {messages} not shown: more than `--rate` a second"), color)
+            TextStyle::Warning.paint(
+                &format!(
+                    "{count} {messages} not shown: more than `--rate` a second, or than the tap can hold"
+                ),
+                color,
+            )
         }),
         "end" => read(event)
             .map(|end: EndEvent| TextStyle::Plain.paint(&format!("end of the tap: {}", end.reason), color)),

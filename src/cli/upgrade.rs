@@ -57,7 +57,11 @@ fn failed(error: RequestError, client: &AdminClient, timeout: Duration) -> Comma
     match body.as_ref().and_then(|body| body.get("report")?.as_str()) {
         Some(report) => {
             let report = report.trim_end();
-            let text = format!("error: upgrade failed; the running process continues\n{report}\n");
+            let text = match report {
+                // That process ends, whatever the reason.
+                "the process is shutting down" => format!("error: upgrade failed: {report}\n"),
+                _ => format!("error: upgrade failed; the running process continues\n{report}\n"),
+            };
             CommandError::report(text, FAILED)
         }
         None => error.into(),

@@ -115,8 +115,8 @@ pub enum XForwarded {
 pub struct Admin {
     /// Listens on this `ip:port`. An address that is not loopback requires `token`. Required.
     pub address: Placed<String>,
-    /// Requires `Authorization: Bearer …` with this value on every path except `/healthz` and `/readyz`. Default
-    /// none.
+    /// Requires `Authorization: Bearer …` with this value on every path except `/`, `/healthz`, `/readyz` and
+    /// `/api/v1/session`. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Placed<String>>,
     /// Allows operators to tap WebSockets, which shows messages of clients. Requires `token`. Default false.

@@ -38,7 +38,7 @@ use drain_path::{DrainCommand, EndpointPath};
 use http::header::{ACCEPT, ALLOW, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use live::{Live, LiveStream, Sections};
-use moongate_sdk::ClientPrefix;
+use moongate_sdk::{ClientPrefix, log_throttle};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use query::Query;
@@ -85,6 +85,9 @@ pub trait AdminState: Send + Sync {
 
     /// Returns whether taps are allowed: `admin.tap`.
     fn allows_taps(&self) -> bool;
+
+    /// Returns whether there is a route with this name, or a WebSocket of a removed one.
+    fn has_route(&self, name: &str) -> bool;
 
     /// The open WebSockets.
     fn tunnels(&self) -> &Arc<Registry>;
@@ -366,7 +369,7 @@ impl Admin {
             Call::Readiness if state.ready() => Response::text(StatusCode::OK, "ready\n"),
             Call::Readiness => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             Call::Metrics => metrics_for(&head.headers),
-            Call::Session => self.session(&head.method, &head.headers, body),
+            Call::Session => self.session(&head.method, &head.headers, body, peer),
             Call::Status => Response::json(StatusCode::OK, &state.status()),
             Call::Overview => Response::json(StatusCode::OK, &self.live.overview(state).await),
             Call::Upstreams => Response::json(StatusCode::OK, &self.live.upstreams(state).await),
@@ -380,6 +383,12 @@ impl Admin {
             }
             Call::Tap => {
                 let request = TapRequest::read(query)?;
+                if request.socket().is_some_and(|id| state.tunnels().find(id).is_none()) {
+                    return Ok(Response::error(StatusCode::NOT_FOUND, "unknown_socket"));
+                }
+                if let Some(route) = request.route().filter(|route| !state.has_route(route)) {
+                    return Err(format!("there is no route `{route}`"));
+                }
                 match Arc::clone(&self.taps).try_acquire_owned() {
                     Ok(permit) => {
                         Response::events(TapStream::begin(self, request, &head.headers, peer, permit)?)
@@ -443,7 +452,7 @@ impl Admin {
     }
 
     /// Signs a browser in or out, or tells whether it is signed in.
-    fn session(&self, method: &Method, fields: &HeaderMap, body: &[u8]) -> Response {
+    fn session(&self, method: &Method, fields: &HeaderMap, body: &[u8], peer: SocketAddr) -> Response {
         match *method {
             Method::POST => {
                 let sent: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -454,7 +463,13 @@ impl Admin {
                         Response::json(StatusCode::OK, &json!({ "key": key })).with_cookie(&set_cookie)
                     }
                     Some(Err(_)) => Response::error(StatusCode::SERVICE_UNAVAILABLE, "no_random_bytes"),
-                    None => Response::error(StatusCode::UNAUTHORIZED, "unauthorized"),
+                    None => {
+                        const MESSAGE: &str = "admin sign-in refused";
+                        if log_throttle::admit(log::Level::Warn, MESSAGE, &[]) {
+                            log::warn!(peer:% = peer; "{MESSAGE}");
+                        }
+                        Response::error(StatusCode::UNAUTHORIZED, "unauthorized")
+                    }
                 }
             }
             Method::DELETE => {

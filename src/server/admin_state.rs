@@ -118,9 +118,9 @@ impl AdminState for ProcessStatus {
 
     async fn upgrade(&self) -> Result<UpgradedProcess, String> {
         let (order, outcome) = oneshot::channel();
-        // The receiver is gone when the process shuts down.
-        let _ = self.upgrades.send(order);
-        let outcome = outcome.await.map_err(|_| "the process is shutting down".to_owned())?;
+        let ended = || "the process is shutting down".to_owned();
+        self.upgrades.send(order).map_err(|_| ended())?;
+        let outcome = outcome.await.map_err(|_| ended())?;
         outcome.map(|Upgraded { pid, binary, websockets }| UpgradedProcess {
             pid,
             version: binary,
@@ -135,6 +135,12 @@ impl AdminState for ProcessStatus {
 
     fn allows_taps(&self) -> bool {
         self.shared.live.look().admin.as_ref().is_some_and(|admin| admin.tap)
+    }
+
+    fn has_route(&self, name: &str) -> bool {
+        let has_websocket =
+            || self.shared.tunnels.tally(|seen| (&**seen.route == name).then_some(())).contains_key(&());
+        self.shared.live.look().route(name).is_some() || has_websocket()
     }
 
     fn tunnels(&self) -> &Arc<Registry> {

@@ -72,6 +72,12 @@ pub fn run(
     outcome
 }
 
+/// For a command that cannot take over from another process: refuses to, if this process was started for that.
+#[must_use]
+pub fn refuse_handover(reason: &str) -> bool {
+    OldProcess::refuse(reason)
+}
+
 /// Serves as the successor of `old`, if there is one.
 fn run_after(
     path: &Path,
@@ -224,6 +230,8 @@ async fn follow(
                 Some(Ask::Upgrade) => None,
                 Some(Ask::Drain) => {
                     reloader.abort();
+                    // Those who ask from now on get an error at once.
+                    drop(upgrades);
                     return match cancel(pending).await {
                         Some(new) => drain_after_handover(&mut asks, shared, state, sockets, new).await,
                         None => drain(&mut asks, shared, state, sockets).await,
@@ -241,6 +249,7 @@ async fn follow(
                 let new = pending.take().and_then(|pending| pending.finish(outcome));
                 if let Some(new) = new {
                     reloader.abort();
+                    drop(upgrades);
                     deadline.lock().asked(Ask::Drain);
                     return drain_after_handover(&mut asks, shared, state, sockets, new).await;
                 }

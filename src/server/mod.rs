@@ -28,5 +28,5 @@ mod upgrade;
 mod worker;
 mod worker_pool;
 
-pub use lifecycle::{StartError, run};
+pub use lifecycle::{StartError, refuse_handover, run};
 pub use signals::{EndSignal, SignalReceiver};

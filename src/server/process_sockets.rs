@@ -20,8 +20,13 @@ use log::info;
 use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// The time limit for streams of the admin address, which end at their next event.
+const LAST_STREAMS: Duration = Duration::from_secs(2);
 
 /// The sockets and the workers of the process.
 pub(super) struct ProcessSockets {
@@ -33,6 +38,8 @@ pub(super) struct ProcessSockets {
     state: OnceLock<Weak<dyn AdminState>>,
     /// The runtime of reloads.
     control: Handle,
+    /// Ends with the last connection to an admin address that was left to a new process.
+    last_admin: Mutex<Option<oneshot::Receiver<()>>>,
     own: Weak<Self>,
 }
 
@@ -116,6 +123,7 @@ impl ProcessSockets {
             inherited: Mutex::new(inherited),
             state: OnceLock::new(),
             control: Handle::current(),
+            last_admin: Mutex::default(),
             own: Weak::clone(own),
         })
     }
@@ -165,7 +173,7 @@ impl ProcessSockets {
             close_file(open, SocketKeeper::NextProcess);
         }
         if let Some(admin) = admin {
-            admin.listener.retire();
+            *self.last_admin.lock() = Some(admin.listener.retire());
         }
         self.workers.hand_over();
     }
@@ -188,9 +196,13 @@ impl ProcessSockets {
         self.workers.drain();
     }
 
-    /// Ends the workers.
+    /// Ends the workers, and what the admin address still sends after a handover.
     pub(super) async fn finish(&self) {
         self.workers.finish().await;
+        let last = self.last_admin.lock().take();
+        if let Some(last) = last {
+            let _ = tokio::time::timeout(LAST_STREAMS, last).await;
+        }
     }
 
     fn prepare_set(&self, next: &Snapshot) -> Result<PreparedSet, Vec<SocketError>> {
@@ -201,7 +213,7 @@ impl ProcessSockets {
         };
         let Some(sockets) = self.own.upgrade().filter(|_| !is_closed) else {
             let error = io::Error::other("the process is shutting down");
-            let action = "change the listeners".to_owned();
+            let action = "reload".to_owned();
             return Err(vec![SocketError { owner: SocketOwner::Workers, action, error }]);
         };
         let mut errors = Vec::new();
@@ -237,7 +249,8 @@ impl ProcessSockets {
         let retire = |current: &mut CurrentSockets| {
             if let Some(old) = current.admin.take() {
                 info!(name = "admin", address = old.socket.local().as_str(); "listener closed");
-                old.listener.retire();
+                // Its connections have their own time limit.
+                drop(old.listener.retire());
             }
         };
         match admin {

@@ -17,5 +17,11 @@ pub(super) enum Ask {
 
 /// Waits for a signal that says to end.
 pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
-    while matches!(asks.recv().await, Some(Ask::Reload | Ask::Upgrade)) {}
+    loop {
+        match asks.recv().await {
+            Some(Ask::Reload) => {}
+            Some(Ask::Upgrade) => log::warn!("SIGUSR2 ignored during a shutdown"),
+            Some(Ask::Drain | Ask::Stop) | None => return,
+        }
+    }
 }

@@ -50,8 +50,7 @@ pub(super) struct PendingUpgrade {
 impl Upgrader {
     /// For the process that runs.
     pub(super) fn new(sockets: Arc<ProcessSockets>, live: Arc<Live>) -> Self {
-        let program = std::env::current_exe().map_err(|error| format!("the program has no path: {error}"));
-        Self { program, sockets, live }
+        Self { program: program(), sockets, live }
     }
 
     /// Starts an upgrade. It begins after a reload in progress, and further reloads wait for its end.
@@ -117,6 +116,23 @@ impl PendingUpgrade {
             let _ = order.send(outcome.clone());
         }
         new
+    }
+}
+
+/// The path of the program as it was called: a symbolic link may lead to another version later.
+fn program() -> Result<PathBuf, String> {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let found = match called.components().count() {
+        // The shell has searched the path.
+        0 | 1 => std::env::var_os("PATH").and_then(|path| {
+            std::env::split_paths(&path).map(|folder| folder.join(&called)).find(|file| file.is_file())
+        }),
+        // Relative to the directory of the start.
+        _ => std::path::absolute(&called).ok(),
+    };
+    match found {
+        Some(program) => Ok(program),
+        None => std::env::current_exe().map_err(|error| format!("the program has no path: {error}")),
     }
 }
 

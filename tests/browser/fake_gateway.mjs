@@ -145,7 +145,7 @@ export class FakeGateway {
       const wanted = parameters.get("log") ?? "both", filter = parameters.get("filter") ?? "";
       for (const source of ["access", "process"]) {
         const matched = (lines[source] ?? []).filter((line) => line.includes(filter));
-        if ((wanted === "both" || wanted === source) && matched.length > 0) send("log", { source, lines: matched, missed: 0 });
+        if ((wanted === "both" || wanted === source) && matched.length > 0) send("log", { source, lines: matched, missed: false });
       }
     };
     let reset = true;

@@ -289,6 +289,9 @@ fn a_tap_shows_messages_to_the_holder_of_the_token_alone() {
     drop(tap);
     gateway.log().wait(0, &["tap ended"]);
     assert_eq!(request(&gateway, "GET /api/v1/tap?filter=1+%2B", &authorized, "").status, 422);
+    let unknown = request(&gateway, "GET /api/v1/tap?route=chaat", &authorized, "");
+    assert_eq!((unknown.status, unknown.text().contains("there is no route `chaat`")), (422, true));
+    assert_eq!(request(&gateway, "GET /api/v1/tap?socket=4711", &authorized, "").status, 404);
     let mut short = Events::open(&gateway, "/api/v1/tap?route=chat&duration=50ms", &authorized);
     assert_eq!(short.next("end", any)["reason"], "duration");
     socket.echo("still here");
@@ -350,4 +353,53 @@ fn a_browser_signs_in_and_needs_its_key() {
     assert_eq!(request(&gateway, "DELETE /api/v1/session", &session, "").status, 200);
     while live.any().is_some() {}
     assert_eq!(request(&gateway, "GET /api/v1/status", &session, "").status, 401);
+}
+
+#[test]
+fn websockets_are_sorted_and_paged_by_the_gateway() {
+    let a = Origin::named("a");
+    let gateway = chat(&a, "");
+    let mut sockets: Vec<_> =
+        (0..25).map(|number| Socket::open(gateway.web(), &format!("/chat/{:02}", number * 7 % 25))).collect();
+    for (number, socket) in sockets.iter_mut().enumerate() {
+        (0..number % 4).for_each(|_| socket.echo("x"));
+    }
+    let page = |query: &str| {
+        let page = json_of(&gateway, &format!("/api/v1/sockets?{query}"));
+        let rows = page["rows"].as_array().unwrap().clone();
+        let paths: Vec<_> = rows.iter().map(|row| row["path"].as_str().unwrap()[6..].to_owned()).collect();
+        (paths.join(" "), page["page"].as_u64().unwrap(), page["pages"].as_u64().unwrap())
+    };
+    let range =
+        |range: std::ops::Range<usize>| range.map(|n| format!("{n:02}")).collect::<Vec<_>>().join(" ");
+    assert_eq!(page("sort=path&per_page=10"), (range(0..10), 1, 3));
+    assert_eq!(page("sort=path&per_page=10&page=2"), (range(10..20), 2, 3));
+    // A page after the last one is the last one.
+    assert_eq!(page("sort=path&per_page=10&page=9"), (range(20..25), 3, 3));
+    assert_eq!(page("sort=-path&per_page=2&page=2").0, "22 21");
+    let counts = |query: &str| {
+        let rows = json_of(&gateway, &format!("/api/v1/sockets?{query}"))["rows"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["messages"]["to_backend"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    eventually("every message is counted", || (counts("sort=-messages&per_page=6") == [3; 6]).then_some(()));
+    assert_eq!(counts("sort=messages&per_page=7"), [0; 7]);
+}
+
+#[test]
+fn a_failed_sign_in_is_logged_and_a_further_tap_is_refused() {
+    let a = Origin::named("a");
+    let gateway = chat(&a, &format!(", token: '{TOKEN}', tap: true"));
+    let refused = request(&gateway, "POST /api/v1/session", "", &json!({ "token": "wrong" }).to_string());
+    assert_eq!(refused.status, 401);
+    gateway.log().wait(0, &["admin sign-in refused peer=127.0.0.1"]);
+    let authorized = format!("Authorization: Bearer {TOKEN}\r\n");
+    let taps: Vec<_> =
+        (0..16).map(|_| Events::open(&gateway, "/api/v1/tap?route=chat&duration=10m", &authorized)).collect();
+    let further = request(&gateway, "GET /api/v1/tap?route=chat", &authorized, "");
+    assert_eq!((further.status, further.text().contains("too_many_taps")), (503, true));
+    drop(taps);
+    eventually("a place is free", || {
+        let tap = request(&gateway, "GET /api/v1/tap?route=chat&duration=1ms", &authorized, "");
+        (tap.status == 200).then_some(())
+    });
 }

@@ -251,3 +251,46 @@ routes:
     }
     assert_eq!(gateway.generation(), 4);
 }
+
+#[test]
+fn a_symbolic_link_leads_to_the_program_that_it_names_now() {
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let link = folder.path().join("moongate");
+    std::os::unix::fs::symlink(BINARY, &link).unwrap();
+    let gateway = Gateway::start_binary(&link, &routes(&origin));
+    let other = folder.path().join("other");
+    replace(&other, "exit 5");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    let output = upgrade(&gateway);
+    assert!(lossy(&output.stderr).contains("exit status: 5"), "{}", lossy(&output.stderr));
+}
+
+#[test]
+fn an_upgrade_during_a_shutdown_is_refused_at_once() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin));
+    let mut socket = Socket::open(gateway.web(), "/ws");
+    socket.echo("open");
+    gateway.signal("TERM");
+    gateway.log().wait(0, &["draining started"]);
+    let output = upgrade(&gateway);
+    let text = lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("the process is shutting down") && !text.contains("continues"), "{text}");
+    assert!(gateway.ended().is_none(), "it was refused before the end");
+    gateway.signal("USR2");
+    gateway.log().wait(0, &["SIGUSR2 ignored during a shutdown"]);
+    drop(socket);
+}
+
+#[test]
+fn a_stream_of_the_admin_address_ends_in_order() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin));
+    let mut stream = Wire::connect(gateway.admin());
+    stream.send("GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.fill().unwrap();
+    upgraded(&gateway);
+    assert!(lossy(&stream.rest()).ends_with("\r\n0\r\n\r\n"), "the last chunk ends the response");
+}

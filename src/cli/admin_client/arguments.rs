@@ -83,7 +83,7 @@ impl AdminArguments {
 
     fn no_admin_address(&self) -> CommandError {
         CommandError::failed(format!("{} has no admin address", self.file.path().display())).help(
-            "add `admin: { address: 127.0.0.1:9901 }` and restart the gateway; `--admin` names one elsewhere",
+            "add `admin: { address: 127.0.0.1:9901 }` and send SIGHUP to the gateway; `--admin` names one elsewhere",
         )
     }
 }

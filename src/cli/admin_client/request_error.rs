@@ -135,7 +135,8 @@ impl From<RequestError> for CommandError {
 fn help(cause: &RequestFailure) -> Option<&'static str> {
     Some(match cause {
         RequestFailure::Unreachable(_) => {
-            "check that the gateway runs; after a change of `admin` it uses the old address until it is restarted"
+            "check that the gateway runs; if the file has another `admin.address` than the gateway, name the old one by \
+             `--admin`, or send SIGHUP"
         }
         RequestFailure::Malformed(_) => {
             "check the address: it may be that of a listener or of another program"
@@ -143,7 +144,8 @@ fn help(cause: &RequestFailure) -> Option<&'static str> {
         RequestFailure::Timeout(_) | RequestFailure::Unsendable(_) => return None,
         RequestFailure::Status(response) => match (response.status, response.error.as_str()) {
             (401, _) => {
-                "set the token by `--token-file`, `MOONGATE_ADMIN_TOKEN` or `admin.token` of the file"
+                "set the token by `--token-file`, `MOONGATE_ADMIN_TOKEN` or `admin.token` of the file named by `-c`; if the \
+                 file has another token than the gateway, give the old one, or send SIGHUP"
             }
             (_, "foreign_host") => {
                 "without `admin.token` the gateway accepts only an IP address or localhost; change `--admin`"

@@ -99,7 +99,8 @@ fn header_line(address: &str, state: &LiveState) -> Line<'static> {
 
 fn tiles(overview: &Overview, state: &LiveState) -> [Tile; 6] {
     let Overview { messages, bytes, .. } = overview;
-    let errors: f64 = overview.errors.iter().map(|error| error.rate).sum();
+    // The sum of nothing is -0.
+    let errors = overview.errors.iter().map(|error| error.rate).sum::<f64>() + 0.0;
     let tile =
         |name, value, names: &[&str], color| Tile { name, value, history: state.history(names), color };
     [

@@ -13,7 +13,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// The wait after a failed accept.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -29,6 +29,7 @@ pub(in crate::server) struct AdminListener {
     admin: Arc<Admin>,
     retired: watch::Sender<bool>,
     start: SyncSender<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl AdminListener {
@@ -48,6 +49,7 @@ impl AdminListener {
         let (prepared, outcome) = sync_channel(1);
         let (start, started) = sync_channel(1);
         let (retired, mut retirement) = watch::channel(false);
+        let (ends, ended) = oneshot::channel();
         let served = Arc::clone(&admin);
         // A thread of its own: orchestrators get responses even if the runtime of reloads and probes hangs.
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
@@ -63,6 +65,8 @@ impl AdminListener {
             if started.recv().is_err() {
                 return;
             }
+            // Dropped at the end of the thread.
+            let _ends: oneshot::Sender<()> = ends;
             let count = Arc::new(());
             let counted = Arc::clone(&count);
             let work = move || accept(Arc::clone(&listener), Arc::clone(&served), Arc::clone(&counted));
@@ -79,7 +83,7 @@ impl AdminListener {
             });
         })?;
         outcome.recv().unwrap_or_else(|_| Err(io::Error::other("admin thread ended")))?;
-        Ok(Self { admin, retired, start })
+        Ok(Self { admin, retired, start, ended })
     }
 
     /// Accepts connections from now on.
@@ -93,10 +97,11 @@ impl AdminListener {
         self.admin.set_token(token);
     }
 
-    /// Accepts no further connection, and ends each open one with its response.
-    pub(in crate::server) fn retire(&self) {
+    /// Accepts no further connection, and ends each open one with its response. The receiver ends with the last one.
+    pub(in crate::server) fn retire(self) -> oneshot::Receiver<()> {
         self.admin.retire();
         self.retired.send_replace(true);
+        self.ended
     }
 }
 

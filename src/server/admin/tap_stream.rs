@@ -35,7 +35,7 @@ const HIGHEST_RATE: usize = 1000;
 /// Bytes of each message without a size.
 const DEFAULT_BYTES: usize = 256;
 
-/// The interval at which dropped events are told.
+/// The interval at which dropped events are reported.
 const REPORT: Duration = Duration::from_secs(1);
 
 /// What to tap.
@@ -55,6 +55,22 @@ enum Selection {
 }
 
 impl TapRequest {
+    /// The ID of the WebSocket, if one is selected.
+    pub(super) fn socket(&self) -> Option<u64> {
+        match &self.selection {
+            Selection::Socket(id) => Some(*id),
+            Selection::Route(_) | Selection::Filter(_) => None,
+        }
+    }
+
+    /// The name of the route, if one is selected.
+    pub(super) fn route(&self) -> Option<&str> {
+        match &self.selection {
+            Selection::Route(route) => Some(route),
+            Selection::Socket(_) | Selection::Filter(_) => None,
+        }
+    }
+
     /// Reads `socket`, `route` or `filter`, and `duration`, `rate` and `bytes`.
     ///
     /// # Errors
@@ -174,7 +190,10 @@ impl TapStream {
         if !self.admin.state.allows_taps() {
             return Some("off");
         }
-        (!self.admin.may_continue(&self.fields)).then_some("signed_out")
+        if self.admin.is_retired() {
+            return Some("address_closed");
+        }
+        (!self.admin.is_authenticated(&self.fields)).then_some("signed_out")
     }
 
     /// Reports how many events were dropped.

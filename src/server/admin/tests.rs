@@ -82,6 +82,10 @@ impl AdminState for Gateway {
         if request.method == "GET" { Ok(json!({ "route": request.url })) } else { Err("odd".to_owned()) }
     }
 
+    fn has_route(&self, _: &str) -> bool {
+        true
+    }
+
     async fn upgrade(&self) -> Result<UpgradedProcess, String> {
         Err("not here".to_owned())
     }

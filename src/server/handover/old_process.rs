@@ -47,6 +47,13 @@ impl OldProcess {
         HandoverChannel::inherited(socket).map(Self).map(Some)
     }
 
+    /// Ends the handover of a command that cannot take over, if there is one; returns whether there was.
+    pub(in crate::server) fn refuse(reason: &str) -> bool {
+        let Ok(Some(old)) = Self::find() else { return false };
+        old.report_failure(reason);
+        true
+    }
+
     /// Receives the state and the sockets.
     ///
     /// # Errors

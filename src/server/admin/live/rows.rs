@@ -33,12 +33,12 @@ pub(super) struct EndpointRow {
     drain: Option<DrainView>,
 }
 
-/// The last probe. Its time is not shown for a success, which changes nothing to the eye.
+/// The last probe. A success has no time: it would make an update of every row at every probe.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Probe {
     ok: bool,
     reason: Option<String>,
-    at: u64,
+    at: Option<u64>,
 }
 
 /// Mean ping round trips.
@@ -171,7 +171,7 @@ impl EndpointRow {
         let probe = facts.status.probe.clone().map(|ProbeResult { ok, reason, at }| Probe {
             ok,
             reason,
-            at: if ok { 0 } else { at },
+            at: (!ok).then_some(at),
         });
         let closed = now.closed.iter();
         Self {
@@ -207,7 +207,7 @@ impl EndpointRow {
     }
 }
 
-/// The rows of all routes that have had a request, with rates between two readings.
+/// The rows of all routes that have had a request or have a WebSocket, with rates between two readings.
 pub(super) fn flow_rows(now: &CounterReading, before: &CounterReading, seconds: f64) -> Vec<FlowRow> {
     let earlier = flows(&before.routes);
     let none = FlowCounts::default();
@@ -254,4 +254,92 @@ fn flows(routes: &[RouteCounts]) -> HashMap<(&str, &str), FlowCounts> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use crate::telemetry::metrics::{ObservedValue, Traffic};
+    use std::time::Instant;
+
+    fn reading(routes: Vec<RouteCounts>) -> CounterReading {
+        CounterReading {
+            at: Instant::now(),
+            routes,
+            failed: Vec::new(),
+            round_trips: ObservedValue::default(),
+        }
+    }
+
+    fn sockets(opened: u64, ended: u64, pings: u64) -> SocketCounts {
+        SocketCounts {
+            upstream: "u".into(),
+            endpoint: "1".into(),
+            opened,
+            adopted: 0,
+            ended,
+            traffic: Traffic { messages: [[opened, 0, 0, 0, 0, 0], [0; 6]], bytes: [opened * 100, 0] },
+            round_trips: [(pings, Duration::from_millis(pings * 10)), (0, Duration::ZERO)],
+            closed: vec![("1000".to_owned(), "client", ended)],
+        }
+    }
+
+    fn route(name: &str, requests: u64, sockets: SocketCounts) -> RouteCounts {
+        RouteCounts {
+            route: name.into(),
+            responses: vec![("u".into(), requests)],
+            sockets: vec![sockets],
+            former: Traffic::default(),
+        }
+    }
+
+    fn facts(address: &str, active: usize, draining: Option<Leaving>) -> EndpointFacts {
+        let status = EndpointStatus {
+            address: address.to_owned(),
+            weight: 1,
+            health: Health::Healthy,
+            ejected: false,
+            draining,
+            active,
+            probe: Some(ProbeResult { ok: false, reason: Some("refused".to_owned()), at: 7 }),
+            latency: Some(0.25),
+            slow_start: Some(0.5),
+            token: 1,
+        };
+        EndpointFacts { upstream: "u".into(), status, drain: None }
+    }
+
+    #[test]
+    fn an_endpoint_has_the_counts_of_all_its_routes_and_rates_between_two_readings() {
+        let before = reading(vec![route("a", 0, sockets(2, 0, 1)), route("b", 0, sockets(1, 0, 0))]);
+        let now = reading(vec![route("a", 0, sockets(12, 4, 3)), route("b", 0, sockets(5, 1, 0))]);
+        let [row] = &*endpoint_rows(vec![facts("1", 9, None)], &now, &before, 2.0) else { panic!() };
+        assert_eq!((row.websockets, row.opens, row.closes), (12, 7.0, 2.5));
+        assert_eq!((row.messages.to_backend, row.bytes.to_backend), (7.0, 700.0));
+        assert_eq!((row.rtt.client, row.rtt.backend), (Some(0.01), None));
+        assert_eq!((row.latency, row.slow_start, row.active), (Some(0.25), Some(0.5), 9));
+        assert_eq!(row.closed, [CloseCount { code: "1000".to_owned(), by: "client", count: 5 }]);
+        let probe = row.probe.clone().unwrap();
+        assert_eq!((probe.ok, probe.reason.as_deref(), probe.at), (false, Some("refused"), Some(7)));
+    }
+
+    #[test]
+    fn a_removed_endpoint_in_use_is_part_of_the_present_one_at_its_address() {
+        let none = reading(Vec::new());
+        let all = vec![facts("1", 2, None), facts("1", 3, Some(Leaving::Removed)), facts("2", 1, None)];
+        let rows = endpoint_rows(all, &none, &none, 1.0);
+        let shown: Vec<_> = rows.iter().map(|row| (&*row.endpoint, row.active, row.draining)).collect();
+        assert_eq!(shown, [("1", 5, None), ("2", 1, None)]);
+    }
+
+    #[test]
+    fn a_flow_has_the_requests_and_websockets_of_a_route_at_an_upstream() {
+        let before = reading(vec![route("a", 10, sockets(0, 0, 0))]);
+        let now = reading(vec![route("a", 30, sockets(4, 1, 0)), route("idle", 0, sockets(0, 0, 0))]);
+        let rows = flow_rows(&now, &before, 2.0);
+        let shown: Vec<_> =
+            rows.iter().map(|row| (&*row.route, row.requests, row.websockets, row.messages)).collect();
+        assert_eq!(shown, [("a", 10.0, 3, 2.0)]);
+    }
 }

@@ -38,7 +38,7 @@ function processParts(line) {
 
 function createLog() {
   // Lines in memory, and those of them that wait for the next frame.
-  let lines = [], waiting = [], filter = "", follow = true, missed = 0, rebuild = false, placed = 0;
+  let lines = [], waiting = [], filter = "", follow = true, missed = false, rebuild = false, placed = 0;
   const box = byId("log-lines");
 
   function lineNode({ source, line }) {
@@ -59,7 +59,7 @@ function createLog() {
   function clear() {
     lines = [];
     waiting = [];
-    missed = 0;
+    missed = false;
     rebuild = true;
     requestRender();
   }
@@ -95,8 +95,8 @@ function createLog() {
     // The stream begins with the last lines again.
     opened: clear,
     events: {
-      log({ source, lines: next, missed: more = 0 }) {
-        missed += more;
+      log({ source, lines: next, missed: hasGap = false }) {
+        missed ||= hasGap;
         for (const line of next) waiting.push({ source, line });
         if (waiting.length > LOG_LINES) waiting.splice(0, waiting.length - LOG_LINES);
       },
@@ -114,7 +114,7 @@ function createLog() {
       }
       const parts = [plural(lines.length, "line")];
       if (waiting.length > 0) parts.push(`${formatCount(waiting.length)} new`);
-      if (missed > 0) parts.push(`${formatCount(missed)} not shown`);
+      if (missed) parts.push("some are no longer kept");
       setText(byId("log-count"), parts.join(", "));
     },
   };

@@ -46,7 +46,7 @@ function createSockets() {
     tapButton.addEventListener("click", () => tap.open(id));
     close.addEventListener("click", () => confirmAction({
       title: `Close WebSocket ${id}?`,
-      text: `From ${shown.client} to ${shown.endpoint}, route ${shown.route}, open for ${formatDuration(shown.age)}. Both sides get a Close frame.`,
+      text: `From ${shown.client} to ${shown.endpoint}, route ${shown.route}, open for ${formatDuration(shown.age)}. The client gets a Close frame, and its response closes the backend's side.`,
       action: "Close",
       closeFrame: true,
       act: async ({ code, reason }) => {

@@ -5,6 +5,12 @@
 const TAP_ROWS = 500;
 
 const TAP_PLACEHOLDERS = { socket: "17", route: "chat", filter: "request.client_ip == \"192.0.2.7\"" };
+const ENDS = {
+  duration: "its time is over",
+  off: "a reload has turned taps off",
+  signed_out: "the session or the token is no longer valid",
+  address_closed: "the gateway no longer serves this address",
+};
 const DIRECTIONS = { to_backend: ["→", "to backend"], to_client: ["←", "to client"] };
 
 function createTap() {
@@ -33,7 +39,7 @@ function createTap() {
       element("td", { role: "cell" }, name === "message" ? data.opcode : name), element("td", { class: "number nowrap", role: "cell" }, isNumber(data.size) ? formatBytes(data.size) : ""), content);
     if (name === "open") content.append(`${data.client} to ${data.endpoint}, ${data.path}`);
     if (name === "close") content.append(`by ${data.by}, ${data.code === null ? "no code" : `${data.code} ${closeCodeName(data.code)}`}${data.reason ? `: ${data.reason}` : ""}`);
-    if (name === "dropped") content.append(`${plural(data.count, "message")} not shown: above the rate of this tap`);
+    if (name === "dropped") content.append(`${plural(data.count, "message")} not shown: more than this tap shows or can hold`);
     if (name === "message") {
       if (data.compressed) content.append(element("span", { class: "badge tone-note" }, "compressed"), " ");
       if (isNumber(data.code)) content.append(`${data.code} ${closeCodeName(data.code)} ${data.reason ?? ""} `);
@@ -52,7 +58,7 @@ function createTap() {
     }
     if (name === "end") {
       stop();
-      setText(byId("tap-state"), data.reason === "duration" ? "Ended: its time is over" : "Ended: the gateway shuts down");
+      setText(byId("tap-state"), `Ended: ${ENDS[data.reason] ?? data.reason}`);
       return;
     }
     waiting.push({ name, data: name === "dropped" ? { ...data, at: Date.now() } : data });

@@ -210,7 +210,7 @@ function createUpstreams() {
       update(row) {
         const { probe, drain } = row;
         setText(values[0], formatCount(row.weight));
-        setText(values[1], probe ? `${probe.ok ? "passed" : `failed: ${probe.reason}`}, ${formatTime(probe.at)}` : "none");
+        setText(values[1], probe ? (probe.ok ? "passed" : `failed: ${probe.reason}, ${formatTime(probe.at)}`) : "none");
         setText(values[2], isNumber(row.slow_start) ? formatPercent(row.slow_start) : "no");
         setText(values[3], drain ? `since ${formatTime(drain.started)}, window ${formatDuration(drain.window)}, ${drainProgress(row)}` : row.draining ?? "no");
         inner.show([...row.closed].sort((a, b) => b.count - a.count).map((close) => ({ key: `${close.code} ${close.by}`, item: close })), true);
