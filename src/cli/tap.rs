@@ -312,7 +312,11 @@ mod tests {
                 r#"{"socket":17,"at":0,"code":null,"by":"client","reason":"reset"}"#,
                 "00:00:00.000     17   closed  without a close frame by client (reset)",
             ),
-            ("dropped", r#"{"count":25}"#, "25 messages not shown: more than `--rate` a second"),
+            (
+                "dropped",
+                r#"{"count":25}"#,
+                "25 messages not shown: more than `--rate` a second, or than the tap can hold",
+            ),
             ("end", r#"{"reason":"duration"}"#, "end of the tap: duration"),
         ] {
             assert_eq!(line(name, data).as_deref(), Some(expected));

@@ -42,7 +42,7 @@ pub use websocket::moved_websocket::MovedWebSocket;
 
 use crate::control::Live;
 use crate::net::conn_info::ConnInfo;
-use crate::snapshot::{ListenerProtocols, RequestLimits};
+use crate::snapshot::{Address, ListenerProtocols, RequestLimits};
 use crate::tunnel::Registry;
 pub use context::NewConnection;
 
@@ -145,17 +145,16 @@ impl Gateway {
         Self { shared: Arc::clone(shared), busy }
     }
 
-    /// The current generation's limits of a request, and the protocols of a listener; `None` for plain HTTP/1.
+    /// The current generation's limits of a request, and the protocols of a listener at this address: `Some(None)` for
+    /// plain HTTP/1, `None` if the generation does not have it.
     pub fn connection_settings(
         &self,
         listener: &str,
-    ) -> (Arc<RequestLimits>, Option<Arc<ListenerProtocols>>) {
+        address: &Address,
+    ) -> (Arc<RequestLimits>, Option<Option<Arc<ListenerProtocols>>>) {
         let snapshot = self.shared.live.look();
-        let listener = snapshot.listener(listener);
-        (
-            Arc::clone(&snapshot.globals.request_limits),
-            listener.and_then(|listener| listener.protocols.clone()),
-        )
+        let listener = snapshot.listener(listener).filter(|listener| listener.address == *address);
+        (Arc::clone(&snapshot.globals.request_limits), listener.map(|listener| listener.protocols.clone()))
     }
 
     /// Counts a connection until its first request.

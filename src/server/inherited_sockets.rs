@@ -4,14 +4,16 @@
 use super::bind::BoundListener;
 use super::passed_socket::{PassedSocket, SocketRole};
 use super::service_manager::STORED_NAME;
-use super::socket_file::SocketFile;
-use crate::snapshot::Address;
+use super::socket_file::{AccessChange, SocketFile};
+use crate::snapshot::{Access, Address};
 use listenfd::ListenFd;
 use log::warn;
 use socket2::SockRef;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The sockets that no listener has used yet.
@@ -29,6 +31,16 @@ struct InheritedSocket {
 enum PassedListener {
     Tcp(TcpListener),
     Unix(UnixListener, FileOwner),
+}
+
+/// A socket for a listener.
+#[derive(Debug)]
+pub(super) struct TakenSocket {
+    pub(super) socket: BoundListener,
+    /// Changed permissions, taken back unless they are kept.
+    pub(super) access: Option<AccessChange>,
+    /// Whether the file of a Unix socket becomes this process's at the commit.
+    pub(super) owns_file: bool,
 }
 
 /// Whose the file of a passed Unix socket is.
@@ -68,8 +80,9 @@ impl InheritedSockets {
     pub(super) fn of_handover(passed: Vec<PassedSocket>) -> Self {
         let socket = |PassedSocket { socket, role }| {
             let is_unix = SockRef::from(&socket).local_addr().is_ok_and(|address| address.is_unix());
+            let owner = if role.owns_file { FileOwner::Gateway } else { FileOwner::ServiceManager };
             let socket = match is_unix {
-                true => PassedListener::Unix(socket.into(), FileOwner::Gateway),
+                true => PassedListener::Unix(socket.into(), owner),
                 false => PassedListener::Tcp(socket.into()),
             };
             InheritedSocket { socket, role: Some(role) }
@@ -85,7 +98,7 @@ impl InheritedSockets {
         &mut self,
         name: Option<&str>,
         address: &Address,
-    ) -> io::Result<Option<BoundListener>> {
+    ) -> io::Result<Option<TakenSocket>> {
         // Several listeners may have port 0.
         let named = |one: &InheritedSocket| {
             one.role.as_ref().is_some_and(|role| {
@@ -94,13 +107,38 @@ impl InheritedSockets {
         };
         let index =
             self.0.iter().position(named).or_else(|| self.0.iter().position(|one| one.is_at(address)));
-        let Some(index) = index else { return Ok(None) };
-        self.0.swap_remove(index).socket.into_bound(address)
+        // One that cannot be used stays open until the commit, as far as it shares its port.
+        let Some(index) = index.filter(|index| self.0[*index].socket.fits(address)) else { return Ok(None) };
+        self.0.swap_remove(index).socket.set_up(address).map(Some)
+    }
+
+    /// Lets a new socket be bound beside those at this port, which are closed at the commit. Returns whether there are any.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub(super) fn share_port(&self, port: u16) -> io::Result<bool> {
+        let mut is_shared = false;
+        for one in &self.0 {
+            if let PassedListener::Tcp(socket) = &one.socket
+                && socket.local_addr()?.port() == port
+            {
+                SockRef::from(socket).set_reuse_port(true)?;
+                is_shared = true;
+            }
+        }
+        Ok(is_shared)
     }
 
     /// Closes the sockets that no listener uses.
     pub(super) fn close_unused(&mut self) {
         for InheritedSocket { socket, role } in self.0.drain(..) {
+            if let PassedListener::Unix(listener, FileOwner::Gateway) = &socket
+                && let Some(path) =
+                    listener.local_addr().ok().and_then(|local| local.as_pathname().map(Path::to_owned))
+            {
+                // Removed with its socket, unless another one is there by now.
+                drop(SocketFile::created(&path));
+            }
             // After a handover they are those of removed listeners.
             if role.is_none() {
                 warn!(address = socket.address().as_str(); "passed socket closed: no listener has its address");
@@ -135,29 +173,40 @@ impl PassedListener {
         }
     }
 
-    /// Sets it up as the listener wants; `None` if it cannot be.
-    fn into_bound(self, address: &Address) -> io::Result<Option<BoundListener>> {
+    /// Returns whether it can serve at the address. systemd may have removed the file of a Unix socket, with the
+    /// directory of the service.
+    fn fits(&self, address: &Address) -> bool {
         match (self, address) {
             (Self::Tcp(listener), Address::Tcp { address, ipv6_only }) => {
+                address.is_ipv4() || SockRef::from(listener).only_v6().is_ok_and(|only| only == *ipv6_only)
+            }
+            (Self::Unix(..), Address::Unix { path, .. }) => {
+                std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+            }
+            _ => false,
+        }
+    }
+
+    /// Sets it up as the listener wants.
+    fn set_up(self, address: &Address) -> io::Result<TakenSocket> {
+        match (self, address) {
+            (Self::Tcp(listener), _) => {
                 let socket = SockRef::from(&listener);
-                if address.is_ipv6() && socket.only_v6()? != *ipv6_only {
-                    // Closed, so that a new one can be bound.
-                    return Ok(None);
-                }
                 socket.set_tcp_nodelay(true)?;
                 socket.set_nonblocking(true)?;
-                Ok(Some(BoundListener::Tcp(listener)))
+                Ok(TakenSocket { socket: BoundListener::Tcp(listener), access: None, owns_file: false })
             }
             (Self::Unix(listener, owner), Address::Unix { path, access }) => {
                 listener.set_nonblocking(true)?;
-                let file = SocketFile::created(path)?;
-                file.allow(*access)?;
-                if owner == FileOwner::ServiceManager {
-                    file.leave();
-                }
-                Ok(Some(BoundListener::Unix(listener, Arc::new(file))))
+                let file = SocketFile::passed(path);
+                let access = match *access == Access::default() {
+                    true => None,
+                    false => Some(file.change_access(Access::default(), *access)?),
+                };
+                let owns_file = owner == FileOwner::Gateway;
+                Ok(TakenSocket { socket: BoundListener::Unix(listener, Arc::new(file)), access, owns_file })
             }
-            _ => Ok(None),
+            (Self::Unix(..), Address::Tcp { .. }) => Err(io::ErrorKind::AddrNotAvailable.into()),
         }
     }
 }

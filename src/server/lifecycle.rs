@@ -132,6 +132,8 @@ async fn serve(
     let gauges: Weak<dyn MetricSource> = Arc::<Live>::downgrade(&live);
     metrics::global().register(gauges);
     let snapshot = live.pin();
+    // A reload of the admin address waits until the sockets of the first generation serve.
+    let reloads = live.hold_reloads().await;
     let reopen = Arc::new(tokio::sync::Notify::new());
     let (wanted, own) = (Arc::clone(&reopen), Arc::clone(&live));
     let reopener = move || reopen_logs_when(Arc::clone(&wanted), Arc::clone(&own));
@@ -167,18 +169,29 @@ async fn serve(
     let asks = signals.watch(reopen, Arc::clone(&deadline));
     live.bind_sockets_with(Arc::clone(&sockets) as _);
     on_thread(LONGEST_BIND, move || starting.serve()).await?;
+    drop(reloads);
     state.serving();
     ready(&sockets.addresses());
-    notify(&[NotifyState::Ready]);
+    if old.is_none() {
+        notify(&[NotifyState::Ready]);
+    }
     if let Some(old) = old {
         // The old process may have stopped reading.
         let own = Arc::clone(&old);
         on_thread(LONGEST_BIND, move || own.confirm()).await?;
-        let own = Arc::clone(&sockets);
-        let adopt = move || old.adopt_websockets(|adoptions| own.adopt(adoptions));
+        let (own, channel) = (Arc::clone(&sockets), Arc::clone(&old));
+        let become_main = {
+            let own = Arc::clone(&sockets);
+            move || {
+                notify(&[NotifyState::Ready]);
+                own.store();
+            }
+        };
+        let adopt = move || channel.adopt_websockets(|adoptions| own.adopt(adoptions), become_main);
         let started = std::thread::Builder::new().name("adoption".to_owned()).spawn(adopt);
         if let Err(error) = started {
             error!(error:%; "no thread for the WebSockets of the old process");
+            old.close();
         }
     }
     follow(Orders { asks, upgrades, deadline }, &shared, &state, &sockets).await;
@@ -219,11 +232,14 @@ async fn follow(
     let reloader = supervision::spawn("reload", "", work);
     let upgrader = Upgrader::new(Arc::clone(sockets), Arc::clone(&shared.live));
     let mut pending: Option<PendingUpgrade> = None;
+    // The new process may have read the file before it was changed.
+    let mut reload_after = false;
     loop {
         let upgrade = tokio::select! {
             ask = asks.recv() => match ask {
                 // A burst of signals leaves one notification: the next reload reads the newest file.
                 Some(Ask::Reload) => {
+                    reload_after |= pending.is_some();
                     wanted.notify_one();
                     continue;
                 }
@@ -248,11 +264,15 @@ async fn follow(
             outcome = outcome_of(&mut pending) => {
                 let new = pending.take().and_then(|pending| pending.finish(outcome));
                 if let Some(new) = new {
+                    if std::mem::take(&mut reload_after) {
+                        new.reload();
+                    }
                     reloader.abort();
                     drop(upgrades);
                     deadline.lock().asked(Ask::Drain);
                     return drain_after_handover(&mut asks, shared, state, sockets, new).await;
                 }
+                reload_after = false;
                 continue;
             }
         };

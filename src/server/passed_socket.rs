@@ -11,6 +11,8 @@ pub(super) struct SocketRole {
     pub(super) configured: String,
     /// The name of the listener; `None` for the admin address.
     pub(super) listener: Option<String>,
+    /// Whether the file of a Unix socket is the gateway's, and not the service manager's.
+    pub(super) owns_file: bool,
 }
 
 /// A socket in service.

@@ -4,11 +4,11 @@
 use super::admin::live::{self, History};
 use super::admin::{AdminListener, AdminState};
 use super::bind::BoundListener;
-use super::inherited_sockets::InheritedSockets;
+use super::inherited_sockets::{InheritedSockets, TakenSocket};
 use super::open_listener::OpenListener;
 use super::passed_socket::{HeldSocket, SocketRole};
 use super::service_manager::{self, SocketKeeper};
-use super::socket_file::AccessChange;
+use super::socket_file::{AccessChange, SocketFile};
 use super::worker::Adoption;
 use super::worker_pool::{Worker, WorkerPool};
 use crate::control::{PreparedSockets, SocketBinder, SocketError, SocketOwner};
@@ -40,6 +40,8 @@ pub(super) struct ProcessSockets {
     control: Handle,
     /// Ends with the last connection to an admin address that was left to a new process.
     last_admin: Mutex<Option<oneshot::Receiver<()>>>,
+    /// Held while the sockets are exchanged, closed or left.
+    exchange: Mutex<()>,
     own: Weak<Self>,
 }
 
@@ -92,6 +94,7 @@ struct PreparedSet {
     listeners: Vec<Arc<OpenListener>>,
     limits: Vec<(Arc<ConnectionCount>, Option<usize>)>,
     access: Vec<AccessChange>,
+    passed_files: Vec<Arc<SocketFile>>,
     admin: PreparedAdmin,
     workers: Vec<Worker>,
     threads: usize,
@@ -112,6 +115,8 @@ struct Binding<'a> {
     current: Arc<[Arc<OpenListener>]>,
     admin_socket: Option<Arc<BoundListener>>,
     access: Vec<AccessChange>,
+    /// Files of Unix sockets that this process takes over.
+    passed_files: Vec<Arc<SocketFile>>,
 }
 
 impl ProcessSockets {
@@ -124,6 +129,7 @@ impl ProcessSockets {
             state: OnceLock::new(),
             control: Handle::current(),
             last_admin: Mutex::default(),
+            exchange: Mutex::default(),
             own: Weak::clone(own),
         })
     }
@@ -153,17 +159,26 @@ impl ProcessSockets {
         let current = self.current.lock();
         let listeners = current.listeners.iter().map(|open| HeldSocket {
             socket: Arc::clone(&open.socket),
-            role: SocketRole { configured: open.address.to_string(), listener: Some(open.name.to_string()) },
+            role: SocketRole {
+                configured: open.address.to_string(),
+                listener: Some(open.name.to_string()),
+                owns_file: matches!(&*open.socket, BoundListener::Unix(_, file) if file.is_own()),
+            },
         });
         let admin = current.admin.iter().map(|open| HeldSocket {
             socket: Arc::clone(&open.socket),
-            role: SocketRole { configured: open.settings.address.to_string(), listener: None },
+            role: SocketRole {
+                configured: open.settings.address.to_string(),
+                listener: None,
+                owns_file: false,
+            },
         });
         listeners.chain(admin).collect()
     }
 
     /// Leaves the sockets to the new process: this one accepts no further connection.
     pub(super) fn leave(&self) {
+        let _exchange = self.exchange.lock();
         let (listeners, admin) = {
             let mut current = self.current.lock();
             current.is_closed = true;
@@ -185,6 +200,7 @@ impl ProcessSockets {
 
     /// Closes the listeners for the end of the process; what waits in their accept queues is served.
     pub(super) fn close(&self) {
+        let _exchange = self.exchange.lock();
         let listeners = {
             let mut current = self.current.lock();
             current.is_closed = true;
@@ -217,7 +233,8 @@ impl ProcessSockets {
             return Err(vec![SocketError { owner: SocketOwner::Workers, action, error }]);
         };
         let mut errors = Vec::new();
-        let mut binding = Binding { sockets: self, current, admin_socket, access: Vec::new() };
+        let mut binding =
+            Binding { sockets: self, current, admin_socket, access: Vec::new(), passed_files: Vec::new() };
         let kept = binding.kept(&next.listeners);
         let mut listeners = Vec::with_capacity(next.listeners.len());
         for (index, (listener, kept)) in next.listeners.iter().zip(kept).enumerate() {
@@ -239,9 +256,9 @@ impl ProcessSockets {
         }
         let counts = listeners.iter().map(|open| Arc::clone(&open.count));
         let limits = counts.zip(next.listeners.iter().map(|listener| listener.max_connections)).collect();
-        let Binding { access, .. } = binding;
+        let Binding { access, passed_files, .. } = binding;
         let (workers, threads) = (Vec::new(), next.threads);
-        Ok(PreparedSet { sockets, listeners, limits, access, admin, workers, threads })
+        Ok(PreparedSet { sockets, listeners, limits, access, passed_files, admin, workers, threads })
     }
 
     fn commit_admin(&self, admin: &mut PreparedAdmin) {
@@ -379,19 +396,28 @@ impl Binding<'_> {
 
     /// An inherited socket, or a new one.
     fn bind(&mut self, name: Option<&str>, address: &Address) -> io::Result<Arc<BoundListener>> {
-        if let Some(inherited) = self.sockets.inherited.lock().take_for(name, address)? {
-            return Ok(Arc::new(inherited));
+        let inherited = self.sockets.inherited.lock().take_for(name, address)?;
+        if let Some(TakenSocket { socket, access, owns_file }) = inherited {
+            self.access.extend(access);
+            if let (BoundListener::Unix(_, file), true) = (&socket, owns_file) {
+                self.passed_files.push(Arc::clone(file));
+            }
+            return Ok(Arc::new(socket));
         }
         let error = match BoundListener::bind(address) {
             Ok(bound) => return Ok(Arc::new(bound)),
             Err(error) => error,
         };
         let Address::Tcp { address, ipv6_only } = address else { return Err(error) };
-        let own = self.own_at(address.port());
-        if error.kind() != ErrorKind::AddrInUse || own.is_empty() {
+        if error.kind() != ErrorKind::AddrInUse {
             return Err(error);
         }
-        // A socket of this process is in the way, which the generation does not have.
+        // A socket of this process may be in the way, which the generation does not have.
+        let own = self.own_at(address.port());
+        let is_shared = self.sockets.inherited.lock().share_port(address.port())?;
+        if own.is_empty() && !is_shared {
+            return Err(error);
+        }
         BoundListener::bind_beside(*address, *ipv6_only, &own).map(Arc::new)
     }
 
@@ -454,6 +480,8 @@ impl PreparedSet {
 impl PreparedSockets for PreparedSet {
     fn commit(mut self: Box<Self>) {
         let sockets = Arc::clone(&self.sockets);
+        // A shutdown during the exchange closes what this generation has opened.
+        let _exchange = sockets.exchange.lock();
         if sockets.current.lock().is_closed {
             return;
         }
@@ -462,6 +490,7 @@ impl PreparedSockets for PreparedSet {
             count.set_limit(*limit);
         }
         std::mem::take(&mut self.access).into_iter().for_each(AccessChange::keep);
+        self.passed_files.iter().for_each(|file| file.take_over());
         sockets.commit_admin(&mut self.admin);
         let before = std::mem::replace(&mut sockets.current.lock().listeners, Arc::clone(&listeners));
         let is_in =
@@ -475,12 +504,16 @@ impl PreparedSockets for PreparedSet {
         }
         sockets.workers.commit(std::mem::take(&mut self.workers), self.threads, &listeners);
         sockets.inherited.lock().close_unused();
-        service_manager::store_sockets(&sockets.stored());
+        sockets.store();
     }
 }
 
 impl ProcessSockets {
-    /// The sockets that the service manager keeps while the process restarts.
+    /// Gives the sockets to the service manager, which keeps them while the process restarts.
+    pub(super) fn store(&self) {
+        service_manager::store_sockets(&self.stored());
+    }
+
     fn stored(&self) -> Vec<Arc<BoundListener>> {
         let current = self.current.lock();
         let listeners = current.listeners.iter().map(|open| Arc::clone(&open.socket));

@@ -33,6 +33,21 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), identity: Mutex::new(Some(identity)) })
     }
 
+    /// The file of a socket that another process has bound. It is not removed unless [`SocketFile::take_over`] is called.
+    pub(super) fn passed(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: Mutex::new(None) }
+    }
+
+    /// From now on the file is removed with the socket.
+    pub(super) fn take_over(&self) {
+        *self.identity.lock() = fs::symlink_metadata(&self.path).ok().map(|meta| identity(&meta));
+    }
+
+    /// Returns whether the file is removed with the socket.
+    pub(super) fn is_own(&self) -> bool {
+        self.identity.lock().is_some()
+    }
+
     /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::oneshot;
 
+/// IDs that the old process may still give to WebSockets.
+const ID_GAP: u64 = 1 << 20;
+
 /// A finished upgrade: its result, and the new process for what is left to tell it.
 pub(super) type FinishedUpgrade = Result<(Upgraded, NewProcess), String>;
 
@@ -144,9 +147,10 @@ fn hand_over(
 ) -> Result<(Upgraded, NewProcess), UpgradeFailure> {
     let mut new = NewProcess::start(program, state_of(live), &sockets.held(), || gives_up.load(Relaxed))?;
     let (pid, binary) = (new.pid(), new.binary.clone());
-    // The service manager accepts notifications of the main process only.
+    new.serve()?;
+    // The service manager accepts notifications of the main process only: from here on of the new one.
     notify(&[NotifyState::MainPid(pid)]);
-    new.serve().inspect_err(|_| notify(&[NotifyState::MainPid(std::process::id())]))?;
+    new.is_main();
     // From here on the new process alone accepts connections.
     sockets.leave();
     let websockets = new.take_websockets(live.tunnels());
@@ -163,7 +167,8 @@ fn state_of(live: &Live) -> ProcessState {
     });
     ProcessState {
         generation: live.generation(),
-        next_websocket: live.tunnels().arrivals(),
+        // This process opens further ones until the new one serves.
+        next_websocket: live.tunnels().arrivals() + ID_GAP,
         cookie_key: process_secret().map(Vec::from).unwrap_or_default(),
         drained: drained.collect(),
     }

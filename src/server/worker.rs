@@ -8,7 +8,7 @@ use super::connection_context::ConnectionContext;
 use super::open_listener::OpenListener;
 use super::{connection_setup, http1};
 use crate::net::conn_info::ConnInfo;
-use crate::net::connection_permit::WorkerConnections;
+use crate::net::connection_permit::{ConnectionCount, WorkerConnections};
 use crate::net::downstream_io::Socket;
 use crate::proxy::{Connection, Gateway, MovedWebSocket, RequestService};
 use crate::runtime::clock;
@@ -123,14 +123,16 @@ async fn run(
     let service =
         Arc::new(RequestService { gateway: Arc::new(gateway), proxy: Arc::clone(&proxy), shutdown });
     let connections = WorkerConnections::default();
+    // A shutdown waits for what is in the accept queues, as for a new connection.
+    let is_accepting = service.gateway.new_connection();
     let mut accepting = AcceptLoops::default();
     let _ = started.send(Ok(()));
     let stage = loop {
         let WorkerOrder { stage, listeners } = orders.borrow_and_update().clone();
-        accepting.follow(&listeners, &service, &connections);
         if stage != WorkerStage::Serving {
             break stage;
         }
+        accepting.follow(&listeners, &service, &connections);
         loop {
             tokio::select! {
                 changed = orders.changed() => match changed {
@@ -144,12 +146,18 @@ async fn run(
             }
         }
     };
+    // Those that wait are not taken any more.
+    adoptions.close();
+    while let Ok(Adoption { websocket, reply, .. }) = adoptions.try_recv() {
+        let _ = reply.send((websocket.id, Err("the process is shutting down".to_owned())));
+    }
     if stage == WorkerStage::Ended {
         return;
     }
     // What waits in the accept queues is served here, or by another process. Nothing is accepted later.
     let last = if stage == WorkerStage::HandedOver { AcceptOrder::Stop } else { AcceptOrder::End };
     accepting.end(last).await;
+    drop(is_accepting);
     let _ = ending.send(true);
     // Wakes idle keep-alive connections, which will get no further request.
     proxy.http_cleanup().await;
@@ -168,11 +176,11 @@ fn adopt(
     connections: &WorkerConnections,
 ) {
     let id = websocket.id;
-    // A listener that this process does not have counts nothing.
+    // A listener that this process does not have limits nothing.
     let open = listeners.iter().find(|open| *open.name == *websocket.listener);
-    let permit = open.map(|open| open.count.readmit(connections));
+    let count = open.map_or_else(|| ConnectionCount::new(None), |open| Arc::clone(&open.count));
     // The receiver waits within a time limit.
-    let _ = reply.send((id, websocket.adopt(gateway, sockets, permit)));
+    let _ = reply.send((id, websocket.adopt(gateway, sockets, count.readmit(connections))));
 }
 
 /// Waits for the end of every connection of the worker, tunnels included.
@@ -262,8 +270,11 @@ async fn accept(
         }
     };
     let mut complained = None;
+    // Connections to a removed listener are served as it served them.
+    let (_, first) = service.gateway.connection_settings(&name, &open.address);
+    let mut protocols = first.flatten();
     loop {
-        if orders.has_changed().unwrap_or(true) && *orders.borrow_and_update() == AcceptOrder::Stop {
+        if *orders.borrow() == AcceptOrder::Stop {
             return;
         }
         let permit = match open.count.try_acquire(&connections) {
@@ -283,16 +294,19 @@ async fn accept(
             accepted = listener.accept() => accepted,
             changed = orders.changed() => match changed {
                 // The permit is returned: the limit may be lower by now.
-                Ok(()) if *orders.borrow() == AcceptOrder::Accept => continue,
+                Ok(()) if *orders.borrow_and_update() == AcceptOrder::Accept => continue,
                 _ => return,
             }
         };
         match accepted {
             Ok((socket, peer)) => {
-                let (limits, protocols) = service.gateway.connection_settings(&name);
+                let (limits, current) = service.gateway.connection_settings(&name, &open.address);
+                if let Some(current) = current {
+                    protocols = current;
+                }
                 let conn_info = ConnInfo::plain(peer, Arc::clone(&name));
                 let new = service.gateway.new_connection();
-                match protocols {
+                match &protocols {
                     None => {
                         let first = limits.time;
                         let connection =
@@ -304,7 +318,7 @@ async fn accept(
                         tokio::spawn(connection_setup::serve_connection(
                             socket,
                             conn_info,
-                            protocols,
+                            Arc::clone(protocols),
                             context,
                             (permit, new),
                         ));

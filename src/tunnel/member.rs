@@ -190,8 +190,11 @@ impl Member {
 
     /// The tunnel stays, and takes other orders again.
     pub(super) fn stay(&self) {
+        // Under the lock that a close takes before its order, which had no effect meanwhile.
+        let inbox = self.inbox.lock();
+        let is_closed = inbox.orders.as_ref().is_some_and(|orders| orders.close.is_some());
         // An end is not undone.
-        let _ = self.order.compare_exchange(DEPART, 0, AcqRel, Relaxed);
+        let _ = self.order.compare_exchange(DEPART, if is_closed { CLOSE } else { 0 }, AcqRel, Relaxed);
     }
 
     /// Adds a tap that selects the tunnel. Returns whether it was added: not one that has ended or was added before.

@@ -26,9 +26,10 @@ fn routes(origin: &Origin) -> String {
     format!("routes: [{{ name: all, upstream: [{origin}] }}]\n")
 }
 
-/// An address that was free a moment ago.
+/// An address whose port was free a moment ago, at every address.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 fn refuses(address: SocketAddr) -> bool {
@@ -109,6 +110,11 @@ fn an_address_in_use_refuses_the_whole_reload_at_its_place() {
 
 /// Clients that connect anew for each request; returns the failures.
 pub(crate) fn connect_during(address: SocketAddr, work: impl FnOnce(&AtomicUsize)) -> Vec<String> {
+    connect_with(address, "", work)
+}
+
+/// The same for clients that send `prefix` before the request.
+fn connect_with(address: SocketAddr, prefix: &'static str, work: impl FnOnce(&AtomicUsize)) -> Vec<String> {
     let (ends, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -118,7 +124,8 @@ pub(crate) fn connect_during(address: SocketAddr, work: impl FnOnce(&AtomicUsize
                 while !ends.load(SeqCst) && failures.len() < 5 {
                     let outcome = TcpStream::connect(address).and_then(|stream| {
                         let mut wire = Wire::of(stream);
-                        wire.try_send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+                        let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+                        wire.try_send(format!("{prefix}{request}"))?;
                         wire.try_response("GET")
                     });
                     match outcome {
@@ -149,6 +156,30 @@ fn a_renamed_listener_and_new_workers_lose_no_connect() {
     let failures = connect_during(address, |served| {
         for (name, threads) in [("b", 1), ("b", 3), ("c", 2), ("a", 1), ("d", 4), ("a", 1)] {
             gateway.reload_whole(&with(name, threads)).unwrap();
+            let goal = served.load(SeqCst) + 20;
+            eventually("requests are served", || (served.load(SeqCst) >= goal).then_some(()));
+        }
+    });
+    assert_eq!(failures, [""; 0]);
+}
+
+#[test]
+fn a_listener_keeps_its_protocols_while_its_name_changes() {
+    let (origin, address) = (Origin::named("a"), free_address());
+    let with = |name: &str, other: &str| {
+        file(
+            &[
+                &format!("{{ name: {other}, address: 127.0.0.1:0 }}"),
+                &format!("{{ name: {name}, address: '{address}', proxy_protocol: {{ from: [127.0.0.1] }} }}"),
+            ],
+            &routes(&origin),
+        )
+    };
+    let gateway = Gateway::start_whole(&with("web", "side"));
+    let failures = connect_with(address, "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", |served| {
+        for (name, other) in [("side", "web"), ("web", "side"), ("third", "web"), ("web", "third")].repeat(3)
+        {
+            gateway.reload_whole(&with(name, other)).unwrap();
             let goal = served.load(SeqCst) + 20;
             eventually("requests are served", || (served.load(SeqCst) >= goal).then_some(()));
         }

@@ -175,6 +175,18 @@ fn traffic_of_every_kind_goes_on_through_upgrades() {
 }
 
 #[test]
+fn websockets_with_long_urls_move() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin, ""));
+    // Four of them are longer than a message between the processes.
+    let long = "x".repeat(56 << 10);
+    let mut sockets: Vec<_> =
+        (0..10).map(|number| Socket::open(gateway.web(), &format!("/ws/{number}?{long}"))).collect();
+    assert_eq!(upgraded(&gateway), (10, 0));
+    sockets.iter_mut().for_each(|socket| socket.echo("still open"));
+}
+
+#[test]
 fn a_websocket_that_cannot_move_is_asked_to_reconnect() {
     let (origin, other) = (Origin::named("a"), Origin::named("b"));
     let gateway = Gateway::start(&format!(

@@ -62,6 +62,37 @@ fn a_passed_unix_socket_is_used_and_its_file_stays() {
 }
 
 #[test]
+fn a_passed_unix_socket_without_its_file_is_bound_anew() {
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let path = folder.path().join("a.sock");
+    let passed = UnixListener::bind(&path).unwrap();
+    // systemd removes the directory of a service at its end.
+    std::fs::remove_file(&path).unwrap();
+    let listeners = format!(
+        "{{ name: web, address: 127.0.0.1:0 }}, {{ name: side, address: 'unix:{}' }}",
+        path.display()
+    );
+    let gateway = Gateway::start_with_socket(passed.into(), &[], &file(&listeners, &origin));
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    gateway.signal("TERM");
+    assert!(gateway.exit_within(Duration::from_secs(20)).success());
+    assert!(!path.exists(), "the gateway owns the new file");
+}
+
+#[test]
+fn a_passed_socket_gives_way_to_a_listener_that_contains_its_address() {
+    let (origin, free) = (Origin::named("a"), TcpListener::bind("0.0.0.0:0").unwrap());
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let narrow = SocketAddr::from(([127, 0, 0, 1], port));
+    let passed = TcpListener::bind(narrow).unwrap();
+    let wide = SocketAddr::from(([0, 0, 0, 0], port));
+    let gateway = Gateway::start_with_socket(passed.into(), &[], &file(&listener(wide), &origin));
+    gateway.log().wait(0, &["passed socket closed"]);
+    assert_eq!(get(narrow, "/").status, 200);
+}
+
+#[test]
 fn a_passed_socket_without_a_listener_is_closed_and_named() {
     let (origin, passed) = (Origin::named("a"), TcpListener::bind("127.0.0.1:0").unwrap());
     let address = passed.local_addr().unwrap();

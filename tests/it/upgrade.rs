@@ -180,6 +180,58 @@ listeners:
 }
 
 #[test]
+fn an_upgrade_that_fails_leaves_the_file_of_a_unix_socket_as_it_was() {
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let path = folder.path().join("a.sock");
+    let with = |mode: &str, more: &str| {
+        format!(
+            "admin: {{ address: 127.0.0.1:0 }}
+listeners:
+  - {{ name: web, address: 127.0.0.1:0 }}
+  - {{ name: side, address: 'unix:{}', mode: {mode} }}
+{more}{}",
+            path.display(),
+            routes(&origin)
+        )
+    };
+    let gateway = Gateway::start_whole(&with("0600", ""));
+    let mode = || path.metadata().unwrap().permissions().mode() & 0o777;
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("  - {{ name: taken, address: '{}' }}\n", other.local_addr().unwrap());
+    gateway.write_whole(&with("0666", &taken));
+    let output = upgrade(&gateway);
+    assert!(lossy(&output.stderr).contains("cannot listen on"), "{}", lossy(&output.stderr));
+    assert_eq!(mode(), 0o600);
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    gateway.write_whole(&with("0666", ""));
+    upgraded(&gateway);
+    assert_eq!(mode(), 0o666);
+    gateway.signal("TERM");
+    eventually("the file goes with the process", || (!path.exists()).then_some(()));
+}
+
+#[test]
+fn a_sighup_during_an_upgrade_reaches_the_new_process() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, binary) = start_from(folder.path(), &routes(&a));
+    let (draft, original) = (folder.path().join("next.yaml"), folder.path().join("original"));
+    fs::hard_link(BINARY, &original).or_else(|_| fs::copy(BINARY, &original).map(drop)).unwrap();
+    let whole = fs::read_to_string(gateway.file()).unwrap();
+    fs::write(&draft, whole.replace(&a.to_string(), &b.to_string())).unwrap();
+    let script = format!(
+        "mv '{}' '{}'; kill -HUP $PPID; exec '{}' \"$@\"",
+        draft.display(),
+        gateway.file().display(),
+        original.display()
+    );
+    replace(&binary, &script);
+    upgraded(&gateway);
+    eventually("the new process reloads", || (gateway.generation() == 3).then_some(()));
+    assert_eq!(gateway.get("/").text(), "b");
+}
+
+#[test]
 fn a_reload_and_a_second_upgrade_wait_for_the_first() {
     let origin = Origin::named("a");
     let gateway = Gateway::start(&routes(&origin));

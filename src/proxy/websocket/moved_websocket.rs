@@ -52,7 +52,7 @@ impl MovedWebSocket {
         self,
         gateway: &Gateway,
         sockets: [OwnedFd; 2],
-        connection: Option<ConnectionPermit>,
+        connection: ConnectionPermit,
     ) -> Result<(), String> {
         let Self { id, listener, generation, route, origin: request, tunnel: state } = self;
         if !state.is_valid() {
@@ -82,7 +82,7 @@ impl MovedWebSocket {
         };
         let member = gateway.shared.tunnels.join_as(key, id);
         let counters = Counters::new(TunnelMetrics::adopt(&route.metrics.route, lease.endpoint().metrics()));
-        let place = TunnelPermits { _permit: permit, _connection: connection };
+        let place = TunnelPermits { _permit: permit, _connection: Some(connection) };
         let tunnel = Tunnel {
             client,
             backend,

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) const MOST_DESCRIPTORS: usize = 128;
 
 /// The maximum length of a message.
-const LONGEST_MESSAGE: usize = 192 << 10;
+pub(super) const LONGEST_MESSAGE: usize = 192 << 10;
 
 /// The time limit for a message that the peer does not read.
 const LONGEST_SEND: Duration = Duration::from_secs(10);
@@ -82,6 +82,12 @@ impl HandoverChannel {
                 sent => return sent.map(drop).map_err(Into::into),
             }
         }
+    }
+
+    /// Ends the channel: the other process sees its end.
+    pub(super) fn close(&self) {
+        // It may have ended already.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
 
     /// Receives a message with its descriptors, within a time limit. Messages that may be skipped are skipped.

@@ -60,6 +60,8 @@ pub(super) enum Message {
     Serve,
     /// From the new process: it accepts connections.
     Serving,
+    /// From the old process: the service manager knows the new one as the main process.
+    MainProcess,
     /// From the old process: open WebSockets, each with the descriptors of its client and of its backend.
     Websockets {
         /// Each as [`MovedWebSocket`](crate::proxy::MovedWebSocket) writes it.
@@ -118,6 +120,9 @@ pub(super) struct SocketEntry {
     /// The name of the listener, or `None` for the admin address.
     #[serde(default)]
     pub(super) listener: Option<String>,
+    /// Whether the file of a Unix socket is the gateway's, and not the service manager's.
+    #[serde(default)]
+    pub(super) owns_file: bool,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Move of the open WebSockets to the new process, in batches: each batch is stopped, sent, and confirmed before the next.
 
-use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
+use super::channel::{HandoverChannel, LONGEST_MESSAGE, MOST_DESCRIPTORS};
 use super::message::{Message, Refusal};
 use crate::proxy::MovedWebSocket;
 use crate::tunnel::{Departure, Registry};
@@ -9,17 +9,18 @@ use moongate_sdk::log_throttle;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// WebSockets of a batch. A small one stops each of them for a short time only.
 const BATCH: usize = 32;
 
-/// The size of a message from which no further WebSocket is added: bytes that wait for a slow reader may be many.
-const LARGE: usize = 96 << 10;
+/// The size of the WebSockets of a message: bytes that wait for a slow reader may be many, and so may those of a URL.
+const LARGEST: usize = LONGEST_MESSAGE - (1 << 10);
 
-/// The time limit for the workers to stop a batch.
+/// The time limit for the workers to stop a batch, and the pause after which those that have stopped are moved.
 const LONGEST_STOP: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The time limit for the new process to continue a batch.
 const LONGEST_ADOPTION: Duration = Duration::from_secs(30);
@@ -44,29 +45,43 @@ pub(super) fn move_all(channel: &HandoverChannel, tunnels: &Registry) -> MoveCou
     for _ in 0..PASSES {
         let ids: Vec<_> = tunnels.unasked().into_iter().filter(|id| seen.insert(*id)).collect();
         for batch in ids.chunks(BATCH) {
-            match move_batch(channel, stop(tunnels, batch)) {
-                Ok(count) => moved += count,
-                Err(error) => {
-                    warn!(error:%; "WebSockets not moved to the new process");
-                    return MoveCounts { moved, left: seen.len() - moved };
-                }
+            if let Err(error) = stop_and_move(channel, tunnels, batch, &mut moved) {
+                warn!(error:%; "WebSockets not moved to the new process");
+                return MoveCounts { moved, left: seen.len() - moved };
             }
         }
     }
     MoveCounts { moved, left: seen.len() - moved }
 }
 
-/// Stops the WebSockets of a batch. Those that cannot move continue.
-fn stop(tunnels: &Registry, ids: &[u64]) -> Vec<Departure> {
-    let (order, departures) = channel();
+/// Stops the WebSockets of a batch and moves them. Those that cannot move continue.
+fn stop_and_move(
+    channel: &HandoverChannel,
+    tunnels: &Registry,
+    ids: &[u64],
+    moved: &mut usize,
+) -> io::Result<()> {
+    let (order, departures) = mpsc::channel();
     tunnels.depart(ids, &order);
     drop(order);
-    let (until, mut stopped) = (Instant::now() + LONGEST_STOP, Vec::with_capacity(ids.len()));
+    let until = Instant::now() + LONGEST_STOP;
+    let mut stopped = Vec::with_capacity(ids.len());
     loop {
-        match departures.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        let left = until.saturating_duration_since(Instant::now());
+        match departures.recv_timeout(left.min(PAUSE)) {
             Ok(departure) => stopped.push(departure),
-            // Every other one has dropped its order, or its worker hangs.
-            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return stopped,
+            // Every other one has dropped its order.
+            Err(RecvTimeoutError::Disconnected) => {
+                *moved += move_batch(channel, stopped)?;
+                return Ok(());
+            }
+            // The stopped ones do not wait for a worker that is busy, and not at all for one that hangs.
+            Err(RecvTimeoutError::Timeout) => {
+                *moved += move_batch(channel, std::mem::take(&mut stopped))?;
+                if left.is_zero() {
+                    return Ok(());
+                }
+            }
         }
     }
 }
@@ -77,18 +92,23 @@ struct Prepared {
     state: serde_json::Value,
 }
 
+/// Sends a batch in as many messages as it needs.
 fn move_batch(channel: &HandoverChannel, stopped: Vec<Departure>) -> io::Result<usize> {
     let (mut moved, mut batch, mut size) = (0, Vec::new(), 0);
     for departure in stopped {
         // A departure that is dropped continues here.
         let Some(websocket) = MovedWebSocket::of(&departure) else { continue };
         let Ok(state) = serde_json::to_value(&websocket) else { continue };
-        size += departure.state.waiting();
-        batch.push(Prepared { departure, state });
-        if size >= LARGE {
+        let length = state.to_string().len();
+        if length > LARGEST {
+            continue;
+        }
+        if size + length > LARGEST {
             moved += send(channel, std::mem::take(&mut batch))?;
             size = 0;
         }
+        size += length;
+        batch.push(Prepared { departure, state });
     }
     Ok(moved + send(channel, batch)?)
 }

@@ -30,6 +30,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(in crate::server) struct NewProcess {
     channel: HandoverChannel,
     child: Option<Child>,
+    pid: u32,
     /// Its version.
     pub(in crate::server) binary: String,
 }
@@ -73,7 +74,8 @@ impl NewProcess {
             .spawn()
             .map_err(|error| failed(format!("cannot start {}: {error}", program.display())))?;
         info!(pid = child.id(), program = program.display().to_string().as_str(); "new process started");
-        let mut started = Self { channel, child: Some(child), binary: String::new() };
+        let pid = child.id();
+        let mut started = Self { channel, child: Some(child), pid, binary: String::new() };
         let passed =
             started.channel.send(Message::Process { state }, &[]).and_then(|()| started.pass(sockets));
         passed.map_err(|error| started.explain(&error))?;
@@ -83,7 +85,7 @@ impl NewProcess {
 
     /// Its process ID.
     pub(in crate::server) fn pid(&self) -> u32 {
-        self.child.as_ref().map_or(0, Child::id)
+        self.pid
     }
 
     fn pass(&self, sockets: &[HeldSocket]) -> io::Result<()> {
@@ -99,6 +101,7 @@ impl NewProcess {
                     address: held.socket.local(),
                     configured: held.role.configured.clone(),
                     listener: held.role.listener.clone(),
+                    owns_file: held.role.owns_file,
                 })
                 .collect();
             self.channel.send(Message::Sockets { sockets, more: chunks.peek().is_some() }, &descriptors)?;
@@ -149,6 +152,23 @@ impl NewProcess {
             }
         }
         Ok(())
+    }
+
+    /// Lets it read its configuration again (SIGHUP).
+    pub(in crate::server) fn reload(&self) {
+        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::HUP);
+        }
+    }
+
+    /// Says that the service manager knows it as the main process.
+    pub(in crate::server) fn is_main(&self) {
+        // Without it the service manager gets no sockets from the new process.
+        if let Err(error) = self.channel.send(Message::MainProcess, &[]) {
+            warn!(error:%; "new process not reached");
+        }
     }
 
     /// Moves the open WebSockets that can move. From here on the new process outlives this one.

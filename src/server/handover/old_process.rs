@@ -10,7 +10,7 @@ use log::warn;
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// The variable that marks a new process; its standard input is the channel.
@@ -74,9 +74,8 @@ impl OldProcess {
                 return Err(io::Error::new(ErrorKind::InvalidData, "a passed socket has no descriptor"));
             }
             let entries = sockets.into_iter().zip(descriptors);
-            passed.extend(entries.map(|(SocketEntry { configured, listener, .. }, socket)| PassedSocket {
-                socket,
-                role: SocketRole { configured, listener },
+            passed.extend(entries.map(|(SocketEntry { configured, listener, owns_file, .. }, socket)| {
+                PassedSocket { socket, role: SocketRole { configured, listener, owns_file } }
             }));
             if !more {
                 return Ok((state, passed));
@@ -111,7 +110,7 @@ impl OldProcess {
     }
 
     /// Receives WebSockets until the old process has no more, or ends. `adopt` gives them to the workers.
-    pub(in crate::server) fn adopt_websockets(&self, adopt: impl Fn(Vec<Adoption>)) {
+    pub(in crate::server) fn adopt_websockets(&self, adopt: impl Fn(Vec<Adoption>), become_main: impl Fn()) {
         let mut counts = ReceivedCounts::default();
         // The end of the old process is the end of the channel.
         while let Ok((message, descriptors)) = self.0.receive(LONGEST_DRAIN) {
@@ -119,6 +118,10 @@ impl OldProcess {
                 Message::Websockets { websockets } => websockets,
                 Message::Counts { series, more } => {
                     counts.add(series, more);
+                    continue;
+                }
+                Message::MainProcess => {
+                    become_main();
                     continue;
                 }
                 _ => continue,
@@ -131,22 +134,38 @@ impl OldProcess {
             drop(reply);
             adopt(adoptions);
             let (until, mut ids) = (Instant::now() + LONGEST_ADOPTION, Vec::new());
-            while let Ok((id, outcome)) =
-                replies.recv_timeout(until.saturating_duration_since(Instant::now()))
-            {
-                waiting.remove(&id);
-                match outcome {
-                    Ok(()) => ids.push(id),
-                    Err(reason) => refused.push(Refusal { id, reason }),
+            let end = loop {
+                match replies.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok((id, Ok(()))) => {
+                        waiting.remove(&id);
+                        ids.push(id);
+                    }
+                    Ok((id, Err(reason))) => {
+                        waiting.remove(&id);
+                        refused.push(Refusal { id, reason });
+                    }
+                    Err(end) => break end,
                 }
+            };
+            match end {
+                // A worker that hangs may continue them later.
+                RecvTimeoutError::Timeout => ids.extend(waiting),
+                // Their worker has ended.
+                RecvTimeoutError::Disconnected => refused.extend(
+                    waiting.into_iter().map(|id| Refusal { id, reason: "its worker has ended".to_owned() }),
+                ),
             }
-            // A worker that hangs may continue them later.
-            ids.extend(waiting);
             if let Err(error) = self.0.send(Message::Adopted { ids, refused }, &[]) {
                 warn!(error:%; "old process not reached");
-                return;
+                break;
             }
         }
+        self.close();
+    }
+
+    /// Ends the channel, so that the old process does not wait for this one.
+    pub(in crate::server) fn close(&self) {
+        self.0.close();
     }
 
     /// Says why this process cannot serve.

@@ -225,3 +225,24 @@ fn a_place_is_used_again() {
     }
     assert!(registry.shards.iter().all(|shard| shard.lock().members.len() <= 1));
 }
+
+#[test]
+fn a_close_during_a_departure_that_fails_takes_effect() {
+    let registry = Arc::<Registry>::default();
+    let (one, _) = join(&registry, 1, "a");
+    let (two, _) = join(&registry, 1, "a");
+    let (order, departures) = std::sync::mpsc::channel();
+    let ids = registry.unasked();
+    registry.depart(&ids, &order);
+    drop(order);
+    assert!(one.is_departing() && two.is_departing());
+    registry.close(ids[0], OperatorClose { code: 4000, reason: "later".into() }).unwrap();
+    for member in [&one, &two] {
+        assert_eq!(member.order(), None, "a tunnel that departs is not closed");
+        drop(member.take_departure());
+        member.stay();
+    }
+    assert!(departures.recv().is_err());
+    assert_eq!([one.order(), two.order()], [Some(CloseOrder::Operator), None]);
+    assert_eq!(one.take_close().unwrap().code, 4000);
+}

@@ -396,11 +396,11 @@ impl Relay {
             self.obey(order);
             return NextStep::Again;
         }
-        if self.closing.is_some() {
-            return self.drive_close(clock::read(), cx);
-        }
         if self.member.is_departing() {
             return NextStep::Stop;
+        }
+        if self.closing.is_some() {
+            return self.drive_close(clock::read(), cx);
         }
         let paused = self.throttle.as_ref().and_then(|throttle| throttle.until());
         if self.timer.is_running() && now < self.clocks.quiet_until && paused.is_none() {
