@@ -68,7 +68,7 @@ export class State {
       requests: wave(1200), handshakes: wave(handshakes), messages_to_backend: wave(messages.to_backend), messages_to_client: wave(messages.to_client),
       bytes_to_backend: wave(bytes.to_backend), bytes_to_client: wave(bytes.to_client), websockets: wave(websockets, websockets * 0.08).map(Math.round), errors: wave(0.6, 0.8), rtt_p50: wave(0.0021, 0.0004), rtt_p99: wave(0.014, 0.005),
     };
-    return { interval: 5, end: Date.now(), points };
+    return { interval: 5, end: Date.now(), points, errors: { connect_refused: wave(0.4, 0.5), no_route: wave(0.2, 0.3) } };
   }
 
   #open(row, age) {
@@ -173,8 +173,12 @@ export class State {
       requests: overview.requests, handshakes: overview.handshakes, messages_to_backend: overview.messages.to_backend, messages_to_client: overview.messages.to_client,
       bytes_to_backend: overview.bytes.to_backend, bytes_to_client: overview.bytes.to_client, websockets: overview.websockets, errors: overview.errors.reduce((sum, { rate }) => sum + rate, 0),
       rtt_p50: overview.rtt?.p50 ?? null, rtt_p99: overview.rtt?.p99 ?? null,
-    } };
+    }, errors: Object.fromEntries(overview.errors.filter(({ rate }) => rate > 0).map(({ reason, rate }) => [reason, rate])) };
     this.history.end = now;
+    for (const reason of Object.keys({ ...this.history.errors, ...this.last.errors })) {
+      const list = this.history.errors[reason] ?? Array(Math.min(this.history.points.errors.length, 119)).fill(0);
+      this.history.errors[reason] = [...list, this.last.errors[reason] ?? 0].slice(-120);
+    }
     for (const [key, value] of Object.entries(this.last.points)) this.history.points[key] = [...this.history.points[key], value].slice(-120);
   }
 

@@ -181,6 +181,10 @@ claim("the numbers of the overview move, and each history is told in words", {},
   await page.click("#history-details > summary");
   await eventually("a row a minute", async () => await page.locator("#history tbody tr").count() === 10);
   await eventually("reasons of errors", async () => (await text(page, "#errors")).includes("connect_refused"));
+  const reason = rowsOf(page, "errors").filter({ hasText: "connect_refused" }).locator("svg");
+  const told = await reason.getAttribute("aria-label");
+  assert.match(told, /^Errors connect_refused, last ten minutes: highest .*, latest /);
+  await eventually("a point of the reason is added", async () => await reason.getAttribute("aria-label") !== told);
 });
 
 claim("a drain is confirmed, empties its bar, and is ended", { drainWindow: 4 }, async (gateway) => {

@@ -68,6 +68,18 @@ fn errors(failed: &[(&'static str, u64)]) -> u64 {
     failed.iter().map(|(_, count)| count).sum()
 }
 
+/// The rate of each reason between two moments.
+pub(super) fn error_rates(
+    now: &CounterReading,
+    before: &CounterReading,
+    seconds: f64,
+) -> impl Iterator<Item = (&'static str, f64)> {
+    let earlier = |reason: &str| {
+        before.failed.iter().find(|(known, _)| *known == reason).map_or(0, |(_, count)| *count)
+    };
+    now.failed.iter().map(move |(reason, total)| (*reason, rate(*total, earlier(reason), seconds)))
+}
+
 /// The counts of each route, upstream and endpoint. Traffic is counted by route, because it outlives its endpoint
 /// there.
 fn by_series(routes: &[RouteCounts]) -> HashMap<(&str, &str, &str), Totals> {

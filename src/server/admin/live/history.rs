@@ -1,12 +1,12 @@
 //! The last ten minutes of the overview, sampled every five seconds whether somebody watches or not.
 
-use super::counters::{CounterReading, Totals, rate};
+use super::counters::{CounterReading, Totals, error_rates, rate};
 use crate::telemetry::metrics::ObservedValue;
 use crate::telemetry::unix_millis;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ struct Ring {
 }
 
 /// One point: rates over its interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 struct Point {
     #[serde(skip)]
     end: u64,
@@ -48,6 +48,9 @@ struct Point {
     errors: f64,
     rtt_p50: Option<f64>,
     rtt_p99: Option<f64>,
+    /// Error rates by reason, without those that are 0.
+    #[serde(skip)]
+    reasons: Vec<(&'static str, f64)>,
 }
 
 /// The median and the 99th percentile of ping round trips, in seconds.
@@ -87,6 +90,7 @@ impl History {
                 errors: of(|totals| totals.errors),
                 rtt_p50: quantiles.map(|quantiles| quantiles.p50),
                 rtt_p99: quantiles.map(|quantiles| quantiles.p99),
+                reasons: error_rates(&reading, before, seconds).filter(|(_, rate)| *rate > 0.0).collect(),
             };
             if ring.points.len() == POINTS {
                 ring.points.pop_front();
@@ -111,30 +115,36 @@ impl History {
         RttPercentiles::of(now, self.0.lock().round_trips.front())
     }
 
-    /// All points, a list for each value.
+    /// All points, a list for each value, and for each reason of an error.
     pub(super) fn whole(&self) -> Value {
         let ring = self.0.lock();
         // Every value has a list before the first point too.
         let names = values(&Point::default()).into_iter().map(|(name, _)| (name, json!([])));
         let mut lists: Map<_, _> = names.collect();
-        for point in &ring.points {
+        let mut errors = BTreeMap::<_, Vec<f64>>::new();
+        for (index, point) in ring.points.iter().enumerate() {
             for (name, value) in values(point) {
                 if let Some(Value::Array(list)) = lists.get_mut(&name) {
                     list.push(value);
                 }
+            }
+            for (reason, rate) in &point.reasons {
+                errors.entry(*reason).or_insert_with(|| vec![0.0; ring.points.len()])[index] = *rate;
             }
         }
         json!({
             "interval": INTERVAL.as_secs_f64(),
             "end": ring.points.back().map_or_else(unix_millis, |point| point.end),
             "points": lists,
+            "errors": errors,
         })
     }
 
     /// The last point.
     pub(super) fn last(&self) -> Option<Value> {
-        let point = *self.0.lock().points.back()?;
-        Some(json!({ "end": point.end, "points": point }))
+        let point = self.0.lock().points.back()?.clone();
+        let errors: BTreeMap<_, _> = point.reasons.iter().copied().collect();
+        Some(json!({ "end": point.end, "points": point, "errors": errors }))
     }
 }
 
@@ -163,7 +173,7 @@ mod tests {
         CounterReading {
             at: began + Duration::from_secs(seconds),
             routes: Vec::new(),
-            failed: vec![("no_route", errors)],
+            failed: vec![("no_route", errors), ("connect_refused", 7)],
             round_trips: ObservedValue::default(),
         }
     }
@@ -182,6 +192,11 @@ mod tests {
         let requests = whole["points"]["requests"].as_array().map_or(0, Vec::len);
         assert_eq!((history.number(), requests), (200, POINTS));
         assert_eq!(whole["points"]["errors"][0], 10.0);
+        assert_eq!(whole["errors"].as_object().map(Map::len), Some(1), "reasons without errors have no list");
+        assert_eq!(whole["errors"]["no_route"].as_array().map(Vec::len), Some(POINTS));
+        assert_eq!(history.last().map(|last| last["errors"].clone()), Some(json!({ "no_route": 10.0 })));
+        history.add(reading(began, 1005, 200 * 50));
+        assert_eq!(history.last().map(|last| last["errors"].clone()), Some(json!({})));
         assert_eq!(history.last().map(|last| last["points"]["rtt_p50"].clone()), Some(Value::Null));
     }
 }

@@ -1,6 +1,6 @@
 //! Samples of the live view, shared by all viewers. Nothing is computed without a viewer.
 
-use super::counters::{CounterReading, DirectionRates, rate, rates, rounded};
+use super::counters::{CounterReading, DirectionRates, error_rates, rate, rates, rounded};
 use super::history::{History, RttPercentiles};
 use super::rows::{self, EndpointRow, FlowRow};
 use crate::server::admin::{AdminState, ProcessFacts};
@@ -117,15 +117,9 @@ impl Sample {
 }
 
 fn errors(now: &CounterReading, before: &CounterReading, seconds: f64) -> Vec<ErrorRate> {
-    let earlier =
-        |reason: &str| before.failed.iter().find(|(known, _)| *known == reason).map_or(0, |(_, n)| *n);
-    let each = now.failed.iter();
-    each.map(|(reason, total)| ErrorRate {
-        reason,
-        total: *total,
-        rate: rate(*total, earlier(reason), seconds),
-    })
-    .collect()
+    let totals = now.failed.iter().map(|(_, total)| *total);
+    let rates = error_rates(now, before, seconds).zip(totals);
+    rates.map(|((reason, rate), total)| ErrorRate { reason, total, rate }).collect()
 }
 
 impl Process {

@@ -1,4 +1,4 @@
-// Small line charts: histories of ten minutes and the curve of a drain, as SVG with a text alternative.
+// Line charts: histories of ten minutes and the curve of a drain, as SVG with a text alternative.
 
 const HISTORY_POINTS = 120;
 const CHART_WIDTH = 240;
@@ -86,6 +86,27 @@ class HistoryChart {
     for (const [name, value] of [["x1", x], ["x2", x], ["visibility", "visible"]]) this.cursor.setAttribute(name, value);
     const values = this.values.map((list) => this.format(list[count - 1 - steps])).join(" · ");
     setText(this.readout, `${formatClock(this.end - steps * this.interval * 1000)}  ${values}`);
+  }
+}
+
+/** The history of one value in a row of a table. */
+class SmallChart {
+  constructor() {
+    this.svg = svgElement("svg", { class: "chart small", viewBox: `0 0 ${CHART_WIDTH} ${CHART_HEIGHT}`, preserveAspectRatio: "none", role: "img" });
+    this.area = svgElement("path", { class: "area" });
+    this.line = svgElement("path", { class: "line" });
+    this.svg.append(this.area, this.line);
+    this.node = this.svg;
+  }
+
+  update(title, values, format) {
+    const top = Math.max(0, ...values);
+    const points = values.map((value, index) =>
+      [CHART_WIDTH - (values.length - 1 - index) * CHART_WIDTH / (HISTORY_POINTS - 1), CHART_HEIGHT - 1 - (top > 0 ? value / top : 0) * (CHART_HEIGHT - 6)]);
+    setAttribute(this.line, "d", linePath(points));
+    setAttribute(this.area, "d", areaPath(points, CHART_HEIGHT));
+    const text = values.length > 0 ? `highest ${format(top)}, latest ${format(values.at(-1))}` : "no errors";
+    setAttribute(this.svg, "aria-label", `${title}, last ten minutes: ${text}`);
   }
 }
 

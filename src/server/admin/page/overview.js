@@ -92,6 +92,11 @@ function createOverview() {
     } },
     { key: "rate", label: "Errors/s", number: true, build: textCell(({ rate }) => formatRate(rate)) },
     { key: "total", label: "Since the start", number: true, build: textCell(({ total }) => formatCount(total)) },
+    { key: "history", label: "Last 10 minutes", build: (cell) => {
+      const chart = new SmallChart();
+      cell.append(chart.node);
+      return ({ reason, history }) => chart.update(`Errors ${reason}`, history, perSecond(formatRate));
+    } },
     { key: "share", label: "Share", build: (cell) => {
       const [fill, text] = [element("span", { class: "bar-fill" }), element("span", { class: "bar-text" })];
       cell.append(element("span", { class: "bar bad", "aria-hidden": "true" }, fill), text);
@@ -136,9 +141,15 @@ function createOverview() {
         history = data;
         historyChanged = true;
       },
-      point({ end, points }) {
+      point({ end, points, errors }) {
         if (history === null) return;
         history.end = end;
+        // A reason without errors is in no point, and a new one has no list.
+        const length = Math.min(history.points.errors.length, HISTORY_POINTS - 1);
+        for (const reason of Object.keys({ ...history.errors, ...errors })) {
+          const list = history.errors[reason] ?? Array(length).fill(0);
+          history.errors[reason] = [...list, errors[reason] ?? 0].slice(-HISTORY_POINTS);
+        }
         for (const [key, value] of Object.entries(points)) {
           const list = history.points[key] ??= [];
           list.push(value);
@@ -157,7 +168,7 @@ function createOverview() {
         for (const fact of facts) fact(now.process);
         const sum = now.errors.reduce((total, error) => total + error.total, 0);
         const known = now.errors.filter(({ total }) => total > 0).sort((a, b) => b.total - a.total);
-        errors.show(known.map((error) => ({ key: error.reason, item: { ...error, share: error.total / sum } })));
+        errors.show(known.map((error) => ({ key: error.reason, item: { ...error, share: error.total / sum, history: history?.errors[error.reason] ?? [] } })));
         setHidden(byId("errors"), known.length === 0);
         setHidden(byId("errors-empty"), known.length > 0);
       }
