@@ -1,8 +1,10 @@
 //! WebSockets that move to a new process: no byte is lost, doubled or out of order, wherever in a frame they are.
 
+use crate::support::gateway::BINARY as PROGRAM;
 use crate::support::raw::lossy;
 use crate::support::ws::{masked, open_raw, read_frame};
 use crate::support::{Gateway, Origin, Socket, Wire, eventually, moongate};
+use crate::upgrade::{replace, start_from};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -228,4 +230,51 @@ fn a_new_process_that_dies_while_it_takes_websockets_loses_none_that_it_has_not(
     // Those that had moved are lost with it; the others are served by the old process to their end.
     let ends: Vec<_> = sockets.iter_mut().map(Socket::end).collect();
     assert!(ends.iter().all(|code| matches!(code, None | Some(1012))), "{ends:?}");
+}
+
+#[test]
+fn a_killed_old_process_takes_no_websocket_with_it_that_has_moved() {
+    const SOCKETS: usize = 300;
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&routes(&origin, ""));
+    let mut sockets: Vec<_> = (0..SOCKETS).map(|_| Socket::open(gateway.web(), "/ws")).collect();
+    let mark = gateway.log().mark();
+    gateway.signal("USR2");
+    let line = gateway.log().wait(mark, &["new process started"]);
+    let pid: u32 = crate::support::log::field(&line, "pid").parse().unwrap();
+    gateway.log().wait(mark, &["listening name=web"]);
+    gateway.signal("KILL");
+    gateway.exit_within(EXIT);
+    gateway.succeeded_by(pid);
+    assert_eq!(gateway.get("/").status, 200, "the new process serves");
+    // What the old process held has ended with it; everything else lives, and is counted.
+    let living = sockets.iter_mut().filter_map(|socket| socket.try_echo("still open").ok()).count();
+    let counted = || gateway.metrics().sum("moongate_websocket_connections_active", &[]) as usize;
+    eventually("the living WebSockets are those of the new process", || (counted() == living).then_some(()));
+    drop(sockets);
+    origin.await_sockets(0);
+}
+
+#[test]
+fn websockets_beyond_the_descriptors_of_the_new_process_stay_and_are_asked_to_reconnect() {
+    const SOCKETS: usize = 200;
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let (gateway, binary) = start_from(folder.path(), &routes(&origin, ", websocket: { drain_window: 0s }"));
+    let mut sockets: Vec<_> = (0..SOCKETS).map(|_| Socket::open(gateway.web(), "/ws")).collect();
+    sockets.iter_mut().for_each(|socket| socket.echo("before"));
+    replace(&binary, &format!("ulimit -n 256; exec '{PROGRAM}' \"$@\""));
+    let (moved, left) = upgraded(&gateway);
+    assert_eq!(moved + left, SOCKETS as u64);
+    assert!(moved > 0 && left > 0, "{moved} moved, {left} left");
+    let mut counts = [0, 0];
+    for socket in &mut sockets {
+        match socket.try_echo("after") {
+            Ok(()) => counts[0] += 1,
+            Err(Some(1012)) => counts[1] += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(counts, [moved, left]);
+    drop(sockets);
+    assert_eq!(gateway.get("/").status, 200, "descriptors are free again");
 }

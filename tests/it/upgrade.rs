@@ -82,14 +82,14 @@ fn a_request_in_flight_ends_in_the_old_process() {
 }
 
 /// A gateway whose binary can be replaced.
-fn start_from(folder: &Path, yaml: &str) -> (Gateway, PathBuf) {
+pub(crate) fn start_from(folder: &Path, yaml: &str) -> (Gateway, PathBuf) {
     let binary = folder.join("moongate");
     fs::hard_link(BINARY, &binary).or_else(|_| fs::copy(BINARY, &binary).map(drop)).unwrap();
     (Gateway::start_binary(&binary, yaml), binary)
 }
 
 /// Replaces the binary, as a package does.
-fn replace(binary: &Path, script: &str) {
+pub(crate) fn replace(binary: &Path, script: &str) {
     let draft = binary.with_extension("new");
     fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();

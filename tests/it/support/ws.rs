@@ -97,6 +97,22 @@ impl Socket {
         assert_eq!(String::from_utf8(self.hear()).unwrap(), text);
     }
 
+    /// Sends a text and waits for its echo; the close code if the WebSocket ends instead, `None` without a Close frame.
+    pub(crate) fn try_echo(&mut self, text: &str) -> Result<(), Option<u16>> {
+        // One that has ended may still have its Close frame to read.
+        let _ = self.inner.send(Message::text(text));
+        let mut code = None;
+        loop {
+            match self.inner.read() {
+                Ok(Message::Text(echo)) if echo.as_str() == text => return Ok(()),
+                Ok(Message::Close(frame)) => code = frame.map(|frame| frame.code.into()),
+                Ok(_) => {}
+                Err(Error::Io(e)) if waited(&e) => panic!("no echo after {LIMIT:?}"),
+                Err(_) => return Err(code),
+            }
+        }
+    }
+
     /// Sends a binary message and expects its echo.
     pub(crate) fn echo_bytes(&mut self, bytes: &[u8]) {
         self.say_bytes(bytes);
