@@ -40,6 +40,8 @@ impl Cpu {
 pub(crate) struct Process {
     child: Child,
     name: String,
+    /// The process that has taken over from the child, which has ended.
+    successor: Option<u32>,
 }
 
 impl Process {
@@ -51,22 +53,48 @@ impl Process {
             .stderr(log.try_clone()?)
             .spawn()
             .map_err(|e| format!("{name} does not start: {e}"))?;
-        Ok(Self { child, name: name.to_owned() })
+        Ok(Self::of(name, child))
     }
 
     /// Wraps a started child.
     pub(crate) fn of(name: &str, child: Child) -> Self {
-        Self { child, name: name.to_owned() }
+        Self { child, name: name.to_owned(), successor: None }
     }
 
     /// Its id.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.successor.unwrap_or_else(|| self.child.id())
+    }
+
+    /// From now on it is another process, to which this one hands over.
+    pub(crate) fn succeed(&mut self, id: u32) -> Outcome<()> {
+        let until = Instant::now() + GRACE;
+        while self.has_running_root() && Instant::now() < until {
+            sleep(Duration::from_millis(5));
+        }
+        if self.has_running_root() {
+            return Err(format!("{} does not end after its handover", self.name).into());
+        }
+        self.successor = Some(id);
+        self.check()
+    }
+
+    fn has_running_root(&mut self) -> bool {
+        match self.successor {
+            Some(id) => Stat::read(id).is_some(),
+            None => matches!(self.child.try_wait(), Ok(None)),
+        }
     }
 
     /// # Errors
     /// It has ended.
     pub(crate) fn check(&mut self) -> Outcome<()> {
+        if self.successor.is_some() {
+            return match self.has_running_root() {
+                true => Ok(()),
+                false => Err(format!("{} ended after its handover", self.name).into()),
+            };
+        }
         match self.child.try_wait()? {
             Some(status) => Err(format!("{} ended: {status}", self.name).into()),
             None => Ok(()),
@@ -104,13 +132,13 @@ impl Process {
 
     /// Ends the tree: SIGINT to its root, then SIGKILL to the remaining processes.
     fn end(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+        if !self.has_running_root() {
             return;
         }
         let members = tree(self.id());
         let _ = self.signal(Signal::INT);
         let until = Instant::now() + GRACE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+        while self.has_running_root() && Instant::now() < until {
             sleep(Duration::from_millis(5));
         }
         for member in &members {

@@ -7,6 +7,7 @@ pub(crate) mod idle;
 mod latency_under_reload;
 mod plugins;
 mod tracing;
+mod upgrade;
 mod variants;
 
 use crate::Outcome;
@@ -38,10 +39,12 @@ pub(crate) enum Case {
     Plugins,
     /// CPU per request without and with traces; Moongate only.
     Tracing,
+    /// Latency while the WebSockets move to a new process; Moongate only.
+    Upgrade,
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 23] = [
+pub(crate) const CASES: [Case; 24] = [
     Case::Cost(&cost_cases::HTTP),
     Case::Cost(&cost_cases::HTTP_ROUTES),
     Case::Cost(&cost_cases::ECHO),
@@ -61,6 +64,7 @@ pub(crate) const CASES: [Case; 23] = [
     Case::Plugins,
     Case::Tracing,
     Case::Latency,
+    Case::Upgrade,
     Case::Idle(&idle::IDLE),
     Case::Idle(&idle::TLS_IDLE),
     Case::Idle(&idle::SSE_IDLE),
@@ -76,6 +80,7 @@ impl Case {
             Self::Latency => "latency",
             Self::Plugins => "plugins",
             Self::Tracing => "tracing",
+            Self::Upgrade => "upgrade",
         }
     }
 }
@@ -124,6 +129,7 @@ impl Bench {
             Case::Latency => latency_under_reload::measure(self),
             Case::Plugins => plugins::measure(self),
             Case::Tracing => tracing::measure(self),
+            Case::Upgrade => upgrade::measure(self),
         }
     }
 

@@ -169,6 +169,17 @@ pub(crate) struct Gateway {
     values: ConfigValues,
 }
 
+/// A handover to a new process.
+#[derive(Clone, Copy)]
+pub(crate) struct Handover {
+    /// The id of the new process.
+    pub(crate) process: u32,
+    /// WebSockets that have moved to it.
+    pub(crate) moved: usize,
+    /// WebSockets that have not.
+    pub(crate) left: usize,
+}
+
 impl Gateway {
     /// Starts the gateway and waits until it accepts connections.
     ///
@@ -234,6 +245,28 @@ impl Gateway {
         self.values.generation += 1;
         self.values.write(self.kind)?;
         self.process.signal(reload)
+    }
+
+    /// Orders a handover to a new process of the same program. Only Moongate has it.
+    pub(crate) fn upgrade(&self) -> Outcome<()> {
+        self.process.signal(Signal::USR2)
+    }
+
+    /// The end of the handover that was ordered; `None` until then.
+    pub(crate) fn upgraded(&mut self) -> Outcome<Option<Handover>> {
+        let output = fs::read_to_string(self.values.directory.join("output"))?;
+        let Some(line) = output.lines().find(|line| line.contains(" new process serves ")) else {
+            return Ok(None);
+        };
+        let field = |name: &str| {
+            let value = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+            value.and_then(|value| value.parse().ok()).ok_or_else(|| format!("no {name} in: {line}"))
+        };
+        Ok(Some(Handover {
+            process: field("pid=")?,
+            moved: field("websockets_moved=")? as usize,
+            left: field("websockets_left=")? as usize,
+        }))
     }
 
     /// CPU time so far.

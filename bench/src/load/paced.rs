@@ -31,6 +31,15 @@ struct PacedWebSocket {
     due: VecDeque<Instant>,
 }
 
+/// A message that was echoed.
+#[derive(Clone, Copy)]
+pub(crate) struct TimedEcho {
+    /// When it was due.
+    pub(crate) due: Instant,
+    /// The time from then to its echo.
+    pub(crate) latency: Duration,
+}
+
 impl PacedLoad {
     /// Opens `count` WebSockets for messages of `size` bytes.
     pub(crate) fn open(transport: &Transport, count: usize, size: usize, stop: &Stop) -> io::Result<Self> {
@@ -54,13 +63,26 @@ impl PacedLoad {
         &mut self,
         rate: u32,
         duration: Duration,
-        mut on_iteration: impl FnMut(Duration) -> io::Result<()>,
+        on_iteration: impl FnMut(Duration) -> io::Result<()>,
     ) -> io::Result<Vec<Duration>> {
+        let echoes = self.run_timed(rate, duration, on_iteration)?;
+        let mut latencies: Vec<_> = echoes.into_iter().map(|echo| echo.latency).collect();
+        latencies.sort_unstable();
+        Ok(latencies)
+    }
+
+    /// As [`PacedLoad::run`], with the due time of each message.
+    pub(crate) fn run_timed(
+        &mut self,
+        rate: u32,
+        duration: Duration,
+        mut on_iteration: impl FnMut(Duration) -> io::Result<()>,
+    ) -> io::Result<Vec<TimedEcho>> {
         let began = Instant::now();
         let total = (f64::from(rate) * duration.as_secs_f64()) as u64;
         let due = |number: u64| began + Duration::from_secs_f64(number as f64 / f64::from(rate));
-        let (mut sent, mut latencies) = (0, Vec::with_capacity(total as usize));
-        while (latencies.len() as u64) < total {
+        let (mut sent, mut echoes) = (0, Vec::with_capacity(total as usize));
+        while (echoes.len() as u64) < total {
             self.stop.check()?;
             on_iteration(began.elapsed())?;
             let now = Instant::now();
@@ -69,7 +91,7 @@ impl PacedLoad {
                 sent += 1;
             }
             if sent == total && now > due(total) + LAST_ECHO_TIMEOUT {
-                let lost = total - latencies.len() as u64;
+                let lost = total - echoes.len() as u64;
                 return Err(io::Error::other(format!("{lost} of {total} messages were not echoed")));
             }
             let wait = if sent < total {
@@ -77,10 +99,9 @@ impl PacedLoad {
             } else {
                 LAST_ECHO_TIMEOUT
             };
-            self.receive(wait.min(LAST_ECHO_TIMEOUT), &mut latencies)?;
+            self.receive(wait.min(LAST_ECHO_TIMEOUT), &mut echoes)?;
         }
-        latencies.sort_unstable();
-        Ok(latencies)
+        Ok(echoes)
     }
 
     fn send(&mut self, number: u64, due: Instant) -> io::Result<()> {
@@ -90,20 +111,20 @@ impl PacedLoad {
         socket.conn.send(&self.message)
     }
 
-    fn receive(&mut self, timeout: Duration, latencies: &mut Vec<Duration>) -> io::Result<()> {
+    fn receive(&mut self, timeout: Duration, echoes: &mut Vec<TimedEcho>) -> io::Result<()> {
         for at in 0..self.epoll.wait(Some(timeout))? {
             let event = self.epoll.event(at);
             let socket = &mut self.sockets[event.token as usize];
             socket.conn.record_event(event);
             socket.conn.flush()?;
-            socket.receive(&mut self.scratch, latencies)?;
+            socket.receive(&mut self.scratch, echoes)?;
         }
         Ok(())
     }
 }
 
 impl PacedWebSocket {
-    fn receive(&mut self, scratch: &mut [u8], latencies: &mut Vec<Duration>) -> io::Result<()> {
+    fn receive(&mut self, scratch: &mut [u8], echoes: &mut Vec<TimedEcho>) -> io::Result<()> {
         loop {
             let (length, last) = match self.conn.read(scratch)? {
                 ReadOutcome::Data(length) => (length, false),
@@ -115,7 +136,7 @@ impl PacedWebSocket {
             for _ in 0..std::mem::take(&mut self.receiver.messages) {
                 let due =
                     self.due.pop_front().ok_or_else(|| io::Error::other("an echo without a message"))?;
-                latencies.push(now.saturating_duration_since(due));
+                echoes.push(TimedEcho { due, latency: now.saturating_duration_since(due) });
             }
             if self.receiver.closed {
                 return Err(io::Error::other("the gateway sent a Close frame"));
