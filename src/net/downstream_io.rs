@@ -1,6 +1,6 @@
 //! Downstream stream types: TCP, Unix socket and TLS behind one type, without buffers beyond those of TLS.
 
-use super::tunnel_io::{Io, TlsIo};
+use super::tunnel_io::{Carrier, Io, TlsIo, TunnelIo};
 use pingora::protocols::l4::ext::get_tcp_info;
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
@@ -21,7 +21,7 @@ pub enum Socket {
     /// A Unix socket.
     Unix(UnixStream),
     /// TLS over TCP or a Unix socket, boxed to keep plain connections small.
-    Tls(Box<TlsStream<Socket>>),
+    Tls(Box<TlsStream<Carrier<Socket>>>),
 }
 
 impl Socket {
@@ -30,7 +30,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.local_addr().ok(),
             Socket::Unix(_) => None,
-            Socket::Tls(stream) => stream.get_ref().0.local_addr(),
+            Socket::Tls(stream) => stream.get_ref().0.socket().local_addr(),
         }
     }
 
@@ -55,7 +55,7 @@ impl Socket {
         match self {
             Socket::Tcp(_) => true,
             Socket::Unix(_) => false,
-            Socket::Tls(stream) => stream.get_ref().0.is_tcp(),
+            Socket::Tls(stream) => stream.get_ref().0.socket().is_tcp(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
             Socket::Unix(socket) => socket.as_fd().try_clone_to_owned(),
-            Socket::Tls(stream) => stream.get_ref().0.another_handle(),
+            Socket::Tls(stream) => stream.get_ref().0.socket().another_handle(),
         }
     }
 
@@ -81,7 +81,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => Ok(rustix::net::recv(socket, &mut byte, flags)?.0),
             Socket::Unix(socket) => Ok(rustix::net::recv(socket, &mut byte, flags)?.0),
-            Socket::Tls(stream) => stream.get_ref().0.peek_now(),
+            Socket::Tls(stream) => stream.get_ref().0.socket().peek_now(),
         }
     }
 
@@ -117,7 +117,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.poll_read_ready(cx),
             Socket::Unix(socket) => socket.poll_read_ready(cx),
-            Socket::Tls(stream) => stream.get_ref().0.poll_readable(cx),
+            Socket::Tls(stream) => stream.get_ref().0.socket().poll_readable(cx),
         }
     }
 }
@@ -140,12 +140,22 @@ impl TlsIo for Socket {
     }
 }
 
+impl From<Socket> for TunnelIo {
+    fn from(socket: Socket) -> Self {
+        match socket {
+            Socket::Tcp(socket) => Self::Tcp(socket),
+            Socket::Unix(socket) => Self::Unix(socket),
+            Socket::Tls(stream) => Self::Boxed(stream),
+        }
+    }
+}
+
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         match self {
             Socket::Tcp(socket) => socket.as_raw_fd(),
             Socket::Unix(socket) => socket.as_raw_fd(),
-            Socket::Tls(stream) => stream.get_ref().0.as_raw_fd(),
+            Socket::Tls(stream) => stream.get_ref().0.socket().as_raw_fd(),
         }
     }
 }

@@ -3,10 +3,15 @@
 //! Plain sockets have their own variants, because they need no box, no buffer and no flush: a read is one
 //! system call (`plain`).
 
+mod carrier;
 mod plain;
+mod record_state;
+mod record_stream;
 mod tls;
 
-pub use tls::TlsIo;
+pub use carrier::{Carrier, RecordFollower, TlsIo};
+pub(crate) use record_state::RecordState;
+pub(crate) use record_stream::RecordStream;
 
 use plain::RawSocket as _;
 use std::io;
@@ -30,10 +35,17 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     fn is_silent(&self) -> bool {
         false
     }
+
+    /// TLS as records, whose state can move to another process; the stream itself if that is impossible now, or at all.
+    fn into_records(self: Box<Self>) -> TunnelIo;
 }
 
 #[cfg(test)]
-impl Io for tokio::io::DuplexStream {}
+impl Io for tokio::io::DuplexStream {
+    fn into_records(self: Box<Self>) -> TunnelIo {
+        TunnelIo::Boxed(self)
+    }
+}
 
 /// One side of a tunnel.
 pub enum TunnelIo {
@@ -41,6 +53,8 @@ pub enum TunnelIo {
     Tcp(TcpStream),
     /// A plain unix socket.
     Unix(UnixStream),
+    /// TLS 1.3 records, whose state can move; writes may be buffered, so they are flushed.
+    Records(Box<RecordStream>),
     /// Any other stream; writes may be buffered, so they are flushed.
     Boxed(Box<dyn Io>),
     /// Closed: reads and writes do nothing.
@@ -54,6 +68,7 @@ impl TunnelIo {
         match self {
             Self::Tcp(stream) => stream.poll_receive(cx, into),
             Self::Unix(stream) => stream.poll_receive(cx, into),
+            Self::Records(stream) => stream.poll_receive(cx, into),
             Self::Boxed(stream) => stream.poll_receive(cx, into),
             Self::Gone => Poll::Ready(Ok(0)),
         }
@@ -65,6 +80,7 @@ impl TunnelIo {
         match self {
             Self::Tcp(stream) => stream.is_silent(),
             Self::Unix(stream) => stream.is_silent(),
+            Self::Records(stream) => stream.is_silent(),
             Self::Boxed(stream) => stream.is_silent(),
             Self::Gone => false,
         }
@@ -80,14 +96,23 @@ impl TunnelIo {
         match self {
             Self::Tcp(stream) => stream.try_send(bytes),
             Self::Unix(stream) => stream.try_send(bytes),
-            Self::Boxed(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Records(_) | Self::Boxed(_) => Err(io::ErrorKind::WouldBlock.into()),
             Self::Gone => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
     /// Whether written bytes may be buffered until a flush.
     pub(crate) fn buffers(&self) -> bool {
-        matches!(self, Self::Boxed(_))
+        matches!(self, Self::Records(_) | Self::Boxed(_))
+    }
+
+    /// Makes the side one whose state can move to another process; returns whether it is one.
+    pub(crate) fn make_movable(&mut self) -> bool {
+        *self = match std::mem::replace(self, Self::Gone) {
+            Self::Boxed(stream) => stream.into_records(),
+            other => other,
+        };
+        matches!(self, Self::Tcp(_) | Self::Unix(_) | Self::Records(_))
     }
 }
 
@@ -114,6 +139,7 @@ impl std::fmt::Debug for TunnelIo {
         match self {
             Self::Tcp(stream) => f.debug_tuple("Tcp").field(stream).finish(),
             Self::Unix(stream) => f.debug_tuple("Unix").field(stream).finish(),
+            Self::Records(_) => f.write_str("Records"),
             Self::Boxed(_) => f.write_str("Boxed"),
             Self::Gone => f.write_str("Gone"),
         }
@@ -125,6 +151,7 @@ impl AsyncRead for TunnelIo {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Records(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Boxed(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Gone => Poll::Ready(Ok(())),
         }
@@ -136,6 +163,7 @@ impl AsyncWrite for TunnelIo {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Records(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Boxed(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
@@ -144,6 +172,7 @@ impl AsyncWrite for TunnelIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(_) | Self::Unix(_) | Self::Gone => Poll::Ready(Ok(())),
+            Self::Records(stream) => Pin::new(stream).poll_flush(cx),
             Self::Boxed(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -152,6 +181,7 @@ impl AsyncWrite for TunnelIo {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Records(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Boxed(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Gone => Poll::Ready(Ok(())),
         }

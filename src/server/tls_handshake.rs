@@ -5,6 +5,7 @@
 
 use super::lingering_close;
 use crate::net::downstream_io::Socket;
+use crate::net::tunnel_io::{Carrier, RecordFollower};
 use crate::runtime::worker_timer::timeout;
 use crate::telemetry::quoted;
 use crate::tls::{Acceptor, HandshakeFailure, TlsSelection};
@@ -82,8 +83,8 @@ pub(super) async fn handshake(
 }
 
 async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<TlsClient>, RefusedHandshake> {
-    let accepted = match hello(&mut socket).await {
-        Ok(accepted) => accepted,
+    let (accepted, records) = match hello(&mut socket).await {
+        Ok(hello) => hello,
         Err((cut, error, word)) => return Err(RefusedHandshake { cut, error, word: Some((socket, word)) }),
     };
     let refuse =
@@ -91,7 +92,7 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<TlsClient>,
     let config = match tls.select_config(&accepted.client_hello()) {
         TlsSelection::Served(config) => config,
         TlsSelection::Proven(proof) => {
-            prove(StartHandshake::from_parts(accepted, socket), proof).await;
+            prove(StartHandshake::from_parts(accepted, Carrier::new(socket, records)), proof).await;
             return Ok(None);
         }
         TlsSelection::UnknownName => {
@@ -107,12 +108,13 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<TlsClient>,
         TlsSelection::NoProtocol => return Err(refuse(HandshakeFailure::NO_PROTOCOL, NO_PROTOCOL, socket)),
     };
     // Boxed, so that the connection's task does not reserve its size for the rest of its life.
-    let rest = Box::pin(StartHandshake::from_parts(accepted, socket).into_stream(config).into_fallible());
-    let stream = rest.await.map_err(|(error, socket)| RefusedHandshake {
+    let carrier = Carrier::new(socket, records);
+    let rest = Box::pin(StartHandshake::from_parts(accepted, carrier).into_stream(config).into_fallible());
+    let stream = rest.await.map_err(|(error, carrier)| RefusedHandshake {
         cut: HandshakeFailure::of_io(&error),
         error: Some(error.to_string()),
         // The alert was sent with the error.
-        word: Some((socket, Vec::new())),
+        word: Some((carrier.into_socket(), Vec::new())),
     })?;
     let session = stream.get_ref().1;
     let facts = Acceptor::facts(session).map_err(|cut| RefusedHandshake { cut, error: None, word: None })?;
@@ -123,17 +125,20 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<TlsClient>,
 }
 
 /// Performs the handshake of a tls-alpn-01 validation, and nothing else.
-async fn prove(begun: StartHandshake<Socket>, proof: Arc<ServerConfig>) {
+async fn prove(begun: StartHandshake<Carrier<Socket>>, proof: Arc<ServerConfig>) {
     if let Ok(mut proven) = Box::pin(begun.into_stream(proof)).await {
         // The CA has seen the certificate.
         let _ = proven.shutdown().await;
     }
 }
 
-/// Reads the ClientHello; otherwise returns the failure and the alert.
-async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Option<String>, Vec<u8>)> {
+/// Reads the ClientHello, and follows its records; otherwise returns the failure and the alert.
+async fn hello(
+    socket: &mut Socket,
+) -> Result<(Accepted, RecordFollower), (HandshakeFailure, Option<String>, Vec<u8>)> {
     let mut acceptor = rustls::server::Acceptor::default();
-    let mut reading = PrefixRecorder { socket, start: [0; TO_VERSION], seen: 0 };
+    let mut reading =
+        PrefixRecorder { socket, start: [0; TO_VERSION], seen: 0, records: RecordFollower::default() };
     loop {
         let left = |error: io::Error| (HandshakeFailure::CLOSED, Some(error.to_string()), Vec::new());
         std::future::poll_fn(|cx| reading.socket.poll_readable(cx)).await.map_err(left)?;
@@ -148,7 +153,7 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Optio
             return Err((HandshakeFailure::PLAIN, None, PLAIN.to_vec()));
         }
         match acceptor.accept() {
-            Ok(Some(accepted)) => return Ok(accepted),
+            Ok(Some(accepted)) => return Ok((accepted, reading.records)),
             Ok(None) => {}
             Err((error, mut alert)) => {
                 // rustls reports a missing TLS 1.2 extension before an unsupported version.
@@ -165,11 +170,12 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Optio
     }
 }
 
-/// Reads from the socket, and records the first bytes.
+/// Reads from the socket, records the first bytes, and follows the records.
 struct PrefixRecorder<'a> {
     socket: &'a mut Socket,
     start: [u8; TO_VERSION],
     seen: usize,
+    records: RecordFollower,
 }
 
 impl PrefixRecorder<'_> {
@@ -183,6 +189,7 @@ impl PrefixRecorder<'_> {
 impl Read for PrefixRecorder<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.socket.try_read(buffer)?;
+        self.records.follow(&buffer[..read]);
         let more = read.min(TO_VERSION - self.seen);
         self.start[self.seen..][..more].copy_from_slice(&buffer[..more]);
         self.seen += more;

@@ -242,6 +242,8 @@ impl Material {
         let resolver = Arc::new(CertResolver::new(&certificates, later.cloned()));
         let mut config = config.with_cert_resolver(Arc::clone(&resolver) as _);
         config.alpn_protocols = alpn.names();
+        // WebSockets move to another process with their keys.
+        config.enable_secret_extraction = true;
         config.ticketer = Arc::new(Tickets::new(keys.clone(), mark));
         // Sessions are in tickets. A session store would be memory that clients can fill.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -2,9 +2,9 @@
 //!
 //! Times are relative, because clocks of processes differ. A missing member has its default.
 
-pub(crate) mod base64_bytes;
-
 use super::TunnelIo;
+use crate::net::base64_bytes;
+use crate::net::tunnel_io::{RecordState, RecordStream};
 use crate::websocket::frame::{FrameParser, ParserState, Sender};
 use crate::websocket::{ContextReset, Extensions};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub struct TunnelState {
     pub(super) drain_part: Option<u32>,
     /// The debts of the client's rates in nanoseconds: messages and bytes.
     pub(super) rate_debts: [u64; 2],
+    /// The records of sides with TLS, the client's first.
+    pub(super) records: [Option<RecordState>; 2],
 }
 
 /// The state of a direction.
@@ -112,15 +114,38 @@ impl TunnelState {
         parsers.all(|(sender, parser)| FrameParser::continue_from(sender, parser).is_some())
     }
 
+    /// The sides of the tunnel on these plain sockets, with their records if they have TLS; `None` if those are invalid.
+    pub fn connect(&mut self, sockets: [TunnelIo; 2]) -> Option<[TunnelIo; 2]> {
+        let [client, backend] = std::mem::take(&mut self.records);
+        let side = |socket, records| match records {
+            None => Some(socket),
+            Some(records) => {
+                RecordStream::new(socket, records).map(|stream| TunnelIo::Records(Box::new(stream)))
+            }
+        };
+        let [client_socket, backend_socket] = sockets;
+        Some([side(client_socket, client)?, side(backend_socket, backend)?])
+    }
+
     /// When its session leaves in a drain.
     pub fn drain_part(&self) -> Option<u32> {
         self.drain_part
     }
 }
 
-/// Another descriptor of a plain socket; `None` for every other side.
+/// The records of a side with TLS. `None` if it cannot move.
+pub(super) fn records(side: &TunnelIo) -> Option<Option<RecordState>> {
+    match side {
+        TunnelIo::Tcp(_) | TunnelIo::Unix(_) => Some(None),
+        TunnelIo::Records(stream) => stream.state().map(Some),
+        TunnelIo::Boxed(_) | TunnelIo::Gone => None,
+    }
+}
+
+/// Another descriptor of the socket of a side; `None` if it cannot move.
 pub(super) fn duplicate(side: &TunnelIo) -> Option<OwnedFd> {
     match side {
+        TunnelIo::Records(stream) => duplicate(stream.socket()),
         TunnelIo::Tcp(stream) => stream.as_fd().try_clone_to_owned().ok(),
         TunnelIo::Unix(stream) => stream.as_fd().try_clone_to_owned().ok(),
         TunnelIo::Boxed(_) | TunnelIo::Gone => None,

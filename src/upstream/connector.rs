@@ -10,6 +10,7 @@ use super::http1_connection::Http1Connection;
 use super::proxy_header::{ProxyAddrs, send_proxy_header};
 use super::upstream_stream::UpstreamStream;
 use crate::config::{self, ProxyVersion, UpstreamProtocol};
+use crate::net::tunnel_io::{Carrier, RecordFollower};
 use crate::runtime::worker_timer;
 use crate::tls::Client;
 use moongate_config::{Problem, Problems};
@@ -222,7 +223,8 @@ pub(super) async fn start_tls(
     let name = ServerName::try_from(name)
         .map_err(|error| DialError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     // Boxed for the handshake alone, so that a plain connection does not reserve its size.
-    match Box::pin(TlsConnector::from(config).connect(name, plain)).await {
+    let carrier = Carrier::new(plain, RecordFollower::default());
+    match Box::pin(TlsConnector::from(config).connect(name, carrier)).await {
         Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
         Err(error) => Err(refused(error)),
     }

@@ -1,6 +1,7 @@
 //! Connection to a server, with or without TLS.
 
 use super::dial::PlainStream;
+use crate::net::tunnel_io::Carrier;
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,7 +15,7 @@ pub enum UpstreamStream {
     /// Without TLS.
     Plain(PlainStream),
     /// With TLS.
-    Tls(Box<TlsStream<PlainStream>>),
+    Tls(Box<TlsStream<Carrier<PlainStream>>>),
 }
 
 impl UpstreamStream {
@@ -29,7 +30,7 @@ impl UpstreamStream {
     pub(super) fn has_unread(&self) -> bool {
         let plain = match self {
             Self::Plain(plain) => plain,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_ref().0.socket(),
         };
         let mut byte = [0; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;

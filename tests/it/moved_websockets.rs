@@ -1,10 +1,13 @@
 //! WebSockets that move to a new process: no byte is lost, doubled or out of order, wherever in a frame they are.
 
+use crate::support::certs::{Authority, Client, Secure};
 use crate::support::gateway::BINARY as PROGRAM;
 use crate::support::raw::lossy;
+use crate::support::secured::{Front, Issuer, Life, quoted};
 use crate::support::ws::{masked, open_raw, read_frame};
 use crate::support::{Gateway, Origin, Socket, Wire, eventually, moongate};
 use crate::upgrade::{replace, start_from};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -266,15 +269,129 @@ fn websockets_beyond_the_descriptors_of_the_new_process_stay_and_are_asked_to_re
     let (moved, left) = upgraded(&gateway);
     assert_eq!(moved + left, SOCKETS as u64);
     assert!(moved > 0 && left > 0, "{moved} moved, {left} left");
-    let mut counts = [0, 0];
-    for socket in &mut sockets {
-        match socket.try_echo("after") {
-            Ok(()) => counts[0] += 1,
-            Err(Some(1012)) => counts[1] += 1,
-            Err(other) => panic!("{other:?}"),
-        }
+    // One that stays may echo until the old process closes it.
+    let mut outcomes: Vec<_> = sockets.iter_mut().map(|socket| socket.try_echo("after")).collect();
+    assert!(gateway.exit_within(EXIT).success());
+    for (outcome, socket) in outcomes.iter_mut().zip(&mut sockets).filter(|(outcome, _)| outcome.is_ok()) {
+        *outcome = socket.try_echo("after that");
     }
-    assert_eq!(counts, [moved, left]);
+    let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u64;
+    assert_eq!([count(Ok(())), count(Err(Some(1012)))], [moved, left]);
     drop(sockets);
     assert_eq!(gateway.get("/").status, 200, "descriptors are free again");
+}
+
+/// A WebSocket over TLS, opened by hand.
+fn open_secure(client: &Client, address: SocketAddr, path: &str) -> Secure {
+    let mut secure = client.connect(address, "localhost").unwrap();
+    assert_eq!(secure.ask(&crate::support::ws::handshake(path, "")).unwrap().status, 101);
+    secure
+}
+
+fn echo_over(secure: &mut Secure, payload: &[u8]) -> Result<(), String> {
+    secure.send(&masked(BINARY, payload)).map_err(|cut| format!("{cut:?}"))?;
+    let mut heard = Vec::new();
+    while heard.len() < payload.len() {
+        let mut exactly = |length| secure.exactly(length).map_err(|cut| format!("{cut:?}"));
+        let head = exactly(2)?;
+        let length = match head[1] {
+            126 => usize::from(u16::from_be_bytes(exactly(2)?.try_into().unwrap())),
+            127 => u64::from_be_bytes(exactly(8)?.try_into().unwrap()) as usize,
+            short => usize::from(short),
+        };
+        let part = exactly(length)?;
+        match head[0] & 0x0f {
+            8 => return Err(format!("closed: {part:?}")),
+            9 => {}
+            _ => heard.extend(part),
+        }
+    }
+    if heard == payload { Ok(()) } else { Err("the echo differs".to_owned()) }
+}
+
+#[test]
+fn websockets_move_with_tls_on_both_sides_and_go_on_in_traffic() {
+    const CLIENTS: usize = 60;
+    let (authority, issuer, origin) = (Authority::new(), Issuer::new(), Origin::named("a"));
+    let pair = authority.issue("a", &["localhost"]);
+    let front = Front::start(Some(issuer.server(&["127.0.0.1"], Life::Now, false)), false, origin.address());
+    let gateway = Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}
+listeners:
+  - {{ name: web, address: 127.0.0.1:0 }}
+  - {{ name: tls, address: 127.0.0.1:0, tls: {{ certificates: [{{ cert: '{}', key: '{}' }}] }} }}
+upstreams: {{ all: {{ endpoints: ['{}'], tls: {{ ca: {} }} }} }}
+routes:
+  - {{ name: plain, path: /plain, upstream: ['{origin}'] }}
+  - {{ name: tls, path: /tls, upstream: all }}
+",
+        pair.cert.display(),
+        pair.key.display(),
+        front.address,
+        quoted(&issuer.file("ca.pem")),
+    ));
+    let tls = gateway.listener("tls");
+    let (ends, echoed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (ends, echoed) = (Arc::clone(&ends), Arc::clone(&echoed));
+            // TLS with the client, with the backend, and with both.
+            let path = if number % 3 == 0 { "/plain" } else { "/tls" };
+            let mut secure = open_secure(&authority.client(), tls, path);
+            thread::spawn(move || {
+                let length = [5, 126, 4000, 40_000, 300_000][number % 5];
+                let mut turn = 0_u32;
+                while !ends.load(SeqCst) {
+                    turn += 1;
+                    let mut message = vec![b'a' + (number % 26) as u8; length];
+                    message.splice(..5, format!("{turn:05}").into_bytes());
+                    echo_over(&mut secure, &message).map_err(|why| format!("{number}, {turn}: {why}"))?;
+                    echoed.fetch_add(1, SeqCst);
+                }
+                Ok::<_, String>(secure)
+            })
+        })
+        .collect();
+    let mut idle = open_secure(&authority.client(), tls, "/plain");
+    let mut to_backend = Socket::open(gateway.web(), "/tls");
+    let all = CLIENTS as u64 + 2;
+    for round in 0..5 {
+        let goal = echoed.load(SeqCst) + 2 * CLIENTS;
+        eventually("messages are echoed", || (echoed.load(SeqCst) >= goal).then_some(()));
+        assert_eq!(upgraded(&gateway), (all, 0), "round {round}");
+    }
+    let goal = echoed.load(SeqCst) + CLIENTS;
+    eventually("messages are echoed", || (echoed.load(SeqCst) >= goal).then_some(()));
+    ends.store(true, SeqCst);
+    let outcomes: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    let failures: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert_eq!(failures, [""; 0]);
+    echo_over(&mut idle, b"still open").unwrap();
+    to_backend.echo("still open");
+    idle.send(&masked(8, &1000_u16.to_be_bytes())).unwrap();
+    assert_eq!(idle.exactly(4).unwrap(), [0x88, 2, 3, 232]);
+    drop(outcomes);
+}
+
+#[test]
+fn tls_1_2_is_asked_to_reconnect() {
+    let (authority, origin) = (Authority::new(), Origin::named("a"));
+    let pair = authority.issue("a", &["localhost"]);
+    let gateway = Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}
+listeners:
+  - name: web
+    address: 127.0.0.1:0
+    tls: {{ certificates: [{{ cert: '{}', key: '{}' }}], min_version: '1.2' }}
+routes: [{{ name: all, upstream: ['{origin}'], websocket: {{ drain_window: 0s }} }}]
+",
+        pair.cert.display(),
+        pair.key.display()
+    ));
+    let client = authority.client_with(&[&rustls::version::TLS12], None);
+    let mut secure = open_secure(&client, gateway.web(), "/ws");
+    echo_over(&mut secure, b"open").unwrap();
+    assert_eq!(upgraded(&gateway), (0, 1));
+    let close = secure.exactly(4).unwrap();
+    assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1012));
 }

@@ -1,25 +1,17 @@
 //! TLS I/O of a tunnel: records are read directly, because a stream registers a waker after each read and
 //! cannot report that nothing arrived. Writing is left to tokio-rustls.
 
-use super::Io;
-use rustls::{CommonState, ConnectionCommon, SideData};
+use super::carrier::{Carrier, TlsIo};
+use super::record_state::RecordState;
+use super::{Io, RecordStream, TunnelIo};
+use rustls::{CommonState, ConnectionCommon, Error, ExtractedSecrets, ProtocolVersion, SideData};
 use std::io::{self, Read, Write};
 use std::ops::DerefMut;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::task::{Context, Poll, Waker};
 use tokio_rustls::{client, server};
 
-/// The transport below TLS.
-pub trait TlsIo: AsyncRead + AsyncWrite + Send + Unpin {
-    /// As [`Io::poll_receive`].
-    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
-
-    /// As [`Io::is_silent`].
-    fn is_silent(&self) -> bool;
-}
-
-impl<C: TlsIo> Io for server::TlsStream<C> {
+impl<C: TlsIo + Into<TunnelIo> + 'static> Io for server::TlsStream<Carrier<C>> {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let (carrier, session) = self.get_mut();
         receive(carrier, session, cx, into)
@@ -29,9 +21,16 @@ impl<C: TlsIo> Io for server::TlsStream<C> {
         let (carrier, session) = self.get_ref();
         is_silent(carrier, session)
     }
+
+    fn into_records(mut self: Box<Self>) -> TunnelIo {
+        let (carrier, session) = self.get_mut();
+        let Some(bytes) = bytes_between_records(carrier, session) else { return TunnelIo::Boxed(self) };
+        let (carrier, session) = (*self).into_inner();
+        records(carrier, session.dangerous_extract_secrets(), bytes)
+    }
 }
 
-impl<C: TlsIo> Io for client::TlsStream<C> {
+impl<C: TlsIo + Into<TunnelIo> + 'static> Io for client::TlsStream<Carrier<C>> {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let (carrier, session) = self.get_mut();
         receive(carrier, session, cx, into)
@@ -41,6 +40,73 @@ impl<C: TlsIo> Io for client::TlsStream<C> {
         let (carrier, session) = self.get_ref();
         is_silent(carrier, session)
     }
+
+    fn into_records(mut self: Box<Self>) -> TunnelIo {
+        let (carrier, session) = self.get_mut();
+        let Some(bytes) = bytes_between_records(carrier, session) else { return TunnelIo::Boxed(self) };
+        let (carrier, session) = (*self).into_inner();
+        records(carrier, session.dangerous_extract_secrets(), bytes)
+    }
+}
+
+/// What a session has decrypted and not given away, and its records that are not sent.
+struct SessionBytes {
+    plain: Vec<u8>,
+    out: Vec<u8>,
+}
+
+/// Reads up to the end of the current record, and takes the bytes of the session. `None` if it has no state that can
+/// move now: another version than TLS 1.3, a record that has not arrived, a session that is ending.
+fn bytes_between_records<C: TlsIo, S: SideData>(
+    carrier: &mut Carrier<C>,
+    session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
+) -> Option<SessionBytes> {
+    if session.protocol_version() != Some(ProtocolVersion::TLSv1_3) || session.is_handshaking() {
+        return None;
+    }
+    carrier.end_with_record(true);
+    let is_open = read_record(carrier, session);
+    carrier.end_with_record(false);
+    if !is_open {
+        return None;
+    }
+    let mut bytes = SessionBytes { plain: Vec::new(), out: Vec::new() };
+    // Neither fails on a vector, and a session without its closing alert has no end.
+    let _ = session.reader().read_to_end(&mut bytes.plain);
+    while session.wants_write() && session.write_tls(&mut bytes.out).is_ok() {}
+    Some(bytes)
+}
+
+/// Reads the rest of the current record; returns whether all of it is there and the session stays open.
+fn read_record<C: TlsIo, S: SideData>(
+    carrier: &mut Carrier<C>,
+    session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
+) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        let is_complete = carrier.is_between_records();
+        match session.process_new_packets() {
+            Ok(state) if !state.peer_has_closed() => {}
+            _ => return false,
+        }
+        if is_complete {
+            return true;
+        }
+        if !matches!(session.read_tls(&mut Now { carrier, cx: &mut cx }), Ok(1..)) {
+            return false;
+        }
+    }
+}
+
+fn records<C: Into<TunnelIo>>(
+    carrier: Carrier<C>,
+    secrets: Result<ExtractedSecrets, Error>,
+    SessionBytes { plain, out }: SessionBytes,
+) -> TunnelIo {
+    let state = secrets.ok().and_then(|secrets| RecordState::new(secrets, plain, out));
+    let stream = state.and_then(|state| RecordStream::new(carrier.into_socket().into(), state));
+    // Everything that the extraction requires was checked. Without the keys the connection would end here.
+    stream.map_or(TunnelIo::Gone, |stream| TunnelIo::Records(Box::new(stream)))
 }
 
 /// Whether TLS has nothing to read: no decrypted bytes, and no transport bytes before the closing alert.

@@ -4,7 +4,6 @@ use super::connection::{Connection, HeadBytes};
 use super::retry_buffer::RetryBuffer;
 use super::upload_gate::Gate;
 use crate::net::connection_permit::ConnectionPermit;
-use crate::net::downstream_io::Socket;
 use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
 use crate::net::http1::body_encoder::BodyEncoder;
 use crate::net::http1::field_names::{FieldNames, Spelled};
@@ -400,12 +399,7 @@ impl Http1Session {
     /// The connection for a tunnel: the client's side, its early bytes, and the listener's permit.
     pub(super) fn into_tunnel(self) -> (TunnelIo, Bytes, Option<ConnectionPermit>) {
         let (socket, early, permit) = self.connection.into_parts();
-        let tunnel_io = match socket {
-            Socket::Tcp(socket) => TunnelIo::from(socket),
-            Socket::Unix(socket) => TunnelIo::from(socket),
-            Socket::Tls(stream) => TunnelIo::Boxed(stream),
-        };
-        (tunnel_io, early, permit)
+        (socket.into(), early, permit)
     }
 
     /// Returns whether another request may follow the complete response.

@@ -6,7 +6,7 @@
 //! at the latest on drop: as with TCP, previously written bytes arrive.
 
 use super::http2_session::StreamHalves;
-use crate::tunnel::Io;
+use crate::tunnel::{Io, TunnelIo};
 use bytes::{Buf, Bytes};
 use std::io;
 use std::pin::Pin;
@@ -48,7 +48,11 @@ fn lost(error: h2::Error) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, error)
 }
 
-impl Io for Duplex {}
+impl Io for Duplex {
+    fn into_records(self: Box<Self>) -> TunnelIo {
+        TunnelIo::Boxed(self)
+    }
+}
 
 impl AsyncRead for Duplex {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

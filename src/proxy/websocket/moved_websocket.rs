@@ -54,7 +54,7 @@ impl MovedWebSocket {
         sockets: [OwnedFd; 2],
         connection: ConnectionPermit,
     ) -> Result<(), String> {
-        let Self { id, listener, generation, route, origin: request, tunnel: state } = self;
+        let Self { id, listener, generation, route, origin: request, tunnel: mut state } = self;
         if !state.is_valid() {
             return Err("its state is invalid".to_owned());
         }
@@ -66,7 +66,8 @@ impl MovedWebSocket {
             .ok_or_else(|| format!("there is no endpoint {} of {}", request.endpoint, request.upstream))?;
         let [client, backend] = sockets.map(tunnel_io);
         let failed = |error: io::Error| format!("a socket cannot be used: {error}");
-        let (client, backend) = (client.map_err(failed)?, backend.map_err(failed)?);
+        let sides = state.connect([client.map_err(failed)?, backend.map_err(failed)?]);
+        let [client, backend] = sides.ok_or("its TLS state is invalid")?;
         let identity = request.client();
         let network = snapshot.globals.client_prefix.identity(identity.address());
         let permit = route.policy.readmit(ClientKey::Client(network));

@@ -1,10 +1,10 @@
 //! Request of a tunnel: its fields for the access log and the admin API, and its log lines.
 
+use crate::net::base64_bytes;
 use crate::proxy::context::Context;
 use crate::proxy::request::forwarded::Client;
 use crate::telemetry::access_log::{Closed, Entry, Event, FailoverRecord, Flow, Note};
 use crate::telemetry::{AccessLog, TraceId};
-use crate::tunnel::state::base64_bytes;
 use crate::tunnel::{Outcome, Side, TunnelOrigin};
 use crate::upstream::Endpoint;
 use http::{HeaderMap, HeaderValue, header};
@@ -297,6 +297,7 @@ impl TunnelOrigin for Origin {
                 attempts: fields.attempts,
                 subprotocol: fields.subprotocol,
                 is_traced: fields.is_traced,
+                tls: fields.tls.as_deref().map(TlsState::of),
             }),
         };
         // Numbers, text and bytes are always JSON.
@@ -327,6 +328,38 @@ struct FieldsState {
     attempts: u8,
     subprotocol: u8,
     is_traced: bool,
+    tls: Option<TlsState>,
+}
+
+/// The facts about the client's TLS connection that log lines have.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct TlsState {
+    version: String,
+    cipher: String,
+    server_name: Option<String>,
+}
+
+impl TlsState {
+    fn of(tls: &Tls) -> Self {
+        let server_name = tls.server_name.as_deref().map(str::to_owned);
+        Self { version: tls.version.to_owned(), cipher: tls.cipher.to_owned(), server_name }
+    }
+
+    /// Only connections of TLS 1.3 move.
+    fn restore(self) -> Tls {
+        const CIPHERS: [&str; 3] =
+            ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+        let known = |names: &[&'static str], name: &str| {
+            names.iter().find(|known| **known == name).copied().unwrap_or_default()
+        };
+        Tls {
+            version: known(&["TLSv1.3"], &self.version),
+            cipher: known(&CIPHERS, &self.cipher),
+            server_name: self.server_name.map(Into::into),
+            client: None,
+        }
+    }
 }
 
 impl OriginState {
@@ -359,7 +392,7 @@ impl OriginState {
 impl FieldsState {
     /// `None` if the text does not have these parts.
     fn restore(self, log: Option<&Arc<AccessLog>>) -> Option<RequestFields> {
-        let Self { is_logged, text, ends, is_http2, attempts, subprotocol, is_traced } = self;
+        let Self { is_logged, text, ends, is_http2, attempts, subprotocol, is_traced, tls } = self;
         let trailer = usize::from(subprotocol) + if is_traced { size_of::<TraceId>() } else { 0 };
         let is_ordered = ends.is_sorted();
         let fits = ends.last().is_some_and(|last| *last as usize + trailer <= text.len());
@@ -367,7 +400,7 @@ impl FieldsState {
             log: log.filter(|_| is_logged).cloned(),
             text: text.into(),
             ends,
-            tls: None,
+            tls: tls.map(|tls| Arc::new(tls.restore())),
             h2: is_http2,
             attempts,
             subprotocol,

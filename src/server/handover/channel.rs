@@ -12,6 +12,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// The maximum number of descriptors in a message; the kernel allows 253 (unix(7)).
 pub(super) const MOST_DESCRIPTORS: usize = 128;
@@ -67,7 +68,8 @@ impl HandoverChannel {
     /// # Errors
     /// When the other process is gone, or reads nothing.
     pub(super) fn send(&self, message: Message, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&Envelope { version: VERSION, message })?;
+        // It may have keys of TLS connections.
+        let bytes = Zeroizing::new(serde_json::to_vec(&Envelope { version: VERSION, message })?);
         if bytes.len() > LONGEST_MESSAGE || descriptors.len() > MOST_DESCRIPTORS {
             return Err(io::Error::other(format!("a message of {} bytes is too long", bytes.len())));
         }
@@ -97,7 +99,7 @@ impl HandoverChannel {
     pub(super) fn receive(&self, limit: Duration) -> io::Result<(Message, Vec<OwnedFd>)> {
         SockRef::from(&self.0).set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
         loop {
-            let mut bytes = vec![0; LONGEST_MESSAGE];
+            let mut bytes = Zeroizing::new(vec![0; LONGEST_MESSAGE]);
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let received =

@@ -1,8 +1,9 @@
 //! Messages of a handover. An unknown member is skipped and a missing one has its default, so that an older and a newer
 //! binary understand each other; a change that they must not misunderstand gets another version.
 
-use crate::tunnel::state::base64_bytes;
+use crate::net::base64_bytes;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 /// The version of the messages.
 pub(super) const VERSION: u32 = 1;
@@ -66,7 +67,7 @@ pub(super) enum Message {
     Websockets {
         /// Each as [`MovedWebSocket`](crate::proxy::MovedWebSocket) writes it.
         #[serde(default)]
-        websockets: Vec<serde_json::Value>,
+        websockets: Vec<SecretState>,
     },
     /// From the new process: which of them it continues. The others stay.
     Adopted {
@@ -80,6 +81,32 @@ pub(super) enum Message {
     /// A message of a newer version, which may be skipped.
     #[serde(other)]
     Unknown,
+}
+
+/// The state of a WebSocket, among which are keys of TLS. Its texts are overwritten when it is dropped.
+#[derive(Clone, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct SecretState(pub(super) serde_json::Value);
+
+impl std::fmt::Debug for SecretState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretState")
+    }
+}
+
+impl Drop for SecretState {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => text.zeroize(),
+        serde_json::Value::Array(list) => list.iter_mut().for_each(wipe),
+        serde_json::Value::Object(members) => members.values_mut().for_each(wipe),
+        _ => {}
+    }
 }
 
 /// State of the old process that the new one continues.

@@ -1,7 +1,7 @@
 //! Move of the open WebSockets to the new process, in batches: each batch is stopped, sent, and confirmed before the next.
 
 use super::channel::{HandoverChannel, LONGEST_MESSAGE, MOST_DESCRIPTORS};
-use super::message::{Message, Refusal};
+use super::message::{Message, Refusal, SecretState};
 use crate::proxy::MovedWebSocket;
 use crate::tunnel::{Departure, Registry};
 use log::warn;
@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// WebSockets of a batch. A small one stops each of them for a short time only.
 const BATCH: usize = 32;
@@ -25,8 +26,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The time limit for the new process to continue a batch.
 const LONGEST_ADOPTION: Duration = Duration::from_secs(30);
 
-/// The number of times that WebSockets which were opened meanwhile are moved too.
-const PASSES: usize = 3;
+/// The number of passes: for WebSockets that were opened meanwhile, and for those in the middle of a TLS record.
+const PASSES: usize = 5;
+
+/// The time for the rest of a record to arrive.
+const RECORD_PAUSE: Duration = Duration::from_millis(20);
 
 const _: () = assert!(2 * BATCH <= MOST_DESCRIPTORS);
 
@@ -41,114 +45,124 @@ pub(in crate::server) struct MoveCounts {
 
 /// Moves every open WebSocket that can move. An error ends the move: the others stay.
 pub(super) fn move_all(channel: &HandoverChannel, tunnels: &Registry) -> MoveCounts {
-    let (mut moved, mut seen) = (0, HashSet::new());
-    for _ in 0..PASSES {
-        let ids: Vec<_> = tunnels.unasked().into_iter().filter(|id| seen.insert(*id)).collect();
+    let mut mover = Mover { channel, tunnels, moved: 0, refused: HashSet::new() };
+    let mut seen = HashSet::new();
+    for pass in 0..PASSES {
+        let ids: Vec<_> = tunnels.unasked().into_iter().filter(|id| !mover.refused.contains(id)).collect();
+        if pass > 0 && !ids.is_empty() {
+            std::thread::sleep(RECORD_PAUSE);
+        }
+        seen.extend(ids.iter().copied());
         for batch in ids.chunks(BATCH) {
-            if let Err(error) = stop_and_move(channel, tunnels, batch, &mut moved) {
+            if let Err(error) = mover.stop_and_move(batch) {
                 warn!(error:%; "WebSockets not moved to the new process");
-                return MoveCounts { moved, left: seen.len() - moved };
+                return MoveCounts { moved: mover.moved, left: seen.len() - mover.moved };
             }
         }
     }
-    MoveCounts { moved, left: seen.len() - moved }
+    MoveCounts { moved: mover.moved, left: seen.len() - mover.moved }
 }
 
-/// Stops the WebSockets of a batch and moves them. Those that cannot move continue.
-fn stop_and_move(
-    channel: &HandoverChannel,
-    tunnels: &Registry,
-    ids: &[u64],
-    moved: &mut usize,
-) -> io::Result<()> {
-    let (order, departures) = mpsc::channel();
-    tunnels.depart(ids, &order);
-    drop(order);
-    let until = Instant::now() + LONGEST_STOP;
-    let mut stopped = Vec::with_capacity(ids.len());
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        match departures.recv_timeout(left.min(PAUSE)) {
-            Ok(departure) => stopped.push(departure),
-            // Every other one has dropped its order.
-            Err(RecvTimeoutError::Disconnected) => {
-                *moved += move_batch(channel, stopped)?;
-                return Ok(());
-            }
-            // The stopped ones do not wait for a worker that is busy, and not at all for one that hangs.
-            Err(RecvTimeoutError::Timeout) => {
-                *moved += move_batch(channel, std::mem::take(&mut stopped))?;
-                if left.is_zero() {
-                    return Ok(());
-                }
-            }
-        }
-    }
+/// Moves batches.
+struct Mover<'a> {
+    channel: &'a HandoverChannel,
+    tunnels: &'a Registry,
+    moved: usize,
+    /// Those that the new process cannot continue.
+    refused: HashSet<u64>,
 }
 
 /// A stopped WebSocket and its message.
 struct Prepared {
     departure: Departure,
-    state: serde_json::Value,
+    state: SecretState,
 }
 
-/// Sends a batch in as many messages as it needs.
-fn move_batch(channel: &HandoverChannel, stopped: Vec<Departure>) -> io::Result<usize> {
-    let (mut moved, mut batch, mut size) = (0, Vec::new(), 0);
-    for departure in stopped {
-        // A departure that is dropped continues here.
-        let Some(websocket) = MovedWebSocket::of(&departure) else { continue };
-        let Ok(state) = serde_json::to_value(&websocket) else { continue };
-        let length = state.to_string().len();
-        if length > LARGEST {
-            continue;
-        }
-        if size + length > LARGEST {
-            moved += send(channel, std::mem::take(&mut batch))?;
-            size = 0;
-        }
-        size += length;
-        batch.push(Prepared { departure, state });
-    }
-    Ok(moved + send(channel, batch)?)
-}
-
-/// Sends WebSockets, and waits for the confirmation of each.
-fn send(channel: &HandoverChannel, batch: Vec<Prepared>) -> io::Result<usize> {
-    if batch.is_empty() {
-        return Ok(0);
-    }
-    let websockets = batch.iter().map(|prepared| prepared.state.clone()).collect();
-    {
-        let sockets = batch.iter().flat_map(|prepared| &prepared.departure.sockets);
-        let descriptors: Vec<_> = sockets.map(AsFd::as_fd).collect();
-        channel.send(Message::Websockets { websockets }, &descriptors)?;
-    }
-    let adopted: HashSet<u64> = loop {
-        match channel.receive(LONGEST_ADOPTION) {
-            Ok((Message::Adopted { ids, refused }, _)) => {
-                refused.iter().for_each(log_refusal);
-                break ids.into_iter().collect();
-            }
-            Ok(_) => {}
-            Err(error) => {
-                // It may have them, and may have relayed some bytes: they must not be served twice. Without it they end.
-                for Prepared { departure, .. } in batch {
-                    // A tunnel that is gone waits for nothing.
-                    let _ = departure.confirm.send(true);
+impl Mover<'_> {
+    /// Stops the WebSockets of a batch and moves them. Those that cannot move continue.
+    fn stop_and_move(&mut self, ids: &[u64]) -> io::Result<()> {
+        let (order, departures) = mpsc::channel();
+        self.tunnels.depart(ids, &order);
+        drop(order);
+        let until = Instant::now() + LONGEST_STOP;
+        let mut stopped = Vec::with_capacity(ids.len());
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match departures.recv_timeout(left.min(PAUSE)) {
+                Ok(departure) => stopped.push(departure),
+                // Every other one has dropped its order.
+                Err(RecvTimeoutError::Disconnected) => return self.move_batch(stopped),
+                // The stopped ones do not wait for a worker that is busy, and not at all for one that hangs.
+                Err(RecvTimeoutError::Timeout) => {
+                    self.move_batch(std::mem::take(&mut stopped))?;
+                    if left.is_zero() {
+                        return Ok(());
+                    }
                 }
-                return Err(error);
             }
         }
-    };
-    let mut moved = 0;
-    for Prepared { departure, .. } in batch {
-        let is_moved = adopted.contains(&departure.id);
-        moved += usize::from(is_moved);
-        // A tunnel that is gone waits for nothing.
-        let _ = departure.confirm.send(is_moved);
     }
-    Ok(moved)
+
+    /// Sends a batch in as many messages as it needs.
+    fn move_batch(&mut self, stopped: Vec<Departure>) -> io::Result<()> {
+        let (mut batch, mut size) = (Vec::new(), 0);
+        for departure in stopped {
+            // A departure that is dropped continues here.
+            let Some(websocket) = MovedWebSocket::of(&departure) else { continue };
+            let Ok(state) = serde_json::to_value(&websocket) else { continue };
+            // It may have keys of TLS connections.
+            let length = Zeroizing::new(state.to_string()).len();
+            if length > LARGEST {
+                continue;
+            }
+            if size + length > LARGEST {
+                self.send(std::mem::take(&mut batch))?;
+                size = 0;
+            }
+            size += length;
+            batch.push(Prepared { departure, state: SecretState(state) });
+        }
+        self.send(batch)
+    }
+
+    /// Sends WebSockets, and waits for the confirmation of each.
+    fn send(&mut self, mut batch: Vec<Prepared>) -> io::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let websockets = batch.iter_mut().map(|prepared| std::mem::take(&mut prepared.state)).collect();
+        {
+            let sockets = batch.iter().flat_map(|prepared| &prepared.departure.sockets);
+            let descriptors: Vec<_> = sockets.map(AsFd::as_fd).collect();
+            self.channel.send(Message::Websockets { websockets }, &descriptors)?;
+        }
+        let adopted: HashSet<u64> = loop {
+            match self.channel.receive(LONGEST_ADOPTION) {
+                Ok((Message::Adopted { ids, refused }, _)) => {
+                    refused.iter().for_each(log_refusal);
+                    self.refused.extend(refused.iter().map(|refusal| refusal.id));
+                    break ids.into_iter().collect();
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // It may have them, and may have relayed some bytes: they must not be served twice. Without it they
+                    // end.
+                    for Prepared { departure, .. } in batch {
+                        // A tunnel that is gone waits for nothing.
+                        let _ = departure.confirm.send(true);
+                    }
+                    return Err(error);
+                }
+            }
+        };
+        for Prepared { departure, .. } in batch {
+            let is_moved = adopted.contains(&departure.id);
+            self.moved += usize::from(is_moved);
+            // A tunnel that is gone waits for nothing.
+            let _ = departure.confirm.send(is_moved);
+        }
+        Ok(())
+    }
 }
 
 fn log_refusal(refusal: &Refusal) {
@@ -161,12 +175,13 @@ fn log_refusal(refusal: &Refusal) {
 
 /// The WebSockets of a message with their sockets, and those that cannot be read.
 pub(super) fn read(
-    websockets: Vec<serde_json::Value>,
+    websockets: Vec<SecretState>,
     descriptors: Vec<OwnedFd>,
 ) -> (Vec<(MovedWebSocket, [OwnedFd; 2])>, Vec<Refusal>) {
     let (mut read, mut refused) = (Vec::with_capacity(websockets.len()), Vec::new());
     let mut descriptors = descriptors.into_iter();
-    for websocket in websockets {
+    for mut state in websockets {
+        let websocket = std::mem::take(&mut state.0);
         let id = websocket.get("id").and_then(serde_json::Value::as_u64).unwrap_or_default();
         let sockets = descriptors.next().zip(descriptors.next());
         match (serde_json::from_value(websocket), sockets) {

@@ -5,8 +5,8 @@ use super::direction::{Direction, SinkMode, SourceState};
 use super::keepalive::Clocks;
 use super::{Relay, Tunnel, run};
 use crate::runtime::clock;
-use crate::tunnel::state::{DirectionState, TunnelState, duplicate};
-use crate::tunnel::{Departure, Side};
+use crate::tunnel::state::{self, DirectionState, TunnelState, duplicate};
+use crate::tunnel::{Departure, Side, TunnelIo};
 use crate::websocket::frame::FrameParser;
 use std::future::Future;
 use std::num::NonZeroU64;
@@ -32,6 +32,11 @@ impl Relay {
     /// move continues; dropping the order's sender says so.
     pub(super) fn depart(&mut self) {
         let Some(order) = self.member.take_departure() else { return };
+        // Checked before the change to records, which a side that ends would not survive.
+        let is_open = self.directions.iter().all(|direction| direction.state().is_some());
+        if self.is_bound() || !is_open || !self.transports.iter_mut().all(TunnelIo::make_movable) {
+            return;
+        }
         let (Some(state), Some(client), Some(backend)) =
             (self.state(), duplicate(&self.transports[0]), duplicate(&self.transports[1]))
         else {
@@ -69,17 +74,19 @@ impl Relay {
         DepartureResult::Stays
     }
 
-    /// The state of a tunnel that may move: open, without what lives in this process only.
+    /// Whether the tunnel is closing, or has what lives in this process only.
+    fn is_bound(&self) -> bool {
+        self.closing.is_some()
+            || self.failover.is_some()
+            || self.inspector.is_some()
+            || self.rechecks.is_some()
+            || self.is_pinned
+    }
+
+    /// The state; `None` if a direction is ending.
     fn state(&self) -> Option<TunnelState> {
-        let is_plain = self.closing.is_none()
-            && self.failover.is_none()
-            && self.inspector.is_none()
-            && self.rechecks.is_none()
-            && !self.is_pinned;
-        if !is_plain {
-            return None;
-        }
         let [client, backend] = &self.directions;
+        let records = [state::records(&self.transports[0])?, state::records(&self.transports[1])?];
         let (now, traffic) = (clock::read(), self.member.traffic());
         Some(TunnelState {
             directions: [client.state()?, backend.state()?],
@@ -90,6 +97,7 @@ impl Relay {
             round_trips: traffic.round_trips(),
             drain_part: self.member.drain_part(),
             rate_debts: self.throttle.as_ref().map_or([0; 2], |throttle| throttle.debts(now)),
+            records,
         })
     }
 }
@@ -105,6 +113,10 @@ pub(in crate::tunnel) fn resume(tunnel: Tunnel, state: TunnelState) -> Option<Re
     let [client, backend] = directions;
     relay.directions =
         [Direction::resume(Side::Client, &client)?, Direction::resume(Side::Backend, &backend)?];
+    // Records may wait that the old process could not send.
+    for (direction, sink) in relay.directions.iter_mut().zip([&relay.transports[1], &relay.transports[0]]) {
+        direction.out.flush_later(sink);
+    }
     relay.clocks = Clocks::resume(now, &relay.policy, &clocks);
     relay.member.restore(messages, bytes, round_trips, clocks.age, clocks.data);
     if let Some(throttle) = &mut relay.throttle {

@@ -115,8 +115,13 @@ impl WriteBuffer {
 
     /// The bytes that wait to be written, for another process; `None` if the stream ends, or may be replayed.
     pub(super) fn backlog(&self) -> Option<&[u8]> {
-        let is_open = self.state == WriteState::Open && self.replay.is_none() && !self.unflushed;
+        let is_open = self.state == WriteState::Open && self.replay.is_none();
         is_open.then(|| &self.backlog[self.written..])
+    }
+
+    /// A side with buffers of its own may have bytes that another process has written.
+    pub(super) fn flush_later(&mut self, sink: &TunnelIo) {
+        self.unflushed = sink.buffers();
     }
 
     /// Returns whether bytes wait to be written.

@@ -353,7 +353,11 @@ async fn a_reset_over_real_sockets_is_outlived() {
 /// A backend that reads nothing and sends bytes.
 struct Deaf(DuplexStream);
 
-impl crate::tunnel::Io for Deaf {}
+impl crate::tunnel::Io for Deaf {
+    fn into_records(self: Box<Self>) -> TunnelIo {
+        TunnelIo::Boxed(self)
+    }
+}
 
 impl tokio::io::AsyncRead for Deaf {
     fn poll_read(

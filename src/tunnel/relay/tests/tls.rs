@@ -1,7 +1,9 @@
 //! Tests of clients over TLS: read record by record, idle while silent.
 
 use super::*;
-use crate::tunnel::Io;
+use crate::net::tunnel_io::{Carrier, RecordFollower};
+use crate::tunnel::state::{duplicate, records};
+use crate::tunnel::{Io, TunnelState};
 use proptest::prelude::*;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -21,9 +23,11 @@ static SETTINGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::ne
     let server =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let server = server.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key);
+    let mut server = server.unwrap();
+    server.enable_secret_extraction = true;
     let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
-    (Arc::new(server.unwrap()), Arc::new(client))
+    (Arc::new(server), Arc::new(client))
 });
 
 /// A client that controls which TLS bytes are sent together.
@@ -34,7 +38,7 @@ struct Client {
 
 impl Client {
     /// The client, and the stream for the relay.
-    async fn connect() -> (Self, TlsStream<TcpStream>) {
+    async fn connect() -> (Self, TlsStream<Carrier<TcpStream>>) {
         let (socket, near) = pair().await;
         let session =
             ClientConnection::new(Arc::clone(&SETTINGS.1), ServerName::try_from("localhost").unwrap());
@@ -42,7 +46,8 @@ impl Client {
         // Records of one byte are many times as long as their content.
         session.set_buffer_limit(None);
         let mut client = Self { socket, session };
-        let accept = TlsAcceptor::from(Arc::clone(&SETTINGS.0)).accept(near);
+        let carrier = Carrier::new(near, RecordFollower::default());
+        let accept = TlsAcceptor::from(Arc::clone(&SETTINGS.0)).accept(carrier);
         let (stream, ()) = tokio::join!(accept, async {
             while client.session.is_handshaking() {
                 client.flush().await;
@@ -112,9 +117,30 @@ impl Client {
 
 /// A client over TLS, a backend, and a relay between them.
 async fn over_tls() -> (Client, TcpStream, JoinHandle<Outcome>) {
+    over(false).await
+}
+
+/// The same with the records alone, as after a move.
+async fn over(is_moved: bool) -> (Client, TcpStream, JoinHandle<Outcome>) {
     let (client, near) = Client::connect().await;
     let (far, backend) = pair().await;
-    (client, backend, tokio::spawn(run(tunnel(TunnelIo::Boxed(Box::new(near)), far, policy(|_| {})))))
+    let mut near = TunnelIo::Boxed(Box::new(near));
+    if is_moved {
+        near = moved(near);
+    }
+    (client, backend, tokio::spawn(run(tunnel(near, far, policy(|_| {})))))
+}
+
+/// The same side in another process.
+fn moved(mut side: TunnelIo) -> TunnelIo {
+    assert!(side.make_movable());
+    let mut state = TunnelState { records: [records(&side).unwrap(), None], ..TunnelState::default() };
+    // As it is sent.
+    state = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+    let socket = std::net::TcpStream::from(duplicate(&side).unwrap());
+    drop(side);
+    let [side, _] = state.connect([TcpStream::from_std(socket).unwrap().into(), TunnelIo::Gone]).unwrap();
+    side
 }
 
 /// Polls once with a no-op waker.
@@ -124,7 +150,13 @@ fn poll_once(tunnel_io: &mut impl Io, into: &mut [u8]) -> Poll<std::io::Result<u
 
 #[tokio::test]
 async fn messages_pass_both_ways_from_silence() {
-    let (mut client, mut backend, relay) = over_tls().await;
+    for is_moved in [false, true] {
+        pass_both_ways(is_moved).await;
+    }
+}
+
+async fn pass_both_ways(is_moved: bool) {
+    let (mut client, mut backend, relay) = over(is_moved).await;
     for round in 0..50 {
         // Every order of wake-ups, with the other side idle.
         for ours in [round % 2 == 0, round % 3 == 0] {
@@ -154,7 +186,7 @@ async fn a_leg_is_silent_only_when_it_has_nothing_to_give() {
     // Of two records received together, the second waits inside the session.
     let bytes = client.sealed(&[1; 100], 50);
     client.socket.write_all(&bytes).await.unwrap();
-    near.get_ref().0.readable().await.unwrap();
+    near.get_ref().0.socket().readable().await.unwrap();
     assert!(!near.is_silent());
     assert!(matches!(poll_once(&mut near, &mut into[..50]), Poll::Ready(Ok(50))));
     assert!(!near.is_silent());
@@ -164,7 +196,7 @@ async fn a_leg_is_silent_only_when_it_has_nothing_to_give() {
     // A close_notify was received: the side is not silent.
     client.session.send_close_notify();
     client.flush().await;
-    near.get_ref().0.readable().await.unwrap();
+    near.get_ref().0.socket().readable().await.unwrap();
     assert!(matches!(poll_once(&mut near, &mut into), Poll::Ready(Ok(0))));
     assert!(!near.is_silent());
 }
@@ -196,7 +228,7 @@ async fn a_record_that_is_forged_behind_a_message_is_found_without_more_bytes() 
     let first = client.sealed(&[1; 4096 - 22], 1 << 14);
     assert_eq!(first.len(), 4096);
     client.socket.write_all(&[first, vec![0xff; 50]].concat()).await.unwrap();
-    near.get_ref().0.readable().await.unwrap();
+    near.get_ref().0.socket().readable().await.unwrap();
     let mut into = [0; 1 << 14];
     let mut got = Vec::new();
     let error = loop {
@@ -209,6 +241,79 @@ async fn a_record_that_is_forged_behind_a_message_is_found_without_more_bytes() 
     assert_eq!((got, error.kind()), (vec![4096 - 22], std::io::ErrorKind::InvalidData));
 }
 
+#[tokio::test]
+async fn a_side_moves_between_two_records_and_loses_no_byte() {
+    let (mut client, mut near) = Client::connect().await;
+    let mut into = [0; 1 << 14];
+    // Two records, and a part of the third.
+    let bytes = client.sealed(&(0..90).collect::<Vec<u8>>(), 30);
+    let (begin, end) = bytes.split_at(bytes.len() - 5);
+    client.socket.write_all(begin).await.unwrap();
+    near.get_ref().0.socket().readable().await.unwrap();
+    assert!(matches!(poll_once(&mut near, &mut into[..10]), Poll::Ready(Ok(10))));
+    let mut side = TunnelIo::Boxed(Box::new(near));
+    assert!(!side.make_movable(), "the third record has not arrived");
+    client.socket.write_all(end).await.unwrap();
+    // Bytes for the client that nobody has flushed.
+    let mut answers = answer(b"unread");
+    side.write_all(&answers).await.unwrap();
+    let is_movable = async {
+        while !side.make_movable() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), is_movable).await.unwrap();
+    // Moved twice, with bytes that were decrypted and not read.
+    let mut side = moved(moved(side));
+    let mut heard = vec![0; 80];
+    side.read_exact(&mut heard).await.unwrap();
+    assert_eq!(heard, (10..90).collect::<Vec<u8>>());
+    side.flush().await.unwrap();
+    answers.extend(answer(&[7; 20_000]));
+    side.write_all(&answer(&[7; 20_000])).await.unwrap();
+    let (flushed, heard) = tokio::join!(side.flush(), client.hear(answers.len()));
+    flushed.unwrap();
+    assert!(heard == answers);
+    side.shutdown().await.unwrap();
+    assert_eq!(client.hear(1).await, b"");
+    assert!(client.session.process_new_packets().unwrap().peer_has_closed(), "by its alert");
+}
+
+#[tokio::test]
+async fn a_change_of_keys_is_followed_before_a_move_and_ends_a_moved_side() {
+    let (mut client, near) = Client::connect().await;
+    client.session.refresh_traffic_keys().unwrap();
+    client.say(b"new keys").await;
+    let mut near = TunnelIo::Boxed(Box::new(near));
+    let mut heard = [0; 8];
+    near.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"new keys");
+    let mut side = moved(near);
+    client.say(b"same ones").await;
+    let mut heard = [0; 9];
+    side.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"same ones");
+    client.session.refresh_traffic_keys().unwrap();
+    client.say(b"others").await;
+    let error = side.read_exact(&mut heard).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains("changes its keys"), "{error}");
+}
+
+#[tokio::test]
+async fn a_forged_record_ends_a_moved_side() {
+    let (mut client, near) = Client::connect().await;
+    let mut side = moved(TunnelIo::Boxed(Box::new(near)));
+    let mut bytes = client.sealed(b"abc", 3);
+    *bytes.last_mut().unwrap() ^= 1;
+    client.socket.write_all(&bytes).await.unwrap();
+    let mut into = [0; 3];
+    assert_eq!(side.read_exact(&mut into).await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+    // It stays ended.
+    client.say(b"abc").await;
+    assert_eq!(side.read_exact(&mut into).await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
@@ -216,10 +321,11 @@ proptest! {
         sizes in prop::collection::vec(0usize..9_000, 1..6),
         (record, split) in (1usize..5_000, 1usize..5_000),
         back in any::<bool>(),
+        is_moved in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (mut client, mut backend, relay) = over_tls().await;
+            let (mut client, mut backend, relay) = over(is_moved).await;
             let sent: Vec<u8> = sizes.iter().flat_map(|size| question(&vec![9; *size])).collect();
             let output: Vec<u8> = sizes.iter().flat_map(|size| answer(&vec![8; *size])).collect();
             let bytes = client.sealed(&sent, record);

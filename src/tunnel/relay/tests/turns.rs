@@ -41,7 +41,11 @@ impl AsyncWrite for Spender {
     }
 }
 
-impl Io for Spender {}
+impl Io for Spender {
+    fn into_records(self: Box<Self>) -> TunnelIo {
+        TunnelIo::Boxed(self)
+    }
+}
 
 fn spender(pipe: DuplexStream) -> TunnelIo {
     TunnelIo::Boxed(Box::new(Spender(pipe)))

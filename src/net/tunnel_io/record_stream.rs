@@ -1,0 +1,376 @@
+//! TLS 1.3 after its handshake: the record layer alone (RFC 8446 §5), with keys from rustls and the AEADs that rustls
+//! uses. Unlike a session of rustls, its state can move to another process.
+
+use super::TunnelIo;
+use super::carrier::HEADER;
+use super::record_state::{Algorithm, RecordState, TrafficKey};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The maximum length of a record's content, and of its ciphertext (RFC 8446 §5.1, §5.2).
+const MOST_CONTENT: usize = 1 << 14;
+const MOST_CIPHERTEXT: usize = MOST_CONTENT + 256;
+
+/// The length of an authentication tag.
+const TAG: usize = 16;
+
+/// Bytes that are read at a time.
+const READ: usize = HEADER + MOST_CIPHERTEXT;
+
+/// Ciphertext that waits for the socket before nothing more is accepted.
+const MOST_WAITING: usize = 64 << 10;
+
+/// The most bytes of a handshake message.
+const MOST_HANDSHAKE: usize = 64 << 10;
+
+/// Content types (RFC 8446 §5.1).
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+
+/// Alerts (RFC 8446 §6).
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+const WARNING: u8 = 1;
+
+/// The type of a message with a session ticket, which a server sends at any time (RFC 8446 §4.6.1).
+const NEW_SESSION_TICKET: u8 = 4;
+
+/// A connection with TLS 1.3 records.
+pub struct RecordStream {
+    socket: TunnelIo,
+    algorithm: Algorithm,
+    read: RecordKey,
+    write: RecordKey,
+    /// Received bytes, of which those before `opened` have been decrypted.
+    input: Vec<u8>,
+    opened: usize,
+    /// Decrypted bytes, of which those before `taken` have been read.
+    plain: Vec<u8>,
+    taken: usize,
+    /// The part of a handshake message that has arrived.
+    handshake: Vec<u8>,
+    /// Records for the peer, of which the bytes before `sent` are sent.
+    out: Vec<u8>,
+    sent: usize,
+    end: ReadEnd,
+    /// Whether the closing alert is among the records for the peer.
+    is_closing: bool,
+}
+
+/// What ended the direction from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadEnd {
+    Open,
+    /// The closing alert.
+    Closed,
+    /// An error.
+    Failed(&'static str),
+}
+
+/// A key in use.
+struct RecordKey {
+    key: LessSafeKey,
+    /// Kept for another process.
+    secret: TrafficKey,
+}
+
+impl RecordKey {
+    /// `None` if the key does not have the algorithm's length.
+    fn new(algorithm: Algorithm, secret: TrafficKey) -> Option<Self> {
+        let aead = match algorithm {
+            Algorithm::Aes128Gcm => &AES_128_GCM,
+            Algorithm::Aes256Gcm => &AES_256_GCM,
+            Algorithm::Chacha20Poly1305 => &CHACHA20_POLY1305,
+        };
+        let key = LessSafeKey::new(UnboundKey::new(aead, &secret.key).ok()?);
+        (secret.iv.len() == ring::aead::NONCE_LEN).then_some(Self { key, secret })
+    }
+
+    /// The nonce of the next record (RFC 8446 §5.3). No nonce is used twice.
+    fn nonce(&mut self) -> Option<Nonce> {
+        let mut nonce: [u8; ring::aead::NONCE_LEN] = self.secret.iv.as_slice().try_into().ok()?;
+        for (byte, number) in nonce[4..].iter_mut().zip(self.secret.sequence.to_be_bytes()) {
+            *byte ^= number;
+        }
+        self.secret.sequence = self.secret.sequence.checked_add(1)?;
+        Some(Nonce::assume_unique_for_key(nonce))
+    }
+}
+
+impl RecordStream {
+    /// Continues from a state on a plain socket; `None` if the state is not one.
+    pub(crate) fn new(socket: TunnelIo, state: RecordState) -> Option<Self> {
+        let RecordState { algorithm, read, write, input, plain, handshake, out } = state;
+        Some(Self {
+            socket,
+            algorithm,
+            read: RecordKey::new(algorithm, read)?,
+            write: RecordKey::new(algorithm, write)?,
+            input,
+            opened: 0,
+            plain,
+            taken: 0,
+            handshake,
+            out,
+            sent: 0,
+            end: ReadEnd::Open,
+            is_closing: false,
+        })
+    }
+
+    /// The state for another process; `None` for a stream that is ending.
+    pub(crate) fn state(&self) -> Option<RecordState> {
+        if self.end != ReadEnd::Open || self.is_closing {
+            return None;
+        }
+        Some(RecordState {
+            algorithm: self.algorithm,
+            read: self.read.secret.clone(),
+            write: self.write.secret.clone(),
+            input: self.input[self.opened..].to_vec(),
+            plain: self.plain[self.taken..].to_vec(),
+            handshake: self.handshake.clone(),
+            out: self.out[self.sent..].to_vec(),
+        })
+    }
+
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &TunnelIo {
+        &self.socket
+    }
+
+    /// Reads decrypted bytes into `into`; 0 means the closing alert.
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut filled = 0;
+        loop {
+            filled += self.take(&mut into[filled..]);
+            if filled == into.len() {
+                return Poll::Ready(Ok(filled));
+            }
+            if self.open_next() {
+                continue;
+            }
+            if let ReadEnd::Failed(reason) = self.end
+                && filled == 0
+            {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+            }
+            if self.end != ReadEnd::Open || filled > 0 && self.socket.is_silent() {
+                return Poll::Ready(Ok(filled));
+            }
+            match self.fill(cx) {
+                Poll::Ready(Ok(0)) if filled == 0 => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(filled)),
+                Poll::Ready(Ok(_)) => {}
+                // The error is returned by the next call.
+                Poll::Ready(Err(_)) | Poll::Pending if filled > 0 => return Poll::Ready(Ok(filled)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.release();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Whether reading would certainly find nothing.
+    pub(super) fn is_silent(&self) -> bool {
+        self.end == ReadEnd::Open
+            && self.taken == self.plain.len()
+            && self.record_length().is_none()
+            && self.socket.is_silent()
+    }
+
+    /// Copies decrypted bytes.
+    fn take(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.plain.len() - self.taken);
+        into[..count].copy_from_slice(&self.plain[self.taken..self.taken + count]);
+        self.taken += count;
+        if self.taken == self.plain.len() {
+            self.plain.clear();
+            self.taken = 0;
+        }
+        count
+    }
+
+    /// An idle stream has no buffers.
+    fn release(&mut self) {
+        if self.input.len() == self.opened {
+            (self.input, self.opened) = (Vec::new(), 0);
+        }
+        if self.plain.is_empty() {
+            self.plain = Vec::new();
+        }
+    }
+
+    /// Reads from the socket; 0 is its end.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.drain(..self.opened);
+        self.opened = 0;
+        let before = self.input.len();
+        self.input.resize(before + READ, 0);
+        let read = self.socket.poll_receive(cx, &mut self.input[before..]);
+        let count = if let Poll::Ready(Ok(count)) = &read { *count } else { 0 };
+        self.input.truncate(before + count);
+        read
+    }
+
+    /// The length of the next record if all of it has arrived, or if it is invalid.
+    fn record_length(&self) -> Option<usize> {
+        let bytes = &self.input[self.opened..];
+        let length = HEADER + usize::from(u16::from_be_bytes([*bytes.get(3)?, *bytes.get(4)?]));
+        (length > READ || bytes.len() >= length).then_some(length)
+    }
+
+    /// Decrypts the next record; returns whether there was one.
+    fn open_next(&mut self) -> bool {
+        if self.end != ReadEnd::Open {
+            return false;
+        }
+        let Some(length) = self.record_length() else { return false };
+        match self.open(length) {
+            Ok(end) => self.end = end,
+            Err(reason) => self.end = ReadEnd::Failed(reason),
+        }
+        self.end == ReadEnd::Open
+    }
+
+    fn open(&mut self, length: usize) -> Result<ReadEnd, &'static str> {
+        if length > READ {
+            return Err("a TLS record is too long");
+        }
+        let record = &mut self.input[self.opened..self.opened + length];
+        self.opened += length;
+        let (header, sealed) = record.split_at_mut(HEADER);
+        if header[0] != APPLICATION_DATA {
+            return Err("a TLS record has an unexpected type");
+        }
+        let nonce = self.read.nonce().ok_or("the TLS key is used up")?;
+        let inner = self.read.key.open_in_place(nonce, Aad::from(&*header), sealed);
+        let inner = inner.map_err(|_| "a TLS record cannot be decrypted")?;
+        // Padding follows the type (RFC 8446 §5.4).
+        let end = inner.iter().rposition(|byte| *byte != 0).ok_or("a TLS record has no type")?;
+        let (kind, content) = (inner[end], &inner[..end]);
+        if content.len() > MOST_CONTENT {
+            return Err("a TLS record is too long");
+        }
+        match (kind, content) {
+            (APPLICATION_DATA, _) if self.handshake.is_empty() => {
+                self.plain.extend_from_slice(content);
+                Ok(ReadEnd::Open)
+            }
+            (ALERT, [_, CLOSE_NOTIFY]) => Ok(ReadEnd::Closed),
+            (ALERT, [_, USER_CANCELED]) => Ok(ReadEnd::Open),
+            (ALERT, _) => Err("the TLS peer sent an alert"),
+            (HANDSHAKE, [_, ..]) => {
+                self.handshake.extend_from_slice(content);
+                skip_tickets(&mut self.handshake).map(|()| ReadEnd::Open)
+            }
+            _ => Err("a TLS record has an unexpected type"),
+        }
+    }
+
+    /// Appends a record.
+    fn seal(&mut self, kind: u8, content: &[u8]) -> io::Result<()> {
+        let used_up = || io::Error::other("the TLS key is used up");
+        if self.write.secret.sequence >= self.algorithm.most_records() {
+            return Err(used_up());
+        }
+        // At most MOST_CONTENT and 17 more.
+        let length = (content.len() + 1 + TAG) as u16;
+        let [high, low] = length.to_be_bytes();
+        let header = [APPLICATION_DATA, 3, 3, high, low];
+        let nonce = self.write.nonce().ok_or_else(used_up)?;
+        self.out.extend_from_slice(&header);
+        let start = self.out.len();
+        self.out.extend_from_slice(content);
+        self.out.push(kind);
+        let inner = &mut self.out[start..];
+        let tag = self.write.key.seal_in_place_separate_tag(nonce, Aad::from(header), inner);
+        let tag = tag.map_err(|_| io::Error::other("a TLS record cannot be encrypted"))?;
+        self.out.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+
+    /// Sends the records that wait.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.out.len() {
+            let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out[self.sent..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += count;
+        }
+        // An idle stream has no buffer.
+        (self.out, self.sent) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Removes whole messages with session tickets: nothing of the gateway resumes the session.
+fn skip_tickets(messages: &mut Vec<u8>) -> Result<(), &'static str> {
+    while let [kind, a, b, c, ..] = **messages {
+        if kind != NEW_SESSION_TICKET {
+            // A new key cannot be derived: rustls gives away the keys in use, and not what they are derived from.
+            return Err("the TLS peer changes its keys, which a moved connection cannot follow");
+        }
+        let length = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
+        if length > MOST_HANDSHAKE {
+            return Err("a TLS message is too long");
+        }
+        if messages.len() < length {
+            break;
+        }
+        messages.drain(..length);
+    }
+    if messages.is_empty() {
+        *messages = Vec::new();
+    }
+    Ok(())
+}
+
+impl AsyncRead for RecordStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = ready!(self.get_mut().poll_receive(cx, buf.initialize_unfilled()))?;
+        buf.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for RecordStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.out.len() - this.sent >= MOST_WAITING {
+            ready!(this.poll_send(cx))?;
+        }
+        let accepted = &bytes[..bytes.len().min(MOST_WAITING)];
+        for content in accepted.chunks(MOST_CONTENT) {
+            this.seal(APPLICATION_DATA, content)?;
+        }
+        // What the socket does not take now is sent by a flush.
+        if let Poll::Ready(Err(error)) = this.poll_send(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(accepted.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_send(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.is_closing {
+            this.is_closing = true;
+            this.seal(ALERT, &[WARNING, CLOSE_NOTIFY])?;
+        }
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
