@@ -36,6 +36,11 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
         false
     }
 
+    /// Whether [`Io::into_records`] may succeed.
+    fn may_become_records(&self) -> bool {
+        false
+    }
+
     /// TLS as records, whose state can move to another process; the stream itself if that is impossible now, or at all.
     fn into_records(self: Box<Self>) -> TunnelIo;
 }
@@ -104,6 +109,15 @@ impl TunnelIo {
     /// Whether written bytes may be buffered until a flush.
     pub(crate) fn buffers(&self) -> bool {
         matches!(self, Self::Records(_) | Self::Boxed(_))
+    }
+
+    /// Whether [`TunnelIo::make_movable`] may succeed.
+    pub(crate) fn may_move(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Records(_) => true,
+            Self::Boxed(stream) => stream.may_become_records(),
+            Self::Gone => false,
+        }
     }
 
     /// Makes the side one whose state can move to another process; returns whether it is one.

@@ -33,8 +33,16 @@ const APPLICATION_DATA: u8 = 23;
 
 /// Alerts (RFC 8446 §6).
 const CLOSE_NOTIFY: u8 = 0;
+const UNEXPECTED_MESSAGE: u8 = 10;
+const BAD_RECORD_MAC: u8 = 20;
+const RECORD_OVERFLOW: u8 = 22;
+const INTERNAL_ERROR: u8 = 80;
 const USER_CANCELED: u8 = 90;
 const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+/// The most records without content in a row, as in rustls: each costs work and brings nothing.
+const MOST_EMPTY: u8 = 32;
 
 /// The type of a message with a session ticket, which a server sends at any time (RFC 8446 §4.6.1).
 const NEW_SESSION_TICKET: u8 = 4;
@@ -57,7 +65,9 @@ pub struct RecordStream {
     out: Vec<u8>,
     sent: usize,
     end: ReadEnd,
-    /// Whether the closing alert is among the records for the peer.
+    /// Records without content since the last one with some.
+    empty: u8,
+    /// Whether the last alert is among the records for the peer.
     is_closing: bool,
 }
 
@@ -69,6 +79,19 @@ enum ReadEnd {
     Closed,
     /// An error.
     Failed(&'static str),
+}
+
+/// An invalid record.
+struct Fault {
+    /// The alert for the peer; none answers an alert.
+    alert: Option<u8>,
+    reason: &'static str,
+}
+
+impl Fault {
+    fn new(alert: u8, reason: &'static str) -> Self {
+        Self { alert: Some(alert), reason }
+    }
 }
 
 /// A key in use.
@@ -118,6 +141,7 @@ impl RecordStream {
             out,
             sent: 0,
             end: ReadEnd::Open,
+            empty: 0,
             is_closing: false,
         })
     }
@@ -157,6 +181,8 @@ impl RecordStream {
             if let ReadEnd::Failed(reason) = self.end
                 && filled == 0
             {
+                // The alert, if the socket takes it now.
+                let _ = self.poll_send(cx);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
             }
             if self.end != ReadEnd::Open || filled > 0 && self.socket.is_silent() {
@@ -236,29 +262,48 @@ impl RecordStream {
         let Some(length) = self.record_length() else { return false };
         match self.open(length) {
             Ok(end) => self.end = end,
-            Err(reason) => self.end = ReadEnd::Failed(reason),
+            Err(fault) => self.fail(&fault),
         }
         self.end == ReadEnd::Open
     }
 
-    fn open(&mut self, length: usize) -> Result<ReadEnd, &'static str> {
+    /// Ends the stream with an alert.
+    fn fail(&mut self, fault: &Fault) {
+        self.end = ReadEnd::Failed(fault.reason);
+        if let Some(alert) = fault.alert.filter(|_| !self.is_closing) {
+            self.is_closing = true;
+            // Without it the connection ends all the same.
+            let _ = self.seal(ALERT, &[FATAL, alert]);
+        }
+    }
+
+    fn open(&mut self, length: usize) -> Result<ReadEnd, Fault> {
+        const TYPE: Fault =
+            Fault { alert: Some(UNEXPECTED_MESSAGE), reason: "a TLS record has an unexpected type" };
         if length > READ {
-            return Err("a TLS record is too long");
+            return Err(Fault::new(RECORD_OVERFLOW, "a TLS record is too long"));
         }
         let record = &mut self.input[self.opened..self.opened + length];
         self.opened += length;
         let (header, sealed) = record.split_at_mut(HEADER);
         if header[0] != APPLICATION_DATA {
-            return Err("a TLS record has an unexpected type");
+            return Err(TYPE);
         }
-        let nonce = self.read.nonce().ok_or("the TLS key is used up")?;
+        let nonce = self.read.nonce().ok_or_else(|| Fault::new(INTERNAL_ERROR, "the TLS key is used up"))?;
         let inner = self.read.key.open_in_place(nonce, Aad::from(&*header), sealed);
-        let inner = inner.map_err(|_| "a TLS record cannot be decrypted")?;
+        let inner = inner.map_err(|_| Fault::new(BAD_RECORD_MAC, "a TLS record cannot be decrypted"))?;
         // Padding follows the type (RFC 8446 §5.4).
-        let end = inner.iter().rposition(|byte| *byte != 0).ok_or("a TLS record has no type")?;
+        let end = inner.iter().rposition(|byte| *byte != 0).ok_or(TYPE)?;
         let (kind, content) = (inner[end], &inner[..end]);
         if content.len() > MOST_CONTENT {
-            return Err("a TLS record is too long");
+            return Err(Fault::new(RECORD_OVERFLOW, "a TLS record is too long"));
+        }
+        self.empty = match kind {
+            APPLICATION_DATA if !content.is_empty() => 0,
+            _ => self.empty + 1,
+        };
+        if self.empty > MOST_EMPTY {
+            return Err(Fault::new(UNEXPECTED_MESSAGE, "too many TLS records have no content"));
         }
         match (kind, content) {
             (APPLICATION_DATA, _) if self.handshake.is_empty() => {
@@ -267,19 +312,20 @@ impl RecordStream {
             }
             (ALERT, [_, CLOSE_NOTIFY]) => Ok(ReadEnd::Closed),
             (ALERT, [_, USER_CANCELED]) => Ok(ReadEnd::Open),
-            (ALERT, _) => Err("the TLS peer sent an alert"),
+            (ALERT, _) => Err(Fault { alert: None, reason: "the TLS peer sent an alert" }),
             (HANDSHAKE, [_, ..]) => {
                 self.handshake.extend_from_slice(content);
                 skip_tickets(&mut self.handshake).map(|()| ReadEnd::Open)
             }
-            _ => Err("a TLS record has an unexpected type"),
+            _ => Err(TYPE),
         }
     }
 
     /// Appends a record.
     fn seal(&mut self, kind: u8, content: &[u8]) -> io::Result<()> {
         let used_up = || io::Error::other("the TLS key is used up");
-        if self.write.secret.sequence >= self.algorithm.most_records() {
+        // The last record may be one more: an alert tells why nothing follows.
+        if kind != ALERT && self.write.secret.sequence >= self.algorithm.most_records() {
             return Err(used_up());
         }
         // At most MOST_CONTENT and 17 more.
@@ -314,15 +360,16 @@ impl RecordStream {
 }
 
 /// Removes whole messages with session tickets: nothing of the gateway resumes the session.
-fn skip_tickets(messages: &mut Vec<u8>) -> Result<(), &'static str> {
+fn skip_tickets(messages: &mut Vec<u8>) -> Result<(), Fault> {
     while let [kind, a, b, c, ..] = **messages {
         if kind != NEW_SESSION_TICKET {
             // A new key cannot be derived: rustls gives away the keys in use, and not what they are derived from.
-            return Err("the TLS peer changes its keys, which a moved connection cannot follow");
+            let reason = "the TLS peer changes its keys, which a moved connection cannot follow";
+            return Err(Fault::new(INTERNAL_ERROR, reason));
         }
         let length = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
         if length > MOST_HANDSHAKE {
-            return Err("a TLS message is too long");
+            return Err(Fault::new(UNEXPECTED_MESSAGE, "a TLS message is too long"));
         }
         if messages.len() < length {
             break;
@@ -349,6 +396,11 @@ impl AsyncWrite for RecordStream {
         if this.out.len() - this.sent >= MOST_WAITING {
             ready!(this.poll_send(cx))?;
         }
+        // A peer that never takes everything must not keep what it has taken.
+        if this.sent >= MOST_WAITING {
+            this.out.drain(..this.sent);
+            this.sent = 0;
+        }
         let accepted = &bytes[..bytes.len().min(MOST_WAITING)];
         for content in accepted.chunks(MOST_CONTENT) {
             this.seal(APPLICATION_DATA, content)?;
@@ -372,5 +424,110 @@ impl AsyncWrite for RecordStream {
         }
         ready!(this.poll_send(cx))?;
         Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use std::task::Waker;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    fn key(byte: u8) -> TrafficKey {
+        TrafficKey { key: vec![byte; 16], iv: vec![byte; 12], sequence: 0 }
+    }
+
+    /// A stream on a pipe of 8 KiB, and the other end of the pipe.
+    fn stream(read: u8, write: u8) -> (RecordStream, DuplexStream) {
+        let (near, far) = duplex(8 << 10);
+        let state = RecordState {
+            algorithm: Algorithm::Aes128Gcm,
+            read: key(read),
+            write: key(write),
+            input: Vec::new(),
+            plain: Vec::new(),
+            handshake: Vec::new(),
+            out: Vec::new(),
+        };
+        (RecordStream::new(TunnelIo::Boxed(Box::new(near)), state).unwrap(), far)
+    }
+
+    /// Records with these types and contents.
+    fn sealed(records: &[(u8, &[u8])]) -> Vec<u8> {
+        let (mut peer, _pipe) = stream(2, 1);
+        records.iter().for_each(|(kind, content)| peer.seal(*kind, content).unwrap());
+        peer.out
+    }
+
+    async fn heard(records: &[(u8, &[u8])]) -> io::Result<Vec<u8>> {
+        let (mut side, mut pipe) = stream(1, 2);
+        pipe.write_all(&sealed(records)).await.unwrap();
+        let mut bytes = Vec::new();
+        side.read_to_end(&mut bytes).await.map(|_| bytes)
+    }
+
+    const END: (u8, &[u8]) = (ALERT, &[WARNING, CLOSE_NOTIFY]);
+
+    #[tokio::test]
+    async fn records_without_content_are_limited() {
+        let data = (APPLICATION_DATA, &b"ab"[..]);
+        let empty = [(APPLICATION_DATA, &b""[..]); MOST_EMPTY as usize];
+        let few = [&empty[..], &[data], &empty, &[data], &empty[1..], &[END]].concat();
+        assert_eq!(heard(&few).await.unwrap(), b"abab");
+        let many = [&empty[..], &empty[..1], &[data]].concat();
+        assert_eq!(heard(&many).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn tickets_are_skipped_and_other_messages_end_the_stream() {
+        let ticket = [&[NEW_SESSION_TICKET, 0, 0, 3], &b"abc"[..]].concat();
+        let (begin, end) = ticket.split_at(2);
+        let records = [(HANDSHAKE, begin), (HANDSHAKE, end), (APPLICATION_DATA, b"data"), END];
+        assert_eq!(heard(&records).await.unwrap(), b"data");
+        // Nothing may come between the parts of a message.
+        for records in [
+            &[(HANDSHAKE, begin), (APPLICATION_DATA, b"data"), END][..],
+            &[(HANDSHAKE, &[24, 0, 0, 1, 0]), END],
+            &[(HANDSHAKE, &[NEW_SESSION_TICKET, 255, 255, 255]), END],
+            &[(HANDSHAKE, &[]), END],
+            &[(0, &[]), END],
+            &[(ALERT, &[FATAL, INTERNAL_ERROR])],
+        ] {
+            assert_eq!(heard(records).await.unwrap_err().kind(), io::ErrorKind::InvalidData, "{records:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_peer_has_taken_is_freed() {
+        let (mut side, mut pipe) = stream(1, 2);
+        let mut taken = vec![0; 60_000];
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..200 {
+            // The peer never takes everything.
+            let written = Pin::new(&mut side).poll_write(&mut cx, &[7; 59_000]);
+            assert!(matches!(written, Poll::Ready(Ok(59_000)) | Poll::Pending));
+            assert!(side.sent < side.out.len());
+            assert!(side.out.len() < 4 * MOST_WAITING, "{} bytes are kept", side.out.len());
+            let reading = pipe.read_exact(&mut taken[..50_000]);
+            let sending = std::future::poll_fn(|cx| {
+                // The pipe is small.
+                let _ = side.poll_send(cx);
+                Poll::<()>::Pending
+            });
+            tokio::select! {
+                read = reading => drop(read.unwrap()),
+                () = sending => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_ends_after_its_records_and_its_last_alert() {
+        let (mut side, _pipe) = stream(1, 2);
+        side.write.secret.sequence = side.algorithm.most_records() - 1;
+        side.seal(APPLICATION_DATA, b"last").unwrap();
+        assert!(side.seal(APPLICATION_DATA, b"more").is_err());
+        side.seal(ALERT, &[WARNING, CLOSE_NOTIFY]).unwrap();
     }
 }

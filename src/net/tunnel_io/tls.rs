@@ -22,6 +22,10 @@ impl<C: TlsIo + Into<TunnelIo> + 'static> Io for server::TlsStream<Carrier<C>> {
         is_silent(carrier, session)
     }
 
+    fn may_become_records(&self) -> bool {
+        may_become_records(self.get_ref().1)
+    }
+
     fn into_records(mut self: Box<Self>) -> TunnelIo {
         let (carrier, session) = self.get_mut();
         let Some(bytes) = bytes_between_records(carrier, session) else { return TunnelIo::Boxed(self) };
@@ -39,6 +43,10 @@ impl<C: TlsIo + Into<TunnelIo> + 'static> Io for client::TlsStream<Carrier<C>> {
     fn is_silent(&self) -> bool {
         let (carrier, session) = self.get_ref();
         is_silent(carrier, session)
+    }
+
+    fn may_become_records(&self) -> bool {
+        may_become_records(self.get_ref().1)
     }
 
     fn into_records(mut self: Box<Self>) -> TunnelIo {
@@ -61,7 +69,7 @@ fn bytes_between_records<C: TlsIo, S: SideData>(
     carrier: &mut Carrier<C>,
     session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
 ) -> Option<SessionBytes> {
-    if session.protocol_version() != Some(ProtocolVersion::TLSv1_3) || session.is_handshaking() {
+    if !may_become_records(session) {
         return None;
     }
     carrier.end_with_record(true);
@@ -71,10 +79,17 @@ fn bytes_between_records<C: TlsIo, S: SideData>(
         return None;
     }
     let mut bytes = SessionBytes { plain: Vec::new(), out: Vec::new() };
+    // A reply to a change of keys waits for the next write, beside the other records.
+    let _ = session.writer().write(&[]);
     // Neither fails on a vector, and a session without its closing alert has no end.
     let _ = session.reader().read_to_end(&mut bytes.plain);
     while session.wants_write() && session.write_tls(&mut bytes.out).is_ok() {}
     Some(bytes)
+}
+
+/// Returns whether the session has records whose state can move.
+fn may_become_records(session: &CommonState) -> bool {
+    session.protocol_version() == Some(ProtocolVersion::TLSv1_3) && !session.is_handshaking()
 }
 
 /// Reads the rest of the current record; returns whether all of it is there and the session stays open.

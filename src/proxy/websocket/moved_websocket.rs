@@ -14,11 +14,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+/// The version of the state. One that an older binary must not continue gets a higher number.
+const VERSION: u32 = 1;
+
 /// A WebSocket without its sockets.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct MovedWebSocket {
     /// Its ID in the old process.
     pub id: u64,
+    #[serde(default)]
+    version: u32,
     /// The name of the client's listener.
     #[serde(default)]
     pub listener: String,
@@ -36,6 +41,7 @@ impl MovedWebSocket {
         let origin = departure.origin.as_ref()?.state();
         Some(Self {
             id: departure.id,
+            version: VERSION,
             listener: departure.listener.to_string(),
             generation: departure.generation,
             route: departure.route.to_string(),
@@ -54,7 +60,10 @@ impl MovedWebSocket {
         sockets: [OwnedFd; 2],
         connection: ConnectionPermit,
     ) -> Result<(), String> {
-        let Self { id, listener, generation, route, origin: request, tunnel: mut state } = self;
+        let Self { id, version, listener, generation, route, origin: request, tunnel: mut state } = self;
+        if version > VERSION {
+            return Err(format!("its state has version {version}, and this binary knows {VERSION}"));
+        }
         if !state.is_valid() {
             return Err("its state is invalid".to_owned());
         }

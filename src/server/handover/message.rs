@@ -1,5 +1,6 @@
 //! Messages of a handover. An unknown member is skipped and a missing one has its default, so that an older and a newer
-//! binary understand each other; a change that they must not misunderstand gets another version.
+//! binary understand each other. A change that they must not misunderstand gets another kind of message, or another version
+//! of the state of a WebSocket.
 
 use crate::net::base64_bytes;
 use serde::{Deserialize, Serialize};

@@ -32,9 +32,10 @@ impl Relay {
     /// move continues; dropping the order's sender says so.
     pub(super) fn depart(&mut self) {
         let Some(order) = self.member.take_departure() else { return };
-        // Checked before the change to records, which a side that ends would not survive.
+        // Checked before the change to records, which a side that ends would not survive, and the other one needs not.
         let is_open = self.directions.iter().all(|direction| direction.state().is_some());
-        if self.is_bound() || !is_open || !self.transports.iter_mut().all(TunnelIo::make_movable) {
+        let may_move = is_open && self.transports.iter().all(TunnelIo::may_move);
+        if self.is_bound() || !may_move || !self.transports.iter_mut().all(TunnelIo::make_movable) {
             return;
         }
         let (Some(state), Some(client), Some(backend)) =

@@ -288,7 +288,11 @@ async fn a_change_of_keys_is_followed_before_a_move_and_ends_a_moved_side() {
     let mut heard = [0; 8];
     near.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"new keys");
+    // The peer asks for the gateway's new keys too; the reply waits for a write.
     let mut side = moved(near);
+    side.write_all(b"reply").await.unwrap();
+    side.flush().await.unwrap();
+    assert_eq!(client.hear(5).await, b"reply");
     client.say(b"same ones").await;
     let mut heard = [0; 9];
     side.read_exact(&mut heard).await.unwrap();
@@ -309,8 +313,19 @@ async fn a_forged_record_ends_a_moved_side() {
     client.socket.write_all(&bytes).await.unwrap();
     let mut into = [0; 3];
     assert_eq!(side.read_exact(&mut into).await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+    // The peer gets its alert.
+    let mut bytes = [0; 4096];
+    let error = loop {
+        // Session tickets come first.
+        let count = client.socket.read(&mut bytes).await.unwrap();
+        client.session.read_tls(&mut &bytes[..count]).unwrap();
+        if let Err(error) = client.session.process_new_packets() {
+            break error;
+        }
+    };
+    assert_eq!(error, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
     // It stays ended.
-    client.say(b"abc").await;
+    client.socket.write_all(b"more").await.unwrap();
     assert_eq!(side.read_exact(&mut into).await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
 }
 
