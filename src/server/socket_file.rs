@@ -103,7 +103,7 @@ impl SocketFile {
         }
     }
 
-    /// Leaves the file to whoever holds the socket too.
+    /// Leaves the file to the process that holds the socket too.
     pub(super) fn leave(&self) {
         *self.identity.lock() = None;
     }

@@ -107,7 +107,7 @@ impl<S: TlsIo> TlsIo for Carrier<S> {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let room = self.allowance(into.len());
         if room == 0 {
-            // 0 bytes would be the end. Nobody waits meanwhile.
+            // 0 bytes would be the end. No task waits meanwhile.
             return Poll::Pending;
         }
         let count = ready!(self.socket.poll_receive(cx, &mut into[..room]))?;

@@ -254,7 +254,7 @@ async fn a_side_moves_between_two_records_and_loses_no_byte() {
     let mut side = TunnelIo::Boxed(Box::new(near));
     assert!(!side.make_movable(), "the third record has not arrived");
     client.socket.write_all(end).await.unwrap();
-    // Bytes for the client that nobody has flushed.
+    // Bytes for the client that are not flushed.
     let mut answers = answer(b"unread");
     side.write_all(&answers).await.unwrap();
     let is_movable = async {
