@@ -84,7 +84,10 @@ impl Client {
     pub(crate) fn try_ask(&self, request: Request<()>, pieces: &[&[u8]]) -> Result<Answer, h2::Error> {
         let (answer, mut body) = self.begin(request, pieces.is_empty());
         for (at, piece) in pieces.iter().enumerate() {
-            self.write(&mut body, piece, at + 1 == pieces.len())?;
+            // A response that does not wait for the body ends the upload (RFC 9113 §8.1).
+            if self.write(&mut body, piece, at + 1 == pieces.len()).is_err() {
+                break;
+            }
         }
         self.read(answer)
     }
