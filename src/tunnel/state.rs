@@ -102,11 +102,6 @@ impl From<ExtensionsState> for Extensions {
 }
 
 impl TunnelState {
-    /// The number of bytes that wait to be written, for the size of a message.
-    pub fn waiting(&self) -> usize {
-        self.directions.iter().map(|direction| direction.backlog.len()).sum()
-    }
-
     /// Returns whether a tunnel can be in this state.
     pub fn is_valid(&self) -> bool {
         let senders = [Sender::Client, Sender::Server].into_iter();
