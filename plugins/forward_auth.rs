@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue, Method};
 use moongate_config::{Kind, Problems, Settings};
 use moongate_sdk::{
     Call, CallError, CallResponse, CallTarget, Exchange, Fault, Flow, Phases, Plugin, Reply, Response,
-    Verdict,
+    Verdict, saved_fields,
 };
 use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The longest body of a refusal.
@@ -93,13 +94,17 @@ enum ForwardedFields {
 }
 
 /// State of one exchange.
-#[derive(Default)]
+#[derive(Default, Deserialize, Serialize)]
 struct AuthResponse {
     /// The fields of the first call, if the service is called again.
-    asked: Option<HeaderMap>,
+    asked: Option<AskedFields>,
     /// Fields for the client's response.
+    #[serde(skip)]
     response_fields: Vec<(HeaderName, HeaderValue)>,
 }
+
+#[derive(Clone, Deserialize, Serialize)]
+struct AskedFields(#[serde(with = "saved_fields")] HeaderMap);
 
 impl Plugin for ForwardAuth {
     fn phases(&self) -> Phases {
@@ -150,7 +155,7 @@ impl Plugin for ForwardAuth {
         exchange: &'f mut Exchange<'_>,
         response: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        for (name, value) in std::mem::take(&mut exchange.state::<AuthResponse>().response_fields) {
+        for (name, value) in std::mem::take(&mut exchange.movable_state::<AuthResponse>().response_fields) {
             response.headers.append(&name, value);
         }
         Flow::Continue
@@ -159,10 +164,14 @@ impl Plugin for ForwardAuth {
 
 impl ForwardAuth {
     fn call(&self, exchange: &mut Exchange<'_>) -> Call {
-        let kept = if self.recheck.is_some() { exchange.state::<AuthResponse>().asked.clone() } else { None };
-        let headers = kept.unwrap_or_else(|| self.fields(exchange));
+        let kept = if self.recheck.is_some() {
+            exchange.movable_state::<AuthResponse>().asked.clone()
+        } else {
+            None
+        };
+        let headers = kept.map_or_else(|| self.fields(exchange), |kept| kept.0);
         if self.recheck.is_some() {
-            exchange.state::<AuthResponse>().asked = Some(headers.clone());
+            exchange.movable_state::<AuthResponse>().asked = Some(AskedFields(headers.clone()));
         }
         Call {
             to: self.to.clone(),
@@ -240,7 +249,7 @@ impl ForwardAuth {
             let values = all.flat_map(|name| {
                 auth_response.headers.get_all(name).iter().map(|v| (name.clone(), v.clone()))
             });
-            exchange.state::<AuthResponse>().response_fields = values.collect();
+            exchange.movable_state::<AuthResponse>().response_fields = values.collect();
         }
         Verdict::Continue
     }

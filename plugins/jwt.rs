@@ -18,6 +18,7 @@ use keys::{Claims, TokenRequirements};
 use moongate_config::{Kind, Problems, Settings};
 use moongate_sdk::{Background, Exchange, Flow, Phases, Plugin, Reply, Services, Verdict};
 use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +67,7 @@ enum Forward {
 }
 
 /// The token of a WebSocket handshake, for later checks.
-#[derive(Default)]
+#[derive(Default, Deserialize, Serialize)]
 struct HandshakeToken(Option<Arc<[u8]>>);
 
 /// The token of a request.
@@ -112,7 +113,7 @@ impl Plugin for Jwt {
             }
         };
         if self.recheck.is_some() {
-            exchange.state::<HandshakeToken>().0 = Some(Arc::clone(&token));
+            exchange.movable_state::<HandshakeToken>().0 = Some(Arc::clone(&token));
         }
         match self.source.check(&token, &self.requirements) {
             Some(checked) => self.decide(exchange, checked).into(),
@@ -128,7 +129,7 @@ impl Jwt {
     fn find(&self, exchange: &mut Exchange<'_>) -> TokenLookup {
         // After the handshake the fields may no longer have the token.
         if self.recheck.is_some()
-            && let Some(token) = &exchange.state::<HandshakeToken>().0
+            && let Some(token) = &exchange.movable_state::<HandshakeToken>().0
         {
             return TokenLookup::Token(Arc::clone(token));
         }

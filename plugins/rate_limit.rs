@@ -7,17 +7,22 @@ use buckets::{BucketOutcome, Buckets};
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use moongate_config::{Kind, Placed, Problem, Problems, Rate, Settings};
-use moongate_sdk::{Exchange, Flow, Message, MessageVerdict, Phases, Plugin, Response, nanoseconds};
+use moongate_sdk::{
+    Exchange, Flow, Message, MessageVerdict, Phases, Plugin, Response, keyed_hash, nanoseconds,
+};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 // draft-ietf-httpapi-ratelimit-headers-10.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const SECOND: u64 = 1_000_000_000;
+
+/// Keys of a part of the counts, of about 35 bytes each.
+const KEYS_OF_A_PART: usize = 2500;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "rate_limit",
@@ -79,7 +84,6 @@ enum ExceedAction {
 
 struct RateLimit {
     key: Key,
-    hasher: RandomState,
     begun: Instant,
     requests: Option<Buckets>,
     messages: Option<(Buckets, ExceedAction)>,
@@ -94,9 +98,11 @@ struct RateLimitHeaders {
 }
 
 /// State of one exchange.
-#[derive(Default)]
+#[derive(Default, Deserialize, Serialize)]
 struct RateLimitState {
     key: Option<u64>,
+    /// For the fields of the response.
+    #[serde(skip)]
     taken: Option<BucketOutcome>,
 }
 
@@ -133,7 +139,6 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let (Some(key), false) = (key, problems.refuse()) else { return Err(problems) };
     Ok(Box::new(RateLimit {
         key,
-        hasher: RandomState::new(),
         begun: Instant::now(),
         requests: requests.map(|(buckets, _)| buckets),
         messages,
@@ -164,15 +169,43 @@ impl Plugin for RateLimit {
         }
     }
 
+    fn counts(&self) -> Vec<serde_json::Value> {
+        let now = self.now();
+        let parts = |of: &'static str, buckets: Option<&Buckets>| {
+            let debts = buckets.map_or_else(Vec::new, |buckets| buckets.debts(now));
+            debts.chunks(KEYS_OF_A_PART).map(|debts| json!({ of: debts })).collect::<Vec<_>>()
+        };
+        let messages = self.messages.as_ref().map(|(buckets, _)| buckets);
+        [parts("requests", self.requests.as_ref()), parts("messages", messages)].concat()
+    }
+
+    fn restore_counts(&self, counts: serde_json::Value) {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Debts {
+            requests: Vec<(u64, u64)>,
+            messages: Vec<(u64, u64)>,
+        }
+        let Debts { requests, messages } = serde_json::from_value(counts).unwrap_or_default();
+        let now = self.now();
+        if let Some(buckets) = &self.requests {
+            requests.into_iter().for_each(|(key, debt)| buckets.charge(key, debt, now));
+        }
+        if let Some((buckets, _)) = &self.messages {
+            messages.into_iter().for_each(|(key, debt)| buckets.charge(key, debt, now));
+        }
+    }
+
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let key = self.hash(exchange);
         let Some(buckets) = &self.requests else {
-            exchange.state::<RateLimitState>().key = Some(key);
+            exchange.movable_state::<RateLimitState>().key = Some(key);
             return Flow::Continue;
         };
         let taken = buckets.take(key, self.now());
         if self.quota_headers.is_some() || self.messages.is_some() {
-            *exchange.state::<RateLimitState>() = RateLimitState { key: Some(key), taken: Some(taken) };
+            *exchange.movable_state::<RateLimitState>() =
+                RateLimitState { key: Some(key), taken: Some(taken) };
         }
         match taken {
             BucketOutcome::Yes { .. } => Flow::Continue,
@@ -189,7 +222,7 @@ impl Plugin for RateLimit {
         response: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let (Some(quota_headers), Some(taken)) =
-            (&self.quota_headers, exchange.state::<RateLimitState>().taken)
+            (&self.quota_headers, exchange.movable_state::<RateLimitState>().taken)
         else {
             return Flow::Continue;
         };
@@ -207,7 +240,7 @@ impl Plugin for RateLimit {
 
     fn message(&self, exchange: &mut Exchange<'_>, _: &mut Message) -> MessageVerdict {
         let Some((buckets, exceed)) = &self.messages else { return MessageVerdict::Forward };
-        let key = match exchange.state::<RateLimitState>().key {
+        let key = match exchange.movable_state::<RateLimitState>().key {
             Some(key) => key,
             None => self.hash(exchange),
         };
@@ -230,13 +263,13 @@ impl RateLimit {
     fn hash(&self, exchange: &mut Exchange<'_>) -> u64 {
         let by_value = match &self.key {
             Key::Part(Part::ClientIp) => None,
-            Key::Part(part) => part.read(exchange).map(|value| self.hasher.hash_one((1_u8, &*value))),
+            Key::Part(part) => part.read(exchange).map(|value| keyed_hash((1_u8, &*value))),
             Key::Computed(expression) => {
                 let value = expression.text(exchange).filter(|value| !value.is_empty());
-                value.map(|value| self.hasher.hash_one((1_u8, value.as_bytes())))
+                value.map(|value| keyed_hash((1_u8, value.as_bytes())))
             }
         };
-        by_value.unwrap_or_else(|| self.hasher.hash_one((0_u8, exchange.request.client_network)))
+        by_value.unwrap_or_else(|| keyed_hash((0_u8, exchange.request.client_network)))
     }
 }
 

@@ -91,7 +91,7 @@ fn the_backend_gets_the_name_and_need_not_get_the_password() {
         assert!(!visit.request.contains_key("authorization"));
         assert_eq!(visit.request["x-user"], "ada");
         let note = &visit.running.notes()[0];
-        assert_eq!((note.key, note.value.as_str()), ("user", "ada"));
+        assert_eq!((&*note.key, note.value.as_str()), ("user", "ada"));
     }
 }
 

@@ -239,7 +239,7 @@ fn a_valid_token_passes_and_its_claims_are_forwarded() {
         assert_eq!(visit.request[field], wanted);
     }
     assert!(!visit.request.contains_key("x-gone") && !visit.request.contains_key("authorization"));
-    assert_eq!((visit.running.notes()[0].key, visit.running.notes()[0].value.as_str()), ("sub", "ada"));
+    assert_eq!((&*visit.running.notes()[0].key, visit.running.notes()[0].value.as_str()), ("sub", "ada"));
 }
 
 #[test]

@@ -74,6 +74,28 @@ impl Buckets {
         BucketOutcome::Yes { left: bucket.left(&self.rate, now), full: bucket.until_full(now) }
     }
 
+    /// The keys with the nanoseconds until their buckets are full, without those that are.
+    pub(super) fn debts(&self, now: u64) -> Vec<(u64, u64)> {
+        let mut debts = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            debts.extend(shard.iter().map(|(key, bucket)| (*key, bucket.until_full(now))));
+        }
+        debts.retain(|(_, debt)| *debt > 0);
+        debts
+    }
+
+    /// Continues with a bucket of another process.
+    pub(super) fn charge(&self, key: u64, debt: u64, now: u64) {
+        let mut shard = self.shards[(key >> 60) as usize % SHARDS].lock();
+        if !shard.contains_key(&key) {
+            make_room(&mut shard, self.most, now);
+        }
+        // No more than an empty bucket, whose rate may have been another one.
+        let bucket = shard.entry(key).or_default();
+        *bucket = bucket.charged(debt.min(self.depth()), now);
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()

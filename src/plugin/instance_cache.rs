@@ -167,7 +167,35 @@ fn field(written: &str) -> Result<HeaderName, Problem> {
     }
 }
 
+/// An entry with what tells it apart from the others of its generation.
+#[derive(Clone, Copy)]
+pub struct Instance<'a> {
+    /// The route, or a constant for the plugins of every route.
+    pub owner: &'a str,
+    /// The name of the kind.
+    pub kind: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its number among entries of the same owner, kind and name.
+    pub index: usize,
+    /// The entry.
+    pub entry: &'a Arc<Entry>,
+}
+
 impl Instances {
+    /// All entries with their identities, in arbitrary order.
+    pub fn instances(&self) -> impl Iterator<Item = Instance<'_>> {
+        self.0.iter().flat_map(|(Key { owner, kind, name }, entries)| {
+            entries.iter().enumerate().map(|(index, entry)| Instance { owner, kind, name, index, entry })
+        })
+    }
+
+    /// The entry with this identity.
+    pub fn instance(&self, owner: &str, kind: &str, name: &str, index: usize) -> Option<&Arc<Entry>> {
+        let key = Key { owner: owner.into(), kind: kind.into(), name: name.into() };
+        self.0.get(&key)?.get(index)
+    }
+
     /// All entries, in arbitrary order.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.0.values().flatten()
@@ -175,6 +203,17 @@ impl Instances {
 }
 
 impl Entry {
+    /// What the plugin has counted, for another process; nothing if it panics.
+    pub fn counts(&self) -> Vec<serde_json::Value> {
+        guard(|| self.plugin.counts()).unwrap_or_default()
+    }
+
+    /// Passes the plugin what another process has counted.
+    pub fn restore_counts(&self, counts: serde_json::Value) {
+        // The panic hook has logged a panic; the plugin begins anew.
+        let _ = guard(|| self.plugin.restore_counts(counts));
+    }
+
     /// The name, for logs and metrics.
     pub fn name(&self) -> &Arc<str> {
         &self.name

@@ -12,7 +12,7 @@ mod panic_guard;
 mod phases;
 mod websocket;
 
-pub use instance_cache::{Builder, Entry, Instances};
+pub use instance_cache::{Builder, Entry, Instance, Instances};
 pub use panic_guard::CaughtFuture;
 pub use websocket::{ChainVerdict, RecheckVerdict};
 

@@ -3,14 +3,18 @@
 
 use crate::call_context::{self, CallContext, Outcome, Subject};
 use crate::http_call;
+use crate::json;
 use crate::limits::Limits;
 use crate::phase::Phase;
 use crate::script::Script;
 use crate::script_error;
 use crate::vm::{Step, Vm, VmGuard};
-use mlua::{IntoLuaMulti, Lua, Table, Thread};
+use mlua::{IntoLuaMulti, Lua, Table, Thread, Value};
 use moongate_sdk::{CallError, CallResponse, Exchange, Fault, Response, worker};
 use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::Deserializer;
+use serde::ser::{Error as _, Serialize, Serializer};
 use std::sync::Arc;
 
 /// The maximum number of HTTP calls of a script in one phase of a request.
@@ -39,6 +43,8 @@ struct Slot(Mutex<Option<Arc<Vm>>>);
 #[derive(Default)]
 pub(crate) struct ScriptState {
     table: Option<RequestTable>,
+    /// The table of another process, until the next call.
+    saved: Option<serde_json::Value>,
     /// The part of the response's body that the script holds back.
     pub(crate) held: Vec<u8>,
 }
@@ -47,6 +53,29 @@ pub(crate) struct ScriptState {
 struct RequestTable {
     machine: Arc<Vm>,
     ctx: Table,
+}
+
+/// For another process that continues an open WebSocket. A table moves that has only plain values.
+impl Serialize for ScriptState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !self.held.is_empty() {
+            return Err(S::Error::custom("a body is held back"));
+        }
+        let table = match (&self.table, &self.saved) {
+            (Some(RequestTable { machine, ctx }), _) => {
+                let _guard = machine.guard.lock();
+                Some(json::plain(&machine.lua, &Value::Table(ctx.clone())).map_err(S::Error::custom)?)
+            }
+            (None, saved) => saved.clone(),
+        };
+        table.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ScriptState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { saved: Option::deserialize(deserializer)?, ..Self::default() })
+    }
 }
 
 /// The outcome of a call into the script.
@@ -113,9 +142,19 @@ impl ScriptRunner {
         subject: Subject<'_, '_>,
         arguments: impl FnOnce(&Lua, u64) -> mlua::Result<G>,
     ) -> Result<RunProgress, Fault> {
-        let table = if self.remembers { exchange.state::<ScriptState>().table.take() } else { None };
-        let (machine, ctx) = match table {
-            Some(RequestTable { machine, ctx }) if !machine.is_spent() => (machine, Some(ctx)),
+        let (table, saved) = if self.remembers {
+            let state = exchange.movable_state::<ScriptState>();
+            (state.table.take(), state.saved.take())
+        } else {
+            (None, None)
+        };
+        let (machine, ctx) = match (table, saved) {
+            (Some(RequestTable { machine, ctx }), _) if !machine.is_spent() => (machine, Some(ctx)),
+            (None, Some(saved)) => {
+                let machine = self.machine()?;
+                let ctx = json::table(&machine.lua, &saved).map_err(|error| self.fault(&error))?;
+                (machine, Some(ctx))
+            }
             _ => (self.machine()?, None),
         };
         let waits = self.script.waits && phase.may_wait();
@@ -134,7 +173,7 @@ impl ScriptRunner {
         subject: Subject<'_, '_>,
     ) -> Result<RunProgress, Fault> {
         let PausedScript { machine, thread, number, phase, outcome, calls } = paused;
-        let table = if self.remembers { exchange.state::<ScriptState>().table.take() } else { None };
+        let table = if self.remembers { exchange.movable_state::<ScriptState>().table.take() } else { None };
         let ctx = table.map(|table| table.ctx);
         let setup = CallSetup { machine, ctx, number: Some(number), phase, outcome, calls };
         self.enter(setup, exchange, subject, |machine, guard, _| {
@@ -160,7 +199,7 @@ impl ScriptRunner {
         drop(guard);
         if self.remembers {
             let table = ctx.map(|ctx| RequestTable { machine: Arc::clone(&machine), ctx });
-            exchange.state::<ScriptState>().table = table;
+            exchange.movable_state::<ScriptState>().table = table;
         }
         match step.map_err(Fault::new)? {
             Step::Returned if outcome.call.is_none() => Ok(RunProgress::Done(outcome)),

@@ -68,6 +68,83 @@ pub(crate) fn constant(lua: &Lua, value: &serde_json::Value) -> Result<Value> {
     })
 }
 
+/// A copy of a value that has only plain ones: `json.null`, booleans, finite numbers, text, and tables with the keys 1 to
+/// n or of text.
+pub(crate) fn plain(lua: &Lua, value: &Value) -> Result<serde_json::Value> {
+    plain_below(&lua.named_registry_value::<Table>(ARRAY)?, value, 0)
+}
+
+fn plain_below(array: &Table, value: &Value, depth: usize) -> Result<serde_json::Value> {
+    use serde_json::Value as Json;
+    let refused = |what: &str| Error::runtime(format!("a {what} is no plain value"));
+    Ok(match value {
+        _ if depth > DEEPEST => return Err(refused("deeper table")),
+        Value::Boolean(truth) => Json::Bool(*truth),
+        Value::Integer(number) => Json::from(*number),
+        Value::Number(number) => Json::Number(
+            serde_json::Number::from_f64(*number).ok_or_else(|| refused("number without a value"))?,
+        ),
+        Value::String(text) => Json::String(text.to_str()?.to_owned()),
+        other if *other == Value::NULL => Json::Null,
+        Value::Table(table) => {
+            let is_array = table.metatable().is_some_and(|its| its == *array);
+            if !is_array && table.metatable().is_some() {
+                return Err(refused("table with a metatable"));
+            }
+            let length = table.raw_len();
+            if length > 0 || (is_array && table.is_empty()) {
+                if table.pairs::<Value, Value>().count() != length {
+                    return Err(refused("table with other keys"));
+                }
+                let items = (1..=length).map(|key| plain_below(array, &table.raw_get(key)?, depth + 1));
+                return Ok(Json::Array(items.collect::<Result<_>>()?));
+            }
+            let mut pairs = serde_json::Map::new();
+            for pair in table.pairs::<Value, Value>() {
+                let (Value::String(key), item) = pair? else { return Err(refused("table with other keys")) };
+                pairs.insert(key.to_str()?.to_owned(), plain_below(array, &item, depth + 1)?);
+            }
+            Json::Object(pairs)
+        }
+        other => return Err(refused(other.type_name())),
+    })
+}
+
+/// The table of [`plain`], which the script may change.
+pub(crate) fn table(lua: &Lua, value: &serde_json::Value) -> Result<Table> {
+    match value_of(lua, value)? {
+        Value::Table(table) => Ok(table),
+        _ => Err(Error::runtime("the saved `ctx` is no table")),
+    }
+}
+
+fn value_of(lua: &Lua, value: &serde_json::Value) -> Result<Value> {
+    use serde_json::Value as Json;
+    Ok(match value {
+        Json::Null => Value::NULL,
+        Json::Bool(truth) => Value::Boolean(*truth),
+        Json::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => Value::String(lua.create_string(text)?),
+        Json::Array(items) => {
+            let table = lua.create_table()?;
+            for item in items {
+                table.raw_push(value_of(lua, item)?)?;
+            }
+            if items.is_empty() {
+                table.set_metatable(Some(lua.named_registry_value::<Table>(ARRAY)?))?;
+            }
+            Value::Table(table)
+        }
+        Json::Object(pairs) => {
+            let table = lua.create_table()?;
+            for (key, item) in pairs {
+                table.raw_set(key.as_str(), value_of(lua, item)?)?;
+            }
+            Value::Table(table)
+        }
+    })
+}
+
 /// Reads one value.
 #[derive(Clone, Copy)]
 struct Seed<'l> {

@@ -134,7 +134,7 @@ impl Plugin for Luau {
     }
 
     fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
-        let mut held = std::mem::take(&mut exchange.state::<ScriptState>().held);
+        let mut held = std::mem::take(&mut exchange.movable_state::<ScriptState>().held);
         if !held.is_empty() {
             held.extend_from_slice(&piece.bytes);
             piece.bytes = Bytes::from(held);
@@ -149,7 +149,7 @@ impl Plugin for Luau {
                     "{name}: the script held back more than {limit} bytes of a body"
                 )));
             }
-            exchange.state::<ScriptState>().held = held.into();
+            exchange.movable_state::<ScriptState>().held = held.into();
         }
         Ok(())
     }

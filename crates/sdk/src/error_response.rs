@@ -56,6 +56,6 @@ mod tests {
     fn the_access_log_has_the_reason() {
         let (_, visit) = refused("*/*");
         let note = &visit.running.notes()[0];
-        assert_eq!((note.key, note.value.as_str()), ("refused", "address_denied"));
+        assert_eq!((&*note.key, note.value.as_str()), ("refused", "address_denied"));
     }
 }

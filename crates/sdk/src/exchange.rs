@@ -6,6 +6,8 @@ use crate::{
     without_parameters,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -185,6 +187,16 @@ impl Exchange<'_> {
     /// memory allocated.
     pub fn state<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
         self.running.state()
+    }
+
+    /// As [`Exchange::state`], for a state that another process can continue: with an upgrade of the gateway an open
+    /// WebSocket moves to a new process, unless a plugin that it still calls has a state that cannot. A state that the
+    /// new binary cannot read begins anew.
+    pub fn movable_state<T>(&mut self) -> &mut T
+    where
+        T: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.running.movable_state()
     }
 
     /// Adds a note to the request's access log line, under the plugin's name. A second note with the same key

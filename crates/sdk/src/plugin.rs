@@ -82,6 +82,18 @@ pub trait Plugin: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What it has counted over all requests, for the process that takes over in an upgrade, in parts of at most 100 kB
+    /// of JSON.
+    fn counts(&self) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
+
+    /// Continues with a part of [`Plugin::counts`] of another process. Its settings may have been others, and its binary
+    /// older or newer: what it cannot read begins anew.
+    fn restore_counts(&self, counts: serde_json::Value) {
+        let _ = counts;
+    }
+
     /// Background work, such as fetching a key set or a timer. Queried once, when the first generation with this
     /// entry is in use; the future is dropped with the last generation that has it.
     fn background(&self, services: &Arc<dyn Services>) -> Option<Background> {

@@ -1,31 +1,59 @@
 //! The gateway's state of one request across phases: its ID, and the plugins' state. Empty until first use, so that
 //! a request without plugins costs nothing.
 
-use crate::{CaughtDrop, Direction, Edits};
+use crate::{CaughtDrop, Direction, Edits, call_caught};
 use http::{HeaderName, HeaderValue};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::any::Any;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// The state of one request in a plugin chain, from the request's head to the log.
 #[derive(Default)]
 pub struct RequestState {
-    id: Option<HeaderValue>,
+    pub(crate) id: Option<HeaderValue>,
     current_plugin: usize,
     /// The plugins among the first 64 whose conditions were evaluated: most chains are no longer.
-    judged: u64,
+    pub(crate) judged: u64,
     /// Whether the route matches paths with the parameters of their segments.
-    keeps_path_parameters: bool,
-    slots: Vec<Option<CaughtDrop<Box<dyn Any + Send + Sync>>>>,
+    pub(crate) keeps_path_parameters: bool,
+    pub(crate) slots: Vec<Option<Slot>>,
     /// Rare state behind one pointer: most requests have no edits, notes or skipped plugins.
-    lazy: Option<Box<LazyState>>,
+    pub(crate) lazy: Option<Box<LazyState>>,
+}
+
+/// The state of a plugin.
+pub(crate) enum Slot {
+    /// A value, and its form for another process if it has one.
+    Value(CaughtDrop<Box<dyn Any + Send + Sync>>, Option<Save>),
+    /// What another process has written; read when the plugin is called.
+    Saved(serde_json::Value),
+}
+
+type Save = fn(&(dyn Any + Send + Sync)) -> Option<serde_json::Value>;
+
+impl Slot {
+    /// The state for another process; `None` if it has no such form.
+    pub(crate) fn save(&self) -> Option<serde_json::Value> {
+        match self {
+            Self::Value(value, Some(save)) => call_caught(|| save(&***value))?,
+            Self::Value(_, None) => None,
+            Self::Saved(value) => Some(value.clone()),
+        }
+    }
+
+    fn is<T: 'static>(&self) -> bool {
+        matches!(self, Self::Value(value, _) if value.is::<T>())
+    }
 }
 
 #[derive(Default)]
-struct LazyState {
+pub(crate) struct LazyState {
     edits: Edits,
     notes: Vec<Note>,
-    skipped: Vec<SkippedPhases>,
+    pub(crate) skipped: Vec<SkippedPhases>,
     client_fields: Vec<ClientField>,
     calls: Option<PluginCalls>,
 }
@@ -70,10 +98,10 @@ pub struct ClientField {
 
 /// The phases from which a plugin is excluded.
 #[derive(Clone, Copy, Default)]
-struct SkippedPhases {
-    all: bool,
+pub(crate) struct SkippedPhases {
+    pub(crate) all: bool,
     bodies: bool,
-    judged: bool,
+    pub(crate) judged: bool,
     /// It has changed, or held back, a piece of the body in this direction.
     changed: [bool; 2],
 }
@@ -84,7 +112,7 @@ pub struct Note {
     /// The plugin's position in its chain.
     pub by: usize,
     /// Its key.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// Its value.
     pub value: String,
 }
@@ -223,8 +251,8 @@ impl RequestState {
         self.lazy.as_ref().map_or(&[], |lazy| &lazy.notes)
     }
 
-    pub(crate) fn note(&mut self, key: &'static str, value: String) {
-        let by = self.current_plugin;
+    pub(crate) fn note(&mut self, key: impl Into<Cow<'static, str>>, value: String) {
+        let (by, key) = (self.current_plugin, key.into());
         let notes = &mut self.lazy().notes;
         match notes.iter_mut().find(|note| note.by == by && note.key == key) {
             Some(note) => note.value = value,
@@ -266,21 +294,48 @@ impl RequestState {
     /// separately. Called by the gateway.
     pub fn hand_over(&mut self, position: usize, to: &mut Self) {
         let Some(slot) = self.slots.get_mut(position) else { return };
-        if to.slots.len() <= position {
-            to.slots.resize_with(position + 1, || None);
+        let Some(slot) = slot.take() else { return };
+        to.fill(position, slot);
+    }
+
+    pub(crate) fn fill(&mut self, position: usize, slot: Slot) {
+        if self.slots.len() <= position {
+            self.slots.resize_with(position + 1, || None);
         }
-        to.slots[position] = slot.take();
+        self.slots[position] = Some(slot);
     }
 
     pub(crate) fn state<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
-        if self.slots.len() <= self.current_plugin {
-            self.slots.resize_with(self.current_plugin + 1, || None);
+        self.slot_of(|_| T::default(), None)
+    }
+
+    pub(crate) fn movable_state<T>(&mut self) -> &mut T
+    where
+        T: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let read = |saved| serde_json::from_value(saved).unwrap_or_default();
+        let save: Save = |state| serde_json::to_value(state.downcast_ref::<T>()?).ok();
+        self.slot_of(|saved| saved.map(read).unwrap_or_default(), Some(save))
+    }
+
+    /// The state of the current plugin, made by `make` unless there is one. Of another process's state it gets what that
+    /// one has written.
+    fn slot_of<T: Send + Sync + 'static>(
+        &mut self,
+        make: impl FnOnce(Option<serde_json::Value>) -> T,
+        save: Option<Save>,
+    ) -> &mut T {
+        let position = self.current_plugin;
+        if !self.slots.get(position).and_then(Option::as_ref).is_some_and(Slot::is::<T>) {
+            let saved = match self.slots.get_mut(position).and_then(Option::take) {
+                Some(Slot::Saved(value)) => Some(value),
+                Some(Slot::Value(..)) | None => None,
+            };
+            self.fill(position, Slot::Value(CaughtDrop::new(Box::new(make(saved))), save));
         }
-        let slot = &mut self.slots[self.current_plugin];
-        if !slot.as_ref().is_some_and(|state| state.is::<T>()) {
-            *slot = Some(CaughtDrop::new(Box::new(T::default())));
-        }
-        match slot.as_mut().and_then(|state| state.downcast_mut()) {
+        let slot = self.slots[position].as_mut();
+        match slot.and_then(|slot| if let Slot::Value(value, _) = slot { value.downcast_mut() } else { None })
+        {
             Some(state) => state,
             None => unreachable!("the slot was filled with this type just above"),
         }

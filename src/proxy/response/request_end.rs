@@ -193,7 +193,7 @@ pub(in crate::proxy) fn notes_of<'a>(chain: &'a Chain, running: &'a RequestState
     let name = |by: usize| chain.entries().get(by).map(|entry| &**entry.name());
     let latest_first = running.notes().iter().rev();
     let mut notes: Vec<_> = latest_first
-        .filter_map(|note| Some(Note { plugin: name(note.by)?, key: note.key, value: &note.value }))
+        .filter_map(|note| Some(Note { plugin: name(note.by)?, key: &note.key, value: &note.value }))
         .collect();
     notes.sort_by_key(|note| (note.plugin, note.key));
     notes.dedup_by_key(|note| (note.plugin, note.key));

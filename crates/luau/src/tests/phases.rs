@@ -90,7 +90,7 @@ fn a_request_is_changed_before_it_is_forwarded() {
         (edits.target.as_deref(), edits.method.as_ref().unwrap().as_str()),
         (Some("/new?b=c"), "POST")
     );
-    assert_eq!((visit.running.notes()[0].key, visit.running.notes()[0].value.as_str()), ("team", "red"));
+    assert_eq!((&*visit.running.notes()[0].key, visit.running.notes()[0].value.as_str()), ("team", "red"));
 }
 
 #[test]

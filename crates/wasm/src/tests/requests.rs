@@ -191,7 +191,7 @@ fn a_filter_responds() {
             (403, &b"no"[..], &"z".parse().unwrap())
         );
         assert_eq!(
-            (visit.running.notes()[0].key, visit.running.notes()[0].value.as_str()),
+            (&*visit.running.notes()[0].key, visit.running.notes()[0].value.as_str()),
             ("details", "why")
         );
     }
