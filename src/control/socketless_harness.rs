@@ -89,6 +89,7 @@ impl TestHarness {
             listener: Arc::clone(&self.snapshot.listeners[0].name),
             origin: None,
             drain_part: cluster.drain_moment(&key).map(DrainMoment::part),
+            connection: None,
         };
         (lease, tunnel_key)
     }

@@ -82,6 +82,7 @@ pub(super) async fn serve(socket: Socket, early: BytesMut, conn_info: ConnInfo, 
                 active,
                 malformed,
                 leaving: None,
+                waits_for_websockets: false,
             };
             Box::pin(served.run()).await
         }
@@ -143,8 +144,10 @@ struct ServedConnection {
     active: Arc<OpenStreams>,
     /// The remaining allowance of malformed requests.
     malformed: Bucket,
-    /// Set once GOAWAY was sent; the shutdown waits for the connection.
+    /// Set once GOAWAY was sent, or is due; the shutdown waits for the connection.
     leaving: Option<GoingAway>,
+    /// The process shuts down, and GOAWAY follows the end of the last WebSocket.
+    waits_for_websockets: bool,
 }
 
 /// A request parsed by h2; `None` at the end of the connection.
@@ -159,6 +162,8 @@ enum Event {
     Flood,
     /// The client violated the protocol in a way that no stream error can report.
     Malformed,
+    /// No WebSocket is open any more.
+    NoWebSocket,
     /// No stream was open for the keep-alive timeout.
     Idle,
     /// A request, or the end.
@@ -169,7 +174,7 @@ impl ServedConnection {
     async fn run(mut self) -> StreamEnd {
         let mut shutdown = self.context.service.shutdown.clone();
         if *shutdown.borrow() {
-            self.ask_to_leave();
+            self.shut_down();
         }
         let mut has_requests = false;
         loop {
@@ -184,11 +189,13 @@ impl ServedConnection {
                 biased;
                 _ = shutdown.changed(), if !asked => Event::Shutdown,
                 malformed = self.alarm.raised() => if malformed { Event::Malformed } else { Event::Flood },
-                () = self.active.idle(timeout) => Event::Idle,
+                () = self.active.without_websockets(), if self.waits_for_websockets => Event::NoWebSocket,
+                () = self.active.idle(timeout), if !self.waits_for_websockets => Event::Idle,
                 accepted = accept(&mut self.connection, &self.heads) => Event::Accepted(accepted),
             };
             match event {
-                Event::Shutdown => self.ask_to_leave(),
+                Event::Shutdown => self.shut_down(),
+                Event::NoWebSocket => self.ask_to_leave(),
                 Event::Flood => return self.end(Reason::ENHANCE_YOUR_CALM, StreamEnd::Flood).await,
                 Event::Malformed => return self.end(Reason::PROTOCOL_ERROR, StreamEnd::Malformed).await,
                 Event::Idle if asked => return self.end(Reason::NO_ERROR, StreamEnd::Idle).await,
@@ -220,7 +227,7 @@ impl ServedConnection {
     fn begin(&self, request: ReceivedStream) {
         let service = Arc::clone(&self.context.service);
         // A WebSocket outlives the task.
-        let open = Arc::new(self.active.begin());
+        let open = Arc::new(self.active.begin(request.is_extended_connect()));
         let session =
             request.into_session(Arc::clone(&self.conn_info), self.limits.rates, Arc::clone(&open) as _);
         tokio::spawn(async move {
@@ -229,9 +236,21 @@ impl ServedConnection {
         });
     }
 
+    /// The process shuts down. Firefox ends the WebSockets of a connection at its GOAWAY, without their Close frames: each
+    /// gets its own first, at its moment in the drain.
+    fn shut_down(&mut self) {
+        if self.active.has_websockets() {
+            self.leaving = Some(self.context.service.gateway.leaving());
+            self.waits_for_websockets = true;
+        } else {
+            self.ask_to_leave();
+        }
+    }
+
     /// Sends GOAWAY (RFC 9113 §6.8): active streams continue, and new ones are not expected.
     fn ask_to_leave(&mut self) {
         self.connection.graceful_shutdown();
+        self.waits_for_websockets = false;
         self.leaving = Some(self.context.service.gateway.leaving());
     }
 
@@ -261,15 +280,32 @@ async fn accept(connection: &mut Connection<Meter, Bytes>, heads: &Heads) -> Acc
 struct OpenStreams {
     count: AtomicUsize,
     none: Notify,
+    websockets: AtomicUsize,
+    no_websocket: Notify,
 }
 
 /// An open stream, counted until dropped.
-struct Open(Arc<OpenStreams>);
+struct Open {
+    streams: Arc<OpenStreams>,
+    is_websocket: bool,
+}
 
 impl OpenStreams {
-    fn begin(self: &Arc<Self>) -> Open {
+    fn begin(self: &Arc<Self>, is_websocket: bool) -> Open {
         self.count.fetch_add(1, Ordering::Relaxed);
-        Open(Arc::clone(self))
+        self.websockets.fetch_add(usize::from(is_websocket), Ordering::Relaxed);
+        Open { streams: Arc::clone(self), is_websocket }
+    }
+
+    fn has_websockets(&self) -> bool {
+        self.websockets.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until no WebSocket is open.
+    async fn without_websockets(&self) {
+        while self.has_websockets() {
+            self.no_websocket.notified().await;
+        }
     }
 
     /// Waits until no stream has been open for that long.
@@ -283,8 +319,11 @@ impl OpenStreams {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.none.notify_one();
+        if self.is_websocket && self.streams.websockets.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.streams.no_websocket.notify_one();
+        }
+        if self.streams.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.streams.none.notify_one();
         }
     }
 }

@@ -10,7 +10,7 @@ use super::tap::TapSession;
 use super::{Cause, Filter, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -353,16 +353,35 @@ async fn pace(
     asked: &AtomicUsize,
 ) {
     let began = Instant::now();
-    let slot = window.div_f64(members.len().max(1) as f64);
-    for (number, member) in members.into_iter().enumerate() {
-        // Each tunnel has a slot of the window and a random moment in it: evenly spread, without a period
+    let groups = by_connection(members);
+    let slot = window.div_f64(groups.len().max(1) as f64);
+    for (number, members) in groups.into_iter().enumerate() {
+        // Each connection has a slot of the window and a random moment in it: evenly spread, without a period
         // that clients could synchronise to.
         sleep_until(began + slot.mul_f64(number as f64 + fastrand::f64())).await;
         // It may have moved to another endpoint meanwhile.
-        if is_meant(&member, filter) {
+        for member in members.iter().filter(|member| is_meant(member, filter)) {
             asked.fetch_add(usize::from(member.ask(cause)), Relaxed);
         }
     }
+}
+
+/// The tunnels of each connection, in the order of the first of them. Those of one HTTP/2 connection leave together: their
+/// client opens the next ones on another connection when this one has none left.
+fn by_connection(members: Vec<Arc<Member>>) -> Vec<Vec<Arc<Member>>> {
+    let mut groups: Vec<Vec<_>> = Vec::with_capacity(members.len());
+    let mut places: HashMap<_, usize> = HashMap::new();
+    for member in members {
+        match member.shared_connection().map(|connection| places.entry(connection)) {
+            Some(hash_map::Entry::Occupied(place)) => groups[*place.get()].push(member),
+            Some(hash_map::Entry::Vacant(place)) => {
+                place.insert(groups.len());
+                groups.push(vec![member]);
+            }
+            None => groups.push(vec![member]),
+        }
+    }
+    groups
 }
 
 impl Shard {

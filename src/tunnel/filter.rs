@@ -2,6 +2,7 @@
 
 use crate::upstream::Endpoint;
 use moongate_sdk::ClientAddress;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Selects tunnels for a drain.
@@ -69,6 +70,8 @@ pub struct TunnelKey {
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves; `None` without a
     /// session.
     pub drain_part: Option<u32>,
+    /// The client's HTTP/2 connection, on which it may have other tunnels; `None` for a connection of its own.
+    pub connection: Option<NonZeroUsize>,
 }
 
 /// The registry's view of an open tunnel.

@@ -6,6 +6,7 @@ use super::{Cause, Side, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
@@ -39,6 +40,8 @@ pub(super) struct Member {
     joined: AtomicI64,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
     pub(super) drain_part: Option<u32>,
+    /// The client's HTTP/2 connection.
+    connection: Option<NonZeroUsize>,
     origin: Option<Arc<dyn TunnelOrigin>>,
     traffic: TunnelTraffic,
     /// A [`Cause`], 0, [`CLOSE`], [`DEPART`] or [`ENDED`].
@@ -104,6 +107,7 @@ impl Member {
             listener: tunnel_key.listener,
             joined: AtomicI64::new(i64::try_from(joined).unwrap_or(i64::MAX)),
             drain_part: tunnel_key.drain_part,
+            connection: tunnel_key.connection,
             origin: tunnel_key.origin,
             traffic: TunnelTraffic::new(joined),
             order: AtomicU8::new(0),
@@ -170,6 +174,11 @@ impl Member {
     }
 
     /// Asks the tunnel to move to another process; returns whether this call did. The tunnel drops `order` if it
+    /// The client's HTTP/2 connection, on which it may have other tunnels.
+    pub(super) fn shared_connection(&self) -> Option<NonZeroUsize> {
+        self.connection
+    }
+
     /// stays.
     pub(super) fn request_departure(&self, order: DepartureOrder) -> bool {
         self.inbox.lock().orders().departure = Some(order);

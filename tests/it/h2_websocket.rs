@@ -1,6 +1,7 @@
 //! WebSockets over HTTP/2 (RFC 8441): the same handshake and the same tunnel, on streams that share a
 //! connection.
 
+use crate::support::frames::{DATA, Frames, GOAWAY, HEADERS, request};
 use crate::support::h2ws::{Client, Stream, certificate};
 use crate::support::ws::{accepted, frame, read_frame};
 use crate::support::{Gateway, Next, Origin, eventually};
@@ -490,4 +491,43 @@ fn cookies_in_pieces_reach_the_backend_as_one_field() {
     let client = Client::plain(gateway.web());
     client.open_with("/ws", &[("cookie", "a=1"), ("cookie", "b=2")]).ok().unwrap().echo("hello");
     assert_eq!(a.seen()[0].fields("cookie"), ["a=1; b=2"]);
+}
+
+/// Browsers end the WebSockets of a connection at its GOAWAY.
+#[test]
+fn the_websockets_of_a_connection_are_asked_to_reconnect_together_and_before_its_goaway() {
+    let a = Origin::named("a");
+    let gateway = start(&format!("routes: [{{ upstream: ['{a}'], websocket: {{ drain_window: 2s }} }}]"));
+    let mut connections: Vec<_> = (0..3).map(|_| Frames::connect(gateway.web())).collect();
+    let fields = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+    for frames in &mut connections {
+        for stream in [1, 3, 5] {
+            frames.head(stream, &request("CONNECT", "/ws", &fields), false);
+            frames.next_on(HEADERS, stream);
+        }
+    }
+    gateway.signal("TERM");
+    let rows: Vec<_> = connections
+        .iter_mut()
+        .map(|frames| {
+            let mut closed = Vec::new();
+            loop {
+                let frame = frames.next().unwrap();
+                match frame.kind {
+                    DATA if frame.payload.first() == Some(&(0x80 | CLOSE)) => {
+                        assert_eq!(frame.payload[2..4], 1012_u16.to_be_bytes());
+                        closed.push(frame.stream);
+                        let close = crate::support::ws::masked(CLOSE, &1012_u16.to_be_bytes());
+                        frames.frame(DATA, 0, frame.stream, &close);
+                    }
+                    GOAWAY => break,
+                    _ => {}
+                }
+            }
+            closed.sort_unstable();
+            closed
+        })
+        .collect();
+    assert_eq!(rows, vec![vec![1, 3, 5]; 3], "each has its Close frame before GOAWAY");
+    assert!(gateway.exit_within(Duration::from_secs(20)).success());
 }

@@ -7,7 +7,7 @@ use super::session_control::{EndedBy, SessionControl};
 use super::upload_gate::Gate;
 use crate::net::conn_info::ConnInfo;
 use crate::proxy::failure::Failure;
-use crate::proxy::request::request_validation;
+use crate::proxy::request::{extended_connect, request_validation};
 use crate::runtime::worker_timer::{WorkerTimer, timeout};
 use crate::snapshot::MinRate;
 use bytes::Bytes;
@@ -39,6 +39,11 @@ impl ReceivedStream {
         let head = RequestHeader::from(head);
         let refused = request_validation::check_stream(&head).err();
         Self { head, body, respond, refused }
+    }
+
+    /// Returns whether it asks for a WebSocket (RFC 8441).
+    pub fn is_extended_connect(&self) -> bool {
+        extended_connect::is_one(&self.head)
     }
 
     /// Returns whether the request is malformed (RFC 9113 §8.1.1). It is passed to the proxy, which rejects

@@ -17,6 +17,8 @@ use http::HeaderMap;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A request, from its header to the end of its response.
@@ -76,6 +78,15 @@ impl Session {
         match self {
             Self::Http1(session) => session.connection.conn_info(),
             Self::Http2(session) => &session.conn_info,
+        }
+    }
+
+    /// A number of the client's connection, if it carries other streams too.
+    pub(in crate::proxy) fn shared_connection(&self) -> Option<NonZeroUsize> {
+        match self {
+            Self::Http1(_) => None,
+            // The facts stay at their place as long as the connection is open.
+            Self::Http2(session) => NonZeroUsize::new(Arc::as_ptr(&session.conn_info).addr()),
         }
     }
 

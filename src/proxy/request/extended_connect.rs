@@ -10,14 +10,19 @@ use pingora::http::RequestHeader;
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
 
+/// Returns whether it is an extended CONNECT for a WebSocket.
+pub(in crate::proxy) fn is_one(head: &RequestHeader) -> bool {
+    let protocol = head.extensions.get::<Protocol>().filter(|_| head.method == Method::CONNECT);
+    protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
+}
+
 /// Converts an extended CONNECT for a WebSocket to a GET. HTTP/2 has neither `Upgrade` nor `Connection`, so
 /// their values come from here. Returns whether it was one.
 ///
 /// # Errors
 /// When a value is invalid in a field, which the parser has excluded.
 pub(in crate::proxy) fn arrive(head: &mut RequestHeader) -> Result<bool> {
-    let protocol = head.extensions.get::<Protocol>().filter(|_| head.method == Method::CONNECT);
-    if !protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")) {
+    if !is_one(head) {
         return Ok(false);
     }
     head.set_method(Method::GET);

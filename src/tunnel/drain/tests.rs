@@ -29,6 +29,7 @@ fn tunnel_key(endpoint: u64, route: &str, route_version: u64) -> TunnelKey {
         listener: "".into(),
         origin: None,
         drain_part: None,
+        connection: None,
     }
 }
 
