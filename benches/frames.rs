@@ -70,6 +70,10 @@ impl Inspector for Watcher {
     }
 
     fn ended(&mut self, _: &Outcome) {}
+
+    fn state(&mut self) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 /// What it costs to take messages apart, show them to somebody and write them again.

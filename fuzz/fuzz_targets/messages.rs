@@ -32,6 +32,10 @@ impl Inspector for Editor {
     }
 
     fn ended(&mut self, _: &Outcome) {}
+
+    fn state(&mut self) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -68,6 +72,6 @@ fn show(
     let sender = if from == Side::Client { Sender::Client } else { Sender::Server };
     let mut follower = FrameParser::new(sender);
     assert!(follower.feed(&out, &Rules::default(), &mut |_| {}).is_ok());
-    assert!(follower.at_boundary() && !follower.in_message());
+    assert!(follower.between_messages());
     (editor.0, out.len(), code)
 }
