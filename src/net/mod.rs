@@ -1,7 +1,6 @@
 //! Sockets and connections below the request path: downstream and tunnel I/O, HTTP/1 on the wire, the PROXY protocol, name
 //! resolution, and the detection of request loops.
 
-pub(crate) mod base64_bytes;
 pub mod conn_info;
 pub mod connection_permit;
 pub mod downstream_io;

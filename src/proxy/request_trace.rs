@@ -63,6 +63,17 @@ impl SpanClock {
         Self { begun, begun_at: now.saturating_sub(nanos(begun.elapsed())) }
     }
 
+    /// Continues the clock of another process: `age` has passed since its start.
+    pub(super) fn resume(start: u64, age: Duration) -> Self {
+        let now = Instant::now();
+        Self { begun: now.checked_sub(age).unwrap_or(now), begun_at: start }
+    }
+
+    /// The time since the start.
+    pub(super) fn age(self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// The start in nanoseconds since 1970.
     pub(super) fn start(self) -> u64 {
         self.begun_at

@@ -2,6 +2,7 @@
 
 use super::TunnelOrigin;
 use super::state::TunnelState;
+use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -9,6 +10,32 @@ use tokio::sync::oneshot;
 
 /// Asks a tunnel to depart. It is dropped by a tunnel that cannot.
 pub type DepartureOrder = Sender<Departure>;
+
+/// States of the parts of a tunnel that the proxy has made, for another process. Only the proxy reads them.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct PartStates {
+    /// The guard.
+    pub guard: serde_json::Value,
+    /// The redialer.
+    pub redial: Option<serde_json::Value>,
+    /// The inspector.
+    pub inspector: Option<serde_json::Value>,
+    /// The rechecks.
+    pub recheck: Option<serde_json::Value>,
+}
+
+/// The resources of a tunnel outside the relay, released when it is dropped: the lease of the endpoint, permits.
+pub trait TunnelGuard: Send {
+    /// What another process needs to acquire them again.
+    fn state(&self) -> serde_json::Value;
+}
+
+impl TunnelGuard for () {
+    fn state(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
 
 /// A stopped tunnel. It continues where it is unless the departure is confirmed.
 pub struct Departure {
@@ -24,6 +51,8 @@ pub struct Departure {
     pub origin: Option<Arc<dyn TunnelOrigin>>,
     /// Its state.
     pub state: TunnelState,
+    /// The states of its guard, and of its redialer, inspector and rechecks if it has them.
+    pub parts: PartStates,
     /// Descriptors of its connections, the client's first.
     pub sockets: [OwnedFd; 2],
     /// Sends whether the other process has it.

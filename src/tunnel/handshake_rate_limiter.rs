@@ -77,7 +77,7 @@ impl HandshakeLimiter {
     /// # Errors
     /// As for [`take`](Self::take).
     pub fn take_within(&self, now: Instant, longest: Duration) -> Result<Duration, QueueFull> {
-        let now = nanoseconds(now.saturating_duration_since(*self.start.get_or_init(|| now)));
+        let now = self.moment(now);
         let mut paid = self.paid.load(Relaxed);
         loop {
             let next = TokenBucket::paid_by(paid).charged(self.turns.cost(1), now);
@@ -91,6 +91,23 @@ impl HandshakeLimiter {
                 Err(moved) => paid = moved,
             }
         }
+    }
+
+    /// The time until every handshake so far is paid for, for another process.
+    pub fn owed(&self, now: Instant) -> Duration {
+        let paid = TokenBucket::paid_by(self.paid.load(Relaxed));
+        Duration::from_nanos(paid.until_full(self.moment(now)))
+    }
+
+    /// Continues with what another process owed.
+    pub fn charge(&self, owed: Duration, now: Instant) {
+        let paid = TokenBucket::paid_by(self.paid.load(Relaxed)).charged(nanoseconds(owed), self.moment(now));
+        self.paid.store(paid.paid_at(), Relaxed);
+    }
+
+    /// Nanoseconds since the first use.
+    fn moment(&self, now: Instant) -> u64 {
+        nanoseconds(now.saturating_duration_since(*self.start.get_or_init(|| now)))
     }
 
     /// Returns an unused reservation.

@@ -26,7 +26,7 @@ mod tunnel_task;
 
 pub use crate::net::tunnel_io::{Io, TunnelIo};
 pub use counters::{Counters, KINDS};
-pub use departure::{Departure, DepartureOrder};
+pub use departure::{Departure, DepartureOrder, PartStates, TunnelGuard};
 pub use drain::{Membership, OpenTap, Registry};
 pub use filter::{Filter, TunnelKey, TunnelOrigin, TunnelView};
 pub use handshake_rate_limiter::{HandshakeLimiter, QueueFull};

@@ -162,10 +162,11 @@ impl Policy {
         self.route_limits.acquire(origin, client)
     }
 
-    /// The permit of a WebSocket that another process has admitted, whatever the limits are now.
+    /// The permit of a WebSocket that another process has admitted, whatever the limits are now. `key` is that of the
+    /// other process's permit.
     #[must_use]
-    pub fn readmit(&self, client: ClientKey<'_>) -> Permit {
-        self.route_limits.readmit(client)
+    pub fn readmit(&self, key: Option<u64>, client: ClientKey<'_>) -> Permit {
+        self.route_limits.readmit(key, client)
     }
 
     /// The key of `max_connections_per_client`; `None` without that limit.

@@ -1,7 +1,7 @@
 //! Interface for failover: a tunnel whose backend is lost asks its [`Redial`] for another one. The proxy
 //! implements it, including the selection of an endpoint and the handshake.
 
-use super::{Counters, Reason, TunnelIo};
+use super::{Counters, Reason, TunnelGuard, TunnelIo};
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ pub struct Found {
     /// The counters.
     pub counters: Counters,
     /// Dropped when the backend is lost or the tunnel ends: the lease of the endpoint.
-    pub guard: Box<dyn Send>,
+    pub guard: Box<dyn TunnelGuard>,
 }
 
 /// A search in progress. It returns the redialer for the next search.
@@ -37,4 +37,7 @@ pub type Search = Pin<Box<dyn Future<Output = (Box<dyn Redial>, Option<Found>)> 
 pub trait Redial: Send {
     /// Finds one, or none within the time limit. Dropping the future cancels the search.
     fn redial(self: Box<Self>, loss: Loss) -> Search;
+
+    /// What a redialer of another process needs to continue as this one; `None` if no other one can.
+    fn state(&self) -> Option<serde_json::Value>;
 }

@@ -6,10 +6,9 @@
 use crate::config::{self, PerClient};
 use crate::upstream::KeySource;
 use moongate_config::{Placed, Problem, Problems};
-use moongate_sdk::ClientAddress;
+use moongate_sdk::{ClientAddress, keyed_hash};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -48,7 +47,6 @@ struct OpenCounts {
     all: AtomicU32,
     // Keyed by a keyed hash of the client: an entry is 12 bytes, and no client can choose a collision.
     clients: Mutex<HashMap<u64, u32>>,
-    hasher: RandomState,
 }
 
 /// Counts a WebSocket until it is dropped.
@@ -56,6 +54,13 @@ struct OpenCounts {
 pub struct Permit {
     present: Arc<OpenCounts>,
     client: Option<u64>,
+}
+
+impl Permit {
+    /// The key under which it counts the client, for another process.
+    pub fn key(&self) -> Option<u64> {
+        self.client
+    }
 }
 
 impl Drop for Permit {
@@ -99,10 +104,11 @@ impl RouteLimits {
         self.per_client.as_ref().map(|(_, key)| key)
     }
 
-    /// The permit of a WebSocket that another process has admitted, whatever the limits.
-    pub(super) fn readmit(&self, client: ClientKey<'_>) -> Permit {
+    /// The permit of a WebSocket that another process has admitted, whatever the limits. `key` is that of the other
+    /// process's permit, which was given under a limit per client.
+    pub(super) fn readmit(&self, key: Option<u64>, client: ClientKey<'_>) -> Permit {
         self.present.all.fetch_add(1, Relaxed);
-        let client = self.per_client.as_ref().map(|_| self.present.hasher.hash_one(client));
+        let client = self.per_client.as_ref().map(|_| key.unwrap_or_else(|| keyed_hash(client)));
         if let Some(client) = client {
             *self.present.clients.lock().entry(client).or_default() += 1;
         }
@@ -122,7 +128,7 @@ impl RouteLimits {
             return Err(Denial::Full);
         }
         if let Some((limit, _)) = &self.per_client {
-            let client = self.present.hasher.hash_one(client);
+            let client = keyed_hash(client);
             let mut clients = self.present.clients.lock();
             let count = clients.entry(client).or_default();
             // A limit is at least 1, so a rejection never leaves an entry of 0.

@@ -3,8 +3,8 @@
 //! Times are relative, because clocks of processes differ. A missing member has its default.
 
 use super::TunnelIo;
-use crate::net::base64_bytes;
 use crate::net::tunnel_io::{RecordState, RecordStream};
+use crate::runtime::base64_bytes;
 use crate::websocket::frame::{FrameParser, ParserState, Sender};
 use crate::websocket::{ContextReset, Extensions};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,8 @@ pub struct TunnelState {
     pub(super) rate_debts: [u64; 2],
     /// The records of sides with TLS, the client's first.
     pub(super) records: [Option<RecordState>; 2],
+    /// The times until the rechecks.
+    pub(super) recheck_waits: Vec<Duration>,
 }
 
 /// The state of a direction.
@@ -42,6 +44,41 @@ pub(super) struct DirectionState {
     /// A ping for the sink that waits for a frame boundary, and the one that the source has not answered.
     pub(super) ping: Option<u64>,
     pub(super) awaited: Option<u64>,
+    /// What of the backlog was written, under failover.
+    pub(super) replay: Option<ReplayState>,
+    /// The message that is put together for an inspector.
+    pub(super) inspected: Option<ReassemblerState>,
+}
+
+/// The part of a backlog that may be sent again to another backend.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub(super) struct ReplayState {
+    /// How many bytes of the backlog were written.
+    pub(super) written: usize,
+    /// Message boundaries in it.
+    pub(super) places: Vec<usize>,
+    /// The gateway's own frames in it.
+    pub(super) own: Vec<(usize, usize)>,
+    /// Whether the last bytes are within a message.
+    pub(super) open: bool,
+    /// Whether the start of the message was discarded.
+    pub(super) lost: bool,
+}
+
+/// A direction that an inspector looks at.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub(super) struct ReassemblerState {
+    /// The parser of what the source sends.
+    pub(super) parser: ParserState,
+    /// Whether the message is text.
+    pub(super) is_text: bool,
+    /// Its payload so far, unmasked.
+    #[serde(with = "base64_bytes")]
+    pub(super) payload: Vec<u8>,
+    /// The masking key of the current frame, rotated to its next byte.
+    pub(super) key: Option<[u8; 4]>,
 }
 
 /// The clocks, as times before now.
@@ -101,12 +138,56 @@ impl From<ExtensionsState> for Extensions {
     }
 }
 
+impl DirectionState {
+    fn is_valid(&self, sender: Sender) -> bool {
+        FrameParser::continue_from(sender, &self.parser).is_some()
+            && self.replay.as_ref().is_none_or(|replay| replay.is_valid(self.backlog.len()))
+            && self.inspected.as_ref().is_none_or(|inspected| inspected.is_valid(sender))
+    }
+}
+
+impl ReplayState {
+    /// Returns whether a backlog of this length can have the state.
+    fn is_valid(&self, length: usize) -> bool {
+        let Self { written, places, own, .. } = self;
+        let ends = || own.iter().flat_map(|(start, end)| [*start, *end]);
+        let is_within = |place: Option<usize>| place.is_none_or(|place| place <= length);
+        *written <= length
+            && places.is_sorted()
+            && is_within(places.last().copied())
+            && ends().is_sorted()
+            && is_within(ends().last())
+    }
+}
+
+impl ReassemblerState {
+    fn is_valid(&self, sender: Sender) -> bool {
+        let Some(parser) = FrameParser::continue_from(sender, &self.parser) else { return false };
+        // Its text is checked as it arrives.
+        let is_text = !self.is_text || valid_start(&self.payload).is_some();
+        is_text && (parser.in_message() || self.payload.is_empty())
+    }
+}
+
+/// The length of the valid start of text that continues; `None` if the text is invalid.
+pub(super) fn valid_start(text: &[u8]) -> Option<usize> {
+    match std::str::from_utf8(text) {
+        Ok(text) => Some(text.len()),
+        Err(error) if error.error_len().is_none() => Some(error.valid_up_to()),
+        Err(_) => None,
+    }
+}
+
 impl TunnelState {
     /// Returns whether a tunnel can be in this state.
     pub fn is_valid(&self) -> bool {
         let senders = [Sender::Client, Sender::Server].into_iter();
-        let mut parsers = senders.zip(self.directions.iter().map(|direction| &direction.parser));
-        parsers.all(|(sender, parser)| FrameParser::continue_from(sender, parser).is_some())
+        senders.zip(&self.directions).all(|(sender, direction)| direction.is_valid(sender))
+    }
+
+    /// Which directions an inspector looks at, by source side.
+    pub fn inspected(&self) -> [bool; 2] {
+        [0, 1].map(|side: usize| self.directions[side].inspected.is_some())
     }
 
     /// The sides of the tunnel on these plain sockets, with their records if they have TLS; `None` if those are invalid.

@@ -186,7 +186,7 @@ fn a_changed_key_file_counts_from_the_next_reload() {
 }
 
 /// A service that accepts `Authorization: yes`, until it is set to reject everything.
-fn service() -> (Origin, Arc<AtomicBool>) {
+pub(crate) fn service() -> (Origin, Arc<AtomicBool>) {
     let open = Arc::new(AtomicBool::new(true));
     let state = Arc::clone(&open);
     let service = Origin::scripted("auth", move |seen, wire| {

@@ -22,7 +22,7 @@ fn routes(origin: &Origin, websocket: &str) -> String {
 }
 
 /// Upgrades, waits for the end of the old process, and returns the numbers of moved and left WebSockets.
-fn upgraded(gateway: &Gateway) -> (u64, u64) {
+pub(crate) fn upgraded(gateway: &Gateway) -> (u64, u64) {
     let old = gateway.pid();
     let output = moongate(&["upgrade", "--json", "--admin", &gateway.admin().to_string()]);
     let text = lossy(&output.stdout);
@@ -196,18 +196,27 @@ fn a_websocket_that_cannot_move_is_asked_to_reconnect() {
     let (origin, other) = (Origin::named("a"), Origin::named("b"));
     let gateway = Gateway::start(&format!(
         "routes:
-  - {{ name: failover, path: /failover, upstream: [{origin}], websocket: {{ on_endpoint_loss: reconnect, drain_window: 0s }} }}
-  - {{ name: filtered, path: /filtered, upstream: [{origin}], websocket: {{ drain_window: 0s }}, plugins: [{{ kind: message_filter, max_size: 1MiB }}] }}
+  - {{ name: rest, path: /other-plugins, upstream: [{origin}], websocket: {{ drain_window: 0s }}, plugins: [{{ kind: message_filter, max_size: 1MiB }}] }}
+  - name: script
+    path: /function-in-ctx
+    upstream: [{origin}]
+    websocket: {{ drain_window: 0s }}
+    plugins: [{{ kind: luau, source: 'function message(ws, msg) ws:ctx().next = function() end end' }}]
   - {{ name: gone, path: /gone, upstream: [{origin}], websocket: {{ drain_window: 0s }} }}
   - {{ name: moved, path: /moved, upstream: [{origin}] }}
 "
     ));
-    let paths = ["/failover", "/filtered", "/gone"];
+    let paths = ["/other-plugins", "/function-in-ctx", "/gone"];
     let mut left: Vec<_> = paths.iter().map(|path| Socket::open(gateway.web(), path)).collect();
+    left.iter_mut().for_each(|socket| socket.echo("open"));
     let mut moved = Socket::open(gateway.web(), "/moved");
     // The new process has no such route, and another backend for the rest.
     gateway.write(&format!(
-        "routes: [{{ name: moved, path: /moved, upstream: [{origin}, {other}] }}, {{ name: rest, upstream: [{other}] }}]\n"
+        "routes:
+  - {{ name: moved, path: /moved, upstream: [{origin}, {other}] }}
+  - {{ name: script, path: /function-in-ctx, upstream: [{origin}] }}
+  - {{ name: rest, upstream: [{origin}] }}
+"
     ));
     assert_eq!(upgraded(&gateway), (1, 3));
     for socket in &mut left {
@@ -215,7 +224,9 @@ fn a_websocket_that_cannot_move_is_asked_to_reconnect() {
     }
     moved.echo("still open");
     assert!(gateway.exit_within(EXIT).success());
-    assert!(gateway.log().text().contains("there is no route `gone`"));
+    for reason in ["there is no route `gone`", "the route `rest` has other plugins now"] {
+        assert!(gateway.log().text().contains(reason), "{reason}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! State of a TLS connection for another process: keys, sequence numbers, and bytes in either direction.
 
-use crate::net::base64_bytes;
+use crate::runtime::base64_bytes;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 use serde::{Deserialize, Serialize};
 use std::fmt;

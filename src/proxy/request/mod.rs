@@ -9,6 +9,7 @@ pub(super) mod h2_to_h1;
 pub(super) mod head_parser;
 pub(super) mod hop_by_hop;
 pub(super) mod received_parts;
+pub(super) mod received_state;
 pub(super) mod request_facts;
 pub(super) mod request_validation;
 pub(super) mod untrusted_headers;

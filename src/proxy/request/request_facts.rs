@@ -25,20 +25,20 @@ pub(in crate::proxy) struct Received {
     /// The client: the peer, or the one that a trusted proxy names.
     pub(in crate::proxy) client: Client,
     /// The prefix lengths that identify the client in limits and keys.
-    client_prefix: ClientPrefix,
+    pub(super) client_prefix: ClientPrefix,
     /// Whether the peer is a trusted proxy.
     pub(in crate::proxy) is_trusted: bool,
     /// The TLS of its connection.
     pub(in crate::proxy) tls: Option<Arc<Tls>>,
     /// The name of the listener that accepted the connection.
-    listener: Option<Arc<str>>,
+    pub(super) listener: Option<Arc<str>>,
     /// The HTTP version of the client.
     pub(in crate::proxy) version: Version,
     /// `http` or `https`: the client's scheme, or the one that a trusted proxy names.
     pub(in crate::proxy) scheme: &'static str,
     /// Whether the scheme is certain: TLS ends here, or a trusted proxy named it. Otherwise a load balancer
     /// that is not trusted may have terminated TLS.
-    scheme_is_certain: bool,
+    pub(super) scheme_is_certain: bool,
     /// The WebSocket handshake, its error, or [`HandshakeError::NotWebSocket`].
     pub(in crate::proxy) handshake: Result<Handshake, HandshakeError>,
     /// An extended CONNECT for a WebSocket (RFC 8441), converted to a GET: frames follow its header, and no
@@ -53,25 +53,25 @@ pub(in crate::proxy) struct Received {
     /// What the parser found besides the header.
     pub(in crate::proxy) parts: ReceivedParts,
     /// Path and query to forward, in ASCII, if they differ from the request line.
-    target: Option<String>,
+    pub(super) target: Option<String>,
     /// `target` is sent to the backend instead of the received target.
-    is_target_rewritten: bool,
+    pub(super) is_target_rewritten: bool,
     /// The received path, if the forwarded one differs.
-    raw_path: Option<String>,
+    pub(super) raw_path: Option<String>,
     /// The path in its most permissive interpretation, if it differs from the forwarded one.
-    read_path: Option<String>,
+    pub(super) read_path: Option<String>,
     /// The same path without path parameters, if it has any and its route does not keep them.
-    bare_path: Option<String>,
+    pub(super) bare_path: Option<String>,
     /// Whether the path has `%2F`, `%5C` or `\`.
     pub(in crate::proxy) has_escaped_slash: bool,
     /// The received Host with its port; empty without one.
-    authority: String,
+    pub(super) authority: String,
     /// The length of the host in it, without port and final dot.
-    host_length: usize,
+    pub(super) host_length: usize,
     /// The hops of the request, by its fields.
     pub(in crate::proxy) way: HopCount,
     /// X-Forwarded-Host from a trusted proxy.
-    forwarded_host: Option<Box<str>>,
+    pub(super) forwarded_host: Option<Box<str>>,
 }
 
 /// The protocol-dependent part of a header.

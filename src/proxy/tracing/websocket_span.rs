@@ -22,25 +22,28 @@ use std::time::Instant;
 /// The maximum numbers of endpoints and failovers in a span.
 const MOST_MOVES: usize = 32;
 
+/// The name of the event of a failover.
+pub(super) const FAILOVER: &str = "failover";
+
 /// A WebSocket whose trace is sampled.
 pub(in crate::proxy) struct WebSocketTrace {
     /// For the current tracer when spans end: the WebSocket may outlive the settings that it began with.
-    shared: Arc<Shared>,
-    context: SpanContext,
-    handshake: SpanContext,
-    clock: SpanClock,
-    name: String,
-    path: Box<str>,
-    attributes: Vec<Attribute>,
-    moves: Mutex<Moves>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) context: SpanContext,
+    pub(super) handshake: SpanContext,
+    pub(super) clock: SpanClock,
+    pub(super) name: String,
+    pub(super) path: Box<str>,
+    pub(super) attributes: Vec<Attribute>,
+    pub(super) moves: Mutex<Moves>,
 }
 
 /// The endpoints of a WebSocket.
 #[derive(Default)]
-struct Moves {
-    endpoints: Vec<Arc<str>>,
-    events: Vec<SpanEvent>,
-    omitted: u32,
+pub(super) struct Moves {
+    pub(super) endpoints: Vec<Arc<str>>,
+    pub(super) events: Vec<SpanEvent>,
+    pub(super) omitted: u32,
 }
 
 /// An attempt of a redial.
@@ -104,7 +107,7 @@ impl WebSocketTrace {
             attributes.push((keys::FAILOVER_TO, Value::text(to.name())));
             moves.endpoints.push(to.name().into());
         }
-        moves.events.push(SpanEvent { at: self.clock.at(lost), name: "failover".into(), attributes });
+        moves.events.push(SpanEvent { at: self.clock.at(lost), name: FAILOVER.into(), attributes });
     }
 
     /// Begins the span of a redial's attempt, which the backend continues.

@@ -6,6 +6,7 @@ pub(super) mod moved_websocket;
 pub(super) mod redial;
 pub(super) mod tunnel_log;
 pub(super) mod tunnel_permits;
+pub(super) mod tunnel_resources;
 pub(super) mod tunnel_task;
 pub(super) mod upgrade;
 pub(super) mod websocket_plugins;

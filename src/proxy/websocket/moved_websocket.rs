@@ -1,12 +1,17 @@
 //! WebSocket that moves between processes: what the old one sends of it, and its continuation in the new one.
 
+use super::redial::{Redialer, RedialerState};
 use super::tunnel_log::OriginState;
 use super::tunnel_permits::TunnelPermits;
-use super::tunnel_task::TunnelGuards;
+use super::tunnel_resources::{ClientResourcesState, TunnelGuards};
+use super::tunnel_task::TunnelEnd;
+use super::websocket_plugins::{PluginsState, TunnelPlugins};
 use crate::net::connection_permit::ConnectionPermit;
 use crate::proxy::Gateway;
 use crate::telemetry::metrics::TunnelMetrics;
-use crate::tunnel::{self, ClientKey, Counters, Departure, Tunnel, TunnelIo, TunnelKey, TunnelState};
+use crate::tunnel::{
+    self, ClientKey, Counters, Departure, PartStates, Redial, Tunnel, TunnelIo, TunnelKey, TunnelState,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
@@ -14,8 +19,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// The version of the state. One that an older binary must not continue gets a higher number.
-const VERSION: u32 = 1;
+/// The version of the state. One that an older binary must not continue gets a higher number: the second version has the
+/// parts that the proxy has made, which the first one lacks.
+const VERSION: u32 = 2;
+const FIRST_VERSION: u32 = 1;
 
 /// A WebSocket without its sockets.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -33,20 +40,40 @@ pub struct MovedWebSocket {
     route: String,
     origin: OriginState,
     tunnel: TunnelState,
+    /// The states of its parts.
+    #[serde(default)]
+    client: ClientResourcesState,
+    #[serde(default)]
+    redial: Option<RedialerState>,
+    #[serde(default)]
+    inspector: Option<PluginsState>,
+    #[serde(default)]
+    recheck: Option<PluginsState>,
 }
 
 impl MovedWebSocket {
     /// What a stopped tunnel is in another process; `None` for one without a request.
     pub fn of(departure: &Departure) -> Option<Self> {
         let origin = departure.origin.as_ref()?.state();
+        let PartStates { guard, redial, inspector, recheck } = departure.parts.clone();
+        let redial = read::<RedialerState>(redial)?;
+        let own: Option<ClientResourcesState> = serde_json::from_value(guard).ok()?;
+        let client = redial.as_ref().map_or_else(|| own.unwrap_or_default(), |redial| redial.client.clone());
+        let (inspector, recheck) = (read(inspector)?, read(recheck)?);
+        let has_parts =
+            redial.is_some() || inspector.is_some() || recheck.is_some() || client.trace.is_some();
         Some(Self {
             id: departure.id,
-            version: VERSION,
+            version: if has_parts { VERSION } else { FIRST_VERSION },
             listener: departure.listener.to_string(),
             generation: departure.generation,
             route: departure.route.to_string(),
             origin: serde_json::from_value(origin).ok()?,
             tunnel: departure.state.clone(),
+            client,
+            redial,
+            inspector,
+            recheck,
         })
     }
 
@@ -60,13 +87,14 @@ impl MovedWebSocket {
         sockets: [OwnedFd; 2],
         connection: ConnectionPermit,
     ) -> Result<(), String> {
-        let Self { id, version, listener, generation, route, origin: request, tunnel: mut state } = self;
+        let Self { id, version, listener, generation, route, origin: request, tunnel: mut state, .. } = self;
         if version > VERSION {
             return Err(format!("its state has version {version}, and this binary knows {VERSION}"));
         }
         if !state.is_valid() {
             return Err("its state is invalid".to_owned());
         }
+        let listener: Arc<str> = listener.into();
         let snapshot = gateway.shared.live.pin();
         let route = snapshot.route(&route).ok_or_else(|| format!("there is no route `{route}`"))?;
         let lease = snapshot
@@ -79,20 +107,34 @@ impl MovedWebSocket {
         let [client, backend] = sides.ok_or("its TLS state is invalid")?;
         let identity = request.client();
         let network = snapshot.globals.client_prefix.identity(identity.address());
-        let permit = route.policy.readmit(ClientKey::Client(network));
+        let plugins = TunnelPlugins::restore(self.inspector, self.recheck, state.inspected(), gateway, route);
+        let plugins = plugins.ok_or_else(|| format!("the route `{}` has other plugins now", route.name))?;
+        let permit = route.policy.readmit(self.client.permit_key, ClientKey::Client(network));
         let origin = request.restore(&route.name, lease.endpoint(), snapshot.log.as_ref());
         let key = TunnelKey {
             endpoint: lease.endpoint().token().get(),
             route: Arc::clone(&route.name),
             route_version: route.route_version(),
             generation,
-            listener: listener.into(),
+            listener: Arc::clone(&listener),
             origin: Some(Arc::clone(&origin) as _),
             drain_part: state.drain_part(),
+            connection: None,
         };
         let member = gateway.shared.tunnels.join_as(key, id);
         let counters = Counters::new(TunnelMetrics::adopt(&route.metrics.route, lease.endpoint().metrics()));
-        let place = TunnelPermits { _permit: permit, _connection: Some(connection) };
+        let permits = TunnelPermits { permit, _connection: Some(connection) };
+        let resources = self.client.restore(permits, &gateway.shared);
+        let trace = resources.trace.clone();
+        let (client_resources, redial) = match self.redial {
+            Some(state) if route.policy.reconnect.is_some() => {
+                let redialer = Redialer::restore(state, gateway, &origin, route, resources, listener);
+                let redialer = redialer.ok_or("its handshake is invalid")?;
+                (None, Some(Box::new(redialer) as Box<dyn Redial>))
+            }
+            // Its route has no failover any more.
+            _ => (Some(resources), None),
+        };
         let tunnel = Tunnel {
             client,
             backend,
@@ -102,15 +144,26 @@ impl MovedWebSocket {
             policy: Arc::clone(&route.policy),
             counters,
             member,
-            guard: Box::new(TunnelGuards { _lease: lease, _place: Some(place) }),
-            redial: None,
-            inspector: None,
-            recheck: None,
-            is_pinned: false,
+            guard: Box::new(TunnelGuards { _lease: lease, client: client_resources }),
+            redial,
+            inspector: plugins.inspector,
+            recheck: plugins.recheck,
         };
-        tunnel::continue_from(tunnel, state, move |outcome| origin.end(outcome, &[]));
+        match TunnelEnd::of(origin, plugins.final_log_fields, trace) {
+            TunnelEnd::Plain(origin) => {
+                tunnel::continue_from(tunnel, state, move |outcome| origin.end(outcome, &[]))
+            }
+            TunnelEnd::Observed(observers) => {
+                tunnel::continue_from(tunnel, state, move |outcome| observers.end(outcome))
+            }
+        };
         Ok(())
     }
+}
+
+/// A part that this binary has written; `Some(None)` without one.
+fn read<T: serde::de::DeserializeOwned>(state: Option<serde_json::Value>) -> Option<Option<T>> {
+    state.map_or(Some(None), |state| serde_json::from_value(state).ok().map(Some))
 }
 
 fn tunnel_io(socket: OwnedFd) -> io::Result<TunnelIo> {

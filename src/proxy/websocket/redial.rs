@@ -4,11 +4,11 @@
 use super::handshake_attempt::attempt;
 use super::handshake_rate_wait::{self, QueueTurn};
 use super::tunnel_log::Origin;
-use super::tunnel_permits::TunnelPermits;
+use super::tunnel_resources::{ClientResources, ClientResourcesState, TunnelGuards};
 use crate::config::PathParameters;
 use crate::proxy::context::Context;
-use crate::proxy::tracing::websocket_span::WebSocketTrace;
 use crate::proxy::{Gateway, Shared};
+use crate::runtime::base64_bytes;
 use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
 use crate::tunnel::{Counters, Found, HandshakeTimeout, Loss, Redial, Search, TunnelIo};
@@ -16,7 +16,8 @@ use crate::upstream::{AttemptEnd, Attempts, Endpoint, Lease, ProxyAddrs, Request
 use crate::websocket::handshake::{self, Agreement, HandshakeResponse, Request};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use moongate_sdk::{read_path, without_parameters};
+use moongate_sdk::{read_path, saved_fields, without_parameters};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub(in crate::proxy) fn agreement(ctx: &Context, headers: &mut HeaderMap) -> Opt
 
 /// Finds other endpoints for one client. It holds nothing of the generation that served the handshake and
 /// uses the current one.
-pub(in crate::proxy) struct Redialer {
+pub(super) struct Redialer {
     shared: Arc<Shared>,
     origin: Arc<Origin>,
     route: Arc<RouteMetrics>,
@@ -63,9 +64,26 @@ pub(in crate::proxy) struct Redialer {
     timeout: Option<Duration>,
     /// When the current endpoint was found, and the delay before that.
     found: Option<(Instant, Duration)>,
-    /// Its trace, if it is sampled.
-    trace: Option<Arc<WebSocketTrace>>,
-    _place: TunnelPermits,
+    client: ClientResources,
+}
+
+/// A redialer for another process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct RedialerState {
+    #[serde(with = "base64_bytes")]
+    request: Vec<u8>,
+    #[serde(default)]
+    keeps_path_parameters: bool,
+    /// The fields of the agreement.
+    #[serde(with = "saved_fields")]
+    agreement: HeaderMap,
+    #[serde(default)]
+    ends: ProxyAddrs,
+    /// The time since the current endpoint was found, and the delay before that.
+    #[serde(default)]
+    found: Option<(Duration, Duration)>,
+    #[serde(default)]
+    pub(super) client: ClientResourcesState,
 }
 
 /// The result of a round with as many attempts as a request has.
@@ -84,14 +102,13 @@ struct NegotiatedHandshake {
 }
 
 impl Redialer {
-    pub(in crate::proxy) fn new(
+    pub(super) fn new(
         gateway: &Gateway,
         origin: &Arc<Origin>,
         route: &Route,
-        place: TunnelPermits,
+        client: ClientResources,
         (mut request, agreement, ends): (Request, Agreement, ProxyAddrs),
         listener: Arc<str>,
-        trace: Option<Arc<WebSocketTrace>>,
     ) -> Self {
         request.bytes.shrink_to_fit();
         Self {
@@ -106,9 +123,25 @@ impl Redialer {
             handshake_timeout: route.policy.handshake_timeout,
             timeout: route.timeout,
             found: None,
-            trace,
-            _place: place,
+            client,
         }
+    }
+
+    /// Continues a redialer of another process; `None` if the state is none.
+    pub(super) fn restore(
+        state: RedialerState,
+        gateway: &Gateway,
+        origin: &Arc<Origin>,
+        route: &Route,
+        client: ClientResources,
+        listener: Arc<str>,
+    ) -> Option<Self> {
+        let RedialerState { request, keeps_path_parameters, agreement, ends, found, .. } = state;
+        let again = (Request::restore(request)?, Agreement::of(&agreement)?, ends);
+        let now = Instant::now();
+        let found = found.map(|(age, pause)| (now.checked_sub(age).unwrap_or(now), pause));
+        let redialer = Self::new(gateway, origin, route, client, again, listener);
+        Some(Self { keeps_path_parameters, found, ..redialer })
     }
 
     /// Searches until an endpoint is found. `None` if no attempt can start in time.
@@ -213,7 +246,7 @@ impl Redialer {
         limit: Duration,
         turn: QueueTurn,
     ) -> Option<NegotiatedHandshake> {
-        let span = match (&self.trace, attempts.cluster(), attempts.endpoint()) {
+        let span = match (&self.client.trace, attempts.cluster(), attempts.endpoint()) {
             (Some(trace), Some(cluster), Some(to)) => Some(trace.redial(&mut self.request, cluster, to)),
             _ => None,
         };
@@ -263,7 +296,7 @@ impl Redialer {
             early: agreed.early,
             endpoint: endpoint.token().get(),
             counters: Counters::new(metrics),
-            guard: Box::new(agreed.lease),
+            guard: Box::new(TunnelGuards { _lease: agreed.lease, client: None }),
         }
     }
 }
@@ -278,12 +311,24 @@ impl Redial for Redialer {
             let to: Option<&Arc<Endpoint>> = agreed.as_ref().map(|agreed| agreed.lease.endpoint());
             let from = self.origin.endpoint();
             self.origin.moved(to, loss.reason.token(), attempts, began.elapsed());
-            if let Some(trace) = &self.trace {
+            if let Some(trace) = &self.client.trace {
                 trace.moved(&from, to.map(|to| &**to), loss.reason.token(), began);
             }
             let found = agreed.map(|agreed| self.found(agreed));
             (self as Box<dyn Redial>, found)
         })
+    }
+
+    fn state(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(RedialerState {
+            request: self.request.bytes.clone(),
+            keeps_path_parameters: self.keeps_path_parameters,
+            agreement: self.agreement.fields(),
+            ends: self.ends,
+            found: self.found.map(|(at, pause)| (at.elapsed(), pause)),
+            client: self.client.state(),
+        })
+        .ok()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Request of a tunnel: its fields for the access log and the admin API, and its log lines.
 
-use crate::net::base64_bytes;
 use crate::proxy::context::Context;
 use crate::proxy::request::forwarded::Client;
+use crate::proxy::request::received_state::{ClientState, TlsState};
+use crate::runtime::base64_bytes;
 use crate::telemetry::access_log::{Closed, Entry, Event, FailoverRecord, Flow, Note};
 use crate::telemetry::{AccessLog, TraceId};
 use crate::tunnel::{Outcome, Side, TunnelOrigin};
@@ -12,7 +13,6 @@ use moongate_sdk::{ClientAddress, Tls};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -280,15 +280,10 @@ impl TunnelOrigin for Origin {
 
     fn state(&self) -> serde_json::Value {
         let endpoint = self.endpoint();
-        let (address, identifier) = match &self.client {
-            Client::Ip(address) => (Some(*address), None),
-            Client::Unreadable(text) => (None, Some(text.to_string())),
-        };
         let state = OriginState {
             upstream: endpoint.upstream().to_owned(),
             endpoint: endpoint.name().to_owned(),
-            address,
-            identifier,
+            client: ClientState::of(&self.client),
             fields: self.fields.as_ref().map(|fields| FieldsState {
                 is_logged: fields.log.is_some(),
                 text: fields.text.to_vec(),
@@ -311,9 +306,8 @@ impl TunnelOrigin for Origin {
 pub(in crate::proxy) struct OriginState {
     pub(in crate::proxy) upstream: String,
     pub(in crate::proxy) endpoint: String,
-    /// The client, by its address or by another identifier.
-    address: Option<IpAddr>,
-    identifier: Option<String>,
+    #[serde(flatten)]
+    client: ClientState,
     fields: Option<FieldsState>,
 }
 
@@ -331,44 +325,10 @@ struct FieldsState {
     tls: Option<TlsState>,
 }
 
-/// The facts about the client's TLS connection that log lines have.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-struct TlsState {
-    version: String,
-    cipher: String,
-    server_name: Option<String>,
-}
-
-impl TlsState {
-    fn of(tls: &Tls) -> Self {
-        let server_name = tls.server_name.as_deref().map(str::to_owned);
-        Self { version: tls.version.to_owned(), cipher: tls.cipher.to_owned(), server_name }
-    }
-
-    /// Only connections of TLS 1.3 move.
-    fn restore(self) -> Tls {
-        const CIPHERS: [&str; 3] =
-            ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
-        let known = |names: &[&'static str], name: &str| {
-            names.iter().find(|known| **known == name).copied().unwrap_or_default()
-        };
-        Tls {
-            version: known(&["TLSv1.3"], &self.version),
-            cipher: known(&CIPHERS, &self.cipher),
-            server_name: self.server_name.map(Into::into),
-            client: None,
-        }
-    }
-}
-
 impl OriginState {
     /// The client.
     pub(in crate::proxy) fn client(&self) -> Client {
-        match (self.address, &self.identifier) {
-            (None, Some(identifier)) => Client::Unreadable(identifier.as_str().into()),
-            (address, _) => Client::Ip(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
-        }
+        self.client.restore()
     }
 
     /// The request of a tunnel of this route at this endpoint. Its lines go to `log`, if they went to one.

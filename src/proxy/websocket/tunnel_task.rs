@@ -4,25 +4,19 @@
 use super::redial::Redialer;
 use super::tunnel_log::{CloseLogFields, Origin};
 use super::tunnel_permits::TunnelPermits;
-use super::websocket_plugins::TunnelPlugins;
+use super::tunnel_resources::{ClientResources, TunnelGuards};
+use super::websocket_plugins::{FinalLogFields, TunnelPlugins};
 use crate::proxy::Gateway;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::tracing::websocket_span::WebSocketTrace;
 use crate::snapshot::Route;
 use crate::telemetry::metrics::TunnelMetrics;
-use crate::tunnel::{self, Counters, Permit, Redial, Tunnel, TunnelIo, TunnelKey};
-use crate::upstream::{DrainMoment, KeySource, Lease, ProxyAddrs};
+use crate::tunnel::{self, Counters, Outcome, Permit, Redial, Tunnel, TunnelIo, TunnelKey};
+use crate::upstream::{DrainMoment, Lease, ProxyAddrs};
 use crate::websocket::handshake::{Agreement, Extensions, Request};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Resources of an open tunnel, released however it ends. With failover the redialer holds the client's
-/// permits, since they outlive the lease.
-pub(super) struct TunnelGuards {
-    pub(super) _lease: Lease,
-    pub(super) _place: Option<TunnelPermits>,
-}
 
 /// The parts of a tunnel after its handshake, without the client's side.
 pub(in crate::proxy) struct TunnelStart {
@@ -54,9 +48,11 @@ pub(in crate::proxy) struct TunnelStart {
 
 /// Starts the tunnel on the client's connection or stream. A stream that has ended meanwhile gets none.
 pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, session: Session) {
-    let Some((client, client_early, listener_permit)) = session.into_tunnel() else { return };
+    let shared_connection = session.shared_connection();
+    let Some((client_side, client_early, listener_permit)) = session.into_tunnel() else { return };
     let TunnelStart { origin, route, lease, permit, switching, .. } = tunnel_start;
-    let place = TunnelPermits { _permit: permit, _connection: listener_permit };
+    let permits = TunnelPermits { permit, _connection: listener_permit };
+    let resources = ClientResources { permits, trace: tunnel_start.trace.clone() };
     let member = gateway.shared.tunnels.join(TunnelKey {
         endpoint: lease.endpoint().token().get(),
         route: Arc::clone(&route.name),
@@ -65,27 +61,22 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         listener: Arc::clone(&tunnel_start.listener),
         origin: Some(Arc::clone(&origin) as _),
         drain_part: tunnel_start.drain_moment.map(DrainMoment::part),
+        connection: shared_connection,
     });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics.route, lease.endpoint().metrics()));
     origin.begin(tunnel_start.handshake, &tunnel_start.said);
     let policy = Arc::clone(&route.policy);
-    // No other process has the trace, the notes of plugins, or the hash of a client's key.
-    let is_keyed = policy.client_key().is_some_and(|key| !matches!(key, KeySource::ClientIp));
-    let is_pinned =
-        is_keyed || tunnel_start.trace.is_some() || tunnel_start.plugins.final_log_fields.is_some();
-    let (place, redial) = match tunnel_start.again {
-        None => (Some(place), None),
+    let (client, redial) = match tunnel_start.again {
+        None => (Some(resources), None),
         Some(again) => {
-            let trace = tunnel_start.trace.clone();
-            let redialer =
-                Redialer::new(gateway, &origin, &route, place, again, tunnel_start.listener, trace);
+            let redialer = Redialer::new(gateway, &origin, &route, resources, again, tunnel_start.listener);
             (None, Some(Box::new(redialer) as Box<dyn Redial>))
         }
     };
     // The tunnel outlives the route's generation: it keeps only the policy and the counters.
     drop(route);
     let tunnel = Tunnel {
-        client,
+        client: client_side,
         backend: tunnel_start.backend,
         client_early,
         backend_early: tunnel_start.backend_early,
@@ -93,23 +84,58 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         policy,
         counters,
         member,
-        guard: Box::new(TunnelGuards { _lease: lease, _place: place }),
+        guard: Box::new(TunnelGuards { _lease: lease, client }),
         redial,
         inspector: tunnel_start.plugins.inspector,
         recheck: tunnel_start.plugins.recheck,
-        is_pinned,
     };
-    // Two kinds of tasks, so that the common one is not enlarged by the other.
-    match (tunnel_start.plugins.final_log_fields, tunnel_start.trace) {
-        (None, None) => tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &[])),
-        (said, trace) => tunnel::launch(tunnel, switching, move |outcome| {
-            match said {
-                Some(said) => origin.end(outcome, &said.lock()),
-                None => origin.end(outcome, &[]),
-            }
-            if let Some(trace) = trace {
-                trace.end(outcome);
-            }
-        }),
+    let (said, trace) = (tunnel_start.plugins.final_log_fields, tunnel_start.trace);
+    match TunnelEnd::of(origin, said, trace) {
+        TunnelEnd::Plain(origin) => {
+            tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &[]));
+        }
+        TunnelEnd::Observed(observers) => {
+            tunnel::launch(tunnel, switching, move |outcome| observers.end(outcome));
+        }
+    }
+}
+
+/// What hears of the end of a tunnel. Two kinds, so that the task of the common one is not enlarged by the other.
+pub(super) enum TunnelEnd {
+    /// The log.
+    Plain(Arc<Origin>),
+    /// The log with the notes of plugins, and the trace.
+    Observed(Observers),
+}
+
+pub(super) struct Observers {
+    origin: Arc<Origin>,
+    said: Option<FinalLogFields>,
+    trace: Option<Arc<WebSocketTrace>>,
+}
+
+impl TunnelEnd {
+    pub(super) fn of(
+        origin: Arc<Origin>,
+        said: Option<FinalLogFields>,
+        trace: Option<Arc<WebSocketTrace>>,
+    ) -> Self {
+        if said.is_none() && trace.is_none() {
+            Self::Plain(origin)
+        } else {
+            Self::Observed(Observers { origin, said, trace })
+        }
+    }
+}
+
+impl Observers {
+    pub(super) fn end(&self, outcome: &Outcome) {
+        match &self.said {
+            Some(said) => self.origin.end(outcome, &said.lock()),
+            None => self.origin.end(outcome, &[]),
+        }
+        if let Some(trace) = &self.trace {
+            trace.end(outcome);
+        }
     }
 }

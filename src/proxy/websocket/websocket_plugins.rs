@@ -2,17 +2,21 @@
 //! plugins may read are kept.
 
 use super::tunnel_log::CloseLogFields;
-use crate::plugin::{Chain, ChainVerdict, RecheckVerdict};
+use crate::plugin::{Chain, ChainVerdict, Entry, RecheckVerdict};
+use crate::proxy::Gateway;
 use crate::proxy::context::Context;
+use crate::proxy::request::received_state::ReceivedState;
 use crate::proxy::request::request_facts::{Received, RequestLine};
 use crate::proxy::response::request_end;
 use crate::snapshot::Route;
 use crate::tunnel::{Inspector, Outcome, Recheck, RecheckFuture, Side};
 use http::{HeaderMap, Method, Uri};
 use moongate_sdk::{
-    Direction, Exchange, Fields, Headers, Message, ReadOnlyHeaders, RequestState, Services, WebSocketEnd,
+    Direction, Exchange, Fields, Headers, Message, ReadOnlyHeaders, RequestState, SavedRequestState,
+    Services, WebSocketEnd, saved_fields,
 };
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +63,94 @@ impl TunnelPlugins {
     }
 }
 
+/// The plugins of a tunnel, for another process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(in crate::proxy) struct PluginsState {
+    /// Kind and name of each plugin of the chain, since positions have no meaning in another one.
+    chain: Vec<(String, String)>,
+    received: ReceivedState,
+    method: String,
+    uri: String,
+    #[serde(with = "saved_fields")]
+    headers: HeaderMap,
+    running: SavedRequestState,
+}
+
+impl PluginsState {
+    fn of(
+        kept: &PluginExchange,
+        headers: &HeaderMap,
+        running: SavedRequestState,
+    ) -> Option<serde_json::Value> {
+        serde_json::to_value(Self {
+            chain: names(&kept.chain),
+            received: kept.received.state(),
+            method: kept.method.to_string(),
+            uri: kept.uri.to_string(),
+            headers: headers.clone(),
+            running,
+        })
+        .ok()
+    }
+
+    /// The request and its state in this process; `None` if the route has other plugins now, or it is no request.
+    fn restore(
+        self,
+        gateway: &Gateway,
+        route: &Route,
+    ) -> Option<(Arc<PluginExchange>, HeaderMap, RequestState)> {
+        if self.chain != names(&route.chain) {
+            return None;
+        }
+        let kept = PluginExchange {
+            chain: Arc::clone(&route.chain),
+            services: Arc::clone(&gateway.shared.services),
+            received: Received::restore(self.received, gateway.shared.live.look().globals.client_prefix)?,
+            method: self.method.parse().ok()?,
+            uri: self.uri.parse().ok()?,
+            route: Arc::clone(&route.name),
+        };
+        Some((Arc::new(kept), self.headers, RequestState::restore(self.running)))
+    }
+}
+
+fn names(chain: &Chain) -> Vec<(String, String)> {
+    chain.entries().iter().map(|entry| (entry.kind().to_owned(), entry.name().to_string())).collect()
+}
+
+impl TunnelPlugins {
+    /// Continues the plugins of another process, which see messages of the directions `inspected`, by source side; `None`
+    /// if the route has other plugins now. As after a reload, plugins that a WebSocket did not begin with see nothing of
+    /// it.
+    pub(in crate::proxy) fn restore(
+        inspector: Option<PluginsState>,
+        recheck: Option<PluginsState>,
+        inspected: [bool; 2],
+        gateway: &Gateway,
+        route: &Route,
+    ) -> Option<Self> {
+        let mut plugins = Self::default();
+        if let Some(state) = inspector {
+            let (kept, headers, running) = state.restore(gateway, route)?;
+            // Their settings may select another direction now.
+            let directions = [Direction::ToBackend, Direction::ToClient];
+            if directions.map(|direction| kept.chain.inspects(direction)) != inspected {
+                return None;
+            }
+            let final_log_fields = FinalLogFields::default();
+            plugins.final_log_fields = Some(Arc::clone(&final_log_fields));
+            plugins.inspector = Some(Box::new(Watch { kept, headers, running, final_log_fields }));
+        }
+        if let Some(state) = recheck {
+            let (kept, headers, running) = state.restore(gateway, route)?;
+            let questions = kept.chain.rechecks().filter(|(at, _)| !running.skips(*at)).collect();
+            plugins.recheck =
+                Some(Arc::new(Doubts { kept, questions, headers, running: Mutex::new(running) }));
+        }
+        Some(plugins)
+    }
+}
+
 /// The state of rechecking plugins. A plugin with message phases starts with a new state there.
 fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> RequestState {
     let mut running = RequestState::default();
@@ -66,12 +158,17 @@ fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> R
         running.set_request_id(id.clone());
     }
     for (at, _) in questions {
-        let phases = chain.entries()[*at].phases();
-        if !(phases.messages_to_backend || phases.messages_to_client || phases.closed) {
+        if !is_called_later(&chain.entries()[*at]) {
             ctx.running.hand_over(*at, &mut running);
         }
     }
     running
+}
+
+/// Whether it sees the messages or the end of a WebSocket.
+fn is_called_later(entry: &Entry) -> bool {
+    let phases = entry.phases();
+    phases.messages_to_backend || phases.messages_to_client || phases.closed
 }
 
 /// The kept parts of the request.
@@ -148,6 +245,12 @@ impl Inspector for Watch {
         *self.final_log_fields.lock() =
             CloseLogFields::all(&request_end::notes_of(&self.kept.chain, &self.running));
     }
+
+    fn state(&mut self) -> Option<serde_json::Value> {
+        let entries = self.kept.chain.entries();
+        let running = self.running.save(|at| entries.get(at).is_some_and(|entry| is_called_later(entry)))?;
+        PluginsState::of(&self.kept, &self.headers, running)
+    }
 }
 
 /// Rechecks the original handshake. Its plugin state is separate from that of the message phases, since both
@@ -176,5 +279,11 @@ impl Recheck for Doubts {
             *self.running.lock() = running;
             standing
         })
+    }
+
+    fn state(&self) -> Option<serde_json::Value> {
+        let running =
+            self.running.lock().save(|at| self.questions.iter().any(|(question, _)| *question == at))?;
+        PluginsState::of(&self.kept, &self.headers, running)
     }
 }

@@ -1,6 +1,7 @@
 //! Finished span, in the process's own types: what a request collects and the exporter encodes.
 
 use super::span_context::{SpanContext, SpanId};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,6 +38,53 @@ pub(crate) mod keys {
     pub(crate) const FAILOVER_FROM: &str = "moongate.failover.from";
     pub(crate) const FAILOVER_TO: &str = "moongate.failover.to";
     pub(crate) const FAILOVER_DURATION: &str = "moongate.failover.duration";
+
+    /// The key of this text, for attributes of another process. `None` for one that only a newer binary has.
+    pub(crate) fn known(text: &str) -> Option<&'static str> {
+        const ALL: [&str; 40] = [
+            CLIENT_ADDRESS,
+            ERROR_TYPE,
+            HTTP_REQUEST_METHOD,
+            HTTP_REQUEST_METHOD_ORIGINAL,
+            HTTP_REQUEST_RESEND_COUNT,
+            HTTP_RESPONSE_STATUS_CODE,
+            HTTP_ROUTE,
+            NETWORK_PEER_ADDRESS,
+            NETWORK_PEER_PORT,
+            NETWORK_PROTOCOL_VERSION,
+            NETWORK_TRANSPORT,
+            SERVER_ADDRESS,
+            SERVER_PORT,
+            URL_FULL,
+            URL_PATH,
+            URL_SCHEME,
+            USER_AGENT_ORIGINAL,
+            ROUTE,
+            LISTENER,
+            UPSTREAM,
+            ENDPOINT,
+            ATTEMPTS,
+            REQUEST_ID,
+            GENERATION,
+            ERROR_DETAIL,
+            PLUGIN,
+            PLUGIN_PHASE,
+            PLUGIN_RESULT,
+            PLUGIN_DURATION,
+            CLOSE_CODE,
+            CLOSE_REASON,
+            CLOSED_BY,
+            MESSAGES_TO_BACKEND,
+            MESSAGES_TO_CLIENT,
+            BYTES_TO_BACKEND,
+            BYTES_TO_CLIENT,
+            ENDPOINTS,
+            FAILOVER_FROM,
+            FAILOVER_TO,
+            FAILOVER_DURATION,
+        ];
+        ALL.into_iter().find(|key| *key == text)
+    }
 }
 
 /// The longest text of an attribute in bytes: a queue of spans has bounded memory.
@@ -54,7 +102,8 @@ pub(crate) enum SpanKind {
 }
 
 /// The value of an attribute.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Value {
     Word(&'static str),
     Text(Box<str>),
@@ -62,6 +111,27 @@ pub(crate) enum Value {
     Number(i64),
     Seconds(f64),
     List(Vec<Arc<str>>),
+}
+
+/// Values of another process: words are text there.
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Written {
+            #[serde(alias = "word", alias = "shared")]
+            Text(Box<str>),
+            Number(i64),
+            Seconds(f64),
+            List(Vec<Arc<str>>),
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Text(text) => Self::Text(text),
+            Written::Number(number) => Self::Number(number),
+            Written::Seconds(seconds) => Self::Seconds(seconds),
+            Written::List(list) => Self::List(list),
+        })
+    }
 }
 
 impl Value {

@@ -83,6 +83,11 @@ impl SpanContext {
         Self::parse(value.as_bytes())
     }
 
+    /// The context that [`SpanContext::traceparent_bytes`] has written.
+    pub(crate) fn of_text(text: &str) -> Option<Self> {
+        Self::parse(text.as_bytes())
+    }
+
     /// Parses the field. A later version is read as version 00, as far as it has the same parts (§4.3).
     fn parse(value: &[u8]) -> Option<Self> {
         let (known, rest) = value.split_at_checked(LENGTH)?;

@@ -38,6 +38,9 @@ pub trait Inspector: Send {
 
     /// Receives the outcome of the tunnel.
     fn ended(&mut self, outcome: &Outcome);
+
+    /// What an inspector of another process needs to continue as this one; `None` if no other one can.
+    fn state(&mut self) -> Option<serde_json::Value>;
 }
 
 /// The end of a tunnel by a plugin: both sides get this Close frame.
@@ -81,6 +84,10 @@ pub trait Recheck: Send + Sync {
 
     /// Starts the recheck with this index. Dropping the future cancels it.
     fn ask(self: Arc<Self>, question: usize) -> RecheckFuture;
+
+    /// What the rechecks of another process need to continue as these; `None` if no other ones can. Not called during a
+    /// recheck.
+    fn state(&self) -> Option<serde_json::Value>;
 }
 
 /// A recheck in progress.

@@ -3,6 +3,7 @@
 use super::buffer_pool;
 use super::{Inspector, PluginClose, Stop};
 use crate::plugin::ChainVerdict;
+use crate::tunnel::state::{ReassemblerState, valid_start};
 use crate::tunnel::{Reason, Side};
 use crate::websocket::frame::{
     Event, FrameError, FrameParser, MAX_WITHHELD, Mask, Opcode, Rules, Sender, Violation, apply_mask,
@@ -108,6 +109,35 @@ impl Reassembler {
     /// Returns whether the source has sent its Close frame.
     pub(in crate::tunnel) fn has_closed(&self) -> bool {
         self.follower.closed()
+    }
+
+    /// The state for another process; `None` if the inspector or the source ends the tunnel.
+    pub(in crate::tunnel) fn state(&self) -> Option<ReassemblerState> {
+        let Self { follower, partial, .. } = self;
+        if partial.muted || partial.stop.is_some() {
+            return None;
+        }
+        Some(ReassemblerState {
+            parser: follower.state()?,
+            is_text: partial.opcode == Opcode::Text,
+            payload: if follower.in_message() { partial.payload.to_vec() } else { Vec::new() },
+            key: partial.key,
+        })
+    }
+
+    /// Continues with the state of another process; `None` if it is not one.
+    pub(in crate::tunnel) fn resume(&mut self, state: ReassemblerState) -> Option<()> {
+        let ReassemblerState { parser, is_text, payload, key } = state;
+        self.follower = FrameParser::continue_from(self.follower.sender(), &parser)?;
+        let partial = &mut self.partial;
+        partial.opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+        partial.checked = if is_text { valid_start(&payload)? } else { 0 };
+        partial.key = key;
+        if self.follower.in_message() {
+            partial.payload = buffer_pool::payload();
+            partial.payload.extend_from_slice(&payload);
+        }
+        Some(())
     }
 
     /// The parser of the source's frames.
@@ -252,11 +282,8 @@ impl PartialMessage {
     /// Returns whether the text so far is the start of valid UTF-8. Each byte is validated once, except for a
     /// split character.
     fn is_utf8_so_far(&mut self) -> bool {
-        match std::str::from_utf8(&self.payload[self.checked..]) {
-            Ok(rest) => self.checked += rest.len(),
-            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
-            Err(_) => return false,
-        }
-        true
+        let valid = valid_start(&self.payload[self.checked..]);
+        self.checked += valid.unwrap_or_default();
+        valid.is_some()
     }
 }

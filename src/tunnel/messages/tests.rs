@@ -57,6 +57,10 @@ impl Inspector for Editor {
     }
 
     fn ended(&mut self, _: &Outcome) {}
+
+    fn state(&mut self) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 /// A connection to tungstenite: its input and its output.
@@ -190,6 +194,31 @@ proptest! {
             .collect();
         prop_assert_eq!(heard(from, out), (expected, pings));
         prop_assert_eq!(stage.held(), 0, "nothing is kept between two messages");
+    }
+
+    #[test]
+    fn a_message_continues_in_another_process_wherever_it_is(
+        client in any::<bool>(),
+        messages in vec(message(), 1..3),
+        size in prop_oneof![8usize..200, 10_000usize..200_000],
+        at in any::<Index>(),
+    ) {
+        let size = if messages.iter().any(|(_, payload)| payload.len() > 1000) { size.max(997) } else { size };
+        let from = if client { Side::Client } else { Side::Backend };
+        let stream = sent(from, &messages, size);
+        let (start, rest) = stream.split_at(at.index(stream.len() + 1));
+        let mut editor = Editor::default();
+        let mut old = stage(from);
+        let (mut out, _) = feed(&mut old, &mut editor, start, &[]);
+        let state = serde_json::to_string(&old.state().unwrap()).unwrap();
+        let mut new = stage(from);
+        prop_assert_eq!(new.resume(serde_json::from_str(&state).unwrap()), Some(()));
+        let (later, stop) = feed(&mut new, &mut editor, rest, &[]);
+        out.extend(later);
+        prop_assert_eq!((stop, &editor.saw), (None, &messages));
+        let expected: Vec<_> =
+            messages.iter().filter_map(|(binary, payload)| Editor::made_of(*binary, payload)).collect();
+        prop_assert_eq!(heard(from, out).0, expected);
     }
 
     #[test]

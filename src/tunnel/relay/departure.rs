@@ -6,8 +6,9 @@ use super::keepalive::Clocks;
 use super::{Relay, Tunnel, run};
 use crate::runtime::clock;
 use crate::tunnel::state::{self, DirectionState, TunnelState, duplicate};
-use crate::tunnel::{Departure, Side, TunnelIo};
+use crate::tunnel::{Departure, PartStates, TunnelIo};
 use crate::websocket::frame::FrameParser;
+use serde_json::Value;
 use std::future::Future;
 use std::num::NonZeroU64;
 use std::pin::Pin;
@@ -35,7 +36,11 @@ impl Relay {
         // Checked before the change to records, which a side that ends would not survive, and the other one needs not.
         let is_open = self.directions.iter().all(|direction| direction.state().is_some());
         let may_move = is_open && self.transports.iter().all(TunnelIo::may_move);
-        if self.is_bound() || !may_move || !self.transports.iter_mut().all(TunnelIo::make_movable) {
+        if self.closing.is_some() || !may_move {
+            return;
+        }
+        let Some(parts) = self.part_states() else { return };
+        if !self.transports.iter_mut().all(TunnelIo::make_movable) {
             return;
         }
         let (Some(state), Some(client), Some(backend)) =
@@ -51,6 +56,7 @@ impl Relay {
             listener: self.member.listener(),
             origin: self.member.origin(),
             state,
+            parts,
             sockets: [client, backend],
             confirm,
         };
@@ -75,13 +81,17 @@ impl Relay {
         DepartureResult::Stays
     }
 
-    /// Whether the tunnel is closing, or has what lives in this process only.
-    fn is_bound(&self) -> bool {
-        self.closing.is_some()
-            || self.failover.is_some()
-            || self.inspector.is_some()
-            || self.rechecks.is_some()
-            || self.is_pinned
+    /// The states of the parts that the proxy has made; `None` if one of them lives in this process only, or is at work.
+    fn part_states(&mut self) -> Option<PartStates> {
+        fn of<T>(part: Option<T>, state: impl FnOnce(T) -> Option<Value>) -> Option<Option<Value>> {
+            part.map_or(Some(None), |part| state(part).map(Some))
+        }
+        Some(PartStates {
+            redial: of(self.failover.as_ref(), |failover| failover.redialer_state())?,
+            recheck: of(self.rechecks.as_ref(), |rechecks| rechecks.state())?,
+            inspector: of(self.inspector.as_mut(), |inspector| inspector.state())?,
+            guard: self.guard.state(),
+        })
     }
 
     /// The state; `None` if a direction is ending.
@@ -99,21 +109,33 @@ impl Relay {
             drain_part: self.member.drain_part(),
             rate_debts: self.throttle.as_ref().map_or([0; 2], |throttle| throttle.debts(now)),
             records,
+            recheck_waits: self.rechecks.as_ref().map_or_else(Vec::new, |rechecks| rechecks.waits(now)),
         })
     }
 }
 
 /// Continues a tunnel of another process; `None` if the state is not one.
 pub(in crate::tunnel) fn resume(tunnel: Tunnel, state: TunnelState) -> Option<Relay> {
-    let TunnelState { directions, clocks, extensions, messages, bytes, round_trips, rate_debts, .. } = state;
+    let TunnelState {
+        directions,
+        clocks,
+        extensions,
+        messages,
+        bytes,
+        round_trips,
+        rate_debts,
+        recheck_waits,
+        ..
+    } = state;
     let tunnel = Tunnel { extensions: extensions.into(), ..tunnel };
     let mut relay = run(tunnel);
     // A tap has not seen the compression contexts begin.
     (relay.tap, relay.tap_version) = (None, 0);
     let now = clock::now();
     let [client, backend] = directions;
-    relay.directions =
-        [Direction::resume(Side::Client, &client)?, Direction::resume(Side::Backend, &backend)?];
+    for (direction, state) in relay.directions.iter_mut().zip([client, backend]) {
+        direction.resume(state)?;
+    }
     // Records may wait that the old process could not send.
     for (direction, sink) in relay.directions.iter_mut().zip([&relay.transports[1], &relay.transports[0]]) {
         direction.out.flush_later(sink);
@@ -123,29 +145,35 @@ pub(in crate::tunnel) fn resume(tunnel: Tunnel, state: TunnelState) -> Option<Re
     if let Some(throttle) = &mut relay.throttle {
         throttle.charge(rate_debts);
     }
+    if let Some(rechecks) = &mut relay.rechecks {
+        rechecks.resume(&recheck_waits, now);
+    }
     Some(relay)
 }
 
 impl Direction {
     /// The state of an open direction; `None` for one that is closing.
     fn state(&self) -> Option<DirectionState> {
-        if self.pass != SinkMode::Open || self.source != SourceState::Open || self.is_inspected() {
+        if self.pass != SinkMode::Open || self.source != SourceState::Open {
             return None;
         }
+        let (backlog, replay) = self.out.state()?;
         Some(DirectionState {
             parser: self.follower.state()?,
-            backlog: self.out.backlog()?.to_vec(),
+            backlog,
+            replay,
+            inspected: self.reassembler_state()?,
             ping: self.ping.map(NonZeroU64::get),
             awaited: self.awaited.map(NonZeroU64::get),
         })
     }
 
-    fn resume(from: Side, state: &DirectionState) -> Option<Self> {
-        let mut direction = Self::new(from);
-        direction.follower = FrameParser::continue_from(direction.follower.sender(), &state.parser)?;
-        direction.out.push(&state.backlog);
-        direction.ping = state.ping.and_then(NonZeroU64::new);
-        direction.awaited = state.awaited.and_then(NonZeroU64::new);
-        Some(direction)
+    /// Continues a direction of another process; `None` if the state is not one.
+    fn resume(&mut self, state: DirectionState) -> Option<()> {
+        self.follower = FrameParser::continue_from(self.follower.sender(), &state.parser)?;
+        self.out.resume(state.backlog, state.replay);
+        self.ping = state.ping.and_then(NonZeroU64::new);
+        self.awaited = state.awaited.and_then(NonZeroU64::new);
+        self.resume_inspection(state.inspected)
     }
 }

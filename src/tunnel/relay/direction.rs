@@ -4,6 +4,7 @@
 use super::inspect_state::InspectState;
 use super::write_buffer::WriteBuffer;
 use crate::tunnel::messages::{self, PluginClose, Reassembler};
+use crate::tunnel::state::ReassemblerState;
 use crate::tunnel::{Side, TunnelIo};
 use crate::websocket::frame::{ControlFrame, FrameError, FrameParser, Mask, Rules, Sender};
 use std::num::NonZeroU64;
@@ -209,6 +210,23 @@ impl Direction {
 
     pub(super) fn is_inspected(&self) -> bool {
         self.inspect_state.as_ref().is_some_and(|aside| aside.stage.is_some())
+    }
+
+    /// The state of the message that is put together, for another process: `Some(None)` if none is, and `None` if the
+    /// inspector ends the tunnel.
+    pub(super) fn reassembler_state(&self) -> Option<Option<ReassemblerState>> {
+        let Some(aside) = &self.inspect_state else { return Some(None) };
+        let Some(stage) = &aside.stage else { return Some(None) };
+        if aside.plugin_close.is_some() { None } else { stage.state().map(Some) }
+    }
+
+    /// Continues the message of another process; `None` if the state is not one.
+    pub(super) fn resume_inspection(&mut self, state: Option<ReassemblerState>) -> Option<()> {
+        match (self.stage(), state) {
+            (None, None) => Some(()),
+            (Some(stage), Some(state)) => stage.resume(state),
+            (Some(_), None) | (None, Some(_)) => None,
+        }
     }
 
     /// The source has sent its Close where nothing of it passes any more.

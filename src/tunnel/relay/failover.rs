@@ -45,6 +45,14 @@ impl Failover {
         matches!(self.state, FailoverState::Ready(_))
     }
 
+    /// The redialer's state while a backend is connected that reads, for another process.
+    pub(super) fn redialer_state(&self) -> Option<serde_json::Value> {
+        match &self.state {
+            FailoverState::Ready(redial) if !self.sink_closed => redial.state(),
+            _ => None,
+        }
+    }
+
     /// Starts a search.
     fn leave(&mut self, reason: Reason, code: u16) {
         self.sink_closed = false;

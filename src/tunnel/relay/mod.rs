@@ -26,7 +26,7 @@ use super::drain::Membership;
 use super::messages::{Inspector, Recheck};
 use super::redial::Redial;
 use super::tap::{TapStart, TunnelTap};
-use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelIo};
+use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelGuard, TunnelIo};
 use crate::config::Exceed;
 use crate::runtime::clock;
 use crate::websocket::handshake::Extensions;
@@ -74,15 +74,13 @@ pub struct Tunnel {
     /// The entry in the registry.
     pub member: Membership,
     /// Dropped when the tunnel ends: the lease of the endpoint, permits, gauges.
-    pub guard: Box<dyn Send>,
+    pub guard: Box<dyn TunnelGuard>,
     /// Finds another backend when this one is lost, if the policy enables failover.
     pub redial: Option<Box<dyn Redial>>,
     /// Inspects the messages.
     pub inspector: Option<Box<dyn Inspector>>,
     /// Rechecks the open tunnel.
     pub recheck: Option<Arc<dyn Recheck>>,
-    /// Whether it has state that no other process could continue.
-    pub is_pinned: bool,
 }
 
 /// Relays until both sides have ended. The future is the tunnel's whole memory apart from its sockets: spawn
@@ -113,7 +111,6 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
         policy,
         guard: tunnel.guard,
         departing: None,
-        is_pinned: tunnel.is_pinned,
     };
     relay.begin_inspection();
     if let (Some(redial), Some(terms)) = (tunnel.redial, relay.policy.reconnect) {
@@ -149,14 +146,13 @@ pub(super) struct Relay {
     tap_version: u32,
     /// Whether its thread is the only one of its runtime.
     alone: bool,
-    guard: Box<dyn Send>,
+    guard: Box<dyn TunnelGuard>,
     /// The failover state, if enabled.
     failover: Option<Box<Failover>>,
     inspector: Option<Box<dyn Inspector>>,
     rechecks: Option<Box<Rechecks>>,
     /// The tunnel has stopped, and waits whether another process continues it.
     departing: Option<Box<Confirmation>>,
-    is_pinned: bool,
 }
 
 /// The relay's next step after checking the clocks.

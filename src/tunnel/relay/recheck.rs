@@ -44,6 +44,23 @@ impl Rechecks {
         self.under_way.is_none().then(|| self.questions.iter().map(|question| question.next).min())?
     }
 
+    /// The state between two rechecks, for another process.
+    pub(super) fn state(&self) -> Option<serde_json::Value> {
+        self.under_way.is_none().then(|| self.rechecker.state())?
+    }
+
+    /// The times until the rechecks.
+    pub(super) fn waits(&self, now: Instant) -> Vec<Duration> {
+        self.questions.iter().map(|question| question.next.saturating_duration_since(now)).collect()
+    }
+
+    /// Continues these waits of another process.
+    pub(super) fn resume(&mut self, waits: &[Duration], now: Instant) {
+        for (question, wait) in self.questions.iter_mut().zip(waits) {
+            question.next = now + (*wait).min(question.every);
+        }
+    }
+
     /// Starts the due recheck.
     fn ask(&mut self, now: Instant) {
         let due = self.questions.iter().position(|question| question.next <= now);

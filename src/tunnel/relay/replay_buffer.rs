@@ -2,6 +2,7 @@
 //! start of the first message not completely written. The bytes are in the write buffer's backlog. This type
 //! tracks message boundaries in it, and frames of the gateway.
 
+use crate::tunnel::state::ReplayState;
 use crate::websocket::frame::{Event, Opcode};
 
 /// The state of the backlog to a backend with failover.
@@ -34,6 +35,23 @@ impl ReplayBuffer {
             lost: false,
             away: false,
         })
+    }
+
+    /// The state for another process; `None` without a backend.
+    pub(super) fn state(&self, written: usize) -> Option<ReplayState> {
+        (!self.away).then(|| ReplayState {
+            written,
+            places: self.places.clone(),
+            own: self.own.clone(),
+            open: self.open,
+            lost: self.lost,
+        })
+    }
+
+    /// Continues with the valid state of another process.
+    pub(super) fn resume(&mut self, state: ReplayState) {
+        let ReplayState { places, own, open, lost, .. } = state;
+        *self = Self { places, own, open, lost, fresh: Vec::new(), bound: self.bound, away: false };
     }
 
     pub(super) fn is_away(&self) -> bool {
@@ -176,7 +194,7 @@ mod tests {
         [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
     }
 
-    /// The bytes to replay after `written` bytes of `frames` and of a ping at index `ping`.
+    /// The bytes to replay after `written` bytes of `frames` and of a ping at index `ping`, in this process or another.
     fn left(frames: &[Vec<u8>], ping: usize, written: usize) -> Vec<u8> {
         let (mut kept, mut follower, mut backlog) =
             (ReplayBuffer::new(1000), FrameParser::new(Sender::Client), Vec::new());
@@ -187,7 +205,12 @@ mod tests {
                 kept.enter_own(&mut backlog, b"ping");
             }
         }
+        let (mut moved, mut moved_backlog) = (ReplayBuffer::new(1000), backlog.clone());
+        let state = serde_json::to_string(&kept.state(written)).unwrap_or_default();
+        moved.resume(serde_json::from_str(&state).unwrap_or_default());
         assert!(kept.rewind(&mut backlog, written));
+        assert!(moved.rewind(&mut moved_backlog, written));
+        assert_eq!(backlog, moved_backlog);
         backlog
     }
 

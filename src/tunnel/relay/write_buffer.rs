@@ -3,6 +3,7 @@
 
 use super::replay_buffer::ReplayBuffer;
 use crate::tunnel::TunnelIo;
+use crate::tunnel::state::ReplayState;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -113,10 +114,27 @@ impl WriteBuffer {
         self.waits() && self.room().is_none()
     }
 
-    /// The bytes that wait to be written, for another process; `None` if the stream ends, or may be replayed.
-    pub(super) fn backlog(&self) -> Option<&[u8]> {
-        let is_open = self.state == WriteState::Open && self.replay.is_none();
-        is_open.then(|| &self.backlog[self.written..])
+    /// The backlog for another process, and what of it may be replayed; `None` if the stream ends, or is held.
+    pub(super) fn state(&self) -> Option<(Vec<u8>, Option<ReplayState>)> {
+        match &self.replay {
+            _ if self.state != WriteState::Open => None,
+            None => Some((self.backlog[self.written..].to_vec(), None)),
+            Some(kept) => Some((self.backlog.clone(), Some(kept.state(self.written)?))),
+        }
+    }
+
+    /// Continues with the backlog of another process and its valid state. Without a replay buffer the written bytes are
+    /// discarded.
+    pub(super) fn resume(&mut self, mut backlog: Vec<u8>, replay: Option<ReplayState>) {
+        let state = replay.unwrap_or_default();
+        match &mut self.replay {
+            Some(kept) => {
+                self.written = state.written;
+                kept.resume(state);
+            }
+            None => drop(backlog.drain(..state.written)),
+        }
+        self.backlog = backlog;
     }
 
     /// A side with buffers of its own may have bytes that another process has written.

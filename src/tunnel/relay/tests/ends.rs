@@ -234,6 +234,10 @@ impl Inspector for Panics {
     }
 
     fn ended(&mut self, _outcome: &Outcome) {}
+
+    fn state(&mut self) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 type Ends = tokio::sync::mpsc::UnboundedReceiver<Outcome>;

@@ -26,6 +26,10 @@ impl Redial for Spares {
             (self as Box<dyn Redial>, found)
         })
     }
+
+    fn state(&self) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 /// A client with failover, and its backends.

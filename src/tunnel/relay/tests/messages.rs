@@ -34,6 +34,10 @@ impl Inspector for Reader {
             ended.send(outcome.clone()).unwrap();
         }
     }
+
+    fn state(&mut self) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 /// Converts to upper case; drops `mum`, closes at `bye`, fails at `oops`.
@@ -219,6 +223,10 @@ impl Redial for Spares {
             (self as Box<dyn Redial>, found)
         })
     }
+
+    fn state(&self) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,6 +297,10 @@ impl Recheck for Doubt {
             let left = self.grants.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
             if left.is_ok() { RecheckVerdict::Granted } else { self.then.clone() }
         })
+    }
+
+    fn state(&self) -> Option<serde_json::Value> {
+        None
     }
 }
 

@@ -47,6 +47,7 @@ fn tunnel_key(endpoint: u64) -> TunnelKey {
         listener: "".into(),
         origin: None,
         drain_part: None,
+        connection: None,
     }
 }
 
@@ -64,7 +65,6 @@ fn tunnel(client: impl Into<TunnelIo>, backend: impl Into<TunnelIo>, policy: Arc
         redial: None,
         inspector: None,
         recheck: None,
-        is_pinned: false,
     }
 }
 
