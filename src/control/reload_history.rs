@@ -1,7 +1,7 @@
 //! The last reloads, with their outcome and what they changed, for the admin API.
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const LONGEST_COMPARISON: Duration = Duration::from_secs(2);
 const CONTEXT: usize = 3;
 
 /// What began a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadCause {
     /// The start of the process.
@@ -32,9 +32,9 @@ pub enum ReloadCause {
 }
 
 /// One reload.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ReloadEntry {
-    /// Its number in this process, from 1.
+    /// Its number, from 1; upgrades do not begin anew.
     pub number: u64,
     /// When it ended, in Unix milliseconds.
     pub at: u64,
@@ -53,6 +53,18 @@ pub struct ReloadEntry {
     /// The difference to the previous configuration as a unified diff of the effective YAML without secrets; `None`
     /// without a change.
     pub diff: Option<String>,
+}
+
+/// The largest text for another process, in bytes: an entry is one message there.
+const LARGEST_MOVED_TEXT: usize = 40 << 10;
+
+impl ReloadEntry {
+    /// The entry for another process.
+    pub fn for_message(&self) -> Self {
+        let short = |text: &Option<String>| text.clone().map(|text| bounded_to(LARGEST_MOVED_TEXT, text));
+        let (warnings, report, diff) = (short(&self.warnings), short(&self.report), short(&self.diff));
+        Self { warnings, report, diff, ..self.clone() }
+    }
 }
 
 /// The last reloads.
@@ -77,6 +89,20 @@ impl ReloadHistory {
         entries.all.push_back(Arc::new(ReloadEntry { number, warnings, report, ..entry }));
     }
 
+    /// Puts the reloads of another process, the oldest first, before those of this one.
+    pub fn precede(&self, earlier: Vec<ReloadEntry>) {
+        let mut entries = self.0.lock();
+        let Some(last) = earlier.last().map(|entry| entry.number) else { return };
+        entries.added += last;
+        let own = entries
+            .all
+            .drain(..)
+            .map(|entry| Arc::new(ReloadEntry { number: entry.number + last, ..ReloadEntry::clone(&entry) }));
+        let all: Vec<_> = earlier.into_iter().map(Arc::new).chain(own).collect();
+        let older = all.len().saturating_sub(ENTRIES);
+        entries.all = all.into_iter().skip(older).collect();
+    }
+
     /// The number of reloads so far, the start included.
     pub fn count(&self) -> u64 {
         self.0.lock().added
@@ -99,9 +125,13 @@ pub(super) fn difference(before: &str, after: &str) -> Option<String> {
 }
 
 /// The text, or its first lines.
-fn bounded(mut text: String) -> String {
-    if text.len() > LARGEST_TEXT {
-        let end = text[..text.floor_char_boundary(LARGEST_TEXT)].rfind('\n').map_or(0, |at| at + 1);
+fn bounded(text: String) -> String {
+    bounded_to(LARGEST_TEXT, text)
+}
+
+fn bounded_to(largest: usize, mut text: String) -> String {
+    if text.len() > largest {
+        let end = text[..text.floor_char_boundary(largest)].rfind('\n').map_or(0, |at| at + 1);
         text.truncate(end);
         text.push_str("… the rest is not kept\n");
     }

@@ -9,7 +9,7 @@ use super::signal_request::{Ask, again};
 use super::signals::SignalReceiver;
 use super::upgrade::{FinishedUpgrade, PendingUpgrade, UpgradeOrder, Upgrader};
 use super::worker_pool::WorkerPool;
-use super::{admin, admin_state, graceful_shutdown};
+use super::{admin, admin_state, graceful_shutdown, running_state};
 use crate::control::{Live, ReloadCause};
 use crate::diagnostics::Color;
 use crate::proxy::Shared;
@@ -19,6 +19,7 @@ use crate::snapshot::Kinds;
 use crate::telemetry::metrics::{self, MetricSource};
 use crate::upstream::{Order, inherit_process_secret};
 use log::{error, info};
+use moongate_sdk::inherit_hash_key;
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use std::path::Path;
@@ -101,6 +102,9 @@ fn run_after(
     if let Ok(key) = <[u8; 32]>::try_from(&*state.cookie_key) {
         inherit_process_secret(key);
     }
+    if let Ok(key) = <[u8; 16]>::try_from(&*state.hash_key) {
+        inherit_hash_key(key);
+    }
     let live = Live::start_at(path, kinds, color, state.generation + 1)
         .map_err(|refusal| StartError::Config(refusal.report))?;
     live.tunnels().begin_at(state.next_websocket);
@@ -162,7 +166,8 @@ async fn serve(
         .map_err(|error| error.to_string())?;
     if let Some(old) = &old {
         let old = Arc::clone(old);
-        on_thread(LONGEST_START, move || old.await_order()).await?;
+        let parts = on_thread(LONGEST_START, move || old.await_order()).await?;
+        running_state::restore(parts, &live, starting.history().as_deref());
         starting.serve_admin();
     }
     let deadline = Arc::new(Mutex::new(deadline));

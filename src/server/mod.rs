@@ -18,6 +18,7 @@ mod open_listener;
 mod passed_socket;
 mod process_sockets;
 mod proxy_header;
+mod running_state;
 mod service_manager;
 mod shutdown_watchdog;
 mod signal_request;

@@ -299,6 +299,11 @@ impl ProcessSockets {
         }
     }
 
+    /// The history of the live page, if there is an admin address.
+    pub(super) fn history(&self) -> Option<Arc<History>> {
+        self.current.lock().history.as_ref().map(|kept| Arc::clone(&kept.history))
+    }
+
     /// Prepares an admin address with the history of the one before.
     fn open_admin(
         &self,
@@ -447,6 +452,14 @@ impl Binding<'_> {
 }
 
 impl StartingSockets {
+    /// The history of the live page, if there is an admin address.
+    pub(super) fn history(&self) -> Option<Arc<History>> {
+        match &self.0.admin {
+            PreparedAdmin::New(_, Some(kept)) => Some(Arc::clone(&kept.history)),
+            _ => self.0.sockets.history(),
+        }
+    }
+
     /// Serves the admin address: readiness can be asked before there is any.
     pub(super) fn serve_admin(&mut self) {
         self.0.sockets.commit_admin(&mut self.0.admin);

@@ -2,10 +2,12 @@
 
 use super::handover::{MoveCounts, NewProcess, ProcessState, UpgradeFailure};
 use super::process_sockets::ProcessSockets;
+use super::running_state;
 use super::service_manager::notify;
 use crate::control::Live;
 use crate::upstream::{Leaving, process_secret};
 use log::{error, info};
+use moongate_sdk::hash_key;
 use sd_notify::NotifyState;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,7 +149,7 @@ fn hand_over(
 ) -> Result<(Upgraded, NewProcess), UpgradeFailure> {
     let mut new = NewProcess::start(program, state_of(live), &sockets.held(), || gives_up.load(Relaxed))?;
     let (pid, binary) = (new.pid(), new.binary.clone());
-    new.serve()?;
+    new.serve(running_state::collect(live, sockets.history().as_deref()))?;
     // The service manager accepts notifications of the main process only: from here on of the new one.
     notify(&[NotifyState::MainPid(pid)]);
     new.is_main();
@@ -170,6 +172,7 @@ fn state_of(live: &Live) -> ProcessState {
         // This process opens further ones until the new one serves.
         next_websocket: live.tunnels().arrivals() + ID_GAP,
         cookie_key: process_secret().map(Vec::from).unwrap_or_default(),
+        hash_key: hash_key().to_vec(),
         drained: drained.collect(),
     }
 }

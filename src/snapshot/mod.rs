@@ -34,7 +34,7 @@ pub use route::Route;
 
 use crate::acme;
 use crate::config::{self, Config, KindTable};
-use crate::plugin::{Builder, Entry, Instances};
+use crate::plugin::{Builder, Entry, Instance, Instances};
 use crate::route::{self as routing, Rule, Table};
 use crate::telemetry::AccessLog;
 use crate::telemetry::access_log::LineSettings;
@@ -160,6 +160,16 @@ impl Snapshot {
     /// Every plugin instance, in arbitrary order.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.plugins.entries()
+    }
+
+    /// Every plugin instance with its identity, in arbitrary order.
+    pub fn plugin_instances(&self) -> impl Iterator<Item = Instance<'_>> {
+        self.plugins.instances()
+    }
+
+    /// The plugin instance with this identity.
+    pub fn plugin_instance(&self, owner: &str, kind: &str, name: &str, index: usize) -> Option<&Arc<Entry>> {
+        self.plugins.instance(owner, kind, name, index)
     }
 
     /// The number of routes.

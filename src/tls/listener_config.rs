@@ -3,7 +3,7 @@
 use super::cert_resolver::CertResolver;
 use super::certificate::{self, About, LoadedCertificate};
 use super::dynamic_certs::{Challenges, Slot};
-use super::session_tickets::{EphemeralTicketKeys, Key, Keys, Tickets};
+use super::session_tickets::{EphemeralTicketKeys, Key, Keys, TicketKeyState, Tickets};
 use super::{HandshakeFailure, certificate_names, client_trust};
 use crate::config::{ListenerTls, TlsVersion, UnknownSni};
 use crate::telemetry::metrics::{LazyHandle, TlsMetrics};
@@ -160,6 +160,21 @@ impl Acceptor {
             server_name: session.server_name().map(Into::into),
             client,
         })
+    }
+
+    /// The generated ticket keys, for another process; `None` if files have them.
+    pub fn ticket_key_state(&self) -> Option<TicketKeyState> {
+        match &self.current.load().keys {
+            Keys::Own(own) => Some(own.state()),
+            Keys::Files(_) => None,
+        }
+    }
+
+    /// Continues with the generated ticket keys of another process, unless files have them now.
+    pub fn restore_ticket_keys(&self, state: &TicketKeyState) {
+        if let Keys::Own(own) = &self.current.load().keys {
+            own.restore(state);
+        }
     }
 
     /// The certificates in use.

@@ -23,6 +23,7 @@ pub(crate) use dynamic_certs::{ChallengeGuard, Challenges, Slot};
 pub(crate) use handshake_error::HandshakeFailure;
 pub(crate) use listener_config::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};
 pub(crate) use public_client::public_client_config;
+pub(crate) use session_tickets::TicketKeyState;
 pub(crate) use upstream_config::{Client, Identity};
 
 #[cfg(test)]

@@ -6,14 +6,17 @@
 
 use super::client_trust::TrustDigest;
 use super::unix_time::now;
+use crate::runtime::base64_bytes;
 use moongate_config::Problem;
 use parking_lot::RwLock;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::server::ProducesTickets;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The lifetime of a ticket, in seconds.
 const LIFETIME: u32 = 12 * 60 * 60;
@@ -34,6 +37,26 @@ const FILE_LENS: [usize; 2] = [48, 80];
 pub(super) struct Key {
     name: [u8; NAME_LEN],
     aead: LessSafeKey,
+    /// The bytes of a generated key, for another process.
+    seed: Option<Zeroizing<[u8; 48]>>,
+}
+
+/// The generated keys of a listener for the process that takes over in an upgrade, the newest first.
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct TicketKeyState {
+    keys: Vec<KeyBytes>,
+    /// The start of the newest one, in seconds since 1970.
+    since: i64,
+}
+
+#[derive(Clone, Deserialize, Serialize)]
+struct KeyBytes(#[serde(with = "base64_bytes")] Vec<u8>);
+
+impl Drop for KeyBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 impl Key {
@@ -57,9 +80,13 @@ impl Key {
     }
 
     fn fresh(random: &SystemRandom) -> Option<Self> {
-        let mut bytes = [0; 48];
-        random.fill(&mut bytes).ok()?;
-        Self::of(&bytes)
+        let mut bytes = Zeroizing::new([0; 48]);
+        random.fill(&mut *bytes).ok()?;
+        Self::generated(&bytes)
+    }
+
+    fn generated(bytes: &Zeroizing<[u8; 48]>) -> Option<Self> {
+        Some(Self { seed: Some(bytes.clone()), ..Self::of(&**bytes)? })
     }
 
     fn of(bytes: &[u8]) -> Option<Self> {
@@ -67,7 +94,7 @@ impl Key {
         // A file may be as long as two keys of nginx; all bytes are used.
         let secret = Salt::new(HKDF_SHA256, b"moongate session tickets").extract(bytes);
         let key: UnboundKey = secret.expand(&[b"aes-256-gcm"], &AES_256_GCM).ok()?.into();
-        Some(Self { name, aead: LessSafeKey::new(key) })
+        Some(Self { name, aead: LessSafeKey::new(key), seed: None })
     }
 }
 
@@ -107,6 +134,23 @@ impl EphemeralTicketKeys {
         turns.keys.truncate(KEPT);
         turns.since = now;
         Some(key)
+    }
+
+    /// The keys for another process.
+    pub(super) fn state(&self) -> TicketKeyState {
+        let turns = self.turns.read();
+        let seeds = turns.keys.iter().filter_map(|key| key.seed.as_ref());
+        TicketKeyState { keys: seeds.map(|seed| KeyBytes(seed.to_vec())).collect(), since: turns.since }
+    }
+
+    /// Continues with the keys of another process.
+    pub(super) fn restore(&self, state: &TicketKeyState) {
+        let seeds = state.keys.iter().filter_map(|key| <[u8; 48]>::try_from(&*key.0).ok());
+        let keys: Vec<_> =
+            seeds.filter_map(|seed| Key::generated(&Zeroizing::new(seed))).map(Arc::new).take(KEPT).collect();
+        if !keys.is_empty() {
+            *self.turns.write() = KeyRotation { keys, since: state.since };
+        }
     }
 
     fn named(&self, name: &[u8]) -> Option<Arc<Key>> {

@@ -30,6 +30,14 @@ impl JoinTime {
         let _ = self.0.compare_exchange(EXPECTED, now, Relaxed, Relaxed);
     }
 
+    /// The time since it joined; `None` for an endpoint that was present at startup, or is not healthy yet.
+    pub(super) fn age(&self, now: u64) -> Option<u64> {
+        match self.moment() {
+            ALWAYS | EXPECTED => None,
+            moment => Some(now.saturating_sub(moment)),
+        }
+    }
+
     /// Copies the join time from the previous generation.
     pub(super) fn inherit(&self, prior: &Self) {
         self.0.store(prior.moment(), Relaxed);

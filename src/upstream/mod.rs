@@ -48,7 +48,8 @@ pub use attempts::{AttemptEnd, Attempts};
 pub use balance::{BALANCE, Balance, CookieScope};
 pub(crate) use balance::{inherit_process_secret, process_secret};
 pub use cluster::{
-    Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointStatus, Leaving, Order, RemovedUpstream,
+    Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointState, EndpointStatus, Leaving, Order,
+    RemovedUpstream,
 };
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};

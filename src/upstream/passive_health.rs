@@ -4,6 +4,7 @@
 //! is healthy.
 
 use crate::config::PassiveHealth;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// When to eject an endpoint and for how long.
@@ -83,7 +84,41 @@ pub(super) struct Passive {
     out_until: AtomicU64,
 }
 
+/// The passive health for another process. Times are relative, because clocks of processes differ.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub(super) struct PassiveState {
+    connects: u32,
+    exchanges: u32,
+    handshakes: u32,
+    out_for: u8,
+    /// The milliseconds that the ejection lasts still; `None` without one.
+    ejected_for: Option<u64>,
+}
+
 impl Passive {
+    /// The state for another process.
+    pub(super) fn state(&self, now: u64) -> PassiveState {
+        let until = self.out_until.load(Relaxed);
+        PassiveState {
+            connects: self.connects.load(Relaxed),
+            exchanges: self.exchanges.load(Relaxed),
+            handshakes: self.handshakes.load(Relaxed),
+            out_for: self.out_for.load(Relaxed),
+            ejected_for: (until > now).then(|| until - now),
+        }
+    }
+
+    /// Continues with the state of another process. Probes of this one may have ended an ejection already; traffic decides
+    /// again.
+    pub(super) fn restore(&self, state: &PassiveState, now: u64) {
+        self.connects.store(state.connects, Relaxed);
+        self.exchanges.store(state.exchanges, Relaxed);
+        self.handshakes.store(state.handshakes, Relaxed);
+        self.out_for.store(state.out_for, Relaxed);
+        self.out_until.store(state.ejected_for.map_or(0, |left| now.saturating_add(left)), Relaxed);
+    }
+
     /// Returns whether the endpoint is ejected; the clock is read only if it was.
     pub(super) fn is_out(&self, now: impl FnOnce() -> u64) -> bool {
         let until = self.out_until.load(Relaxed);
@@ -219,6 +254,18 @@ mod tests {
                 assert_eq!(passive.is_out(|| 11), proof < wanted, "{reason:?} {proof:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_ejection_lasts_as_long_in_another_process() {
+        let passive = Passive::default();
+        assert!((0..3).any(|_| passive.failed(Reason::Refused, POLICY, 10)));
+        let state = passive.state(310);
+        let other = Passive::default();
+        other.restore(&state, 5_000);
+        assert!(other.is_out(|| 5_699) && !other.is_out(|| 5_700));
+        assert!(other.failed(Reason::Refused, POLICY, 6_000), "one more is enough after it came back");
+        assert_eq!(Passive::default().state(10), PassiveState::default());
     }
 
     #[test]

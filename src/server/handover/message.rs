@@ -2,7 +2,7 @@
 //! binary understand each other. A change that they must not misunderstand gets another kind of message, or another version
 //! of the state of a WebSocket.
 
-use crate::net::base64_bytes;
+use crate::runtime::base64_bytes;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -57,6 +57,12 @@ pub(super) enum Message {
         /// Why, as it prints it.
         #[serde(default)]
         report: String,
+    },
+    /// From the old process: what it has counted and learned, in parts before the order to serve.
+    State {
+        /// A part, as the server's `running_state` writes it.
+        #[serde(default)]
+        part: SecretState,
     },
     /// From the old process: accept connections.
     Serve,
@@ -121,6 +127,9 @@ pub(in crate::server) struct ProcessState {
     /// The key of cookies without a configured one.
     #[serde(with = "base64_bytes")]
     pub(in crate::server) cookie_key: Vec<u8>,
+    /// The key of the hashes of clients in limits.
+    #[serde(with = "base64_bytes")]
+    pub(in crate::server) hash_key: Vec<u8>,
     /// The endpoints that an operator drains: upstream and address.
     pub(in crate::server) drained: Vec<(String, String)>,
 }

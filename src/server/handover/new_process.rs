@@ -2,7 +2,7 @@
 
 use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
 use super::counts;
-use super::message::{Message, ProcessState, SocketEntry};
+use super::message::{Message, ProcessState, SecretState, SocketEntry};
 use super::moved_websockets::{self, MoveCounts};
 use super::old_process::VARIABLE;
 use crate::server::passed_socket::HeldSocket;
@@ -134,12 +134,15 @@ impl NewProcess {
         }
     }
 
-    /// Lets it accept connections, and waits until it does.
+    /// Passes it these parts of the state, lets it accept connections, and waits until it does.
     ///
     /// # Errors
     /// When it does not. It has ended then.
-    pub(in crate::server) fn serve(&mut self) -> Result<(), UpgradeFailure> {
-        let ordered = counts::send(&self.channel).and_then(|()| self.channel.send(Message::Serve, &[]));
+    pub(in crate::server) fn serve(&mut self, state: Vec<serde_json::Value>) -> Result<(), UpgradeFailure> {
+        let pass = |part| self.channel.send(Message::State { part: SecretState(part) }, &[]);
+        let passed = state.into_iter().try_for_each(pass);
+        let counted = passed.and_then(|()| counts::send(&self.channel));
+        let ordered = counted.and_then(|()| self.channel.send(Message::Serve, &[]));
         ordered.map_err(|error| self.explain(&error))?;
         let until = Instant::now() + LONGEST_SWITCH;
         loop {

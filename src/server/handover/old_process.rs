@@ -84,14 +84,16 @@ impl OldProcess {
     }
 
     /// Says that this process would serve, and waits for the order to do so. A process that has ended meanwhile gives
-    /// no order, and is replaced too.
-    pub(in crate::server) fn await_order(&self) {
+    /// no order, and is replaced too. Returns the parts of the state.
+    pub(in crate::server) fn await_order(&self) -> Vec<serde_json::Value> {
+        let mut parts = Vec::new();
         let ready = Message::Ready { binary: env!("CARGO_PKG_VERSION").to_owned() };
         let order = self.0.send(ready, &[]).and_then(|()| {
             let mut counts = ReceivedCounts::default();
             loop {
                 match self.0.receive(LONGEST_ORDER)?.0 {
                     Message::Serve => return Ok(()),
+                    Message::State { mut part } => parts.push(std::mem::take(&mut part.0)),
                     Message::Counts { series, more } => counts.add(series, more),
                     _ => {}
                 }
@@ -100,6 +102,7 @@ impl OldProcess {
         if let Err(error) = order {
             warn!(error:%; "no order from the old process; serving without it");
         }
+        parts
     }
 
     /// Says that this process serves.

@@ -5,12 +5,14 @@
 mod background;
 mod build;
 mod drain_state;
+mod endpoint_state;
 mod removed_endpoints;
 mod status;
 #[cfg(test)]
 mod tests;
 
 pub use drain_state::{DrainingEndpoint, Leaving, Order};
+pub use endpoint_state::EndpointState;
 pub use removed_endpoints::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
 

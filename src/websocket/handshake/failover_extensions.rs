@@ -61,6 +61,20 @@ impl Agreement {
         deflate.0.sort_unstable();
         forgets.then_some(Self { protocol, deflate: Some(deflate) })
     }
+
+    /// The fields of a 101 with this agreement, for another process.
+    pub(crate) fn fields(&self) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        if let Some(protocol) = &self.protocol {
+            fields.insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+        }
+        // Made of tokens and digits, so it is a valid field value.
+        let deflate = self.deflate.as_ref().and_then(|deflate| HeaderValue::try_from(deflate.write()).ok());
+        if let Some(deflate) = deflate {
+            fields.insert(SEC_WEBSOCKET_EXTENSIONS, deflate);
+        }
+        fields
+    }
 }
 
 /// The only element of the extensions.

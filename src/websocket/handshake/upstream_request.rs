@@ -23,6 +23,17 @@ impl Request {
         self.offer.accept()
     }
 
+    /// A request that another process has written; `None` if it is none.
+    #[must_use]
+    pub fn restore(bytes: Vec<u8>) -> Option<Self> {
+        let offer = Offer::new(&[0; 24], &HeaderMap::new());
+        let mut request = Self { bytes, offer };
+        let (_, headers) = request.read()?;
+        let key = headers.get(SEC_WEBSOCKET_KEY)?.as_bytes();
+        request.offer = Offer::new(key, &headers);
+        Some(request)
+    }
+
     /// Replaces the value of a field by one of the same length. Without it nothing changes.
     pub fn replace(&mut self, name: &HeaderName, value: &[u8]) {
         // Values have no line feeds, so that only a field can match.

@@ -258,7 +258,8 @@ impl Gateway {
         self.endpoint(upstream, address)?["active"].as_u64()
     }
 
-    fn endpoint(&self, upstream: &str, address: SocketAddr) -> Option<Value> {
+    /// An endpoint of the status.
+    pub(crate) fn endpoint(&self, upstream: &str, address: SocketAddr) -> Option<Value> {
         let status = self.status();
         let endpoints = status["upstreams"][upstream]["endpoints"].as_array()?;
         endpoints.iter().find(|endpoint| endpoint["address"] == address.to_string()).cloned()

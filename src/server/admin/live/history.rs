@@ -1,10 +1,10 @@
 //! The last ten minutes of the overview, sampled every five seconds whether somebody watches or not.
 
 use super::counters::{CounterReading, Totals, error_rates, rate};
-use crate::telemetry::metrics::ObservedValue;
+use crate::telemetry::metrics::{self, ObservedValue};
 use crate::telemetry::unix_millis;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,7 +34,8 @@ struct Ring {
 }
 
 /// One point: rates over its interval.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 struct Point {
     #[serde(skip)]
     end: u64,
@@ -51,6 +52,14 @@ struct Point {
     /// Error rates by reason, without those that are 0.
     #[serde(skip)]
     reasons: Vec<(&'static str, f64)>,
+}
+
+/// A point for another process.
+#[derive(Deserialize, Serialize)]
+struct MovedPoint {
+    end: u64,
+    point: Point,
+    reasons: Vec<(String, f64)>,
 }
 
 /// The median and the 99th percentile of ping round trips, in seconds.
@@ -103,6 +112,35 @@ impl History {
         }
         ring.round_trips.push_back(reading.round_trips.clone());
         ring.last = Some(reading);
+    }
+
+    /// The points for another process.
+    pub(crate) fn state(&self) -> Value {
+        let ring = self.0.lock();
+        let moved = |point: &Point| MovedPoint {
+            end: point.end,
+            point: point.clone(),
+            reasons: point.reasons.iter().map(|(reason, rate)| ((*reason).to_owned(), *rate)).collect(),
+        };
+        let points: Vec<_> = ring.points.iter().map(moved).collect();
+        // Numbers and names are always JSON.
+        serde_json::to_value(points).unwrap_or_default()
+    }
+
+    /// Continues with the points of another process. What this one has read before it got the counts of the other one is
+    /// forgotten: the difference is no rate.
+    pub(crate) fn restore(&self, state: Value) {
+        let names: Vec<_> = metrics::global().failed_requests().into_iter().map(|(name, _)| name).collect();
+        let known = |reason: &str| names.iter().find(|name| **name == reason).copied();
+        let moved: Vec<MovedPoint> = serde_json::from_value(state).unwrap_or_default();
+        let older = moved.len().saturating_sub(POINTS);
+        let point = |MovedPoint { end, point, reasons }: MovedPoint| {
+            let reasons = reasons.iter().filter_map(|(reason, rate)| Some((known(reason)?, *rate))).collect();
+            Point { end, reasons, ..point }
+        };
+        let points: VecDeque<_> = moved.into_iter().skip(older).map(point).collect();
+        let mut ring = self.0.lock();
+        *ring = Ring { number: points.len() as u64, points, ..Ring::default() };
     }
 
     /// The number of points added so far.
