@@ -1,6 +1,7 @@
 //! Move of the open WebSockets to the new process, in batches: each batch is stopped, sent, and confirmed before the next.
 
 use super::channel::{HandoverChannel, LONGEST_MESSAGE, MOST_DESCRIPTORS};
+use super::fault_point::{self, Step};
 use super::message::{Message, Refusal, SecretState};
 use crate::proxy::MovedWebSocket;
 use crate::tunnel::{Departure, Registry};
@@ -130,12 +131,14 @@ impl Mover<'_> {
         if batch.is_empty() {
             return Ok(());
         }
+        fault_point::reach(Step::OldStopped);
         let websockets = batch.iter_mut().map(|prepared| std::mem::take(&mut prepared.state)).collect();
         {
             let sockets = batch.iter().flat_map(|prepared| &prepared.departure.sockets);
             let descriptors: Vec<_> = sockets.map(AsFd::as_fd).collect();
             self.channel.send(Message::Websockets { websockets }, &descriptors)?;
         }
+        fault_point::reach(Step::OldSent);
         let adopted: HashSet<u64> = loop {
             match self.channel.receive(LONGEST_ADOPTION) {
                 Ok((Message::Adopted { ids, refused }, _)) => {
@@ -161,6 +164,7 @@ impl Mover<'_> {
             // A tunnel that is gone waits for nothing.
             let _ = departure.confirm.send(is_moved);
         }
+        fault_point::reach(Step::OldReleased);
         Ok(())
     }
 }

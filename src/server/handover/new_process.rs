@@ -2,6 +2,7 @@
 
 use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
 use super::counts;
+use super::fault_point::{self, Step};
 use super::message::{Message, ProcessState, SocketEntry};
 use super::moved_websockets::{self, MoveCounts};
 use super::old_process::VARIABLE;
@@ -74,12 +75,15 @@ impl NewProcess {
             .spawn()
             .map_err(|error| failed(format!("cannot start {}: {error}", program.display())))?;
         info!(pid = child.id(), program = program.display().to_string().as_str(); "new process started");
+        fault_point::reach(Step::OldStarted);
         let pid = child.id();
         let mut started = Self { channel, child: Some(child), pid, binary: String::new() };
         let passed =
             started.channel.send(Message::Process { state }, &[]).and_then(|()| started.pass(sockets));
         passed.map_err(|error| started.explain(&error))?;
+        fault_point::reach(Step::OldPassed);
         started.wait_until_ready(gives_up)?;
+        fault_point::reach(Step::OldReady);
         Ok(started)
     }
 
@@ -141,6 +145,7 @@ impl NewProcess {
     pub(in crate::server) fn serve(&mut self) -> Result<(), UpgradeFailure> {
         let ordered = counts::send(&self.channel).and_then(|()| self.channel.send(Message::Serve, &[]));
         ordered.map_err(|error| self.explain(&error))?;
+        fault_point::reach(Step::OldOrdered);
         let until = Instant::now() + LONGEST_SWITCH;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -151,6 +156,7 @@ impl NewProcess {
                 Err(error) => return Err(self.explain(&error)),
             }
         }
+        fault_point::reach(Step::OldServing);
         Ok(())
     }
 
