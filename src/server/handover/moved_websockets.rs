@@ -28,7 +28,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_ADOPTION: Duration = Duration::from_secs(30);
 
 /// The number of passes: for WebSockets that were opened meanwhile, and for those in the middle of a TLS record.
-const PASSES: usize = 5;
+pub(super) const PASSES: usize = 5;
+
+/// The number of passes after the commit: for WebSockets of connections that were accepted before.
+pub(super) const LAST_PASSES: usize = 2;
 
 /// The time for the rest of a record to arrive.
 const RECORD_PAUSE: Duration = Duration::from_millis(20);
@@ -44,31 +47,13 @@ pub(in crate::server) struct MoveCounts {
     pub(in crate::server) left: usize,
 }
 
-/// Moves every open WebSocket that can move. An error ends the move: the others stay.
-pub(super) fn move_all(channel: &HandoverChannel, tunnels: &Registry) -> MoveCounts {
-    let mut mover = Mover { channel, tunnels, moved: 0, refused: HashSet::new() };
-    let mut seen = HashSet::new();
-    for pass in 0..PASSES {
-        let ids: Vec<_> = tunnels.unasked().into_iter().filter(|id| !mover.refused.contains(id)).collect();
-        if pass > 0 && !ids.is_empty() {
-            std::thread::sleep(RECORD_PAUSE);
-        }
-        seen.extend(ids.iter().copied());
-        for batch in ids.chunks(BATCH) {
-            if let Err(error) = mover.stop_and_move(batch) {
-                warn!(error:%; "WebSockets not moved to the new process");
-                return MoveCounts { moved: mover.moved, left: seen.len() - mover.moved };
-            }
-        }
-    }
-    MoveCounts { moved: mover.moved, left: seen.len() - mover.moved }
-}
-
-/// Moves batches.
-struct Mover<'a> {
+/// Moves WebSockets in batches.
+pub(super) struct Mover<'a> {
     channel: &'a HandoverChannel,
     tunnels: &'a Registry,
     moved: usize,
+    /// Those that were tried.
+    seen: HashSet<u64>,
     /// Those that the new process cannot continue.
     refused: HashSet<u64>,
 }
@@ -79,7 +64,37 @@ struct Prepared {
     state: SecretState,
 }
 
-impl Mover<'_> {
+impl<'a> Mover<'a> {
+    /// For the WebSockets of this process.
+    pub(super) fn new(channel: &'a HandoverChannel, tunnels: &'a Registry) -> Self {
+        Self { channel, tunnels, moved: 0, seen: HashSet::new(), refused: HashSet::new() }
+    }
+
+    /// The result so far.
+    pub(super) fn counts(&self) -> MoveCounts {
+        MoveCounts { moved: self.moved, left: self.seen.len() - self.moved }
+    }
+
+    /// Moves every open WebSocket that can move.
+    ///
+    /// # Errors
+    /// That of the channel, which ends the move: the others stay.
+    pub(super) fn move_all(&mut self, passes: usize) -> io::Result<()> {
+        for pass in 0..passes {
+            let ids: Vec<_> =
+                self.tunnels.unasked().into_iter().filter(|id| !self.refused.contains(id)).collect();
+            if pass > 0 && !ids.is_empty() {
+                std::thread::sleep(RECORD_PAUSE);
+            }
+            self.seen.extend(ids.iter().copied());
+            for batch in ids.chunks(BATCH) {
+                self.stop_and_move(batch)
+                    .inspect_err(|error| warn!(error:%; "WebSockets not moved to the new process"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Stops the WebSockets of a batch and moves them. Those that cannot move continue.
     fn stop_and_move(&mut self, ids: &[u64]) -> io::Result<()> {
         let (order, departures) = mpsc::channel();

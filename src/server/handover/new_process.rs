@@ -4,7 +4,7 @@ use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
 use super::counts;
 use super::fault_point::{self, Step};
 use super::message::{Message, ProcessState, SocketEntry};
-use super::moved_websockets::{self, MoveCounts};
+use super::moved_websockets::{LAST_PASSES, MoveCounts, Mover, PASSES};
 use super::old_process::VARIABLE;
 use crate::server::passed_socket::HeldSocket;
 use crate::tunnel::Registry;
@@ -22,6 +22,9 @@ const LONGEST_START: Duration = Duration::from_secs(120);
 
 /// The time limit for the new process to accept connections once it is ready.
 const LONGEST_SWITCH: Duration = Duration::from_secs(10);
+
+/// The time limit for the end of a new process whose channel failed.
+const LONGEST_END: Duration = Duration::from_secs(1);
 
 /// The interval at which a waiting process looks whether it should stop waiting.
 const LOOK: Duration = Duration::from_millis(100);
@@ -177,16 +180,43 @@ impl NewProcess {
         }
     }
 
-    /// Moves the open WebSockets that can move. From here on the new process outlives this one.
-    pub(in crate::server) fn take_websockets(&mut self, tunnels: &Registry) -> MoveCounts {
-        let counts = moved_websockets::move_all(&self.channel, tunnels);
+    /// Moves the open WebSockets that can move, calls `commit`, and moves those that were opened meanwhile. From `commit`
+    /// on the new process outlives this one.
+    ///
+    /// # Errors
+    /// When the new process has ended, with the WebSockets that it had. The others stay.
+    pub(in crate::server) fn take_websockets(
+        &mut self,
+        tunnels: &Registry,
+        commit: impl FnOnce(&Self),
+    ) -> Result<MoveCounts, UpgradeFailure> {
+        let mut mover = Mover::new(&self.channel, tunnels);
+        let outcome = mover.move_all(PASSES);
+        let has_ended = match (&outcome, &mut self.child) {
+            (_, None) => None,
+            (Ok(()), Some(child)) => wait_within(child, Duration::ZERO),
+            // One that lives has closed its channel, or hangs. It serves.
+            (Err(_), Some(child)) => wait_within(child, LONGEST_END),
+        };
+        if let Some(status) = has_ended {
+            let moved = mover.counts().moved;
+            return Err(failed(format!(
+                "the new process ended while it took over WebSockets ({status}); {moved} had moved"
+            )));
+        }
+        commit(self);
+        if outcome.is_ok() {
+            // Its error is in the log.
+            let _ = mover.move_all(LAST_PASSES);
+        }
+        let counts = mover.counts();
         // It is collected if it ends before this process.
         if let Some(mut child) = self.child.take() {
             let collect = move || drop(child.wait());
             // Without a thread it stays a zombie until this process ends.
             let _ = std::thread::Builder::new().name("new-process".to_owned()).spawn(collect);
         }
-        counts
+        Ok(counts)
     }
 
     /// Sends the counts of this process again, at its end.
