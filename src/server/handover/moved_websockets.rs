@@ -1,6 +1,6 @@
 //! Move of the open WebSockets to the new process, in batches: each batch is stopped, sent, and confirmed before the next.
 
-use super::channel::{HandoverChannel, LONGEST_MESSAGE, MOST_DESCRIPTORS};
+use super::channel::{HandoverChannel, LONGEST_MESSAGE, LONGEST_PART, MOST_DESCRIPTORS};
 use super::fault_point::{self, Step};
 use super::message::{Message, Refusal, SecretState};
 use crate::proxy::MovedWebSocket;
@@ -17,7 +17,11 @@ use zeroize::Zeroizing;
 /// WebSockets of a batch. A small one stops each of them for a short time only.
 const BATCH: usize = 32;
 
-/// The size of the WebSockets of a message: bytes that wait for a slow reader may be many, and so may those of a URL.
+/// The size up to which WebSockets share a message: bytes that wait for a slow reader may be many, and so may those of a
+/// URL.
+const SHARED: usize = LONGEST_PART - (1 << 10);
+
+/// The size beyond which a WebSocket stays.
 const LARGEST: usize = LONGEST_MESSAGE - (1 << 10);
 
 /// The time limit for the workers to stop a batch, and the pause after which those that have stopped are moved.
@@ -131,7 +135,7 @@ impl<'a> Mover<'a> {
             if length > LARGEST {
                 continue;
             }
-            if size + length > LARGEST {
+            if size + length > SHARED {
                 self.send(std::mem::take(&mut batch))?;
                 size = 0;
             }
