@@ -6,14 +6,23 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod descriptors;
+mod disturbances;
+mod echo_server;
 mod end_guard;
 #[cfg(debug_assertions)]
 mod faults;
 mod faulty_gateway;
+mod frame_stream;
+mod many_listeners;
+mod older_state;
 mod order;
+mod slow_client;
 #[allow(dead_code, unused_imports, reason = "the gateway's own tests use more of it")]
 #[path = "../it/support/mod.rs"]
 mod support;
+mod traffic;
+mod traffic_client;
 
 /// One test at a time: each has load of its own, and would starve the others.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
