@@ -126,7 +126,7 @@ fn a_reconnect_storm_loses_no_handshake_and_no_message_to_an_upgrade() {
                         Err(code) => failures.push(format!("ended with {code:?}")),
                     }
                 }
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     drop(socket);
                 } else {
                     socket.close();

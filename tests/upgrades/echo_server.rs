@@ -1,20 +1,36 @@
-//! Backend for thousands of WebSockets: it sends every frame back as it is, with its reserved bits and its place in a
+//! Backends: one for thousands of WebSockets, and one that reads slowly. The first sends every frame back as it is, with its reserved bits and its place in a
 //! message, so that compressed and fragmented messages return unchanged.
 
 use crate::frame_stream::{CLOSE, FINAL, Frame, FrameReader, PING, PONG};
+use crate::slow_client;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tungstenite::handshake::derive_accept_key;
 
 /// The server's choice for permessage-deflate (RFC 7692 §7.1): both sides keep their contexts.
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
-/// Starts a server in the runtime, and returns its address.
+/// What the server does with a WebSocket.
+#[derive(Clone)]
+pub(crate) enum Behaviour {
+    /// Every frame goes back.
+    Echo,
+    /// It sends messages of this number and reads those of another, as far as it may: see [`slow_client::exchange`].
+    Exchange([usize; 2], watch::Receiver<usize>),
+}
+
+/// Starts an echo in the runtime, and returns its address.
 pub(crate) async fn start(tls: Option<rustls::ServerConfig>) -> SocketAddr {
+    start_with(tls, Behaviour::Echo).await
+}
+
+/// Starts a server in the runtime, and returns its address.
+pub(crate) async fn start_with(tls: Option<rustls::ServerConfig>, behaviour: Behaviour) -> SocketAddr {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     listener.listen(4096).unwrap();
@@ -25,13 +41,13 @@ pub(crate) async fn start(tls: Option<rustls::ServerConfig>) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
-            let acceptor = acceptor.clone();
+            let (acceptor, behaviour) = (acceptor.clone(), behaviour.clone());
             tokio::spawn(async move {
                 // An error is the end of a connection; its client knows what it means.
                 let _ = match acceptor {
-                    None => serve(stream).await,
+                    None => serve(stream, behaviour).await,
                     Some(acceptor) => match acceptor.accept(stream).await {
-                        Ok(stream) => serve(stream).await,
+                        Ok(stream) => serve(stream, behaviour).await,
                         Err(error) => Err(error),
                     },
                 };
@@ -41,7 +57,7 @@ pub(crate) async fn start(tls: Option<rustls::ServerConfig>) -> SocketAddr {
     address
 }
 
-async fn serve<S: AsyncRead + AsyncWrite>(stream: S) -> io::Result<()> {
+async fn serve<S: AsyncRead + AsyncWrite>(stream: S, behaviour: Behaviour) -> io::Result<()> {
     let (source, mut sink) = tokio::io::split(stream);
     let mut frames = FrameReader::new(source);
     let head = frames.head().await?;
@@ -63,6 +79,9 @@ async fn serve<S: AsyncRead + AsyncWrite>(stream: S) -> io::Result<()> {
     );
     sink.write_all(response.as_bytes()).await?;
     sink.flush().await?;
+    if let Behaviour::Exchange(numbers, allowed) = behaviour {
+        slow_client::exchange(numbers, &mut frames, &mut sink, None, allowed).await?;
+    }
     let mut out = Vec::new();
     loop {
         let frame = frames.next().await?;

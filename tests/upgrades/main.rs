@@ -14,6 +14,7 @@ mod end_guard;
 mod faults;
 mod faulty_gateway;
 mod frame_stream;
+mod full_buffers;
 mod many_listeners;
 mod older_state;
 mod order;

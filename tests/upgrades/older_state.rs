@@ -49,15 +49,15 @@ impl NewProcess {
             .unwrap();
         let log = Log::of(child.stderr.take().unwrap());
         let new = Self { channel, child, log, _folder: folder };
-        new.send(json!({ "version": 1, "kind": "process" }), &[]);
-        new.send(json!({ "version": 1, "kind": "sockets" }), &[]);
+        new.send(&json!({ "version": 1, "kind": "process" }), &[]);
+        new.send(&json!({ "version": 1, "kind": "sockets" }), &[]);
         assert_eq!(new.receive()["kind"], "ready", "{}", new.log.text());
-        new.send(json!({ "version": 1, "kind": "serve" }), &[]);
+        new.send(&json!({ "version": 1, "kind": "serve" }), &[]);
         assert_eq!(new.receive()["kind"], "serving", "{}", new.log.text());
         new
     }
 
-    fn send(&self, message: Value, sockets: &[&TcpStream]) {
+    fn send(&self, message: &Value, sockets: &[&TcpStream]) {
         let text = message.to_string();
         let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
@@ -74,10 +74,10 @@ impl NewProcess {
     }
 
     /// Moves a WebSocket with this state there: the reply, the client and the backend.
-    fn take(&self, state: Value) -> (Value, Wire, Wire) {
+    fn take(&self, state: &Value) -> (Value, Wire, Wire) {
         let ([client, gateway_client], [backend, gateway_backend]) = (connection(), connection());
         self.send(
-            json!({ "version": 1, "kind": "websockets", "websockets": [state] }),
+            &json!({ "version": 1, "kind": "websockets", "websockets": [state] }),
             &[&gateway_client, &gateway_backend],
         );
         (self.receive(), client_wire(client), client_wire(backend))
@@ -125,7 +125,7 @@ fn a_state_without_the_members_of_later_versions_is_continued() {
     let origin = json!({ "upstream": "all", "endpoint": ENDPOINT });
     // The least that a program can know of a WebSocket; and one in the middle of a frame, with bytes that wait.
     let (reply, mut client, mut backend) =
-        new.take(json!({ "id": 7, "route": "ws", "origin": origin, "tunnel": {} }));
+        new.take(&json!({ "id": 7, "route": "ws", "origin": origin, "tunnel": {} }));
     assert_eq!((&reply["ids"], &reply["refused"]), (&json!([7]), &json!([])));
     client.send(masked(1, b"from the client"));
     assert_eq!(read_frame(&mut backend).unwrap(), (0x81, b"from the client".to_vec()));
@@ -141,7 +141,7 @@ fn a_state_without_the_members_of_later_versions_is_continued() {
     }] });
     let state =
         json!({ "id": 8, "version": 1, "route": "ws", "origin": origin, "tunnel": tunnel, "later": 5 });
-    let (reply, mut client, mut backend) = new.take(state);
+    let (reply, mut client, mut backend) = new.take(&state);
     assert_eq!((&reply["ids"], &reply["refused"]), (&json!([8]), &json!([])));
     backend.send(rest);
     assert_eq!(read_frame(&mut client).unwrap(), (0x81, b"half".to_vec()));
@@ -153,7 +153,7 @@ fn a_state_of_a_newer_version_is_refused_with_its_reason_and_nothing_is_sent() {
     let new = start();
     let origin = json!({ "upstream": "all", "endpoint": ENDPOINT });
     let state = json!({ "id": 9, "version": 9000, "route": "ws", "origin": origin, "tunnel": {} });
-    let (reply, mut client, mut backend) = new.take(state);
+    let (reply, mut client, mut backend) = new.take(&state);
     assert_eq!(reply["ids"], json!([]));
     let reason = reply["refused"][0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("its state has version 9000, and this binary knows "), "{reason}");
@@ -161,9 +161,9 @@ fn a_state_of_a_newer_version_is_refused_with_its_reason_and_nothing_is_sent() {
     // The test was the last to have the sockets: they end without a byte.
     assert!(client.rest().is_empty() && backend.rest().is_empty());
     // One that cannot be read is refused, and those after it are not.
-    let (reply, ..) = new.take(json!({ "id": 10, "route": 5 }));
+    let (reply, ..) = new.take(&json!({ "id": 10, "route": 5 }));
     assert_eq!((&reply["ids"], &reply["refused"][0]["id"]), (&json!([]), &json!(10)));
-    let (reply, ..) = new.take(json!({ "id": 11, "route": "ws", "origin": origin, "tunnel": {} }));
+    let (reply, ..) = new.take(&json!({ "id": 11, "route": "ws", "origin": origin, "tunnel": {} }));
     assert_eq!(reply["ids"], json!([11]));
 }
 
