@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
     {
         for compile in [Expression::condition, Expression::value] {
             match compile(&written, stage) {
-                Ok(expression) => visit.see(|exchange| {
+                Ok(expression) => visit.with_exchange(|exchange| {
                     expression.test(exchange);
                     expression.text(exchange);
                 }),

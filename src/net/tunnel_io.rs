@@ -16,7 +16,7 @@ pub(crate) use record_stream::RecordStream;
 use plain::RawSocket as _;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -166,7 +166,11 @@ impl AsyncRead for TunnelIo {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Records(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Boxed(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Boxed(stream) => {
+                let count = ready!(stream.poll_receive(cx, buf.initialize_unfilled()))?;
+                buf.advance(count);
+                Poll::Ready(Ok(()))
+            }
             Self::Gone => Poll::Ready(Ok(())),
         }
     }

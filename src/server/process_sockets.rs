@@ -16,7 +16,7 @@ use crate::net::connection_permit::ConnectionCount;
 use crate::runtime::supervision;
 use crate::snapshot::{Address, AdminAddress, Listener, Snapshot};
 use crate::telemetry::recent_lines;
-use log::info;
+use log::{error, info};
 use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, OnceLock, Weak};
@@ -49,6 +49,7 @@ pub(super) struct ProcessSockets {
 struct CurrentSockets {
     listeners: Arc<[Arc<OpenListener>]>,
     admin: Option<OpenAdmin>,
+    paused_admin: Option<PausedAdmin>,
     history: Option<ViewHistory>,
     /// Whether the process ends: nothing is bound any more.
     is_closed: bool,
@@ -59,6 +60,12 @@ struct OpenAdmin {
     settings: AdminAddress,
     socket: Arc<BoundListener>,
     listener: AdminListener,
+}
+
+/// The admin address while another process serves it.
+struct PausedAdmin {
+    settings: AdminAddress,
+    socket: Arc<BoundListener>,
 }
 
 /// The history of the live page, kept while there is an admin address.
@@ -176,21 +183,54 @@ impl ProcessSockets {
         listeners.chain(admin).collect()
     }
 
+    /// Accepts no further connection while the new process does: until [`ProcessSockets::leave`], or until
+    /// [`ProcessSockets::resume`] if the new process ends.
+    pub(super) fn pause(&self) {
+        let _exchange = self.exchange.lock();
+        self.pause_admin();
+        self.workers.pause();
+    }
+
+    /// Accepts connections again.
+    pub(super) fn resume(&self) {
+        let _exchange = self.exchange.lock();
+        let (listeners, paused) = {
+            let mut current = self.current.lock();
+            (Arc::clone(&current.listeners), current.paused_admin.take())
+        };
+        self.workers.resume(&listeners);
+        let Some(PausedAdmin { settings, socket }) = paused else { return };
+        match socket.share().and_then(|socket| self.open_admin(socket, &settings)) {
+            Ok((open, _)) => {
+                open.listener.serve();
+                self.current.lock().admin = Some(open);
+            }
+            Err(error) => error!(error:%; "admin address not served any more"),
+        }
+    }
+
     /// Leaves the sockets to the new process: this one accepts no further connection.
     pub(super) fn leave(&self) {
         let _exchange = self.exchange.lock();
-        let (listeners, admin) = {
+        self.pause_admin();
+        let listeners = {
             let mut current = self.current.lock();
             current.is_closed = true;
-            (std::mem::take(&mut current.listeners), current.admin.take())
+            current.paused_admin = None;
+            std::mem::take(&mut current.listeners)
         };
         for open in listeners.iter() {
             close_file(open, SocketKeeper::NextProcess);
         }
-        if let Some(admin) = admin {
-            *self.last_admin.lock() = Some(admin.listener.retire());
-        }
         self.workers.hand_over();
+    }
+
+    fn pause_admin(&self) {
+        let mut current = self.current.lock();
+        if let Some(OpenAdmin { settings, socket, listener }) = current.admin.take() {
+            current.paused_admin = Some(PausedAdmin { settings, socket });
+            *self.last_admin.lock() = Some(listener.retire());
+        }
     }
 
     /// Gives WebSockets of the old process to the workers.

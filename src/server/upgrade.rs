@@ -150,12 +150,15 @@ fn hand_over(
     let mut new = NewProcess::start(program, state_of(live), &sockets.held(), || gives_up.load(Relaxed))?;
     let (pid, binary) = (new.pid(), new.binary.clone());
     new.serve(running_state::collect(live, sockets.history().as_deref()))?;
-    // The service manager accepts notifications of the main process only: from here on of the new one.
-    notify(&[NotifyState::MainPid(pid)]);
-    new.is_main();
-    // From here on the new process alone accepts connections.
-    sockets.leave();
-    let websockets = new.take_websockets(live.tunnels());
+    // The new process alone accepts connections while the WebSockets move.
+    sockets.pause();
+    let commit = |new: &NewProcess| {
+        // The service manager accepts notifications of the main process only: from here on of the new one.
+        notify(&[NotifyState::MainPid(pid)]);
+        new.is_main();
+        sockets.leave();
+    };
+    let websockets = new.take_websockets(live.tunnels(), commit).inspect_err(|_| sockets.resume())?;
     Ok((Upgraded { pid, binary, websockets }, new))
 }
 

@@ -56,6 +56,8 @@ pub(super) struct WorkerOrder {
 pub(super) enum WorkerStage {
     /// Accepting.
     Serving,
+    /// Not accepting while another process does, and serving again if that one ends.
+    Paused,
     /// Not accepting; active connections continue until the process ends.
     Draining,
     /// As draining; another process accepts what waits in the accept queues.
@@ -129,10 +131,11 @@ async fn run(
     let _ = started.send(Ok(()));
     let stage = loop {
         let WorkerOrder { stage, listeners } = orders.borrow_and_update().clone();
-        if stage != WorkerStage::Serving {
-            break stage;
+        match stage {
+            WorkerStage::Serving => accepting.follow(&listeners, &service, &connections),
+            WorkerStage::Paused => std::mem::take(&mut accepting).end(AcceptOrder::Stop).await,
+            _ => break stage,
         }
-        accepting.follow(&listeners, &service, &connections);
         loop {
             tokio::select! {
                 changed = orders.changed() => match changed {

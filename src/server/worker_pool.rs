@@ -115,6 +115,16 @@ impl WorkerPool {
         self.order_all(WorkerStage::Draining);
     }
 
+    /// No worker accepts further connections until [`WorkerPool::resume`].
+    pub(super) fn pause(&self) {
+        self.order_serving(WorkerStage::Paused, &Arc::from([]));
+    }
+
+    /// The paused workers accept connections of these listeners again.
+    pub(super) fn resume(&self, listeners: &Arc<[Arc<OpenListener>]>) {
+        self.order_serving(WorkerStage::Serving, listeners);
+    }
+
     /// No worker accepts further connections: another process does.
     pub(super) fn hand_over(&self) {
         self.order_all(WorkerStage::HandedOver);
@@ -144,6 +154,12 @@ impl WorkerPool {
                 break;
             }
             tokio::time::sleep(JOIN_LOOK).await;
+        }
+    }
+
+    fn order_serving(&self, stage: WorkerStage, listeners: &Arc<[Arc<OpenListener>]>) {
+        for worker in &self.workers.lock().serving {
+            worker.order(stage, listeners);
         }
     }
 

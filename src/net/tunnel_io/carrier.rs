@@ -68,12 +68,15 @@ pub struct Carrier<S> {
     records: RecordFollower,
     /// Whether nothing is read beyond the current record.
     ends_with_record: bool,
+    /// Decrypted bytes that were taken from the session: it reads no record while many wait. They come before those of the
+    /// session.
+    pub(super) plain: Vec<u8>,
 }
 
 impl<S> Carrier<S> {
     /// The transport, from which bytes up to `records` have been read.
     pub fn new(socket: S, records: RecordFollower) -> Self {
-        Self { socket, records, ends_with_record: false }
+        Self { socket, records, ends_with_record: false, plain: Vec::new() }
     }
 
     /// The transport itself.
@@ -84,6 +87,17 @@ impl<S> Carrier<S> {
     /// The transport itself.
     pub fn into_socket(self) -> S {
         self.socket
+    }
+
+    /// Moves decrypted bytes that were taken from the session to `into`, and returns their number.
+    pub(super) fn take_plain(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.plain.len());
+        into[..count].copy_from_slice(&self.plain[..count]);
+        self.plain.drain(..count);
+        if self.plain.is_empty() {
+            self.plain = Vec::new();
+        }
+        count
     }
 
     /// Reads nothing beyond the current record from now on, or as much as there is.

@@ -78,7 +78,7 @@ fn bytes_between_records<C: TlsIo, S: SideData>(
     if !is_open {
         return None;
     }
-    let mut bytes = SessionBytes { plain: Vec::new(), out: Vec::new() };
+    let mut bytes = SessionBytes { plain: std::mem::take(&mut carrier.plain), out: Vec::new() };
     // A reply to a change of keys waits for the next write, beside the other records.
     let _ = session.writer().write(&[]);
     // Neither fails on a vector, and a session without its closing alert has no end.
@@ -107,6 +107,8 @@ fn read_record<C: TlsIo, S: SideData>(
         if is_complete {
             return true;
         }
+        // A session reads nothing while many decrypted bytes wait. Without the rest of the record they are read later.
+        let _ = session.reader().read_to_end(&mut carrier.plain);
         if !matches!(session.read_tls(&mut Now { carrier, cx: &mut cx }), Ok(1..)) {
             return false;
         }
@@ -125,18 +127,18 @@ fn records<C: Into<TunnelIo>>(
 }
 
 /// Whether TLS has nothing to read: no decrypted bytes, and no transport bytes before the closing alert.
-fn is_silent(carrier: &impl TlsIo, session: &CommonState) -> bool {
-    session.wants_read() && carrier.is_silent()
+fn is_silent<C: TlsIo>(carrier: &Carrier<C>, session: &CommonState) -> bool {
+    carrier.plain.is_empty() && session.wants_read() && carrier.is_silent()
 }
 
 /// Reads available records into `into`, until nothing is left or `into` is full.
-fn receive<S: SideData>(
-    carrier: &mut impl TlsIo,
+fn receive<C: TlsIo, S: SideData>(
+    carrier: &mut Carrier<C>,
     session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
     cx: &mut Context<'_>,
     into: &mut [u8],
 ) -> Poll<io::Result<usize>> {
-    let mut filled = 0;
+    let mut filled = if carrier.plain.is_empty() { 0 } else { carrier.take_plain(into) };
     // After bytes, an error is returned by the next call.
     let stop = |filled, error| Poll::Ready(if filled > 0 { Ok(filled) } else { Err(error) });
     loop {

@@ -17,8 +17,16 @@ use zeroize::Zeroizing;
 /// The maximum number of descriptors in a message; the kernel allows 253 (unix(7)).
 pub(super) const MOST_DESCRIPTORS: usize = 128;
 
-/// The maximum length of a message.
-pub(super) const LONGEST_MESSAGE: usize = 192 << 10;
+/// The length up to which a message is sent at once, below the default send buffer of a socket. A longer one is sent in
+/// parts.
+pub(super) const LONGEST_PART: usize = 192 << 10;
+
+/// The maximum length of a message: all bytes that wait in both directions of a WebSocket are less.
+pub(super) const LONGEST_MESSAGE: usize = 4 << 20;
+
+/// The first bytes of a part that others follow, and of the last one of several. No message begins with them.
+const CONTINUES: u8 = b'+';
+const ENDS: u8 = b'.';
 
 /// The time limit for a message that the peer does not read.
 const LONGEST_SEND: Duration = Duration::from_secs(10);
@@ -59,7 +67,7 @@ impl HandoverChannel {
     fn set_up(socket: OwnedFd) -> io::Result<Self> {
         SockRef::from(&socket).set_write_timeout(Some(LONGEST_SEND))?;
         // The default suffices if the system has a lower maximum.
-        let _ = SockRef::from(&socket).set_send_buffer_size(2 * LONGEST_MESSAGE);
+        let _ = SockRef::from(&socket).set_send_buffer_size(2 * LONGEST_PART);
         Ok(Self(socket))
     }
 
@@ -73,13 +81,28 @@ impl HandoverChannel {
         if bytes.len() > LONGEST_MESSAGE || descriptors.len() > MOST_DESCRIPTORS {
             return Err(io::Error::other(format!("a message of {} bytes is too long", bytes.len())));
         }
+        if bytes.len() <= LONGEST_PART {
+            return self.send_part(&[IoSlice::new(&bytes)], descriptors);
+        }
+        let mut parts = bytes.chunks(LONGEST_PART - 1).peekable();
+        while let Some(part) = parts.next() {
+            let (mark, descriptors) = match parts.peek() {
+                Some(_) => (CONTINUES, &[][..]),
+                None => (ENDS, descriptors),
+            };
+            self.send_part(&[IoSlice::new(&[mark]), IoSlice::new(part)], descriptors)?;
+        }
+        Ok(())
+    }
+
+    fn send_part(&self, part: &[IoSlice<'_>], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::Error::other("too many descriptors in a message"));
         }
         loop {
-            match sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+            match sendmsg(&self.0, part, &mut control, SendFlags::NOSIGNAL) {
                 Err(Errno::INTR) => {}
                 sent => return sent.map(drop).map_err(Into::into),
             }
@@ -98,8 +121,9 @@ impl HandoverChannel {
     /// `UnexpectedEof` when the other process is gone, `TimedOut`, or `InvalidData`.
     pub(super) fn receive(&self, limit: Duration) -> io::Result<(Message, Vec<OwnedFd>)> {
         SockRef::from(&self.0).set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
+        let mut parts = Parts::default();
         loop {
-            let mut bytes = Zeroizing::new(vec![0; LONGEST_MESSAGE]);
+            let mut bytes = Zeroizing::new(vec![0; LONGEST_PART]);
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let received =
@@ -121,12 +145,43 @@ impl HandoverChannel {
             if received.bytes == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            let envelope: Envelope = serde_json::from_slice(&bytes[..received.bytes])?;
+            bytes.truncate(received.bytes);
+            let Some(bytes) = parts.add(bytes)? else { continue };
+            let envelope: Envelope = serde_json::from_slice(&bytes)?;
             match envelope.message {
                 Message::Unknown => {}
                 message => return Ok((message, descriptors)),
             }
         }
+    }
+}
+
+/// The parts of a message that has not arrived completely.
+#[derive(Default)]
+struct Parts(Vec<Zeroizing<Vec<u8>>>);
+
+impl Parts {
+    /// Adds a part; returns the message with the last one.
+    ///
+    /// # Errors
+    /// When the message is too long.
+    fn add(&mut self, part: Zeroizing<Vec<u8>>) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let mark = part.first().copied();
+        if mark != Some(CONTINUES) && mark != Some(ENDS) {
+            return Ok(Some(part));
+        }
+        self.0.push(part);
+        if self.0.len() > LONGEST_MESSAGE.div_ceil(LONGEST_PART - 1) {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        if mark == Some(CONTINUES) {
+            return Ok(None);
+        }
+        let parts = std::mem::take(&mut self.0);
+        // Allocated at once: it may have keys, of which a growing vector would leave copies.
+        let mut whole = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
+        parts.iter().for_each(|part| whole.extend_from_slice(&part[1..]));
+        Ok(Some(whole))
     }
 }
 
@@ -150,6 +205,34 @@ mod tests {
         assert_eq!((received, descriptors.len()), (message, MOST_DESCRIPTORS));
         let passed = TcpListener::from(descriptors.into_iter().next().unwrap());
         assert_eq!(passed.local_addr().unwrap(), listener.local_addr().unwrap());
+    }
+
+    #[test]
+    fn a_message_of_any_length_arrives_as_one_with_its_descriptors() {
+        let (old, new) = HandoverChannel::pair().unwrap();
+        let new = HandoverChannel::inherited(new).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let empty = serde_json::to_vec(&Envelope {
+            version: VERSION,
+            message: Message::Failed { report: String::new() },
+        });
+        let overhead = empty.unwrap().len();
+        let lengths = [LONGEST_PART - 1, LONGEST_PART, LONGEST_PART + 1, 2 * LONGEST_PART, 3 << 20];
+        for length in lengths {
+            // Each part may begin with a byte that is a mark.
+            let message = Message::Failed { report: "+.".repeat(length)[..length - overhead].to_owned() };
+            let (received, descriptors) = std::thread::scope(|scope| {
+                scope.spawn(|| old.send(message.clone(), &[listener.as_fd(); 2]).unwrap());
+                new.receive(LIMIT).unwrap()
+            });
+            assert!(received == message && descriptors.len() == 2, "{length}");
+        }
+        let too_long = Message::Failed { report: "x".repeat(LONGEST_MESSAGE) };
+        assert!(old.send(too_long, &[]).is_err());
+        // The other process is not trusted to end a message.
+        let parts = std::iter::repeat_n(vec![CONTINUES; LONGEST_PART], 100);
+        let mut received = Parts::default();
+        assert!(parts.map(Zeroizing::new).any(|part| received.add(part).is_err()));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod channel;
 mod counts;
+mod fault_point;
 mod message;
 mod moved_websockets;
 mod new_process;

@@ -1,6 +1,7 @@
 //! Move of the open WebSockets to the new process, in batches: each batch is stopped, sent, and confirmed before the next.
 
-use super::channel::{HandoverChannel, LONGEST_MESSAGE, MOST_DESCRIPTORS};
+use super::channel::{HandoverChannel, LONGEST_MESSAGE, LONGEST_PART, MOST_DESCRIPTORS};
+use super::fault_point::{self, Step};
 use super::message::{Message, Refusal, SecretState};
 use crate::proxy::MovedWebSocket;
 use crate::tunnel::{Departure, Registry};
@@ -16,7 +17,11 @@ use zeroize::Zeroizing;
 /// WebSockets of a batch. A small one stops each of them for a short time only.
 const BATCH: usize = 32;
 
-/// The size of the WebSockets of a message: bytes that wait for a slow reader may be many, and so may those of a URL.
+/// The size up to which WebSockets share a message: bytes that wait for a slow reader may be many, and so may those of a
+/// URL.
+const SHARED: usize = LONGEST_PART - (1 << 10);
+
+/// The size beyond which a WebSocket stays.
 const LARGEST: usize = LONGEST_MESSAGE - (1 << 10);
 
 /// The time limit for the workers to stop a batch, and the pause after which those that have stopped are moved.
@@ -27,7 +32,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_ADOPTION: Duration = Duration::from_secs(30);
 
 /// The number of passes: for WebSockets that were opened meanwhile, and for those in the middle of a TLS record.
-const PASSES: usize = 5;
+pub(super) const PASSES: usize = 5;
+
+/// The number of passes after the commit: for WebSockets of connections that were accepted before.
+pub(super) const LAST_PASSES: usize = 2;
 
 /// The time for the rest of a record to arrive.
 const RECORD_PAUSE: Duration = Duration::from_millis(20);
@@ -43,31 +51,13 @@ pub(in crate::server) struct MoveCounts {
     pub(in crate::server) left: usize,
 }
 
-/// Moves every open WebSocket that can move. An error ends the move: the others stay.
-pub(super) fn move_all(channel: &HandoverChannel, tunnels: &Registry) -> MoveCounts {
-    let mut mover = Mover { channel, tunnels, moved: 0, refused: HashSet::new() };
-    let mut seen = HashSet::new();
-    for pass in 0..PASSES {
-        let ids: Vec<_> = tunnels.unasked().into_iter().filter(|id| !mover.refused.contains(id)).collect();
-        if pass > 0 && !ids.is_empty() {
-            std::thread::sleep(RECORD_PAUSE);
-        }
-        seen.extend(ids.iter().copied());
-        for batch in ids.chunks(BATCH) {
-            if let Err(error) = mover.stop_and_move(batch) {
-                warn!(error:%; "WebSockets not moved to the new process");
-                return MoveCounts { moved: mover.moved, left: seen.len() - mover.moved };
-            }
-        }
-    }
-    MoveCounts { moved: mover.moved, left: seen.len() - mover.moved }
-}
-
-/// Moves batches.
-struct Mover<'a> {
+/// Moves WebSockets in batches.
+pub(super) struct Mover<'a> {
     channel: &'a HandoverChannel,
     tunnels: &'a Registry,
     moved: usize,
+    /// Those that were tried.
+    seen: HashSet<u64>,
     /// Those that the new process cannot continue.
     refused: HashSet<u64>,
 }
@@ -78,7 +68,37 @@ struct Prepared {
     state: SecretState,
 }
 
-impl Mover<'_> {
+impl<'a> Mover<'a> {
+    /// For the WebSockets of this process.
+    pub(super) fn new(channel: &'a HandoverChannel, tunnels: &'a Registry) -> Self {
+        Self { channel, tunnels, moved: 0, seen: HashSet::new(), refused: HashSet::new() }
+    }
+
+    /// The result so far.
+    pub(super) fn counts(&self) -> MoveCounts {
+        MoveCounts { moved: self.moved, left: self.seen.len() - self.moved }
+    }
+
+    /// Moves every open WebSocket that can move.
+    ///
+    /// # Errors
+    /// That of the channel, which ends the move: the others stay.
+    pub(super) fn move_all(&mut self, passes: usize) -> io::Result<()> {
+        for pass in 0..passes {
+            let ids: Vec<_> =
+                self.tunnels.unasked().into_iter().filter(|id| !self.refused.contains(id)).collect();
+            if pass > 0 && !ids.is_empty() {
+                std::thread::sleep(RECORD_PAUSE);
+            }
+            self.seen.extend(ids.iter().copied());
+            for batch in ids.chunks(BATCH) {
+                self.stop_and_move(batch)
+                    .inspect_err(|error| warn!(error:%; "WebSockets not moved to the new process"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Stops the WebSockets of a batch and moves them. Those that cannot move continue.
     fn stop_and_move(&mut self, ids: &[u64]) -> io::Result<()> {
         let (order, departures) = mpsc::channel();
@@ -115,7 +135,7 @@ impl Mover<'_> {
             if length > LARGEST {
                 continue;
             }
-            if size + length > LARGEST {
+            if size + length > SHARED {
                 self.send(std::mem::take(&mut batch))?;
                 size = 0;
             }
@@ -130,12 +150,14 @@ impl Mover<'_> {
         if batch.is_empty() {
             return Ok(());
         }
+        fault_point::reach(Step::OldStopped);
         let websockets = batch.iter_mut().map(|prepared| std::mem::take(&mut prepared.state)).collect();
         {
             let sockets = batch.iter().flat_map(|prepared| &prepared.departure.sockets);
             let descriptors: Vec<_> = sockets.map(AsFd::as_fd).collect();
             self.channel.send(Message::Websockets { websockets }, &descriptors)?;
         }
+        fault_point::reach(Step::OldSent);
         let adopted: HashSet<u64> = loop {
             match self.channel.receive(LONGEST_ADOPTION) {
                 Ok((Message::Adopted { ids, refused }, _)) => {
@@ -161,6 +183,7 @@ impl Mover<'_> {
             // A tunnel that is gone waits for nothing.
             let _ = departure.confirm.send(is_moved);
         }
+        fault_point::reach(Step::OldReleased);
         Ok(())
     }
 }

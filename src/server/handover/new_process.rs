@@ -2,8 +2,9 @@
 
 use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
 use super::counts;
+use super::fault_point::{self, Step};
 use super::message::{Message, ProcessState, SecretState, SocketEntry};
-use super::moved_websockets::{self, MoveCounts};
+use super::moved_websockets::{LAST_PASSES, MoveCounts, Mover, PASSES};
 use super::old_process::VARIABLE;
 use crate::server::passed_socket::HeldSocket;
 use crate::tunnel::Registry;
@@ -21,6 +22,9 @@ const LONGEST_START: Duration = Duration::from_secs(120);
 
 /// The time limit for the new process to accept connections once it is ready.
 const LONGEST_SWITCH: Duration = Duration::from_secs(10);
+
+/// The time limit for the end of a new process whose channel failed.
+const LONGEST_END: Duration = Duration::from_secs(1);
 
 /// The interval at which a waiting process looks whether it should stop waiting.
 const LOOK: Duration = Duration::from_millis(100);
@@ -74,12 +78,15 @@ impl NewProcess {
             .spawn()
             .map_err(|error| failed(format!("cannot start {}: {error}", program.display())))?;
         info!(pid = child.id(), program = program.display().to_string().as_str(); "new process started");
+        fault_point::reach(Step::OldStarted);
         let pid = child.id();
         let mut started = Self { channel, child: Some(child), pid, binary: String::new() };
         let passed =
             started.channel.send(Message::Process { state }, &[]).and_then(|()| started.pass(sockets));
         passed.map_err(|error| started.explain(&error))?;
+        fault_point::reach(Step::OldPassed);
         started.wait_until_ready(gives_up)?;
+        fault_point::reach(Step::OldReady);
         Ok(started)
     }
 
@@ -144,6 +151,7 @@ impl NewProcess {
         let counted = passed.and_then(|()| counts::send(&self.channel));
         let ordered = counted.and_then(|()| self.channel.send(Message::Serve, &[]));
         ordered.map_err(|error| self.explain(&error))?;
+        fault_point::reach(Step::OldOrdered);
         let until = Instant::now() + LONGEST_SWITCH;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -154,6 +162,7 @@ impl NewProcess {
                 Err(error) => return Err(self.explain(&error)),
             }
         }
+        fault_point::reach(Step::OldServing);
         Ok(())
     }
 
@@ -174,16 +183,43 @@ impl NewProcess {
         }
     }
 
-    /// Moves the open WebSockets that can move. From here on the new process outlives this one.
-    pub(in crate::server) fn take_websockets(&mut self, tunnels: &Registry) -> MoveCounts {
-        let counts = moved_websockets::move_all(&self.channel, tunnels);
+    /// Moves the open WebSockets that can move, calls `commit`, and moves those that were opened meanwhile. From `commit`
+    /// on the new process outlives this one.
+    ///
+    /// # Errors
+    /// When the new process has ended, with the WebSockets that it had. The others stay.
+    pub(in crate::server) fn take_websockets(
+        &mut self,
+        tunnels: &Registry,
+        commit: impl FnOnce(&Self),
+    ) -> Result<MoveCounts, UpgradeFailure> {
+        let mut mover = Mover::new(&self.channel, tunnels);
+        let outcome = mover.move_all(PASSES);
+        let has_ended = match (&outcome, &mut self.child) {
+            (_, None) => None,
+            (Ok(()), Some(child)) => wait_within(child, Duration::ZERO),
+            // One that lives has closed its channel, or hangs. It serves.
+            (Err(_), Some(child)) => wait_within(child, LONGEST_END),
+        };
+        if let Some(status) = has_ended {
+            let moved = mover.counts().moved;
+            return Err(failed(format!(
+                "the new process ended while it took over WebSockets ({status}); {moved} had moved"
+            )));
+        }
+        commit(self);
+        if outcome.is_ok() {
+            // Its error is in the log.
+            let _ = mover.move_all(LAST_PASSES);
+        }
+        let counts = mover.counts();
         // It is collected if it ends before this process.
         if let Some(mut child) = self.child.take() {
             let collect = move || drop(child.wait());
             // Without a thread it stays a zombie until this process ends.
             let _ = std::thread::Builder::new().name("new-process".to_owned()).spawn(collect);
         }
-        counts
+        Ok(counts)
     }
 
     /// Sends the counts of this process again, at its end.

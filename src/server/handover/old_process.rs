@@ -2,6 +2,7 @@
 
 use super::channel::HandoverChannel;
 use super::counts::ReceivedCounts;
+use super::fault_point::{self, Step};
 use super::message::{Message, ProcessState, Refusal, SocketEntry};
 use super::moved_websockets;
 use crate::server::passed_socket::{PassedSocket, SocketRole};
@@ -44,7 +45,9 @@ impl OldProcess {
         let socket = io::stdin().as_fd().try_clone_to_owned()?;
         // Plugins and libraries must not read from the channel.
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        HandoverChannel::inherited(socket).map(Self).map(Some)
+        let old = HandoverChannel::inherited(socket).map(Self)?;
+        fault_point::reach(Step::NewStarted);
+        Ok(Some(old))
     }
 
     /// Ends the handover of a command that cannot take over, if there is one; returns whether there was.
@@ -78,6 +81,7 @@ impl OldProcess {
                 PassedSocket { socket, role: SocketRole { configured, listener, owns_file } }
             }));
             if !more {
+                fault_point::reach(Step::NewPassed);
                 return Ok((state, passed));
             }
         }
@@ -89,6 +93,7 @@ impl OldProcess {
         let mut parts = Vec::new();
         let ready = Message::Ready { binary: env!("CARGO_PKG_VERSION").to_owned() };
         let order = self.0.send(ready, &[]).and_then(|()| {
+            fault_point::reach(Step::NewReady);
             let mut counts = ReceivedCounts::default();
             loop {
                 match self.0.receive(LONGEST_ORDER)?.0 {
@@ -102,6 +107,7 @@ impl OldProcess {
         if let Err(error) = order {
             warn!(error:%; "no order from the old process; serving without it");
         }
+        fault_point::reach(Step::NewOrdered);
         parts
     }
 
@@ -110,6 +116,7 @@ impl OldProcess {
         if let Err(error) = self.0.send(Message::Serving, &[]) {
             warn!(error:%; "old process not reached");
         }
+        fault_point::reach(Step::NewServing);
     }
 
     /// Receives WebSockets until the old process has no more, or ends. `adopt` gives them to the workers.
@@ -129,6 +136,7 @@ impl OldProcess {
                 }
                 _ => continue,
             };
+            fault_point::reach(Step::NewReceived);
             let (read, mut refused) = moved_websockets::read(websockets, descriptors);
             let (reply, replies) = channel();
             let adoption = |(websocket, sockets)| Adoption { websocket, sockets, reply: reply.clone() };
@@ -158,10 +166,12 @@ impl OldProcess {
                     waiting.into_iter().map(|id| Refusal { id, reason: "its worker has ended".to_owned() }),
                 ),
             }
+            fault_point::reach(Step::NewAdopted);
             if let Err(error) = self.0.send(Message::Adopted { ids, refused }, &[]) {
                 warn!(error:%; "old process not reached");
                 break;
             }
+            fault_point::reach(Step::NewConfirmed);
         }
         self.close();
     }

@@ -177,7 +177,12 @@ impl Gateway {
 
     /// As [`Gateway::start`], with another binary.
     pub(crate) fn start_binary(binary: &Path, yaml: &str) -> Self {
-        let gateway = Self::spawn_with(binary, &format!("{HEAD}{yaml}"), |_| ());
+        Self::start_binary_whole(binary, &format!("{HEAD}{yaml}"))
+    }
+
+    /// As [`Gateway::start_whole`], with another binary.
+    pub(crate) fn start_binary_whole(binary: &Path, yaml: &str) -> Self {
+        let gateway = Self::spawn_with(binary, yaml, |_| ());
         gateway.web();
         gateway
     }

@@ -280,6 +280,39 @@ async fn a_side_moves_between_two_records_and_loses_no_byte() {
 }
 
 #[tokio::test]
+async fn a_side_moves_although_nothing_reads_what_was_decrypted() {
+    let (mut client, mut near) = Client::connect().await;
+    // A session reads no record while more than 16 KiB wait: the first record, and small ones after it.
+    let plain: Vec<u8> = (0..17_000_u32).map(|number| number as u8).collect();
+    let mut bytes = client.sealed(&plain[..1 << 14], 1 << 14);
+    bytes.extend(client.sealed(&plain[1 << 14..], 100));
+    let (begin, end) = bytes.split_at(bytes.len() - 5);
+    client.socket.write_all(begin).await.unwrap();
+    let mut heard = vec![0; 10];
+    let first = std::future::poll_fn(|cx| near.poll_receive(cx, &mut heard));
+    assert_eq!(first.await.unwrap(), 10);
+    let mut side = TunnelIo::Boxed(Box::new(near));
+    assert!(!side.make_movable(), "the last record has not arrived");
+    let mut more = [0; 10];
+    assert!(!side.is_silent());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(side.poll_receive(&mut cx, &mut more), Poll::Ready(Ok(10))));
+    heard.extend(more);
+    client.socket.write_all(end).await.unwrap();
+    let is_movable = async {
+        while !side.make_movable() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), is_movable).await.unwrap();
+    let mut side = moved(side);
+    let mut rest = vec![0; plain.len() - heard.len()];
+    side.read_exact(&mut rest).await.unwrap();
+    heard.extend(rest);
+    assert!(heard == plain);
+}
+
+#[tokio::test]
 async fn a_change_of_keys_is_followed_before_a_move_and_ends_a_moved_side() {
     let (mut client, near) = Client::connect().await;
     client.session.refresh_traffic_keys().unwrap();
