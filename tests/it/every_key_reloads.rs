@@ -12,6 +12,7 @@ mod listener_tls;
 mod listeners;
 mod loaded_gateway;
 mod log;
+mod plugin_kinds;
 mod plugins;
 mod route_matches;
 mod routes;
@@ -49,6 +50,7 @@ const SECTIONS: &[&[Case]] = &[
     listener_tls::CASES,
     listeners::CASES,
     log::CASES,
+    plugin_kinds::CASES,
     plugins::CASES,
     route_matches::CASES,
     routes::CASES,
@@ -112,6 +114,7 @@ sections! {
     every_key_of_tls_to_clients_has_its_effect_after_a_reload => listener_tls,
     every_key_of_listeners_has_its_effect_after_a_reload => listeners,
     every_key_of_the_process_log_has_its_effect_after_a_reload => log,
+    every_kind_of_plugin_has_its_effect_after_a_reload => plugin_kinds,
     every_key_of_plugin_entries_has_its_effect_after_a_reload => plugins,
     every_condition_of_routes_has_its_effect_after_a_reload => route_matches,
     every_other_key_of_routes_has_its_effect_after_a_reload => routes,

@@ -1,12 +1,13 @@
 //! The keys of a configuration file, from the JSON Schema that the binary prints. A key is the path of names to it:
 //! `listeners.tls.certificates.cert`. Items of lists and names of upstreams are left out. The kinds of `balance` and
-//! `health_check` are a part of the path, and keys themselves: `upstreams.balance.sticky.cookie`.
+//! `health_check` are a part of the path, and keys themselves: `upstreams.balance.sticky.cookie`. So are the kinds of
+//! `plugins`, without their settings.
 
 use crate::support::moongate;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The settings of a kind of plugin have references of their own, which are not those of the configuration.
+/// The settings of its kinds are not keys here: they have references of their own.
 const PLUGINS: &str = "plugins";
 
 pub(super) fn all() -> BTreeSet<String> {
@@ -68,11 +69,11 @@ fn collect_kinds(root: &Value, kinds: &BTreeMap<&str, &Value>, path: &str, keys:
     let all: Vec<_> = kinds.values().map(|form| of_kind(form)).collect();
     let shared: BTreeSet<_> = all[0].iter().filter(|key| all.iter().all(|own| own.contains(*key))).collect();
     keys.extend(shared.iter().map(|key| format!("{path}.{key}")));
-    if path == PLUGINS {
-        return;
-    }
     for (kind, own) in kinds.keys().zip(&all) {
         keys.insert(format!("{path}.{kind}"));
+        if path == PLUGINS {
+            continue;
+        }
         keys.extend(own.iter().filter(|key| !shared.contains(key)).map(|key| format!("{path}.{kind}.{key}")));
     }
 }
