@@ -4,7 +4,6 @@ use super::loaded_gateway::{File, LoadedGateway};
 use super::{Case, case};
 use crate::support::{Origin, eventually};
 use std::path::Path;
-use std::process::Command;
 
 pub(super) const CASES: &[Case] = &[
     case(&["access_log"], section),
@@ -89,22 +88,20 @@ fn path(gateway: &LoadedGateway) {
     assert_eq!(find(&gateway.path("path-1"), "/case/path-2"), None);
 }
 
-/// Nothing reads this FIFO, so lines beyond its own buffer stay in that of the gateway.
+/// A line that is longer than the whole buffer is dropped.
 fn buffer(gateway: &LoadedGateway) {
-    let (origin, fifo) = (Origin::named("a"), gateway.path("fifo"));
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    // Open for both directions, so that the gateway can open it for writing.
-    let _reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let (origin, file) = (Origin::named("a"), gateway.path("buffer"));
     let dropped = || gateway.metric("moongate_access_log_dropped_total", &[]);
-    let with = |buffer: &str| to(&origin, &format!("{{ path: '{}', buffer: {buffer} }}", fifo.display()));
-    let request = || assert_eq!(gateway.get(&format!("/case/{}", "x".repeat(8000))).status, 200);
-    gateway.reload(&with("64MiB"));
-    let before = dropped();
-    (0..20).for_each(|_| request());
-    assert_eq!(dropped(), before);
-    gateway.reload(&with("4KiB"));
-    request();
-    eventually("a line that does not fit is dropped", || (dropped() > before).then_some(()));
+    let long = "x".repeat(8000);
+    for (buffer, is_dropped) in [("64KiB", false), ("4KiB", true)] {
+        gateway.reload(&to(&origin, &format!("{{ path: '{}', buffer: {buffer} }}", file.display())));
+        let before = dropped();
+        assert_eq!(gateway.get(&format!("/case/{buffer}/{long}")).status, 200);
+        assert_eq!(gateway.get(&format!("/case/{buffer}/last")).status, 200);
+        await_line(&file, &format!("/case/{buffer}/last"));
+        assert_eq!(find(&file, &format!("/case/{buffer}/x")).is_none(), is_dropped, "{buffer}");
+        assert_eq!(dropped() > before, is_dropped, "{buffer}");
+    }
 }
 
 /// Writes a share of the lines: none, or all.

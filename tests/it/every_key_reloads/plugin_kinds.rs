@@ -1,5 +1,5 @@
-//! Kinds of `plugins`: a reload changes the settings of a plugin, and requests see it. Every reload builds the plugins
-//! anew from all their settings, so one setting stands for those of its kind.
+//! Kinds of `plugins`: a reload changes the settings of a plugin, and requests see it. A reload keeps the instance of a
+//! plugin only while all its settings are equal, so one setting stands for those of its kind.
 
 use super::loaded_gateway::{File, LoadedGateway};
 use super::{Case, case};

@@ -99,8 +99,9 @@ fn ejection(gateway: &LoadedGateway, settings: [&str; 2]) {
         for _ in 0..2 {
             assert_eq!(gateway.get("/case").status, 502);
         }
-        let status = gateway.gateway().status();
-        assert_eq!(status["upstreams"]["case"]["endpoints"][0]["ejected"], expected, "{settings}");
+        let endpoint = &gateway.gateway().status()["upstreams"]["case"]["endpoints"][0];
+        assert_eq!(endpoint["address"], dead.to_string());
+        assert_eq!(endpoint["ejected"], expected, "{settings}");
     }
 }
 
