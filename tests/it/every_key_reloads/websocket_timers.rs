@@ -122,7 +122,10 @@ fn write_timeout(gateway: &LoadedGateway) {
     let closed = || gateway.metric("moongate_websocket_closed_total", &[("route", "case")]);
     let before = closed();
     let sockets = ["1h", "300ms"].map(|timeout| {
-        gateway.reload(&to(&flood, &format!("write_timeout: {timeout}, ping_interval: 0s")));
+        gateway.reload(&to(
+            &flood,
+            &format!("write_timeout: {timeout}, close_timeout: 200ms, ping_interval: 0s"),
+        ));
         open_raw(gateway.web(), "/case")
     });
     // Neither reads.
