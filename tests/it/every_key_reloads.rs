@@ -1,12 +1,14 @@
 //! Every key of the configuration changes by a reload while clients send requests and echo over WebSockets, and a
 //! client sees the effect. The list of keys is the schema that the binary prints, so a key without a case fails.
 
+// Only Linux treats every address of 127.0.0.0/8 as local, and has threads in /proc.
+#![cfg(target_os = "linux")]
+
 mod access_log;
 mod acme;
 mod admin;
 mod balance;
 mod client_limits;
-mod conversation;
 mod health_checks;
 mod listener_tls;
 mod listeners;
@@ -14,10 +16,12 @@ mod loaded_gateway;
 mod log;
 mod plugin_kinds;
 mod plugins;
+mod rebalance;
 mod route_matches;
 mod routes;
 mod schema_keys;
 mod server;
+mod shared_checks;
 mod sticky;
 mod tracing;
 mod upstream_connections;
@@ -52,6 +56,7 @@ const SECTIONS: &[&[Case]] = &[
     log::CASES,
     plugin_kinds::CASES,
     plugins::CASES,
+    rebalance::CASES,
     route_matches::CASES,
     routes::CASES,
     server::CASES,
@@ -119,6 +124,7 @@ sections! {
     every_condition_of_routes_has_its_effect_after_a_reload => route_matches,
     every_other_key_of_routes_has_its_effect_after_a_reload => routes,
     every_other_key_of_the_server_has_its_effect_after_a_reload => server,
+    every_key_of_rebalancing_has_its_effect_after_a_reload => rebalance,
     every_key_of_sticky_cookies_has_its_effect_after_a_reload => sticky,
     every_key_of_tracing_has_its_effect_after_a_reload => tracing,
     every_key_of_connections_to_backends_has_its_effect_after_a_reload => upstream_connections,

@@ -13,8 +13,8 @@ pub(super) const CASES: &[Case] = &[
     case(&["access_log.path"], path),
     case(&["access_log.buffer"], buffer),
     case(&["access_log.sample", "access_log.sample.ratio"], ratio),
-    case(&["access_log.sample.route"], |gateway| rules(gateway, "route: other", "route: case")),
-    case(&["access_log.sample.status"], |gateway| rules(gateway, "status: 404", "status: [200-299]")),
+    case(&["access_log.sample.route"], |gateway| check_rule(gateway, "route: other", "route: case")),
+    case(&["access_log.sample.status"], |gateway| check_rule(gateway, "status: 404", "status: [200-299]")),
 ];
 
 fn to(origin: &Origin, log: &str) -> File {
@@ -106,17 +106,17 @@ fn buffer(gateway: &LoadedGateway) {
 
 /// Writes a share of the lines: none, or all.
 fn ratio(gateway: &LoadedGateway) {
-    is_sampled(gateway, "ratio: 0", false);
-    is_sampled(gateway, "ratio: 1", true);
+    check_sampling(gateway, "ratio: 0", false);
+    check_sampling(gateway, "ratio: 1", true);
 }
 
 /// Of two conditions for lines that are not written, only the second matches.
-fn rules(gateway: &LoadedGateway, other: &str, matching: &str) {
-    is_sampled(gateway, &format!("{other}, ratio: 0"), true);
-    is_sampled(gateway, &format!("{matching}, ratio: 0"), false);
+fn check_rule(gateway: &LoadedGateway, other: &str, matching: &str) {
+    check_sampling(gateway, &format!("{other}, ratio: 0"), true);
+    check_sampling(gateway, &format!("{matching}, ratio: 0"), false);
 }
 
-fn is_sampled(gateway: &LoadedGateway, rule: &str, expected: bool) {
+fn check_sampling(gateway: &LoadedGateway, rule: &str, expected: bool) {
     let origin = Origin::named("a");
     let file = gateway.path("sampled");
     let with = |settings: &str| to(&origin, &format!("{{ path: '{}'{settings} }}", file.display()));

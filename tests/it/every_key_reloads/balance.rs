@@ -8,8 +8,10 @@ use crate::support::Origin;
 pub(super) const CASES: &[Case] = &[
     case(&["upstreams.balance", "upstreams.balance.kind", "upstreams.balance.round_robin"], round_robin),
     case(&["upstreams.balance.random"], random),
-    case(&["upstreams.balance.least_connections"], |gateway| by_load(gateway, "least_connections")),
-    case(&["upstreams.balance.p2c"], |gateway| by_load(gateway, "p2c")),
+    case(&["upstreams.balance.least_connections"], |gateway| {
+        check_choice_by_load(gateway, "least_connections");
+    }),
+    case(&["upstreams.balance.p2c"], |gateway| check_choice_by_load(gateway, "p2c")),
     case(&["upstreams.balance.consistent_hash"], consistent_hash),
     case(&["upstreams.balance.consistent_hash.key"], hash_key),
     case(&["upstreams.balance.sticky"], sticky),
@@ -47,7 +49,7 @@ fn random(gateway: &LoadedGateway) {
 }
 
 /// An endpoint with ten WebSockets gets none of the next with this kind, and half of them with `round_robin`.
-fn by_load(gateway: &LoadedGateway, kind: &str) {
+fn check_choice_by_load(gateway: &LoadedGateway, kind: &str) {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     gateway.reload(&File::upstream(&[&a], "", ""));
     let first: Vec<_> = (0..10).map(|_| gateway.open("/case").unwrap()).collect();

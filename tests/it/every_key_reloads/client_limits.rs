@@ -1,7 +1,7 @@
 //! The limits of `server` for clients that are slow or idle.
 
-use super::conversation::{begin_upload, limit_by_reload};
 use super::loaded_gateway::{File, LoadedGateway};
+use super::shared_checks::{begin_upload, check_limit};
 use super::{Case, case};
 use crate::support::{Next, Origin, Wire, eventually, origin::answer};
 
@@ -43,7 +43,7 @@ fn header_timeout(gateway: &LoadedGateway) {
         assert_eq!(wire.response().status, 200);
     };
     let files = ["header_timeout: 1h", "header_timeout: 300ms"].map(|setting| to(&origin, setting));
-    limit_by_reload(gateway, files.each_ref(), begin, is_408, complete);
+    check_limit(gateway, files.each_ref(), begin, is_408, complete);
 }
 
 fn keepalive_timeout(gateway: &LoadedGateway) {
@@ -68,20 +68,20 @@ fn body_timeout(gateway: &LoadedGateway) {
     let origin = Origin::named("a");
     let files = ["body_timeout: 1h", "body_timeout: 300ms"]
         .map(|setting| to(&origin, &format!("{setting}, body_min_rate: 0")));
-    limit_by_reload(gateway, files.each_ref(), begin_upload, is_408, complete_upload);
+    check_limit(gateway, files.each_ref(), begin_upload, is_408, complete_upload);
 }
 
 fn body_rate(gateway: &LoadedGateway, before: &str, after: &str) {
     let origin = Origin::named("a");
     let files = [before, after].map(|rate| to(&origin, &format!("body_timeout: 1h, body_min_rate: {rate}")));
-    limit_by_reload(gateway, files.each_ref(), begin_upload, is_408, complete_upload);
+    check_limit(gateway, files.each_ref(), begin_upload, is_408, complete_upload);
 }
 
 /// More than the buffers of both connections hold.
 const LARGE: usize = 24 << 20;
 
 /// A client that reads nothing of its response is closed after the second setting, not after the first.
-fn unread(gateway: &LoadedGateway, settings: [String; 2]) {
+fn check_unread_response(gateway: &LoadedGateway, settings: [String; 2]) {
     let body = vec![7; LARGE];
     let origin = Origin::fixed(answer(200, "", &body), Next::Keep);
     let begin = |gateway: &LoadedGateway| {
@@ -98,13 +98,19 @@ fn unread(gateway: &LoadedGateway, settings: [String; 2]) {
         |_: &mut Wire| eventually("the client is closed", || (closed() == before + 1.0).then_some(()));
     let complete = |wire: &mut Wire| assert_eq!(wire.response().body.len(), LARGE);
     let files = settings.map(|settings| to(&origin, &settings));
-    limit_by_reload(gateway, files.each_ref(), begin, is_ended, complete);
+    check_limit(gateway, files.each_ref(), begin, is_ended, complete);
 }
 
 fn send_timeout(gateway: &LoadedGateway) {
-    unread(gateway, ["1h", "300ms"].map(|time| format!("send_timeout: {time}, send_min_rate: 0")));
+    check_unread_response(
+        gateway,
+        ["1h", "300ms"].map(|time| format!("send_timeout: {time}, send_min_rate: 0")),
+    );
 }
 
 fn send_rate(gateway: &LoadedGateway, before: &str, after: &str) {
-    unread(gateway, [before, after].map(|rate| format!("send_timeout: 1h, send_min_rate: {rate}")));
+    check_unread_response(
+        gateway,
+        [before, after].map(|rate| format!("send_timeout: 1h, send_min_rate: {rate}")),
+    );
 }

@@ -21,32 +21,32 @@ pub(super) const CASES: &[Case] = &[
     case(&["upstreams.health_check.websocket"], websocket),
     case(&["upstreams.health_check.grpc"], grpc),
     case(&["upstreams.health_check.interval"], |gateway| {
-        more_probes(gateway, "interval: 1h", "interval: 10ms");
+        check_pace_of_probes(gateway, "interval: 1h", "interval: 10ms");
     }),
     case(&["upstreams.health_check.jitter"], |gateway| {
-        more_probes(gateway, "interval: 10ms, jitter: 10h", "interval: 10ms, jitter: 0s");
+        check_pace_of_probes(gateway, "interval: 10ms, jitter: 10h", "interval: 10ms, jitter: 0s");
     }),
     case(&["upstreams.health_check.timeout"], timeout),
     case(&["upstreams.health_check.healthy_after"], healthy_after),
     case(&["upstreams.health_check.unhealthy_after"], unhealthy_after),
     case(&["upstreams.health_check.http.path"], |gateway| {
-        probed(gateway, "http", "path: /second", "GET /second HTTP");
+        check_probe(gateway, "http", "path: /second", "GET /second HTTP");
     }),
     case(&["upstreams.health_check.http.host"], |gateway| {
-        probed(gateway, "http", "host: b.example", "b.example");
+        check_probe(gateway, "http", "host: b.example", "b.example");
     }),
     case(&["upstreams.health_check.http.method"], |gateway| {
-        probed(gateway, "http", "method: HEAD", "HEAD /");
+        check_probe(gateway, "http", "method: HEAD", "HEAD /");
     }),
     case(&["upstreams.health_check.http.expect"], expect),
     case(&["upstreams.health_check.websocket.path"], |gateway| {
-        probed(gateway, "websocket", "path: /second", "GET /second HTTP");
+        check_probe(gateway, "websocket", "path: /second", "GET /second HTTP");
     }),
     case(&["upstreams.health_check.websocket.host"], |gateway| {
-        probed(gateway, "websocket", "host: b.example", "b.example");
+        check_probe(gateway, "websocket", "host: b.example", "b.example");
     }),
     case(&["upstreams.health_check.websocket.protocols"], |gateway| {
-        probed(gateway, "websocket", "protocols: [chat]", "chat");
+        check_probe(gateway, "websocket", "protocols: [chat]", "chat");
     }),
     case(&["upstreams.health_check.grpc.service"], grpc_service),
     case(&["upstreams.health_check.grpc.host"], grpc_host),
@@ -107,7 +107,7 @@ fn await_call(backend: &Http2, body: &str, uri: &str) {
 }
 
 /// Probes follow each other after the second setting, not after the first.
-fn more_probes(gateway: &LoadedGateway, few: &str, many: &str) {
+fn check_pace_of_probes(gateway: &LoadedGateway, few: &str, many: &str) {
     let origin = Origin::named("a");
     let with = |settings: &str| format!("{{ kind: http, path: /health, {settings} }}");
     reload(gateway, &origin, &with(few), "");
@@ -169,7 +169,7 @@ fn unhealthy_after(gateway: &LoadedGateway) {
 }
 
 /// Probes of this kind contain a text after a reload with this setting, and not before.
-fn probed(gateway: &LoadedGateway, kind: &str, setting: &str, text: &str) {
+fn check_probe(gateway: &LoadedGateway, kind: &str, setting: &str, text: &str) {
     let origin = Origin::named("a");
     let has = || origin.seen().iter().any(|seen| seen.head.contains(text));
     reload(gateway, &origin, &format!("{{ kind: {kind}, interval: 20ms }}"), "");

@@ -1,7 +1,7 @@
 //! The conditions of `routes`, and `include`.
 
-use super::conversation::statuses_after_reloads;
 use super::loaded_gateway::{File, LoadedGateway};
+use super::shared_checks::statuses_after_reloads;
 use super::{Case, case};
 use crate::support::{Origin, get};
 
@@ -9,15 +9,15 @@ pub(super) const CASES: &[Case] = &[
     case(&["include"], include),
     case(&["routes"], section),
     case(&["routes.name"], name),
-    case(&["routes.host"], |gateway| conditions(gateway, ["host: other.example", "host: localhost"])),
+    case(&["routes.host"], |gateway| check_condition(gateway, ["host: other.example", "host: localhost"])),
     case(&["routes.path"], path),
-    case(&["routes.methods"], |gateway| conditions(gateway, ["methods: [POST]", "methods: [GET]"])),
+    case(&["routes.methods"], |gateway| check_condition(gateway, ["methods: [POST]", "methods: [GET]"])),
     case(&["routes.headers"], |gateway| {
-        conditions(gateway, ["headers: { x-a: '2' }", "headers: { x-a: '1' }"]);
+        check_condition(gateway, ["headers: { x-a: '2' }", "headers: { x-a: '1' }"]);
     }),
-    case(&["routes.query"], |gateway| conditions(gateway, ["query: { q: '2' }", "query: { q: '1' }"])),
+    case(&["routes.query"], |gateway| check_condition(gateway, ["query: { q: '2' }", "query: { q: '1' }"])),
     case(&["routes.when"], |gateway| {
-        conditions(
+        check_condition(
             gateway,
             [r#"when: 'request.headers["x-a"] == "2"'"#, r#"when: 'request.headers["x-a"] == "1"'"#],
         );
@@ -33,7 +33,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// A GET of `/case?q=1` with `X-A: 1` matches the second condition alone.
-fn conditions(gateway: &LoadedGateway, settings: [&str; 2]) {
+fn check_condition(gateway: &LoadedGateway, settings: [&str; 2]) {
     let origin = Origin::named("a");
     let [other, matching] = settings;
     for (setting, status) in [(other, 404), (matching, 200), (other, 404), ("", 200)] {

@@ -1,7 +1,7 @@
 //! `routes`, except conditions and WebSockets.
 
-use super::conversation::limit_by_reload;
 use super::loaded_gateway::{File, LoadedGateway};
+use super::shared_checks::check_limit;
 use super::{Case, case};
 use crate::support::{Gate, LIMIT, Next, Origin, Wire, eventually};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn timeout(gateway: &LoadedGateway) {
         assert_eq!(wire.response().status, 200);
     };
     let files = ["timeout: 1h", "timeout: 300ms"].map(|setting| to(&origin, setting));
-    limit_by_reload(gateway, files.each_ref(), begin, is_ended, complete);
+    check_limit(gateway, files.each_ref(), begin, is_ended, complete);
 }
 
 fn stream_idle_timeout(gateway: &LoadedGateway) {
@@ -65,7 +65,7 @@ fn stream_idle_timeout(gateway: &LoadedGateway) {
         assert_eq!(wire.exactly(1).unwrap(), b"y");
     };
     let files = ["1h", "300ms"].map(|time| to(&origin, &format!("stream_idle_timeout: {time}")));
-    limit_by_reload(gateway, files.each_ref(), begin, is_ended, complete);
+    check_limit(gateway, files.each_ref(), begin, is_ended, complete);
 }
 
 fn on_client_close(gateway: &LoadedGateway) {

@@ -1,7 +1,7 @@
 //! `server`, except its limits for slow clients.
 
-use super::conversation::{lookup, requests_after_reloads};
 use super::loaded_gateway::{File, LoadedGateway};
+use super::shared_checks::{check_resolver, requests_after_reloads};
 use super::{Case, case};
 use crate::support::name_server::{NameServer, Says};
 use crate::support::{Gateway, Origin, Socket, eventually, get};
@@ -97,7 +97,7 @@ fn max_header_size(gateway: &LoadedGateway) {
 fn resolver(gateway: &LoadedGateway) {
     let origin = Origin::named("a");
     let names = NameServer::start(Says::Address(Ipv4Addr::LOCALHOST, 3600));
-    lookup(gateway, &names, origin.address().port(), |resolver, endpoint| {
+    check_resolver(gateway, &names, origin.address().port(), |resolver, endpoint| {
         File::server(format!("name_servers: ['{}'], resolver: {resolver}", names.address()))
             .and_route(format!("path: /case, upstream: ['{endpoint}']"))
     });

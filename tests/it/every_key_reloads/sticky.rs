@@ -7,21 +7,23 @@ use crate::support::Origin;
 
 pub(super) const CASES: &[Case] = &[
     case(&["upstreams.balance.sticky.cookie"], |gateway| {
-        attribute(gateway, ["cookie: one", "cookie: two"], "two=");
+        check_cookie_part(gateway, ["cookie: one", "cookie: two"], "two=");
     }),
     case(&["upstreams.balance.sticky.secret"], secret),
-    case(&["upstreams.balance.sticky.path"], |gateway| attribute(gateway, ["", "path: /case"], "Path=/case")),
+    case(&["upstreams.balance.sticky.path"], |gateway| {
+        check_cookie_part(gateway, ["", "path: /case"], "Path=/case");
+    }),
     case(&["upstreams.balance.sticky.http_only"], |gateway| {
-        attribute(gateway, ["http_only: false", "http_only: true"], "HttpOnly");
+        check_cookie_part(gateway, ["http_only: false", "http_only: true"], "HttpOnly");
     }),
     case(&["upstreams.balance.sticky.secure"], |gateway| {
-        attribute(gateway, ["secure: false", "secure: true"], "Secure");
+        check_cookie_part(gateway, ["secure: false", "secure: true"], "Secure");
     }),
     case(&["upstreams.balance.sticky.same_site"], |gateway| {
-        attribute(gateway, ["same_site: lax", "same_site: strict"], "SameSite=Strict");
+        check_cookie_part(gateway, ["same_site: lax", "same_site: strict"], "SameSite=Strict");
     }),
     case(&["upstreams.balance.sticky.max_age"], |gateway| {
-        attribute(gateway, ["", "max_age: 1h"], "Max-Age=3600");
+        check_cookie_part(gateway, ["", "max_age: 1h"], "Max-Age=3600");
     }),
     case(&["upstreams.balance.sticky.fallback"], fallback),
 ];
@@ -33,7 +35,7 @@ fn reload(gateway: &LoadedGateway, endpoints: [&Origin; 2], settings: &str) {
 }
 
 /// The cookie has this part after the second setting and not after the first.
-fn attribute(gateway: &LoadedGateway, settings: [&str; 2], part: &str) {
+fn check_cookie_part(gateway: &LoadedGateway, settings: [&str; 2], part: &str) {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     for (settings, expected) in settings.into_iter().zip([false, true]) {
         reload(gateway, [&a, &b], settings);

@@ -16,8 +16,12 @@ pub(super) const CASES: &[Case] = &[
     case(&["upstreams.tls.verify"], verify),
     case(&["upstreams.proxy_protocol"], proxy_protocol),
     case(&["upstreams.connect_timeout"], connect_timeout),
-    case(&["upstreams.keepalive_timeout"], |gateway| kept(gateway, "keepalive_timeout", ["1h", "0s"])),
-    case(&["upstreams.max_idle_connections"], |gateway| kept(gateway, "max_idle_connections", ["512", "0"])),
+    case(&["upstreams.keepalive_timeout"], |gateway| {
+        check_kept_connections(gateway, "keepalive_timeout", ["1h", "0s"]);
+    }),
+    case(&["upstreams.max_idle_connections"], |gateway| {
+        check_kept_connections(gateway, "max_idle_connections", ["512", "0"]);
+    }),
 ];
 
 fn protocol(gateway: &LoadedGateway) {
@@ -130,7 +134,7 @@ fn connect_timeout(gateway: &LoadedGateway) {
 }
 
 /// A connection to the backend is kept after the first setting and not after the second.
-fn kept(gateway: &LoadedGateway, key: &str, [keeps, closes]: [&str; 2]) {
+fn check_kept_connections(gateway: &LoadedGateway, key: &str, [keeps, closes]: [&str; 2]) {
     let origin = Origin::named("a");
     for (value, expected) in [(keeps, None), (closes, Some("close")), (keeps, None)] {
         gateway.reload(&File::upstream(&[&origin], format!("{key}: {value}"), ""));

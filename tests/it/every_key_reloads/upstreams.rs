@@ -1,10 +1,10 @@
 //! `upstreams`: endpoints and their choice after failures.
 
-use super::conversation::lookup;
 use super::loaded_gateway::{File, LoadedGateway};
+use super::shared_checks::check_resolver;
 use super::{Case, case};
 use crate::support::name_server::{NameServer, Says};
-use crate::support::{Origin, Socket, eventually};
+use crate::support::{Origin, eventually};
 use std::net::Ipv4Addr;
 
 pub(super) const CASES: &[Case] = &[
@@ -12,29 +12,20 @@ pub(super) const CASES: &[Case] = &[
     case(&["upstreams.endpoints.address"], address),
     case(&["upstreams.endpoints.weight"], weight),
     case(&["upstreams.endpoints.drain"], drain),
-    case(&["upstreams.passive_health"], |gateway| ejection(gateway, ["", "failures: 1, eject_for: 1h"])),
+    case(&["upstreams.passive_health"], |gateway| {
+        check_ejection(gateway, ["", "failures: 1, eject_for: 1h"]);
+    }),
     case(&["upstreams.passive_health.failures"], |gateway| {
-        ejection(gateway, ["failures: 0, eject_for: 1h", "failures: 1, eject_for: 1h"]);
+        check_ejection(gateway, ["failures: 0, eject_for: 1h", "failures: 1, eject_for: 1h"]);
     }),
     case(&["upstreams.passive_health.eject_for"], |gateway| {
-        ejection(gateway, ["failures: 1, eject_for: 0s", "failures: 1, eject_for: 1h"]);
+        check_ejection(gateway, ["failures: 1, eject_for: 0s", "failures: 1, eject_for: 1h"]);
     }),
     case(&["upstreams.when_all_unhealthy"], when_all_unhealthy),
     case(&["upstreams.slow_start"], slow_start),
     case(&["upstreams.retries"], retries),
     case(&["upstreams.resolve"], resolve),
     case(&["upstreams.resolver"], resolver),
-    case(&["upstreams.rebalance"], |gateway| rebalance(gateway, "", "rebalance: { window: 1s }")),
-    case(&["upstreams.rebalance.threshold"], |gateway| {
-        rebalance(
-            gateway,
-            "rebalance: { threshold: 100, window: 1s }",
-            "rebalance: { threshold: 1.3, window: 1s }",
-        );
-    }),
-    case(&["upstreams.rebalance.window"], |gateway| {
-        rebalance(gateway, "rebalance: { window: 1d }", "rebalance: { window: 1s }");
-    }),
 ];
 
 /// How many of twenty requests on one connection `name` gets.
@@ -90,7 +81,7 @@ fn drain(gateway: &LoadedGateway) {
 }
 
 /// A backend that refuses connections is ejected after the second setting, not after the first.
-fn ejection(gateway: &LoadedGateway, settings: [&str; 2]) {
+fn check_ejection(gateway: &LoadedGateway, settings: [&str; 2]) {
     for (settings, expected) in settings.into_iter().zip([false, true]) {
         let dead = Origin::named("dead");
         dead.die();
@@ -163,22 +154,8 @@ fn resolve(gateway: &LoadedGateway) {
 fn resolver(gateway: &LoadedGateway) {
     let origin = Origin::named("a");
     let names = NameServer::start(Says::Address(Ipv4Addr::LOCALHOST, 3600));
-    lookup(gateway, &names, origin.address().port(), |resolver, endpoint| {
+    check_resolver(gateway, &names, origin.address().port(), |resolver, endpoint| {
         File::upstream(&[&endpoint], format!("resolver: {resolver}"), "")
             .and_top(format!("server: {{ name_servers: ['{}'] }}", names.address()))
     });
-}
-
-/// Twelve WebSockets at one of two endpoints: some are closed after the second setting, none after the first.
-fn rebalance(gateway: &LoadedGateway, before: &str, after: &str) {
-    let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let closed = || gateway.metric("moongate_websocket_closed_total", &[("reason", "drain_rebalance")]);
-    let earlier = closed();
-    gateway.reload(&File::upstream(&[&a], format!("balance: least_connections, {before}"), ""));
-    let mut sockets: Vec<_> = (0..12).map(|_| gateway.open("/case").unwrap()).collect();
-    gateway.reload(&File::upstream(&[&a, &b], format!("balance: least_connections, {before}"), ""));
-    sockets.iter_mut().for_each(|socket: &mut Socket| socket.echo("open"));
-    assert_eq!(closed(), earlier);
-    gateway.reload(&File::upstream(&[&a, &b], format!("balance: least_connections, {after}"), ""));
-    eventually("WebSockets above the share are closed", || (closed() > earlier).then_some(()));
 }

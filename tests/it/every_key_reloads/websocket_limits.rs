@@ -6,29 +6,29 @@ use crate::support::ws::{accepted, frame, masked, open_raw, read_frame};
 use crate::support::{Next, Origin, Socket};
 
 pub(super) const CASES: &[Case] = &[
-    case(&["routes.websocket"], |gateway| refused_message(gateway, ["", "max_message: 100"], 1009)),
+    case(&["routes.websocket"], |gateway| check_message_limit(gateway, ["", "max_message: 100"], 1009)),
     case(&["routes.websocket.max_frame"], |gateway| {
-        refused_message(gateway, ["max_frame: 4KiB", "max_frame: 100"], 1009);
+        check_message_limit(gateway, ["max_frame: 4KiB", "max_frame: 100"], 1009);
     }),
     case(&["routes.websocket.max_message"], |gateway| {
-        refused_message(gateway, ["max_message: 4KiB", "max_message: 100"], 1009);
+        check_message_limit(gateway, ["max_message: 4KiB", "max_message: 100"], 1009);
     }),
     case(&["routes.websocket.messages_per_second"], |gateway| {
-        refused_message(
+        check_message_limit(
             gateway,
             ["on_exceed: close, messages_per_second: 100", "on_exceed: close, messages_per_second: 1"],
             1008,
         );
     }),
     case(&["routes.websocket.bytes_per_second"], |gateway| {
-        refused_message(
+        check_message_limit(
             gateway,
             ["on_exceed: close, bytes_per_second: 1MiB", "on_exceed: close, bytes_per_second: 250"],
             1008,
         );
     }),
     case(&["routes.websocket.on_exceed"], |gateway| {
-        refused_message(
+        check_message_limit(
             gateway,
             ["messages_per_second: 1, on_exceed: pause", "messages_per_second: 1, on_exceed: close"],
             1008,
@@ -50,7 +50,7 @@ pub(super) fn to(origin: &Origin, websocket: &str) -> File {
 }
 
 /// Two messages of 200 bytes pass under the first setting, and close the WebSocket under the second.
-fn refused_message(gateway: &LoadedGateway, settings: [&str; 2], code: u16) {
+fn check_message_limit(gateway: &LoadedGateway, settings: [&str; 2], code: u16) {
     let (origin, message) = (Origin::named("a"), "x".repeat(200));
     let mut sockets = settings.map(|settings| {
         gateway.reload(&to(&origin, settings));

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
     case(&["routes.websocket.idle_timeout"], |gateway| {
-        closed(gateway, ["1h", "300ms"].map(|t| format!("idle_timeout: {t}")), 1001);
+        check_close(gateway, ["1h", "300ms"].map(|t| format!("idle_timeout: {t}")), 1001);
     }),
     case(&["routes.websocket.max_age"], |gateway| {
-        closed(gateway, ["1h", "300ms"].map(|t| format!("max_age: {t}, drain_window: 0s")), 1012);
+        check_close(gateway, ["1h", "300ms"].map(|t| format!("max_age: {t}, drain_window: 0s")), 1012);
     }),
     case(&["routes.websocket.jitter"], jitter),
     case(&["routes.websocket.ping_interval"], ping_interval),
@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// A WebSocket is closed after the second setting; one that began under the first stays open.
-fn closed(gateway: &LoadedGateway, settings: [String; 2], code: u16) {
+fn check_close(gateway: &LoadedGateway, settings: [String; 2], code: u16) {
     let origin = Origin::named("a");
     let [mut first, mut second] = settings.map(|settings| {
         gateway.reload(&to(&origin, &settings));

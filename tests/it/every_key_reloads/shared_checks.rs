@@ -36,7 +36,7 @@ pub(super) fn statuses_after_reloads(
 }
 
 /// Reloads `system` and `hickory`: only the latter queries this name server, which resolves every name.
-pub(super) fn lookup(
+pub(super) fn check_resolver(
     gateway: &LoadedGateway,
     names: &NameServer,
     port: u16,
@@ -63,7 +63,7 @@ pub(super) fn begin_upload(gateway: &LoadedGateway) -> Wire {
 }
 
 /// Under `before` a transfer may take longer than it may under `after`.
-pub(super) fn limit_by_reload(
+pub(super) fn check_limit(
     gateway: &LoadedGateway,
     [before, after]: [&File; 2],
     begin: impl Fn(&LoadedGateway) -> Wire,
