@@ -19,6 +19,7 @@ mod differential;
 mod draining_sessions;
 mod drains;
 mod early_responses;
+mod every_key_reloads;
 mod exchange_kinds;
 mod expressions;
 mod failover;

@@ -333,7 +333,7 @@ fn the_ocsp_response_is_stapled() {
     let (_gateway, secure) = start(&tls, &origin);
     let (client, verifier) = anybody();
     client.connect(secure, "a.example").unwrap();
-    assert_eq!(*verifier.stapled.lock().unwrap(), response);
+    assert_eq!(verifier.stapled(), response);
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn the_access_log_has_the_version_and_the_cipher() {
 }
 
 /// A client that accepts every certificate, and the verifier that recorded the stapled data.
-fn anybody() -> (Client, Arc<Anything>) {
+pub(crate) fn anybody() -> (Client, Arc<Anything>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let schemes = provider.signature_verification_algorithms.supported_schemes();
     let verifier = Arc::new(Anything::of(&schemes));
@@ -416,12 +416,17 @@ fn anybody() -> (Client, Arc<Anything>) {
 }
 
 #[derive(Debug)]
-struct Anything {
+pub(crate) struct Anything {
     schemes: Vec<SignatureScheme>,
     stapled: Mutex<Vec<u8>>,
 }
 
 impl Anything {
+    /// The OCSP response of the last handshake.
+    pub(crate) fn stapled(&self) -> Vec<u8> {
+        self.stapled.lock().unwrap().clone()
+    }
+
     fn of(schemes: &[SignatureScheme]) -> Self {
         Self { schemes: schemes.to_vec(), stapled: Mutex::default() }
     }

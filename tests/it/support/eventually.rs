@@ -42,7 +42,12 @@ impl Gate {
 
     /// Blocks the caller until the gate opens, at most for `limit`.
     pub(crate) fn pass_within(&self, limit: Duration) {
+        self.is_open_within(limit);
+    }
+
+    /// As [`Gate::pass_within`]; returns whether the gate is open.
+    pub(crate) fn is_open_within(&self, limit: Duration) -> bool {
         let open = self.open.lock().unwrap();
-        drop(self.opened.wait_timeout_while(open, limit, |open| !*open).unwrap());
+        *self.opened.wait_timeout_while(open, limit, |open| !*open).unwrap().0
     }
 }
