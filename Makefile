@@ -47,6 +47,7 @@ check: lints full
 	$(STEP) format-fuzz   $(CARGO) fmt --manifest-path fuzz/Cargo.toml --all --check
 	$(STEP) lints         $(CARGO) clippy --workspace --all-targets --features full --quiet -- -D warnings
 	$(STEP) lints-bench   $(CARGO) clippy --manifest-path bench/Cargo.toml -p moongate-bench --all-targets --target-dir target/bench --quiet -- -D warnings
+	$(STEP) lints-fuzz    env RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --quiet -- -D warnings
 	$(STEP) documentation env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features full --no-deps --quiet
 	$(STEP) deny          .ci/deny
 

@@ -48,13 +48,11 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(whole, pieces);
 });
 
+/// Messages, binary or not, the number of bytes written, and the close code.
+type Shown = (Vec<(bool, Vec<u8>)>, usize, Option<u16>);
+
 /// The messages shown, the number of bytes written, and the close code.
-fn show(
-    from: Side,
-    policy: &Rules,
-    stream: &[u8],
-    step: usize,
-) -> (Vec<(bool, Vec<u8>)>, usize, Option<u16>) {
+fn show(from: Side, policy: &Rules, stream: &[u8], step: usize) -> Shown {
     let (mut stage, mut editor) = (Reassembler::new(from, rules(policy)), Editor::default());
     let (mut out, mut code) = (Vec::new(), None);
     for piece in stream.chunks(step) {

@@ -30,12 +30,21 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
         Err(error) => return error.print(),
     };
     admin_client::run(async {
-        let left = until.saturating_duration_since(Instant::now());
-        match client.call(Method::POST, &RequestTarget::new("/api/v1/reload"), left).await {
-            Ok(outcome) => Ok(applied(&outcome, admin.path())),
-            Err(error) => Err(refused(error, &client, *timeout)),
-        }
+        request(&client, admin, until.saturating_duration_since(Instant::now()), *timeout).await
     })
+}
+
+/// Requests a reload, waits `left` of `timeout` for the result, and prints it.
+pub(super) async fn request(
+    client: &AdminClient,
+    admin: &AdminArguments,
+    left: Duration,
+    timeout: Duration,
+) -> Result<ExitCode, CommandError> {
+    match client.call(Method::POST, &RequestTarget::new("/api/v1/reload"), left).await {
+        Ok(outcome) => Ok(applied(&outcome, admin.path())),
+        Err(error) => Err(refused(error, client, timeout)),
+    }
 }
 
 fn applied(outcome: &Value, path: Option<&Path>) -> ExitCode {

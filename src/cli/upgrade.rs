@@ -2,6 +2,7 @@
 
 use super::admin_client::{self, AdminArguments, AdminClient, RequestError, RequestTarget};
 use super::command_error::CommandError;
+use super::reload;
 use super::{FAILED, print_out};
 use http::Method;
 use serde_json::Value;
@@ -18,21 +19,33 @@ pub(super) struct Arguments {
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
+    /// Reload instead, unless the program at the path of the running process is another file by now
+    #[arg(long, conflicts_with = "json")]
+    or_reload: bool,
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    let Arguments { admin, timeout, json } = arguments;
+    let Arguments { admin, timeout, json, or_reload } = arguments;
     let client = match admin.client(*timeout) {
         Ok(client) => client,
         Err(error) => return error.print(),
     };
     admin_client::run(async {
+        if *or_reload && !is_program_replaced(&client, *timeout).await? {
+            return reload::request(&client, admin, *timeout, *timeout).await;
+        }
         match client.call(Method::POST, &RequestTarget::new("/api/v1/upgrade"), *timeout).await {
             Ok(outcome) if *json => Ok(print_out(&format!("{outcome}\n"))),
             Ok(outcome) => Ok(print_out(&done(&outcome))),
             Err(error) => Err(failed(error, &client, *timeout)),
         }
     })
+}
+
+async fn is_program_replaced(client: &AdminClient, timeout: Duration) -> Result<bool, CommandError> {
+    let status = client.call(Method::GET, &RequestTarget::new("/api/v1/status"), timeout).await;
+    let status = status.map_err(CommandError::from)?;
+    Ok(status.get("program_replaced").and_then(Value::as_bool).unwrap_or_default())
 }
 
 fn done(outcome: &Value) -> String {

@@ -2,7 +2,7 @@
 
 use super::admin::{AdminState, ClientLimits, EndpointFacts, ProcessFacts, ReloadOutcome, UpgradedProcess};
 use super::process_sockets::ProcessSockets;
-use super::upgrade::{UpgradeOrder, Upgraded};
+use super::upgrade::{UpgradeOrder, Upgraded, is_program_replaced};
 use crate::control::{EndpointDrain, ReloadCause, ReloadHistory, Reloaded};
 use crate::proxy::{self, ExplainRequest, Shared};
 use crate::tunnel::Registry;
@@ -94,6 +94,7 @@ impl AdminState for ProcessStatus {
             "version": env!("CARGO_PKG_VERSION"),
             "generation": live.generation(),
             "uptime_seconds": self.started.elapsed().as_secs(),
+            "program_replaced": is_program_replaced(),
             "draining": self.stage.load(Ordering::Relaxed) == DRAINING,
             "last_reload": { "ok": last.ok, "at": last.at, "report": last.report },
             "listeners": listeners,

@@ -9,7 +9,8 @@ use crate::upstream::{Leaving, process_secret};
 use log::{error, info};
 use moongate_sdk::hash_key;
 use sd_notify::NotifyState;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::oneshot;
@@ -139,6 +140,14 @@ fn program() -> Result<PathBuf, String> {
         Some(program) => Ok(program),
         None => std::env::current_exe().map_err(|error| format!("the program has no path: {error}")),
     }
+}
+
+/// Returns whether the program at its path is another file than the one that this process runs. Not if there is none.
+pub(super) fn is_program_replaced() -> bool {
+    // `/proc/self/exe` leads to the running file even if its name is gone.
+    let identity = |file: &Path| file.metadata().ok().map(|found| (found.dev(), found.ino()));
+    let at_path = program().ok().and_then(|program| identity(&program));
+    at_path.is_some_and(|found| identity(Path::new("/proc/self/exe")).is_some_and(|running| running != found))
 }
 
 fn hand_over(

@@ -319,6 +319,30 @@ fn a_symbolic_link_leads_to_the_program_that_it_names_now() {
 }
 
 #[test]
+fn a_reload_upgrades_if_the_program_was_replaced() {
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let (gateway, binary) = start_from(folder.path(), &routes(&origin));
+    let run = || moongate(&["upgrade", "--or-reload", "--admin", &gateway.admin().to_string()]);
+    let output = run();
+    assert_eq!(lossy(&output.stdout), "configuration reloaded, generation 2\n");
+    gateway.write("routes: [{ upstrem: [127.0.0.1:1] }]\n");
+    assert_eq!(run().status.code(), Some(78));
+    gateway.write(&routes(&origin));
+    assert_eq!(gateway.status()["program_replaced"], false);
+    let copy = folder.path().join("copy");
+    fs::copy(BINARY, &copy).unwrap();
+    fs::rename(&copy, &binary).unwrap();
+    assert_eq!(gateway.status()["program_replaced"], true);
+    let old = gateway.pid();
+    let output = run();
+    let text = lossy(&output.stdout);
+    assert!(text.contains(" serves (moongate "), "{text}{}", lossy(&output.stderr));
+    gateway.succeeded_by(text.split_whitespace().nth(1).unwrap().parse().unwrap());
+    eventually("the old process ends", || gateway.has_process_ended(old).then_some(()));
+    assert_eq!((gateway.get("/").status, gateway.status()["program_replaced"].as_bool()), (200, Some(false)));
+}
+
+#[test]
 fn an_upgrade_during_a_shutdown_is_refused_at_once() {
     let origin = Origin::named("a");
     let gateway = Gateway::start(&routes(&origin));
