@@ -105,6 +105,7 @@ pub(super) fn asked(sockets: &[Socket]) -> BTreeMap<Option<&'static str>, usize>
             Cause::Unhealthy => "unhealthy",
             Cause::Route => "route",
             Cause::Listener => "listener",
+            Cause::Keys => "keys",
             Cause::Operator => "operator",
             Cause::Rebalance => "rebalance",
         });

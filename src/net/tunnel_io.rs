@@ -11,7 +11,7 @@ mod tls;
 
 pub use carrier::{Carrier, RecordFollower, TlsIo};
 pub(crate) use record_state::RecordState;
-pub(crate) use record_stream::RecordStream;
+pub(crate) use record_stream::{RecordStream, is_end_of_keys};
 
 use plain::RawSocket as _;
 use std::io;

@@ -53,10 +53,12 @@ pub enum Cause {
     Rebalance,
     /// The listener was removed.
     Listener,
+    /// The TLS keys of a moved connection have come to their end.
+    Keys,
 }
 
 impl Cause {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Shutdown,
         Self::Endpoint,
         Self::Unhealthy,
@@ -64,6 +66,7 @@ impl Cause {
         Self::Operator,
         Self::Rebalance,
         Self::Listener,
+        Self::Keys,
     ];
 }
 
@@ -127,6 +130,7 @@ impl Reason {
             Self::Drain(Cause::Unhealthy) => "drain_unhealthy",
             Self::Drain(Cause::Route) => "drain_route",
             Self::Drain(Cause::Listener) => "drain_listener",
+            Self::Drain(Cause::Keys) => "drain_keys",
             Self::Drain(Cause::Operator) => "drain_operator",
             Self::Drain(Cause::Rebalance) => "drain_rebalance",
             Self::Invalid(Side::Client, _) => "client_invalid_frame",

@@ -44,6 +44,12 @@ const FATAL: u8 = 2;
 /// The most records without content in a row, as in rustls: each costs work and brings nothing.
 const MOST_EMPTY: u8 = 32;
 
+/// Records of the write key that are kept for what ends a connection.
+const LAST_RECORDS: u64 = 1 << 10;
+
+/// The type of a message that announces another key (RFC 8446 §4.6.3).
+const KEY_UPDATE: u8 = 24;
+
 /// The type of a message with a session ticket, which a server sends at any time (RFC 8446 §4.6.1).
 const NEW_SESSION_TICKET: u8 = 4;
 
@@ -77,8 +83,21 @@ enum ReadEnd {
     Open,
     /// The closing alert.
     Closed,
+    /// The keys have come to their end: the peer changes its own, or few records are left. A new key cannot be derived,
+    /// because rustls gives away the keys in use, and not what they are derived from.
+    KeysEnded,
     /// An error.
     Failed(&'static str),
+}
+
+/// The error of a read at the end of the keys. Something may still be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the TLS keys of a moved connection have come to their end")]
+struct KeysEnded;
+
+/// Returns whether the keys of a moved connection have come to their end.
+pub(crate) fn is_end_of_keys(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<KeysEnded>())
 }
 
 /// An invalid record.
@@ -178,6 +197,9 @@ impl RecordStream {
             if self.open_next() {
                 continue;
             }
+            if filled == 0 && self.has_no_keys() {
+                return Poll::Ready(Err(io::Error::other(KeysEnded)));
+            }
             if let ReadEnd::Failed(reason) = self.end
                 && filled == 0
             {
@@ -203,6 +225,12 @@ impl RecordStream {
                 }
             }
         }
+    }
+
+    /// Whether the keys have come to their end.
+    fn has_no_keys(&self) -> bool {
+        let most = self.algorithm.most_records();
+        self.end == ReadEnd::KeysEnded || self.write.secret.sequence.saturating_add(LAST_RECORDS) >= most
     }
 
     /// Whether reading would certainly find nothing.
@@ -315,7 +343,7 @@ impl RecordStream {
             (ALERT, _) => Err(Fault { alert: None, reason: "the TLS peer sent an alert" }),
             (HANDSHAKE, [_, ..]) => {
                 self.handshake.extend_from_slice(content);
-                skip_tickets(&mut self.handshake).map(|()| ReadEnd::Open)
+                skip_tickets(&mut self.handshake)
             }
             _ => Err(TYPE),
         }
@@ -360,12 +388,12 @@ impl RecordStream {
 }
 
 /// Removes whole messages with session tickets: nothing of the gateway resumes the session.
-fn skip_tickets(messages: &mut Vec<u8>) -> Result<(), Fault> {
+fn skip_tickets(messages: &mut Vec<u8>) -> Result<ReadEnd, Fault> {
     while let [kind, a, b, c, ..] = **messages {
-        if kind != NEW_SESSION_TICKET {
-            // A new key cannot be derived: rustls gives away the keys in use, and not what they are derived from.
-            let reason = "the TLS peer changes its keys, which a moved connection cannot follow";
-            return Err(Fault::new(INTERNAL_ERROR, reason));
+        match kind {
+            NEW_SESSION_TICKET => {}
+            KEY_UPDATE => return Ok(ReadEnd::KeysEnded),
+            _ => return Err(Fault::new(UNEXPECTED_MESSAGE, "a TLS message has an unexpected type")),
         }
         let length = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
         if length > MOST_HANDSHAKE {
@@ -379,7 +407,7 @@ fn skip_tickets(messages: &mut Vec<u8>) -> Result<(), Fault> {
     if messages.is_empty() {
         *messages = Vec::new();
     }
-    Ok(())
+    Ok(ReadEnd::Open)
 }
 
 impl AsyncRead for RecordStream {
@@ -488,7 +516,7 @@ mod tests {
         // Nothing may come between the parts of a message.
         for records in [
             &[(HANDSHAKE, begin), (APPLICATION_DATA, b"data"), END][..],
-            &[(HANDSHAKE, &[24, 0, 0, 1, 0]), END],
+            &[(HANDSHAKE, &[11, 0, 0, 1, 0]), END],
             &[(HANDSHAKE, &[NEW_SESSION_TICKET, 255, 255, 255]), END],
             &[(HANDSHAKE, &[]), END],
             &[(0, &[]), END],
@@ -496,6 +524,18 @@ mod tests {
         ] {
             assert_eq!(heard(records).await.unwrap_err().kind(), io::ErrorKind::InvalidData, "{records:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn keys_end_before_their_last_record_and_when_the_peer_changes_its_own() {
+        let error =
+            heard(&[(APPLICATION_DATA, b"data"), (HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0])]).await.unwrap_err();
+        assert!(is_end_of_keys(&error), "{error}");
+        let (mut side, _pipe) = stream(1, 2);
+        side.write.secret.sequence = side.algorithm.most_records() - LAST_RECORDS;
+        let error = side.read_exact(&mut [0]).await.unwrap_err();
+        assert!(is_end_of_keys(&error), "{error}");
+        side.seal(APPLICATION_DATA, b"goodbye").unwrap();
     }
 
     #[tokio::test]

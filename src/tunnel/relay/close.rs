@@ -150,9 +150,19 @@ impl Relay {
             Cause::Endpoint | Cause::Unhealthy => &"backend draining",
             Cause::Route => &"route changed",
             Cause::Listener => &"listener removed",
-            Cause::Operator | Cause::Rebalance => &"please reconnect",
+            Cause::Operator | Cause::Rebalance | Cause::Keys => &"please reconnect",
         };
         self.ask(Reason::Drain(cause), pending_close(1012, text));
+    }
+
+    /// The keys of `side` have come to their end: nothing more can be read from it, and a little be written.
+    pub(super) fn keys_ended(&mut self, side: Side) {
+        if side == Side::Backend && self.start_failover(Reason::Drain(Cause::Keys), ABNORMAL) {
+            return;
+        }
+        self.directions[side as usize].end();
+        self.drain(Cause::Keys);
+        self.directions[side as usize].close(gone(side, Reason::Drain(Cause::Keys)));
     }
 
     /// `side` is considered dead.

@@ -361,6 +361,7 @@ impl Relay {
             ReadOutcome::Waiting | ReadOutcome::Yield => {}
             ReadOutcome::Ended => self.source_ended(side, Reason::Eof),
             ReadOutcome::Failed => self.source_ended(side, Reason::Reset),
+            ReadOutcome::KeysEnded => self.keys_ended(side),
             ReadOutcome::SinkFailed if side == Side::Client && self.keep_reading_backend() => {}
             ReadOutcome::SinkFailed => self.sink_failed(side.other()),
             ReadOutcome::Leaves(code) => self.backend_leaves(code),

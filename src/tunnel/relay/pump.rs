@@ -6,6 +6,7 @@
 
 use super::direction::{Direction, SinkMode, SourceState};
 use super::frame_stats::{FrameStats, FrameSummary};
+use crate::net::tunnel_io::is_end_of_keys;
 use crate::tunnel::TunnelIo;
 use crate::tunnel::messages::{self, Inspector, Stop};
 use crate::tunnel::tap::TunnelTap;
@@ -37,6 +38,8 @@ pub(super) enum ReadOutcome {
     Ended,
     /// The source's transport failed.
     Failed,
+    /// The source's TLS keys have come to their end.
+    KeysEnded,
     /// The sink reads nothing more.
     SinkFailed,
     /// The source violated the protocol; it is no longer parsed.
@@ -74,6 +77,7 @@ impl Direction {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return ReadOutcome::Ended;
                 }
+                Poll::Ready(Err(error)) if is_end_of_keys(&error) => return ReadOutcome::KeysEnded,
                 Poll::Ready(Err(_)) => return ReadOutcome::Failed,
                 Poll::Ready(Ok(0)) => return ReadOutcome::Ended,
                 Poll::Ready(Ok(count)) => {
