@@ -62,6 +62,8 @@ struct Inbox {
 #[derive(Default)]
 struct InboxOrders {
     close: Option<OperatorClose>,
+    /// A drain while it is not known whether the tunnel departs.
+    drain: Option<Cause>,
     departure: Option<DepartureOrder>,
     taps: Vec<Arc<TapSession>>,
 }
@@ -173,12 +175,12 @@ impl Member {
         self.traffic.data.store(u64::try_from(data).unwrap_or_default(), Relaxed);
     }
 
-    /// Asks the tunnel to move to another process; returns whether this call did. The tunnel drops `order` if it
     /// The client's HTTP/2 connection, on which it may have other tunnels.
     pub(super) fn shared_connection(&self) -> Option<NonZeroUsize> {
         self.connection
     }
 
+    /// Asks the tunnel to move to another process; returns whether this call did. The tunnel drops `order` if it
     /// stays.
     pub(super) fn request_departure(&self, order: DepartureOrder) -> bool {
         self.inbox.lock().orders().departure = Some(order);
@@ -199,11 +201,13 @@ impl Member {
 
     /// The tunnel stays, and takes other orders again.
     pub(super) fn stay(&self) {
-        // Under the lock that a close takes before its order, which had no effect meanwhile.
-        let inbox = self.inbox.lock();
+        // Under the lock that a close and a drain take before their orders, which had no effect meanwhile.
+        let mut inbox = self.inbox.lock();
+        let drain = inbox.orders.as_mut().and_then(|orders| orders.drain.take());
         let is_closed = inbox.orders.as_ref().is_some_and(|orders| orders.close.is_some());
+        let next = if is_closed { CLOSE } else { drain.map_or(0, |cause| cause as u8) };
         // An end is not undone.
-        let _ = self.order.compare_exchange(DEPART, if is_closed { CLOSE } else { 0 }, AcqRel, Relaxed);
+        let _ = self.order.compare_exchange(DEPART, next, AcqRel, Relaxed);
     }
 
     /// Adds a tap that selects the tunnel. Returns whether it was added: not one that has ended or was added before.
@@ -283,13 +287,28 @@ impl Member {
         drop(self.take_departure());
     }
 
+    /// Returns whether no order ends it. It may be asked to depart.
     pub(super) fn is_unasked(&self) -> bool {
-        self.order.load(Relaxed) == 0
+        matches!(self.order.load(Relaxed), 0 | DEPART)
     }
 
     /// Drains the tunnel; returns whether this call did. The first order counts.
     pub(super) fn ask(&self, cause: Cause) -> bool {
-        self.give_order(cause as u8)
+        self.give_order(cause as u8) || self.ask_after_departure(cause)
+    }
+
+    /// Drains a tunnel that was asked to depart, should it stay.
+    fn ask_after_departure(&self, cause: Cause) -> bool {
+        let mut inbox = self.inbox.lock();
+        if !self.is_departing() {
+            // It has stayed since the first try, or has another order.
+            drop(inbox);
+            return self.give_order(cause as u8);
+        }
+        let drain = &mut inbox.orders().drain;
+        let is_first = drain.is_none();
+        drain.get_or_insert(cause);
+        is_first
     }
 
     /// Closes the tunnel; returns whether this call did.

@@ -227,6 +227,22 @@ fn a_place_is_used_again() {
     assert!(registry.shards.iter().all(|shard| shard.lock().members.len() <= 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_drain_during_a_departure_that_fails_takes_effect() {
+    let registry = Arc::<Registry>::default();
+    let (member, _) = join(&registry, 1, "a");
+    let (order, departures) = std::sync::mpsc::channel();
+    registry.depart(&registry.unasked(), &order);
+    drop(order);
+    drop(member.take_departure());
+    assert!(departures.recv().is_err(), "the one who waits for the departure goes on");
+    let asked = registry.drain(Filter::All, Duration::ZERO, Cause::Shutdown, None).await;
+    assert_eq!((asked, member.order()), (1, None), "the tunnel does not know yet that it stays");
+    member.stay();
+    assert_eq!(member.order(), Some(CloseOrder::Drain(Cause::Shutdown)));
+    assert!(registry.unasked().is_empty());
+}
+
 #[test]
 fn a_close_during_a_departure_that_fails_takes_effect() {
     let registry = Arc::<Registry>::default();
