@@ -68,7 +68,7 @@ pub(super) struct Redialer {
 }
 
 /// A redialer for another process.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct RedialerState {
     #[serde(with = "base64_bytes")]
     request: Vec<u8>,
