@@ -10,7 +10,7 @@
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
 #   make h2spec   the HTTP/2 conformance suite, if its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
-#   make apps     the applications of docs/guides/apps/ behind the gateway; installed if missing
+#   make apps     the applications of docs/guides/apps/ and the recipes of examples/ behind the gateway; installed if missing
 #   make browser  the tests with Chromium; installed if missing, skipped if that fails
 #   make screenshots  pictures of the live page, light, dark and narrow, in SCREENSHOTS (target/screenshots)
 #   make docs     the documentation as a book with search in target/book; its links are verified

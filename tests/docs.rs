@@ -40,8 +40,11 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("sudo cp", "it would change the machine"),
     ("sudo systemctl", "it would change the machine"),
     ("npm ci", "it needs Node.js and the network; `make browser` and `make apps` run the example"),
-    ("node examples/sockjs/server.mjs", "it needs Node.js; `make browser` and `make apps` run the example"),
-    ("moongate run -c examples/sockjs/", "it needs the example's backends; `make apps` runs it"),
+    ("sh examples/", "`make apps` runs the example"),
+    ("node examples/", "it needs Node.js; `make browser` and `make apps` run the examples"),
+    ("mosquitto -c examples/", "`make apps` runs the example"),
+    ("haproxy -f examples/", "`make apps` runs the example"),
+    ("moongate run -c examples/", "it needs the example's backends; `make apps` runs it"),
     ("websocat", "it is not on every machine; the session holds a WebSocket of its own"),
 ];
 
@@ -96,6 +99,24 @@ fn every_file_of_conf_is_a_configuration() {
     assert!(files.len() > 50, "{files:?}");
     let refused: String = files.iter().filter_map(|file| refusal(directory.path(), file)).collect();
     assert!(refused.is_empty(), "\n{refused}");
+}
+
+#[test]
+fn every_example_is_a_configuration() {
+    let files: Vec<_> = std::fs::read_dir(root().join("examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("moongate.yaml"))
+        .filter(|file| file.exists())
+        .collect();
+    assert!(files.len() > 5, "{files:?}");
+    for file in files {
+        let folder = tempfile::tempdir().unwrap();
+        certs::write(folder.path());
+        let copy = folder.path().join("moongate.yaml");
+        std::fs::copy(&file, &copy).unwrap();
+        let report = refusal(folder.path(), &copy);
+        assert_eq!(report, None, "{}", file.display());
+    }
 }
 
 /// The YAML files below a directory.
