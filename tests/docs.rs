@@ -398,3 +398,48 @@ fn every_reason_is_documented_with_its_status() {
     };
     assert_eq!(sorted(table), sorted(rows));
 }
+
+/// The rows of a page's tables that name a case of the benchmark: the case, and the other cells.
+fn rows_of_cases(page: &str) -> Vec<(String, Vec<String>)> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let cells = |line: &str| -> Vec<String> { line.split('|').map(|cell| cell.trim().to_owned()).collect() };
+    let rows = text.lines().filter(|line| line.starts_with("| ")).map(cells);
+    let case = |cells: &Vec<String>| {
+        let cell = cells.iter().find(|cell| cell.starts_with('`'))?;
+        Some(cell.split('`').nth(1)?.to_owned())
+    };
+    rows.filter_map(|cells| Some((case(&cells)?, cells))).collect()
+}
+
+/// The figures of the sizing page and of the README are those of the benchmarks.
+#[test]
+fn every_figure_is_that_of_the_benchmarks() {
+    let text = std::fs::read_to_string(root().join("docs/project/benchmarks.md")).unwrap();
+    let figures = text.split("\n## Figures\n").nth(1).unwrap();
+    let measured: HashMap<String, Vec<&str>> = figures
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|line| (line.split('`').next().unwrap().to_owned(), line.split('|').map(str::trim).collect()))
+        // The first table has one figure of each gateway.
+        .fold(HashMap::new(), |mut all, (case, cells)| {
+            all.entry(case).or_insert(cells);
+            all
+        });
+    let mut compared = 0;
+    for (case, cells) in rows_of_cases("docs/operations/sizing.md") {
+        if let Some(cases) = measured.get(&case) {
+            assert!(cells.iter().any(|cell| cell == cases[4]), "{case}: {} is not in {cells:?}", cases[4]);
+            compared += 1;
+        }
+    }
+    assert!(compared > 10, "{compared}");
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split("\n## Benchmarks\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let figures: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).skip(1).take(4).collect();
+        assert!(
+            measured.values().any(|cells| cells[1..].starts_with(&figures)),
+            "not in the benchmarks: {row}"
+        );
+    }
+}
