@@ -45,7 +45,7 @@ struct RateLimitSettings {
     /// Tracks at most this many keys, of about 50 bytes each. Beyond it, the least-loaded key of a sample is
     /// evicted. Default 100000.
     max_keys: Option<Placed<u32>>,
-    /// Sends RateLimit and RateLimit-Policy with the remaining quota (IETF draft). Default true.
+    /// Sends RateLimit and RateLimit-Policy with the remaining quota. Default true.
     #[serde(default = "yes")]
     headers: bool,
     /// Limits messages to the backend, over all WebSockets of a key. Default off.
