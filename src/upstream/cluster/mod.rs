@@ -223,6 +223,11 @@ impl Cluster {
         Err(NoEndpoint::Full)
     }
 
+    /// Returns whether an endpoint that was not tried can be selected now.
+    pub fn has_candidate(&self, tried: &TriedEndpoints) -> bool {
+        self.endpoint_set.current().has_place(tried)
+    }
+
     /// A lease of the endpoint with this address, for a WebSocket that another process has opened there; `None` if there
     /// is none. It exists already, so no limit refuses it.
     pub fn lease_of(&self, address: &str) -> Option<Lease> {
