@@ -188,7 +188,8 @@ pub struct Route {
     /// Names the route for logs and metrics, and identifies it across reloads. Default `routes[N]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Placed<String>>,
-    /// Matches a host exactly, or with `*.example.com` one or more labels before it. A list matches any of its items.
+    /// Matches a host exactly, with `*.example.com` or `www.example.*` one or more labels before or after it, or with
+    /// `~regex` anywhere in it, in lower case and without a port. A list matches any of its items.
     /// Default any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<OneOrMany<Placed<String>>>,
