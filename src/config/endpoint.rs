@@ -35,8 +35,8 @@ pub struct Endpoint {
     /// Selects the endpoint only while no endpoint without `backup` is available. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
-    /// Limits concurrent requests and WebSockets of this gateway at the endpoint. Others go to the next endpoint,
-    /// or get 503 if all are full. `0`: off. Default off.
+    /// Limits concurrent requests and WebSockets of this gateway at the endpoint. Further ones go to the next
+    /// endpoint, or get 503 `endpoints_full` if all are full. `0`: off. Default off.
     #[serde(default, deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<u32>")]
     pub max_connections: Option<NonZeroU32>,
