@@ -102,7 +102,22 @@ fn head(findings: &[Finding], remarks: &[String]) -> Vec<String> {
     }
     if !remarks.is_empty() {
         head.push(String::new());
-        head.extend(remarks.iter().cloned());
+        head.extend(remarks.iter().flat_map(|remark| wrapped(remark)));
     }
     head
+}
+
+/// A text in lines of at most 100 characters.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < 100 => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }

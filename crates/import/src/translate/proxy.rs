@@ -99,6 +99,23 @@ pub(super) struct Settings {
     pub(super) tls: Option<Map>,
 }
 
+impl Settings {
+    /// Whether an upstream can have both.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let timeouts = self.connect_timeout.is_none()
+            || other.connect_timeout.is_none()
+            || self.connect_timeout == other.connect_timeout;
+        let retries = self.retries.is_none() || other.retries.is_none() || self.retries == other.retries;
+        timeouts && retries && self.tls == other.tls
+    }
+
+    /// Adds what the other sets.
+    pub(super) fn fill(&mut self, other: Self) {
+        self.connect_timeout = self.connect_timeout.take().or(other.connect_timeout);
+        self.retries = self.retries.or(other.retries);
+    }
+}
+
 /// A target and the condition under which it applies.
 pub(super) struct Case {
     pub(super) when: Option<String>,

@@ -17,6 +17,8 @@ struct Draft {
     name: String,
     target: (String, Scheme),
     settings: Settings,
+    /// The number of servers.
+    count: usize,
     body: Map,
     endpoints: Yaml,
     is_block: bool,
@@ -47,10 +49,14 @@ impl<'a> Upstreams<'a> {
         settings: Settings,
     ) -> usize {
         let key = (target.authority.clone(), target.scheme);
-        if let Some(at) =
-            self.drafts.iter().position(|draft| draft.target == key && draft.settings == settings)
-        {
-            self.drafts[at].uses += 1;
+        let same = |draft: &Draft| draft.target == key && draft.settings.agrees(&settings);
+        if let Some(at) = self.drafts.iter().position(same) {
+            let draft = &mut self.drafts[at];
+            draft.uses += 1;
+            if draft.settings != settings {
+                context.remark("Locations that share an upstream share its `connect_timeout` and `retries`.");
+                draft.settings.fill(settings);
+            }
             return at;
         }
         let definition = self.definitions.get(&target.authority).copied();
@@ -82,20 +88,12 @@ impl<'a> Upstreams<'a> {
                 );
             }
         }
-        if let Some(timeout) = &settings.connect_timeout {
-            body.set("connect_timeout", Yaml::word(timeout));
-        }
-        // nginx tries every server of the group once.
-        let retries =
-            settings.retries.unwrap_or_else(|| count.saturating_sub(1).max(DEFAULT_RETRIES)).min(63);
-        if retries != DEFAULT_RETRIES {
-            body.set("retries", Yaml::word(retries));
-        }
         let is_block = definition.is_some();
         self.drafts.push(Draft {
             name,
             target: key,
             settings,
+            count,
             body,
             endpoints,
             is_block,
@@ -122,8 +120,15 @@ impl<'a> Upstreams<'a> {
     pub(super) fn write(self, document: &mut Map) {
         for draft in self.drafts.into_iter().filter(|draft| !draft.is_inline()) {
             let mut body = Map::block();
+            let retries = draft.retries();
             body.set("endpoints", draft.endpoints);
             let comments = draft.body.comments.clone();
+            if let Some(timeout) = &draft.settings.connect_timeout {
+                body.set("connect_timeout", Yaml::word(timeout));
+            }
+            if let Some(retries) = retries {
+                body.set("retries", Yaml::word(retries));
+            }
             body.append(draft.body);
             let upstreams = document.map("upstreams");
             upstreams.set(&draft.name, body);
@@ -146,7 +151,14 @@ impl<'a> Upstreams<'a> {
 
 impl Draft {
     fn is_inline(&self) -> bool {
-        !self.is_block && !self.is_named && self.uses == 1 && self.body.is_empty()
+        let is_default = self.settings.connect_timeout.is_none() && self.retries().is_none();
+        !self.is_block && !self.is_named && self.uses == 1 && self.body.is_empty() && is_default
+    }
+
+    /// The number of further endpoints to try, if it is not the default. nginx tries every server of a group once.
+    fn retries(&self) -> Option<usize> {
+        let all = || self.count.saturating_sub(1).max(DEFAULT_RETRIES);
+        Some(self.settings.retries.unwrap_or_else(all).min(63)).filter(|retries| *retries != DEFAULT_RETRIES)
     }
 }
 
