@@ -3,7 +3,7 @@
 
 mod against_nginx;
 
-use crate::support::certs;
+use crate::support::certs::Authority;
 use crate::support::moongate;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,11 @@ fn fixtures() -> PathBuf {
 /// A folder with a configuration and the files that fixtures name.
 fn folder(name: &str, text: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let certified = certs::self_signed("example.com");
+    let authority = Authority::new();
+    let pair = authority.issue("site", &["example.com"]);
     fs::create_dir(folder.path().join("certs")).unwrap();
-    fs::write(folder.path().join("certs/site.pem"), certified.0).unwrap();
-    fs::write(folder.path().join("certs/site.key"), certified.1).unwrap();
+    fs::copy(pair.cert, folder.path().join("certs/site.pem")).unwrap();
+    fs::copy(pair.key, folder.path().join("certs/site.key")).unwrap();
     let users = "ada:$2y$10$abcdefghijklmnopqrstuuYoA/Ig5dOcHJ1Uzls.zCgSC7r9v4W76\n";
     fs::write(folder.path().join("htpasswd"), users).unwrap();
     fs::write(folder.path().join(name), text).unwrap();
@@ -36,7 +37,8 @@ fn import(folder: &TempDir, name: &str, options: &[&str]) -> (Output, PathBuf) {
     let output = folder.path().join("moongate.yaml");
     let written = output.display().to_string();
     let arguments = [&["import", "nginx", &input], options].concat();
-    let arguments = if options.contains(&"--explain") { arguments } else { [&arguments[..], &["-o", &written]].concat() };
+    let arguments =
+        if options.contains(&"--explain") { arguments } else { [&arguments[..], &["-o", &written]].concat() };
     (moongate(&arguments), output)
 }
 
@@ -102,7 +104,10 @@ fn explain_shows_every_line_beside_what_it_became() {
     assert_eq!((output.status.code(), file.exists()), (Some(0), false));
     let text = stdout(&output);
     let line = text.lines().find(|line| line.contains("proxy_connect_timeout 4s")).unwrap();
-    assert!(line.contains("nginx.conf:19 ") && line.contains("`connect_timeout: 4s` of the upstream"), "{line}");
+    assert!(
+        line.contains("nginx.conf:19 ") && line.contains("`connect_timeout: 4s` of the upstream"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -111,7 +116,8 @@ fn includes_are_read_relative_to_the_prefix() {
     let folder = folder("nginx.conf", main);
     fs::create_dir(folder.path().join("sites")).unwrap();
     for (name, port) in [("a.conf", 8081), ("b.conf", 8082)] {
-        let text = format!("server {{ listen {port}; location / {{ proxy_pass http://127.0.0.1:{port}; }} }}");
+        let text =
+            format!("server {{ listen {port}; location / {{ proxy_pass http://127.0.0.1:{port}; }} }}");
         fs::write(folder.path().join("sites").join(name), text).unwrap();
     }
     let (output, file) = import(&folder, "nginx.conf", &[]);
