@@ -48,6 +48,14 @@ impl RequestFields {
         for directive in scope.any_of(&["proxy_set_header", "grpc_set_header"]) {
             fields.directive(context, directive, variables, copied);
         }
+        if !fields.upgrades {
+            context.remark(
+                "Every route forwards WebSockets, also those of locations that do not set `Upgrade` and `Connection`.",
+            );
+        }
+        context.remark(
+            "The gateway adds X-Forwarded-For, -Proto and -Host to every request (`server.x_forwarded`).",
+        );
         if let Some(host) = fields.host.clone() {
             fields.set.set("Host", Yaml::text(host));
             fields.set.comment("Host", "nginx's default; remove it to forward the client's Host");
@@ -123,6 +131,10 @@ impl RequestFields {
         match variables.template(value) {
             Ok(template) => {
                 self.set.set(name, Yaml::text(template.clone()));
+                if variable.is_some_and(|name| context.maps.get(&name).is_none()) && template.starts_with("{cel:") {
+                    let why = "the plugin `headers`; an empty value is sent as an empty field, which nginx omits";
+                    return notes.changed(directive, why);
+                }
                 notes.taken(directive, format!("`set: {{ {name}: \"{template}\" }}` of the plugin `headers`"));
             }
             Err(variable) => notes.refused(
