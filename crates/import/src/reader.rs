@@ -57,7 +57,8 @@ impl Directive {
 
     /// Name and arguments on one line.
     pub(crate) fn line(&self) -> String {
-        let mut line = self.name.clone();
+        // The patterns of a `map` are names, and may be empty.
+        let mut line = if self.name.is_empty() { "''".to_owned() } else { self.name.clone() };
         for argument in &self.arguments {
             line.push(' ');
             if argument.text.is_empty() || argument.text.contains([' ', ';', '\t', '\n', '{']) {

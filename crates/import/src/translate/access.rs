@@ -45,7 +45,7 @@ pub(super) fn addresses(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<
                 let key = if *allow { "allow" } else { "deny" };
                 match list.last_mut() {
                     Some(Yaml::Map(last)) if last.get(key).is_some() => {
-                        last.push(key, Yaml::text(entry.clone()))
+                        last.push(key, Yaml::text(entry.clone()));
                     }
                     _ => list.push(Map::default().with(key, Yaml::texts([entry.clone()])).into()),
                 }

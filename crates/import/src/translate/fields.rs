@@ -103,11 +103,12 @@ impl RequestFields {
                 .iter()
                 .any(|usual| value.eq_ignore_ascii_case(usual));
             let of_map = variable.as_ref().is_some_and(|name| context.maps.get(name).is_some());
-            return if is_usual || of_map {
-                notes.implied(directive, "every route forwards WebSockets and keeps connections to backends")
+            if is_usual || of_map {
+                notes.implied(directive, "every route forwards WebSockets and keeps connections to backends");
             } else {
-                notes.refused(directive, "the gateway sets this field itself", "")
-            };
+                notes.refused(directive, "the gateway sets this field itself", "");
+            }
+            return;
         }
         if ["http_host:$server_port", "host:$server_port"].contains(&value.trim_start_matches('$'))
             && lower == "host"

@@ -41,7 +41,9 @@ impl Hosts {
                     .notes
                     .implied(directive, "the name matches no request; the default server needs no `host`");
             } else {
-                context.notes.taken(directive, "`host` of the routes");
+                context
+                    .notes
+                    .taken(directive, "`host` of the routes, where another server could get the request");
             }
         }
         hosts

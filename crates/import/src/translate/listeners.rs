@@ -241,7 +241,7 @@ fn tls(context: &mut Context<'_>, scopes: &[&Scope<'_>]) -> Map {
             let variable = certificate.argument(0).contains('$') || key.argument(0).contains('$');
             if variable {
                 context.notes.refused(
-                    *certificate,
+                    certificate,
                     "a certificate chosen by a variable has no equivalent",
                     "list the certificates; SNI selects one",
                 );

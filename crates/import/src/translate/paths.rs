@@ -91,7 +91,7 @@ fn encoded(path: &str) -> String {
     for c in path.chars() {
         match c {
             ' ' | '#' | '?' | '"' | '<' | '>' | '`' | '{' | '}' => {
-                out.push_str(&format!("%{:02X}", u32::from(c)))
+                out.push_str(&format!("%{:02X}", u32::from(c)));
             }
             c if c.is_control() => out.push_str(&format!("%{:02X}", u32::from(c))),
             c => out.push(c),

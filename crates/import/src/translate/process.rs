@@ -163,7 +163,7 @@ fn real_ip(context: &mut Context<'_>, http: &Scope<'_>, files: &[Directive], ser
     for directive in everywhere(files, "real_ip_header") {
         match directive.argument(0).to_ascii_lowercase().as_str() {
             "x-forwarded-for" => {
-                context.notes.implied(directive, "trusted proxies report the client by X-Forwarded-For")
+                context.notes.implied(directive, "trusted proxies report the client by X-Forwarded-For");
             }
             "proxy_protocol" => context.notes.taken(directive, "`proxy_protocol` of the listener"),
             _ => context.notes.changed(

@@ -314,7 +314,7 @@ fn location<'a>(
     match location.handler(context, all) {
         Handler::Proxy(pass, scope) => {
             auth::access(context, routes, &scope, &variables, all, &mut draft);
-            proxied(context, routes, &variables, location, pass, &scope, draft, rewrites, all, drafts);
+            proxied(context, routes, &variables, location, pass, &scope, draft, &rewrites, all, drafts);
         }
         Handler::Other(handler) => {
             let status = if super::access::denies_all(&location.scope) { 403 } else { 404 };
@@ -367,7 +367,7 @@ fn proxied<'a>(
     pass: &'a Directive,
     scope: &Scope<'a>,
     draft: Draft,
-    rewrites: Vec<Map>,
+    rewrites: &[Map],
     all: &[Location<'a>],
     drafts: &mut Vec<Draft>,
 ) {
