@@ -1,12 +1,15 @@
 //! Text and conditions with nginx's variables as templates and as expressions (CEL).
 
-use crate::cel_text::{Part, grouped, literal, parts, regex_text};
+use crate::cel_text::{Part, grouped, literal, no_equivalent, parts, regex_text};
 use crate::maps::Maps;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The deepest nesting of maps whose sources are maps.
 const DEEPEST_MAP: usize = 8;
+
+/// The most parts of one text after its variables have been replaced.
+const EXPANSIONS: usize = 10_000;
 
 /// The meaning of variables at one place.
 #[derive(Clone, Debug)]
@@ -20,16 +23,22 @@ pub(crate) struct Variables<'a> {
 impl Variables<'_> {
     /// The text with constants inserted.
     pub(crate) fn expand(&self, text: &str) -> String {
-        self.expand_within(text, 0)
+        let mut budget = EXPANSIONS;
+        self.expand_within(text, 0, &mut budget)
     }
 
-    fn expand_within(&self, text: &str, depth: usize) -> String {
+    fn expand_within(&self, text: &str, depth: usize, budget: &mut usize) -> String {
         let mut out = String::new();
         for part in parts(text) {
+            // Variables that refer to each other could grow without end.
+            let Some(rest) = budget.checked_sub(1) else { break };
+            *budget = rest;
             match part {
                 Part::Literal(text) => out.push_str(&text),
                 Part::Variable(name) => match self.constants.get(&name) {
-                    Some(value) if depth < DEEPEST_MAP => out.push_str(&self.expand_within(value, depth + 1)),
+                    Some(value) if depth < DEEPEST_MAP => {
+                        out.push_str(&self.expand_within(value, depth + 1, budget));
+                    }
                     _ => {
                         let _ = write!(out, "${{{name}}}");
                     }
@@ -172,7 +181,7 @@ pub(crate) fn condition(arguments: &[&str], variables: &Variables<'_>) -> Result
     if words.len() == 2 && words[1].is_empty() {
         words.pop();
     }
-    let unknown = |name: String| format!("`${name}` has no equivalent");
+    let unknown = |name: String| no_equivalent(&name);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         [subject] => {

@@ -95,3 +95,8 @@ pub(crate) fn regex_text(pattern: &str, ignore_case: bool) -> Result<String, Str
         )),
     }
 }
+
+/// Why a text has no equivalent: the name of a variable, or a reason.
+pub(crate) fn no_equivalent(variable: &str) -> String {
+    if variable.contains(' ') { variable.to_owned() } else { format!("`${variable}` has no equivalent") }
+}

@@ -4,6 +4,12 @@ use crate::cel_text::{grouped, literal, regex_text};
 use crate::reader::Directive;
 use std::collections::BTreeMap;
 
+/// The most entries of a map that is part of an expression: expressions have at most 32 levels.
+const LARGEST_MAP: usize = 24;
+
+/// The longest expression in bytes.
+const LONGEST_EXPRESSION: usize = 4096;
+
 /// A `map` or a `geo`.
 #[derive(Clone, Debug)]
 pub(crate) struct MapVariable {
@@ -150,12 +156,15 @@ impl MapVariable {
     ) -> Result<String, String> {
         let mut expression = value_of(&self.default)?;
         let cases = self.cases(source)?;
-        if cases.len() > 40 {
-            return Err("a map of more than 40 entries".to_owned());
+        if cases.len() > LARGEST_MAP {
+            return Err(format!("a map of more than {LARGEST_MAP} entries has no equivalent"));
         }
         for (test, value) in cases.iter().rev() {
             let Some(test) = test else { continue };
             expression = format!("{test} ? {} : {}", grouped(value_of(value)?), grouped_ternary(&expression));
+            if expression.len() > LONGEST_EXPRESSION {
+                return Err("the expression of the map would be too long".to_owned());
+            }
         }
         Ok(format!("({expression})"))
     }

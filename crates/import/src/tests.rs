@@ -87,3 +87,53 @@ fn a_text_with_control_characters_stays_in_its_comment() {
     let result = imported("server { listen 80; frobnicate \"a\nroutes: [x]\"; return 200 \"x\"; }");
     assert!(!result.yaml.contains("\nroutes: [x]"), "{}", result.yaml);
 }
+
+/// A small generator: the same inputs in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % limit.max(1)
+    }
+}
+
+#[test]
+fn damaged_files_never_panic_and_lose_no_directive() {
+    let texts: Vec<String> = fixtures().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let words: Vec<&str> = texts.iter().flat_map(|text| text.split_whitespace()).collect();
+    let mut numbers = Numbers(1);
+    let mut read = 0;
+    for round in 0..3000 {
+        let mut damaged: Vec<&str> = texts[round % texts.len()].split_whitespace().collect();
+        for _ in 0..=numbers.below(4) {
+            let at = numbers.below(damaged.len());
+            match numbers.below(3) {
+                0 => {
+                    damaged.remove(at);
+                }
+                1 => damaged[at] = words[numbers.below(words.len())],
+                _ => damaged.insert(at, words[numbers.below(words.len())]),
+            }
+        }
+        // Comments would hide the rest of the line.
+        let text = damaged.into_iter().filter(|word| !word.starts_with('#')).collect::<Vec<_>>().join(" ");
+        let Ok(source) = reader::read_text("nginx.conf", &text, &mut Files::default()) else { continue };
+        read += 1;
+        assert_eq!(import(&source, &Paths::default()).findings.len(), source.count, "{text}");
+    }
+    assert!(read > 500, "{read}");
+}
+
+#[test]
+fn variables_that_refer_to_each_other_end() {
+    let sets: String = ["a b", "b c", "c d", "d a"]
+        .iter()
+        .map(|pair| {
+            let (name, other) = pair.split_once(' ').unwrap();
+            format!("set ${name} \"{}\";", format!("${{{other}}}").repeat(50))
+        })
+        .collect();
+    let result = imported(&format!("server {{ listen 80; {sets} location / {{ proxy_pass http://$a; }} }}"));
+    assert_eq!(finding(&result, "proxy_pass").0, Outcome::NotTranslated);
+}

@@ -49,7 +49,7 @@ impl Yaml {
     }
 
     /// A word that needs no quotes.
-    pub(crate) fn word(word: impl ToString) -> Self {
+    pub(crate) fn word(word: &impl ToString) -> Self {
         Self::Word(word.to_string())
     }
 
@@ -179,9 +179,14 @@ impl Map {
     }
 }
 
+/// Characters that YAML does not have in plain text, or that end a line.
+fn is_special(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
 fn comment_line(text: &str) -> String {
     // A line break or a control character from a file must not end the comment.
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text.chars().map(|c| if is_special(c) { ' ' } else { c }).collect();
     format!("# {text}").trim_end().to_owned()
 }
 
@@ -305,7 +310,7 @@ fn scalar(text: &str) -> String {
     if is_plain_scalar(&text) {
         return text;
     }
-    if text.chars().any(|c| c.is_control() || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}')) {
+    if text.chars().any(is_special) {
         return double_quoted(&text);
     }
     if text.contains(['"', '\\']) {
@@ -323,7 +328,7 @@ fn double_quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
+            c if is_special(c) => {
                 let _ = write!(out, "\\u{:04X}", u32::from(c));
             }
             c => out.push(c),
@@ -387,10 +392,10 @@ mod tests {
         let mut document = Map::default();
         let mut route = Map::block().with("name", Yaml::text("chat"));
         route.comments.push("a comment".to_owned());
-        route.set("websocket", Map::default().with("idle_timeout", Yaml::word("1d")));
+        route.set("websocket", Map::default().with("idle_timeout", Yaml::word(&"1d")));
         route.push(
             "plugins",
-            Map::default().with("kind", Yaml::text("redirect")).with("https", Yaml::word(true)),
+            Map::default().with("kind", Yaml::text("redirect")).with("https", Yaml::word(&true)),
         );
         document.push("routes", route);
         document.set("listeners", Yaml::List(vec![Map::default().with("name", Yaml::text("web")).into()]));

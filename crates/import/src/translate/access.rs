@@ -118,7 +118,7 @@ pub(super) fn rate_limits(
             Map::default().with("kind", Yaml::text("rate_limit")).with("rate", Yaml::text(rate.clone()));
         // One request is allowed beside the burst.
         let burst = option("burst=").and_then(|burst| burst.parse::<u64>().ok()).unwrap_or(0);
-        plugin.set("burst", Yaml::word(burst.saturating_add(1)));
+        plugin.set("burst", Yaml::word(&burst.saturating_add(1)));
         if key != "client_ip" {
             plugin.set("key", Yaml::text(key));
         }
@@ -173,7 +173,7 @@ pub(super) fn connection_limits(
             context.notes.changed(status, "a refused WebSocket gets 429, above the limit of a route 503");
         }
         if sole_variable(zone.argument(0)).as_deref() == Some("server_name") {
-            route.map("websocket").set("max_connections", Yaml::word(limit));
+            route.map("websocket").set("max_connections", Yaml::word(&limit));
             context.notes.taken(zone, "`websocket.max_connections` of the routes");
             context
                 .notes
@@ -183,9 +183,9 @@ pub(super) fn connection_limits(
         match key_of(zone.argument(0), variables) {
             Ok(key) => {
                 let value = if key == "client_ip" {
-                    Yaml::word(limit)
+                    Yaml::word(&limit)
                 } else {
-                    Map::default().with("limit", Yaml::word(limit)).with("key", Yaml::text(key)).into()
+                    Map::default().with("limit", Yaml::word(&limit)).with("key", Yaml::text(key)).into()
                 };
                 route.map("websocket").set("max_connections_per_client", value);
                 context.notes.taken(zone, "`websocket.max_connections_per_client` of the routes");
@@ -216,7 +216,7 @@ pub(super) fn body_limit(context: &mut Context<'_>, scope: &Scope<'_>) -> Option
         }
         Some(size) => {
             context.notes.taken(directive, format!("`max_size: {size}` of the plugin `body_limit`"));
-            Some(Map::default().with("kind", Yaml::text("body_limit")).with("max_size", Yaml::word(size)))
+            Some(Map::default().with("kind", Yaml::text("body_limit")).with("max_size", Yaml::word(&size)))
         }
         None => {
             context.notes.refused(directive, "it is not a size", "");

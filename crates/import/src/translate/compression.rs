@@ -39,7 +39,7 @@ pub(super) fn plugin(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<Map
     if let Some(directive) = scope.find(&format!("{family}_min_length")) {
         match units::size(directive.argument(0)) {
             Some(size) => {
-                plugin.set("min_size", Yaml::word(size));
+                plugin.set("min_size", Yaml::word(&size));
                 context.notes.taken(directive, format!("`min_size: {size}` of `compress`"));
             }
             None => not_a_size(context, directive),
@@ -50,7 +50,7 @@ pub(super) fn plugin(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<Map
         let Some(directive) = scope.find(&format!("{family}_comp_level")) else { continue };
         match directive.argument(0).parse::<u8>() {
             Ok(level) if range.contains(&level) && encodings.contains(&key) => {
-                levels.set(key, Yaml::word(level));
+                levels.set(key, Yaml::word(&level));
                 context.notes.taken(directive, format!("`levels: {{ {key}: {level} }}` of `compress`"));
             }
             _ => context.notes.implied(directive, "the coding is not in use"),

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::cel::Variables;
-use crate::cel_text::sole_variable;
+use crate::cel_text::{no_equivalent, sole_variable};
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::units;
@@ -140,7 +140,7 @@ impl RequestFields {
             }
             Err(variable) => notes.refused(
                 directive,
-                format!("`${variable}` has no equivalent"),
+                no_equivalent(&variable),
                 "set the field by the plugin `headers`, or by a `luau` script, to a value that an expression can compute",
             ),
         }
@@ -185,7 +185,7 @@ pub(super) fn response_plugins(
             }
             Err(variable) => context.notes.refused(
                 directive,
-                format!("`${variable}` has no equivalent"),
+                no_equivalent(&variable),
                 "the plugins `cors` and `security_headers` cover common fields",
             ),
         }

@@ -83,7 +83,7 @@ pub(super) fn read(context: &mut Context<'_>, servers: &[(&Directive, Scope<'_>)
             listener.settings.set("protocols", Yaml::texts(["http1", "h2c"]));
         }
         if listener.accepts_ipv4 {
-            listener.settings.set("ipv6_only", Yaml::word(false));
+            listener.settings.set("ipv6_only", Yaml::word(&false));
         }
     }
     name(&mut listeners);

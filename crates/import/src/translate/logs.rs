@@ -48,7 +48,7 @@ pub(super) fn translate(context: &mut Context<'_>, http: &Scope<'_>, document: &
     for directive in http.all("access_log") {
         let path = directive.argument(0);
         if path == "off" {
-            document.set("access_log", Yaml::word("off"));
+            document.set("access_log", Yaml::word(&"off"));
             context.notes.taken(directive, "`access_log: off`");
             return;
         }

@@ -34,14 +34,14 @@ pub(super) fn translate(
             };
             context.notes.taken(directive, format!("`server.{key}: {period}`"));
             match server.get(key) {
-                Some(known) if *known != Yaml::word(period) => {
+                Some(known) if *known != Yaml::word(&period) => {
                     context.notes.changed(
                         directive,
                         format!("`server.{key}` is one setting for all servers, the first one's"),
                     );
                 }
                 Some(_) => {}
-                None if period != Period::seconds(*default) => server.set(key, Yaml::word(period)),
+                None if period != Period::seconds(*default) => server.set(key, Yaml::word(&period)),
                 None => {}
             }
         }
@@ -80,7 +80,7 @@ fn threads(context: &mut Context<'_>, http: &Scope<'_>, server: &mut Map) {
     let Some(directive) = http.find("worker_processes") else { return };
     match directive.argument(0).parse::<u32>() {
         Ok(count) if count > 1 => {
-            server.set("threads", Yaml::word(count));
+            server.set("threads", Yaml::word(&count));
             context.notes.taken(directive, format!("`server.threads: {count}`"));
         }
         // One is nginx's default, not a decision.
@@ -95,7 +95,7 @@ fn header_size(context: &mut Context<'_>, http: &Scope<'_>, server: &mut Map) {
     match count.zip(size).and_then(|(count, size)| count.checked_mul(size.0)) {
         Some(total) => {
             let size = moongate_config::Size(total.clamp(1 << 10, 800 << 10));
-            server.set("max_header_size", Yaml::word(size));
+            server.set("max_header_size", Yaml::word(&size));
             context.notes.taken(directive, format!("`server.max_header_size: {size}`"));
         }
         None => context.notes.refused(directive, "it is not a number and a size", ""),

@@ -3,7 +3,7 @@
 use super::Context;
 use super::paths::LocationPath;
 use crate::cel::Variables;
-use crate::cel_text::{Part, parts};
+use crate::cel_text::{Part, no_equivalent, parts};
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::units;
@@ -136,7 +136,7 @@ pub(super) fn cases(directive: &Directive, variables: &Variables<'_>) -> Result<
     let Some((name, map)) = map else {
         return Ok(vec![Case { when: None, target: Target::read(&url, default)? }]);
     };
-    let unknown = |name: String| format!("`${name}` has no equivalent");
+    let unknown = |name: String| no_equivalent(&name);
     let source = variables.expression(&map.source).map_err(unknown)?;
     let mut cases = Vec::new();
     for (when, value) in map.cases(&source)? {
@@ -244,7 +244,7 @@ fn tls(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>) 
             context.notes.implied(directive, "certificates are verified");
         }
         directive => {
-            tls.set("verify", Yaml::word(false));
+            tls.set("verify", Yaml::word(&false));
             if let Some(directive) = directive {
                 context.notes.taken(directive, "`verify: false` of the upstream's `tls`");
             }
@@ -285,11 +285,11 @@ pub(super) fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut
         Some(period) => {
             let minute = moongate_config::Period::seconds(60);
             if period != minute {
-                route.set("timeout", Yaml::word(period));
-                route.set("stream_idle_timeout", Yaml::word(period));
+                route.set("timeout", Yaml::word(&period));
+                route.set("stream_idle_timeout", Yaml::word(&period));
             }
             if period != moongate_config::Period::seconds(3600) {
-                route.map("websocket").set("idle_timeout", Yaml::word(period));
+                route.map("websocket").set("idle_timeout", Yaml::word(&period));
             }
             context.notes.taken(
                 directive,

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::cel::{self, Variables};
-use crate::cel_text::{literal, regex_text};
+use crate::cel_text::{literal, no_equivalent, regex_text};
 use crate::reader::Directive;
 use crate::report::Outcome;
 use crate::yaml::{Map, Yaml};
@@ -136,7 +136,7 @@ fn response(
 pub(super) fn respond(status: u16) -> Map {
     let mut plugin = Map::default().with("kind", Yaml::text("respond"));
     if status != 200 {
-        plugin.set("status", Yaml::word(status));
+        plugin.set("status", Yaml::word(&status));
     }
     plugin
 }
@@ -155,16 +155,16 @@ fn redirect(url: &str, status: u16, variables: &Variables<'_>) -> Result<Map, St
         Some(start) => variables.template(start).map(|start| format!("{start}{{path}}")),
         None => variables.template(&start),
     };
-    let to = to.map_err(|name| format!("`${name}` has no equivalent"))?;
+    let to = to.map_err(|name| no_equivalent(&name))?;
     if !to.starts_with(['/', '{']) && !to.starts_with("http://") && !to.starts_with("https://") {
         return Err(format!("`{url}` is not a URL"));
     }
     let mut plugin = Map::default().with("kind", Yaml::text("redirect")).with("to", Yaml::text(to));
     if keep_query {
-        plugin.set("keep_query", Yaml::word(true));
+        plugin.set("keep_query", Yaml::word(&true));
     }
     if status != 302 {
-        plugin.set("status", Yaml::word(status));
+        plugin.set("status", Yaml::word(&status));
     }
     Ok(plugin)
 }
@@ -254,7 +254,7 @@ fn whole_redirect(directive: &Directive, variables: &Variables<'_>) -> Result<(O
     let to = if has_query { to } else { format!("{to}$is_args$args") };
     let mut plugin = redirect(&to.replace("$is_args$args", ""), status, variables)?;
     if !has_query {
-        plugin.set("keep_query", Yaml::word(true));
+        plugin.set("keep_query", Yaml::word(&true));
     }
     Ok((Some(plugin), is_every))
 }

@@ -393,6 +393,9 @@ fn proxied<'a>(
         let mut draft = draft.clone();
         draft.when = case.when;
         let host = case.target.proxy_host();
+        let mut variables = variables.clone();
+        variables.constants.insert("proxy_host".to_owned(), host.clone());
+        let variables = &variables;
         let settings = super::proxy::upstream_settings(context, scope, variables, case.target.scheme);
         let number = routes.upstreams.number(context, variables, &case.target, settings);
         draft.destination = Destination::Upstream(number);
@@ -440,8 +443,8 @@ fn slash_redirect(location: &Location<'_>, all: &[Location<'_>], draft: &Draft) 
         Map::default()
             .with("kind", Yaml::text("redirect"))
             .with("to", Yaml::text(path.clone()))
-            .with("keep_query", Yaml::word(true))
-            .with("status", Yaml::word(301)),
+            .with("keep_query", Yaml::word(&true))
+            .with("status", Yaml::word(&301)),
     );
     Some(redirect)
 }

@@ -3,7 +3,7 @@
 use super::Context;
 use super::proxy::{Scheme, Settings, Target};
 use crate::cel::Variables;
-use crate::cel_text::{parts, sole_variable};
+use crate::cel_text::{no_equivalent, parts, sole_variable};
 use crate::reader::Directive;
 use crate::units;
 use crate::yaml::{Map, Yaml};
@@ -124,10 +124,10 @@ impl<'a> Upstreams<'a> {
             body.set("endpoints", draft.endpoints);
             let comments = draft.body.comments.clone();
             if let Some(timeout) = &draft.settings.connect_timeout {
-                body.set("connect_timeout", Yaml::word(timeout));
+                body.set("connect_timeout", Yaml::word(&timeout));
             }
             if let Some(retries) = retries {
-                body.set("retries", Yaml::word(retries));
+                body.set("retries", Yaml::word(&retries));
             }
             body.append(draft.body);
             let upstreams = document.map("upstreams");
@@ -221,7 +221,7 @@ fn block(
             "keepalive_timeout" => match units::time(child.argument(0)) {
                 Some(period) => {
                     if period != moongate_config::Period::seconds(60) {
-                        body.set("keepalive_timeout", Yaml::word(period));
+                        body.set("keepalive_timeout", Yaml::word(&period));
                     }
                     context.notes.taken(child, format!("`keepalive_timeout: {period}`"));
                 }
@@ -261,11 +261,11 @@ impl<'a> Passive<'a> {
     fn finish(self, context: &mut Context<'_>, body: &mut Map) {
         let mut passive = Map::default();
         if let Some((fails, _)) = self.fails.filter(|(fails, _)| *fails != 3) {
-            passive.set("failures", Yaml::word(fails));
+            passive.set("failures", Yaml::word(&fails));
         }
         let default = moongate_config::Period::seconds(10);
         if let Some((timeout, _)) = self.timeout.filter(|(timeout, _)| *timeout != default) {
-            passive.set("eject_for", Yaml::word(timeout));
+            passive.set("eject_for", Yaml::word(&timeout));
         }
         if !passive.is_empty() {
             body.set("passive_health", passive);
@@ -296,23 +296,23 @@ fn server<'a>(
             ("weight", value) => match value.parse::<u32>() {
                 Ok(weight) if weight <= 1000 => {
                     if weight != 1 {
-                        map.set("weight", Yaml::word(weight));
+                        map.set("weight", Yaml::word(&weight));
                         plain = false;
                     }
                 }
                 _ => context.notes.changed(directive, "the weight is 1: weights end at 1000"),
             },
             ("down", _) => {
-                map.set("weight", Yaml::word(0));
+                map.set("weight", Yaml::word(&0));
                 plain = false;
             }
             ("backup", _) => {
-                map.set("backup", Yaml::word(true));
+                map.set("backup", Yaml::word(&true));
                 plain = false;
             }
             ("max_conns", value) => {
                 if value.parse::<u32>().is_ok_and(|number| number > 0) {
-                    map.set("max_connections", Yaml::word(value));
+                    map.set("max_connections", Yaml::word(&value));
                     plain = false;
                 }
             }
@@ -327,7 +327,7 @@ fn server<'a>(
                 }
             }
             ("slow_start", value) => match units::time(value) {
-                Some(period) => body.set("slow_start", Yaml::word(period)),
+                Some(period) => body.set("slow_start", Yaml::word(&period)),
                 None => context.notes.refused(directive, "`slow_start` is not a time", ""),
             },
             ("resolve" | "route", _) => {}
@@ -384,7 +384,7 @@ fn balance(context: &mut Context<'_>, variables: &Variables<'_>, directive: &Dir
             }
             Err(variable) => notes.refused(
                 directive,
-                format!("`${variable}` has no equivalent"),
+                no_equivalent(&variable),
                 "set `balance: { kind: consistent_hash, key: … }`",
             ),
         },
@@ -408,11 +408,11 @@ fn sticky(context: &mut Context<'_>, directive: &Directive, body: &mut Map) {
         match key.to_ascii_lowercase().as_str() {
             "expires" => {
                 if let Some(period) = units::time(value).filter(|period| period.0.as_secs() > 0) {
-                    balance.set("max_age", Yaml::word(period));
+                    balance.set("max_age", Yaml::word(&period));
                 }
             }
             "path" if value != "/" => balance.set("path", Yaml::text(value)),
-            "secure" => balance.set("secure", Yaml::word(true)),
+            "secure" => balance.set("secure", Yaml::word(&true)),
             "samesite" => balance.set("same_site", Yaml::text(value.to_ascii_lowercase())),
             "httponly" | "path" => {}
             other => context.notes.changed(directive, format!("`{other}` of the cookie has no equivalent")),

@@ -85,7 +85,7 @@ impl Draft {
         }
         map.append(self.settings);
         if !self.access_log {
-            map.set("access_log", Yaml::word(false));
+            map.set("access_log", Yaml::word(&false));
         }
         if !self.plugins.is_empty() {
             map.set("plugins", Yaml::List(self.plugins.into_iter().map(Yaml::Map).collect()));
@@ -178,7 +178,7 @@ pub(super) fn map_back(
             "off" => context.notes.implied(directive, "redirects are forwarded as they are"),
             "default" if !has_prefix => context.notes.implied(directive, "the path is not changed"),
             _ if has_prefix => {
-                plugin.set("rewrite_location", Yaml::word(true));
+                plugin.set("rewrite_location", Yaml::word(&true));
                 context.notes.taken(directive, "`rewrite_location: true` of the plugin `rewrite`");
             }
             "http://" | "http://$host/" | "http://$http_host/" | "http:" => {
@@ -197,13 +197,13 @@ pub(super) fn map_back(
     }
     // nginx maps URLs of the backend back by default.
     if redirects.is_empty() && has_prefix && !keeps_host {
-        plugin.set("rewrite_location", Yaml::word(true));
+        plugin.set("rewrite_location", Yaml::word(&true));
     }
     for directive in scope.all("proxy_cookie_path") {
         if directive.argument(0) == "off" {
             context.notes.implied(directive, "cookies are forwarded as they are");
         } else if has_prefix {
-            plugin.set("rewrite_cookie_path", Yaml::word(true));
+            plugin.set("rewrite_cookie_path", Yaml::word(&true));
             context.notes.taken(directive, "`rewrite_cookie_path: true` of the plugin `rewrite`");
         } else {
             let why = "paths of cookies are mapped back only where a prefix is stripped or added";
