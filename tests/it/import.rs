@@ -11,7 +11,7 @@ use std::process::Output;
 use tempfile::TempDir;
 
 /// Fixtures with settings that the gateway does not have yet.
-const AHEAD: [&str; 2] = ["cluster.conf", "socketio.conf"];
+const AHEAD: [&str; 4] = ["cluster.conf", "home_assistant.conf", "regex_hosts.conf", "socketio.conf"];
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/import/fixtures")

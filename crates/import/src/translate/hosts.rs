@@ -18,7 +18,7 @@ pub(super) struct Hosts {
 impl Hosts {
     /// Whether a host of less specificity than an exact one is among them.
     pub(super) fn has_pattern(&self) -> bool {
-        self.patterns.iter().any(|pattern| pattern.starts_with(['*', '~']))
+        self.patterns.iter().any(|pattern| pattern.starts_with(['*', '~']) || pattern.ends_with('*'))
     }
 
     /// Reads the names of a server.
@@ -76,7 +76,7 @@ impl Hosts {
             self.patterns.push(lower.clone());
             self.first.get_or_insert_with(|| domain.to_owned());
         } else if let Some(start) = lower.strip_suffix(".*").filter(|start| valid(start)) {
-            self.patterns.push(format!("~^{}\\.[^.].*$", regex::escape(start)));
+            self.patterns.push(lower.clone());
             self.first.get_or_insert_with(|| start.to_owned());
         } else if valid(&lower) || lower.starts_with('[') {
             self.patterns.push(lower.clone());

@@ -1,6 +1,7 @@
 //! Servers and their locations as routes.
 
 mod auth;
+mod mapping;
 mod route;
 
 use super::hosts::Hosts;
@@ -406,11 +407,11 @@ fn proxied<'a>(
         draft.plugins.extend(rewrites.iter().cloned());
         if let Some(uri) = &case.target.uri {
             match super::proxy::path_rewrite(&location.path, uri) {
-                Ok(plugin) => route::map_back(context, scope, plugin, keeps_host, &mut draft),
+                Ok(plugin) => mapping::map_back(context, scope, variables, plugin, keeps_host, &mut draft),
                 Err(why) => context.notes.refused(pass, why, "write the plugin `rewrite`"),
             }
         } else {
-            route::map_back(context, scope, None, true, &mut draft);
+            mapping::map_back(context, scope, variables, None, true, &mut draft);
         }
         let headers = super::fields::response_plugins(context, scope, variables, fields.into_map());
         draft.plugins.extend(headers);

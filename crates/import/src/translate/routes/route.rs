@@ -9,9 +9,6 @@ use crate::scope::Scope;
 use crate::yaml::{Map, Yaml};
 use std::collections::BTreeSet;
 
-/// Whether the plugin `rewrite` has `rewrite_cookie_domain`.
-const COOKIE_DOMAINS: bool = false;
-
 /// What a route does with its requests.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Destination {
@@ -155,88 +152,4 @@ pub(super) fn proxy_settings(
         }
     }
     super::super::access::connection_limits(context, scope, variables, &mut draft.settings);
-}
-
-/// Adds the plugin that changes the path, with what maps redirects and cookies back.
-pub(super) fn map_back(
-    context: &mut Context<'_>,
-    scope: &Scope<'_>,
-    plugin: Option<Map>,
-    keeps_host: bool,
-    draft: &mut Draft,
-) {
-    let has_prefix = plugin
-        .as_ref()
-        .is_some_and(|plugin| plugin.get("strip_prefix").is_some() || plugin.get("add_prefix").is_some());
-    let mut plugin = plugin.unwrap_or_else(|| Map::default().with("kind", Yaml::text("rewrite")));
-    let is_changed = plugin.get("replace").is_some() || has_prefix;
-    let mut is_needed = is_changed;
-    let redirects = scope.all("proxy_redirect");
-    let help = "see `rewrite_location` of the plugin `rewrite`";
-    for directive in &redirects {
-        match directive.argument(0) {
-            "off" => context.notes.implied(directive, "redirects are forwarded as they are"),
-            "default" if !has_prefix => context.notes.implied(directive, "the path is not changed"),
-            _ if has_prefix => {
-                plugin.set("rewrite_location", Yaml::word(&true));
-                context.notes.taken(directive, "`rewrite_location: true` of the plugin `rewrite`");
-            }
-            "http://" | "http://$host/" | "http://$http_host/" | "http:" => {
-                context.notes.refused(
-                    directive,
-                    "the scheme of redirects is not changed",
-                    "let the application read X-Forwarded-Proto",
-                );
-            }
-            _ => context.notes.refused(
-                directive,
-                "redirects are mapped back only where a prefix is stripped or added",
-                help,
-            ),
-        }
-    }
-    // nginx maps URLs of the backend back by default.
-    if redirects.is_empty() && has_prefix && !keeps_host {
-        plugin.set("rewrite_location", Yaml::word(&true));
-    }
-    for directive in scope.all("proxy_cookie_path") {
-        if directive.argument(0) == "off" {
-            context.notes.implied(directive, "cookies are forwarded as they are");
-        } else if has_prefix {
-            plugin.set("rewrite_cookie_path", Yaml::word(&true));
-            context.notes.taken(directive, "`rewrite_cookie_path: true` of the plugin `rewrite`");
-        } else {
-            let why = "paths of cookies are mapped back only where a prefix is stripped or added";
-            context.notes.refused(directive, why, "let the application set the path");
-        }
-    }
-    is_needed |= cookie_domains(context, scope, &mut plugin);
-    if is_needed || plugin.get("rewrite_location").is_some() {
-        draft.plugins.push(plugin);
-    }
-}
-
-/// Adds the mapping of cookie domains; returns whether there is one.
-fn cookie_domains(context: &mut Context<'_>, scope: &Scope<'_>, plugin: &mut Map) -> bool {
-    let mut domains = Map::default();
-    for directive in scope.all("proxy_cookie_domain") {
-        let (from, to) = (directive.argument(0), directive.argument(1));
-        if from == "off" {
-            context.notes.implied(directive, "cookies are forwarded as they are");
-        } else if COOKIE_DOMAINS && !from.starts_with('~') && !from.contains('$') && !to.contains('$') {
-            domains.set(from, Yaml::text(to));
-            context.notes.taken(directive, "`rewrite_cookie_domain` of the plugin `rewrite`");
-        } else {
-            context.notes.refused(
-                directive,
-                "domains of cookies are not changed",
-                "let the application omit the domain, so that the cookie is that of the requested host",
-            );
-        }
-    }
-    let is_any = !domains.is_empty();
-    if is_any {
-        plugin.set("rewrite_cookie_domain", domains);
-    }
-    is_any
 }
