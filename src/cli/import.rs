@@ -107,7 +107,9 @@ fn report(imported: &Imported, sources: &Sources, color: Color) -> String {
             // Their block is reported.
             _ if finding.is_within => {}
             Outcome::Changed | Outcome::NotTranslated => {
-                report.push('\n');
+                if !report.is_empty() && !report.ends_with("\n\n") {
+                    report.push('\n');
+                }
                 report.push_str(&excerpt(finding, sources, color));
                 report.push('\n');
             }

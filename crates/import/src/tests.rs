@@ -88,6 +88,17 @@ fn a_text_with_control_characters_stays_in_its_comment() {
     assert!(!result.yaml.contains("\nroutes: [x]"), "{}", result.yaml);
 }
 
+#[test]
+fn a_route_whose_authentication_is_not_translated_is_closed() {
+    for control in ["auth_request /nowhere;", "auth_basic realm;"] {
+        let text =
+            format!("server {{ listen 80; location /a/ {{ {control} proxy_pass http://127.0.0.1:1; }} }}");
+        let result = imported(&text);
+        assert!(result.yaml.contains("kind: respond, status: 403"), "{}", result.yaml);
+        assert!(!result.is_complete());
+    }
+}
+
 /// A small generator: the same inputs in every run.
 struct Numbers(u64);
 

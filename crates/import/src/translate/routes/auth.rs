@@ -2,7 +2,7 @@
 
 use super::super::access;
 use super::super::locations::{Handler, Location};
-use super::super::{Context, proxy};
+use super::super::{Context, proxy, responses};
 use super::Routes;
 use super::route::Draft;
 use crate::cel::Variables;
@@ -21,11 +21,23 @@ pub(super) fn access<'a>(
 ) {
     draft.plugins.extend(access::rate_limits(context, scope, variables));
     draft.plugins.extend(access::addresses(context, scope));
-    draft.plugins.extend(access::basic_auth(context, scope));
-    if let Some(plugin) = forward_auth(context, routes, scope, variables, all, draft) {
-        draft.plugins.push(plugin);
-    }
+    let basic = access::basic_auth(context, scope);
+    require(scope, "auth_basic", basic, draft);
+    let forward = forward_auth(context, routes, scope, variables, all, draft);
+    require(scope, "auth_request", forward, draft);
     draft.plugins.extend(access::body_limit(context, scope));
+}
+
+/// Adds the plugin of an authentication. Without one the route is closed: it must not serve what nginx protects.
+fn require(scope: &Scope<'_>, name: &str, plugin: Option<Map>, draft: &mut Draft) {
+    let is_wanted = scope.find(name).is_some_and(|directive| directive.argument(0) != "off");
+    if plugin.is_none() && is_wanted {
+        draft
+            .comments
+            .push(format!("not translated: `{name}`; the route is closed until it has an authentication"));
+        draft.plugins.push(responses::respond(403));
+    }
+    draft.plugins.extend(plugin);
 }
 
 fn forward_auth<'a>(
