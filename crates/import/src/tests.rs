@@ -99,6 +99,16 @@ fn a_route_whose_authentication_is_not_translated_is_closed() {
     }
 }
 
+#[test]
+fn hidden_files_stay_denied() {
+    let result = imported(
+        "server { listen 80; location ~ /\\.(?!well-known) { deny all; } location / { proxy_pass http://127.0.0.1:1; } }",
+    );
+    assert!(result.yaml.contains("path: '~/\\.'"), "{}", result.yaml);
+    assert!(result.yaml.contains(r#"!request.path.matches("/\\.(?:well-known)")"#), "{}", result.yaml);
+    assert!(result.yaml.contains("status: 403"), "{}", result.yaml);
+}
+
 /// A small generator: the same inputs in every run.
 struct Numbers(u64);
 

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::paths::LocationPath;
+use crate::cel_text::regex_text;
 use crate::reader::Directive;
 use crate::report::Outcome;
 use crate::scope::Scope;
@@ -29,6 +30,8 @@ pub(super) struct Location<'a> {
     /// `None` for the server outside of its locations.
     pub(super) directive: Option<&'a Directive>,
     pub(super) path: LocationPath,
+    /// A regular expression of paths that it does not match.
+    pub(super) except: Option<String>,
     pub(super) scope: Scope<'a>,
 }
 
@@ -132,11 +135,17 @@ fn gather<'a>(
 ) {
     for directive in level.iter().filter(|directive| directive.name == "location") {
         let words: Vec<&str> = directive.texts().collect();
-        match LocationPath::read(&words) {
-            Ok(path) => {
+        match read_path(&words) {
+            Ok((path, except)) => {
+                if let Some(except) = &except {
+                    let why = format!(
+                        "a route with `when`: paths with `{except}` are excepted, wherever it is in them"
+                    );
+                    context.notes.changed(directive, why);
+                }
                 let scope = scope.within(directive.children());
                 // A location with nested ones alone serves files.
-                locations.push(Location { directive: Some(directive), path, scope: scope.clone() });
+                locations.push(Location { directive: Some(directive), path, except, scope: scope.clone() });
                 gather(context, directive.children(), &scope, locations);
             }
             Err(why) => {
@@ -145,4 +154,28 @@ fn gather<'a>(
             }
         }
     }
+}
+
+/// The path of a location. A negative look-ahead, as in `/\.(?!well-known)`, becomes an exception.
+fn read_path(words: &[&str]) -> Result<(LocationPath, Option<String>), String> {
+    let why = match LocationPath::read(words) {
+        Ok(path) => return Ok((path, None)),
+        Err(why) => why,
+    };
+    let ([modifier @ ("~" | "~*"), pattern], 1) = (words, pattern_count(words)) else { return Err(why) };
+    let parts = pattern.split_once("(?!").and_then(|(before, rest)| Some((before, rest.split_once(')')?)));
+    let Some((before, (excepted, after))) = parts.filter(|(_, (excepted, _))| !excepted.contains('(')) else {
+        return Err(why);
+    };
+    if before.contains('|') || after.contains('|') {
+        return Err(why);
+    }
+    let except = regex_text(&format!("{before}(?:{excepted})"), *modifier == "~*")?;
+    let shortened = format!("{before}{after}");
+    LocationPath::read(&[modifier, shortened.as_str()]).map(|path| (path, Some(except)))
+}
+
+/// The number of negative look-aheads.
+fn pattern_count(words: &[&str]) -> usize {
+    words.last().map_or(0, |pattern| pattern.matches("(?!").count())
 }

@@ -12,6 +12,7 @@ use super::responses::{self, Steps};
 use super::upstreams::Upstreams;
 use super::{Context, logs};
 use crate::cel::Variables;
+use crate::cel_text::literal;
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::yaml::{Map, Yaml};
@@ -295,6 +296,7 @@ fn location<'a>(
     add_set(location.scope.own(), &mut variables.constants);
     let steps = responses::steps(context, location.scope.own(), &variables);
     let mut draft = Draft::new(&location.path, path);
+    draft.when = location.except.as_ref().map(|except| format!("!request.path.matches({})", literal(except)));
     draft.access_log = !logs::is_off(context, &location.scope, &routes.http);
     draft.plugins.clone_from(&server_steps.plugins);
     for mut redirect in redirect_routes(&steps) {
@@ -392,7 +394,10 @@ fn proxied<'a>(
     }
     for case in cases {
         let mut draft = draft.clone();
-        draft.when = case.when;
+        draft.when = match (draft.when.take(), case.when) {
+            (Some(except), Some(case)) => Some(format!("{except} && ({case})")),
+            (except, case) => except.or(case),
+        };
         let host = case.target.proxy_host();
         let mut variables = variables.clone();
         variables.constants.insert("proxy_host".to_owned(), host.clone());
