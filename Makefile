@@ -11,9 +11,10 @@
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
 #   make h2spec   the HTTP/2 conformance suite, if its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
-#   make apps     the applications of docs/guides/apps/ behind the gateway; installed if missing
+#   make apps     the applications of docs/guides/apps/ and the recipes of examples/ behind the gateway; installed if missing
 #   make browser  the tests with Chromium; installed if missing, skipped if that fails
 #   make screenshots  pictures of the live page, light, dark and narrow, in SCREENSHOTS (target/screenshots)
+#   make docs     the documentation as a book with search in target/book; its links are verified
 #   make images   docs/images/ from `moongate demo` after TRAFFIC (30) seconds; its ports must be free
 #   make wasm-fixtures  builds the WebAssembly filters of the tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
@@ -37,7 +38,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus apps install-apps install-browser
+.PHONY: run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus apps install-apps install-browser docs mdbook
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -83,6 +84,9 @@ images: full install-browser
 	@.ci/tools pngquant
 	$(CARGO) build --features full
 	node tests/browser/images.mjs
+
+docs: mdbook
+	.ci/book
 
 apps: full install-apps
 	$(CARGO) test --workspace --features full --test apps
@@ -143,6 +147,9 @@ nginx:
 
 prometheus:
 	@.ci/tools prometheus
+
+mdbook:
+	@.ci/tools mdbook
 
 install-apps:
 	@.ci/tools apps

@@ -8,7 +8,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use moongate_config::{Kind, Placed, Problem, Problems, Rate, Settings};
 use moongate_sdk::{
-    Exchange, Flow, Message, MessageVerdict, Phases, Plugin, Response, keyed_hash, nanoseconds,
+    Exchange, Flow, HashedKey, Message, MessageVerdict, Phases, Plugin, Response, keyed_hash, nanoseconds,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ struct RateLimitSettings {
     /// Tracks at most this many keys, of about 50 bytes each. Beyond it, the least-loaded key of a sample is
     /// evicted. Default 100000.
     max_keys: Option<Placed<u32>>,
-    /// Sends RateLimit and RateLimit-Policy with the remaining quota (IETF draft). Default true.
+    /// Sends RateLimit and RateLimit-Policy with the remaining quota. Default true.
     #[serde(default = "yes")]
     headers: bool,
     /// Limits messages to the backend, over all WebSockets of a key. Default off.
@@ -263,13 +263,13 @@ impl RateLimit {
     fn hash(&self, exchange: &mut Exchange<'_>) -> u64 {
         let by_value = match &self.key {
             Key::Part(Part::ClientIp) => None,
-            Key::Part(part) => part.read(exchange).map(|value| keyed_hash((1_u8, &*value))),
+            Key::Part(part) => part.read(exchange).map(|value| keyed_hash(HashedKey::Value(&value))),
             Key::Computed(expression) => {
                 let value = expression.text(exchange).filter(|value| !value.is_empty());
-                value.map(|value| keyed_hash((1_u8, value.as_bytes())))
+                value.map(|value| keyed_hash(HashedKey::Value(value.as_bytes())))
             }
         };
-        by_value.unwrap_or_else(|| keyed_hash((0_u8, exchange.request.client_network)))
+        by_value.unwrap_or_else(|| keyed_hash(HashedKey::Client(exchange.request.client_network)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Path and query rewriting for the backend, and reverse mapping of redirects and cookie paths; routing comes
+//! Path and query rewriting for the backend, and mapping of redirects and cookies of its responses; routing comes
 //! before it.
 //!
 //! Prefixes and expressions match the normalized path, like routes, so that no spelling bypasses them. A prefix is
@@ -6,6 +6,9 @@
 //! checked again, because a replacement can create a `..` segment.
 
 mod response_mapping;
+mod substitution;
+#[cfg(test)]
+mod substitution_tests;
 #[cfg(test)]
 mod tests;
 
@@ -19,10 +22,11 @@ use moongate_sdk::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use regex::Regex;
-use response_mapping::{Mapping, ResponseMapping};
+use response_mapping::{FieldMapping, Mapping, ResponseMapping};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
+use substitution::{RewriteSubstitution, Substitution, SubstitutionUse};
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "rewrite",
@@ -33,6 +37,9 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 
 /// All but the unreserved characters (RFC 3986 §2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The help for a reverse mapping of nothing.
+const REVERSED: &str = "write `strip_prefix` or `add_prefix` too, or `{ from: …, to: … }` as its value";
 
 /// The settings, in the order of their application.
 #[derive(Deserialize, JsonSchema)]
@@ -49,10 +56,14 @@ struct RewriteSettings {
     replace: Vec<RewriteReplacement>,
     /// Adds this prefix before the path. Default none.
     add_prefix: Option<Placed<String>>,
-    /// Maps Location, Content-Location and Refresh of responses back: `/login` becomes `/api/login`. Default false.
-    rewrite_location: Option<Placed<bool>>,
-    /// Maps the `Path` of cookies in responses back: `/` becomes `/api`. Default false.
-    rewrite_cookie_path: Option<Placed<bool>>,
+    /// Maps Location, Content-Location and Refresh of responses back: with `true`, `/login` becomes `/api/login`. A
+    /// mapping with `from` and `to`, or a list of them, replaces text instead. Default false.
+    rewrite_location: Option<ResponseRewrite>,
+    /// Maps the `Path` of cookies in responses back: with `true`, `/` becomes `/api`. A mapping with `from` and `to`, or
+    /// a list of them, replaces text instead. Default false.
+    rewrite_cookie_path: Option<ResponseRewrite>,
+    /// Replaces the `Domain` of cookies in responses: a mapping with `from` and `to`, or a list of them. Default none.
+    rewrite_cookie_domain: Option<Substitutions>,
     /// Changes the query. Default none.
     #[serde(default)]
     query: RewriteQuery,
@@ -69,6 +80,35 @@ enum Prefixes {
     /// The first matching one.
     #[serde(rename = "list")]
     Many(Vec<Placed<String>>),
+}
+
+/// The mapping of a field in responses.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename = "$shape `true`, `false`, a mapping with `from` and `to`, or a list of them")]
+#[schemars(untagged, rename = "RewriteResponse")]
+enum ResponseRewrite {
+    /// Whether the changes of the path are reversed.
+    #[serde(rename = "scalar")]
+    Reverse(Placed<bool>),
+    /// One replacement.
+    #[serde(rename = "map")]
+    One(RewriteSubstitution),
+    /// The first replacement that matches.
+    #[serde(rename = "list")]
+    Many(Vec<RewriteSubstitution>),
+}
+
+/// Replacements.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename = "$shape a mapping with `from` and `to`, or a list of them")]
+#[schemars(untagged, rename = "RewriteSubstitutions")]
+enum Substitutions {
+    /// One.
+    #[serde(rename = "map")]
+    One(RewriteSubstitution),
+    /// The first that matches.
+    #[serde(rename = "list")]
+    Many(Vec<RewriteSubstitution>),
 }
 
 /// A replacement.
@@ -134,39 +174,63 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     }
     let remove: Vec<_> = written.query.remove.iter().map(|name| Parameter::new(name)).collect();
     needs_a_prefix(&written, &mut problems);
+    let reverse = response_mapping(&written, &mut problems);
     if problems.refuse() {
         return Err(problems);
     }
-    if strip.is_empty() && replace.is_empty() && add.is_none() && set.is_empty() && remove.is_empty() {
+    if strip.is_empty()
+        && replace.is_empty()
+        && add.is_none()
+        && set.is_empty()
+        && remove.is_empty()
+        && !reverse.substitutes()
+    {
         let problem = Problem::new("`rewrite` changes nothing").at(settings.place());
         return Err(problem.help("write `strip_prefix`, `replace`, `add_prefix` or `query`").into());
     }
-    let is_true = |key: &Option<Placed<bool>>| key.as_ref().is_some_and(|key| key.value);
-    let reverse = ResponseMapping {
-        location: is_true(&written.rewrite_location),
-        cookie_path: is_true(&written.rewrite_cookie_path),
-    };
     let add_slash = written.add_slash.is_none_or(|add| add.value);
     Ok(Box::new(Rewrite { strip, add_slash, reverse, replace, add: add.unwrap_or_default(), set, remove }))
 }
 
+/// The mapping of responses.
+fn response_mapping(written: &RewriteSettings, problems: &mut Problems) -> ResponseMapping {
+    let mut read = |list: &[RewriteSubstitution], of| -> Vec<_> {
+        list.iter().filter_map(|written| problems.keep(Substitution::read(written, of))).collect()
+    };
+    let mut field = |written: &Option<ResponseRewrite>, of| match written {
+        None => FieldMapping::Off,
+        Some(ResponseRewrite::Reverse(is_on)) if is_on.value => FieldMapping::Reverse,
+        Some(ResponseRewrite::Reverse(_)) => FieldMapping::Off,
+        Some(ResponseRewrite::One(one)) => FieldMapping::Substitute(read(std::slice::from_ref(one), of)),
+        Some(ResponseRewrite::Many(many)) => FieldMapping::Substitute(read(many, of)),
+    };
+    let location = field(&written.rewrite_location, SubstitutionUse::Reference);
+    let cookie_path = field(&written.rewrite_cookie_path, SubstitutionUse::CookiePath);
+    let cookie_domain = match &written.rewrite_cookie_domain {
+        None => Vec::new(),
+        Some(Substitutions::One(one)) => read(std::slice::from_ref(one), SubstitutionUse::CookieDomain),
+        Some(Substitutions::Many(many)) => read(many, SubstitutionUse::CookieDomain),
+    };
+    ResponseMapping { location, cookie_path, cookie_domain }
+}
+
 /// Reports settings about a prefix without a prefix.
 fn needs_a_prefix(written: &RewriteSettings, problems: &mut Problems) {
+    let switch = |written: &Option<ResponseRewrite>| match written {
+        Some(ResponseRewrite::Reverse(switch)) => Some(switch.place.clone()),
+        _ => None,
+    };
+    let add_slash = written.add_slash.as_ref().map(|switch| switch.place.clone());
     let strips = written.strip_prefix.is_some();
     let either = strips || written.add_prefix.is_some();
     for (key, setting, is_met, help) in [
-        ("add_slash", &written.add_slash, strips, "write `strip_prefix` too"),
-        ("rewrite_location", &written.rewrite_location, either, "write `strip_prefix` or `add_prefix` too"),
-        (
-            "rewrite_cookie_path",
-            &written.rewrite_cookie_path,
-            either,
-            "write `strip_prefix` or `add_prefix` too",
-        ),
+        ("add_slash", add_slash, strips, "write `strip_prefix` too"),
+        ("rewrite_location", switch(&written.rewrite_location), either, REVERSED),
+        ("rewrite_cookie_path", switch(&written.rewrite_cookie_path), either, REVERSED),
     ] {
-        if let (Some(setting), false) = (setting, is_met) {
+        if let (Some(place), false) = (setting, is_met) {
             let problem = Problem::new(format!("`{key}` without a prefix has no effect"));
-            problems.push(problem.help(help).at(&setting.place));
+            problems.push(problem.help(help).at(&place));
         }
     }
 }
@@ -353,13 +417,13 @@ impl Plugin for Rewrite {
         let stripped = exchange.state::<StrippedPrefix>().0;
         // With `strip_prefix`, the added prefix stands for the stripped one; without it, for the root.
         let client = match stripped.and_then(|index| self.strip.get(index)) {
-            Some(prefix) => prefix,
-            None if self.strip.is_empty() => "",
-            None => return Flow::Continue,
+            Some(prefix) => Some(&**prefix),
+            None => self.strip.is_empty().then_some(""),
         };
         let forwarded = exchange.headers.get(&X_FORWARDED_PREFIX).and_then(|value| value.to_str().ok());
+        let forwarded = forwarded.filter(|_| client != Some("")).map(str::to_owned);
         let mapping =
-            Mapping { client, backend: &self.add, forwarded: forwarded.filter(|_| !client.is_empty()) };
+            client.map(|client| Mapping { client, backend: &self.add, forwarded: forwarded.as_deref() });
         self.reverse.apply(mapping, exchange, response);
         Flow::Continue
     }

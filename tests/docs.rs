@@ -14,6 +14,8 @@
 
 #[path = "docs/certs.rs"]
 mod certs;
+#[path = "docs/links.rs"]
+mod links;
 #[path = "docs/page.rs"]
 mod page;
 #[path = "docs/session.rs"]
@@ -38,8 +40,11 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("sudo cp", "it would change the machine"),
     ("sudo systemctl", "it would change the machine"),
     ("npm ci", "it needs Node.js and the network; `make browser` and `make apps` run the example"),
-    ("node examples/sockjs/server.mjs", "it needs Node.js; `make browser` and `make apps` run the example"),
-    ("moongate run -c examples/sockjs/", "it needs the example's backends; `make apps` runs it"),
+    ("sh examples/", "`make apps` runs the example"),
+    ("node examples/", "it needs Node.js; `make browser` and `make apps` run the examples"),
+    ("mosquitto -c examples/", "`make apps` runs the example"),
+    ("haproxy -f examples/", "`make apps` runs the example"),
+    ("moongate run -c examples/", "it needs the example's backends; `make apps` runs it"),
     ("websocat", "it is not on every machine; the session holds a WebSocket of its own"),
 ];
 
@@ -96,6 +101,24 @@ fn every_file_of_conf_is_a_configuration() {
     assert!(refused.is_empty(), "\n{refused}");
 }
 
+#[test]
+fn every_example_is_a_configuration() {
+    let files: Vec<_> = std::fs::read_dir(root().join("examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("moongate.yaml"))
+        .filter(|file| file.exists())
+        .collect();
+    assert!(files.len() > 5, "{files:?}");
+    for file in files {
+        let folder = tempfile::tempdir().unwrap();
+        certs::write(folder.path());
+        let copy = folder.path().join("moongate.yaml");
+        std::fs::copy(&file, &copy).unwrap();
+        let report = refusal(folder.path(), &copy);
+        assert_eq!(report, None, "{}", file.display());
+    }
+}
+
 /// The YAML files below a directory.
 fn configurations(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -134,21 +157,23 @@ fn no_block_escapes() {
     }
 }
 
-/// The files that a page links to, relative to the page.
-fn links(page: &Page) -> impl Iterator<Item = &str> {
-    let targets = page.text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default());
-    let files = targets.map(|target| target.split('#').next().unwrap_or_default());
-    files.filter(|file| !file.is_empty() && !file.contains("://"))
-}
-
 #[test]
 fn every_link_leads_somewhere() {
-    for page in pages() {
-        for file in links(&page) {
-            let path = root().join(&page.name).parent().unwrap().join(file);
-            assert!(path.exists(), "{}: nothing at `{file}`", page.name);
-        }
-    }
+    let broken: Vec<_> = pages().iter().flat_map(links::broken).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// docs/SUMMARY.md, the contents of the book, has every page of docs/ once and no other.
+#[test]
+fn the_book_has_every_page() {
+    let summary = Page::read("docs/SUMMARY.md");
+    let mut contents: Vec<_> = links::files(&summary).map(|file| format!("docs/{file}")).collect();
+    let pages = pages().into_iter().map(|page| page.name);
+    let mut there: Vec<_> =
+        pages.filter(|name| name.starts_with("docs/") && name != "docs/SUMMARY.md").collect();
+    contents.sort();
+    there.sort();
+    assert_eq!(contents, there);
 }
 
 #[test]
@@ -159,15 +184,19 @@ fn links_lead_from_the_readme_to_every_page() {
     let (mut reached, mut next) = (HashSet::from([readme.clone()]), vec![readme]);
     while let Some(path) = next.pop() {
         let Some(page) = pages.get(&path) else { continue };
-        for file in links(page) {
+        for file in links::files(page) {
             let Ok(target) = path.parent().unwrap().join(file).canonicalize() else { continue };
             if reached.insert(target.clone()) {
                 next.push(target);
             }
         }
     }
-    let lost: BTreeSet<_> =
-        pages.iter().filter(|(path, _)| !reached.contains(*path)).map(|(_, page)| &page.name).collect();
+    // The book's contents are not a page.
+    let lost: BTreeSet<_> = pages
+        .iter()
+        .filter(|(path, page)| !reached.contains(*path) && page.name != "docs/SUMMARY.md")
+        .map(|(_, page)| &page.name)
+        .collect();
     assert!(lost.is_empty(), "no link leads to {lost:?}");
 }
 
@@ -261,7 +290,10 @@ pages_run! {
     guides_behind_a_load_balancer_runs: "docs/guides/behind-a-load-balancer.md",
     guides_drain_and_deploy_runs: "docs/guides/drain-and-deploy.md",
     guides_failover_runs: "docs/guides/failover.md",
+    guides_from_caddy_runs: "docs/guides/from-caddy.md",
+    guides_from_haproxy_runs: "docs/guides/from-haproxy.md",
     guides_from_nginx_runs: "docs/guides/from-nginx.md",
+    guides_from_traefik_runs: "docs/guides/from-traefik.md",
     guides_rate_limits_runs: "docs/guides/rate-limits.md",
     guides_reconnect_storms_runs: "docs/guides/reconnect-storms.md",
     guides_serve_under_a_subpath_runs: "docs/guides/serve-under-a-subpath.md",
@@ -365,4 +397,49 @@ fn every_reason_is_documented_with_its_status() {
         list
     };
     assert_eq!(sorted(table), sorted(rows));
+}
+
+/// The rows of a page's tables that name a case of the benchmark: the case, and the other cells.
+fn rows_of_cases(page: &str) -> Vec<(String, Vec<String>)> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let cells = |line: &str| -> Vec<String> { line.split('|').map(|cell| cell.trim().to_owned()).collect() };
+    let rows = text.lines().filter(|line| line.starts_with("| ")).map(cells);
+    let case = |cells: &Vec<String>| {
+        let cell = cells.iter().find(|cell| cell.starts_with('`'))?;
+        Some(cell.split('`').nth(1)?.to_owned())
+    };
+    rows.filter_map(|cells| Some((case(&cells)?, cells))).collect()
+}
+
+/// The figures of the sizing page and of the README are those of the benchmarks.
+#[test]
+fn every_figure_is_that_of_the_benchmarks() {
+    let text = std::fs::read_to_string(root().join("docs/project/benchmarks.md")).unwrap();
+    let figures = text.split("\n## Figures\n").nth(1).unwrap();
+    let measured: HashMap<String, Vec<&str>> = figures
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|line| (line.split('`').next().unwrap().to_owned(), line.split('|').map(str::trim).collect()))
+        // The first table has one figure of each gateway.
+        .fold(HashMap::new(), |mut all, (case, cells)| {
+            all.entry(case).or_insert(cells);
+            all
+        });
+    let mut compared = 0;
+    for (case, cells) in rows_of_cases("docs/operations/sizing.md") {
+        if let Some(cases) = measured.get(&case) {
+            assert!(cells.iter().any(|cell| cell == cases[4]), "{case}: {} is not in {cells:?}", cases[4]);
+            compared += 1;
+        }
+    }
+    assert!(compared > 10, "{compared}");
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split("\n## Benchmarks\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let figures: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).skip(1).take(4).collect();
+        assert!(
+            measured.values().any(|cells| cells[1..].starts_with(&figures)),
+            "not in the benchmarks: {row}"
+        );
+    }
 }

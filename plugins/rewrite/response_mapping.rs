@@ -1,9 +1,11 @@
-//! Reverse mapping of a path prefix in a backend's response: redirects and cookie paths in the client's view.
+//! Mapping of redirects and cookies in a backend's response to the client's view: by reversing a change of the path
+//! prefix, or by replacements.
 //!
 //! A backend after `strip_prefix: /app` sends `Location: /login` and `Set-Cookie: …; Path=/`; the client needs
 //! `/app/login` and `Path=/app`. A path with the prefix is unchanged: a backend that reads X-Forwarded-Prefix
 //! writes such paths itself.
 
+use super::substitution::{Substitution, substitute};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use moongate_sdk::{Exchange, Response};
 use std::borrow::Cow;
@@ -13,12 +15,29 @@ const REFERENCES: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION]
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 /// The mapped fields of a response.
-#[derive(Clone, Copy, Default)]
 pub(super) struct ResponseMapping {
     /// Location, Content-Location and Refresh.
-    pub(super) location: bool,
+    pub(super) location: FieldMapping,
     /// The Path attribute of Set-Cookie.
-    pub(super) cookie_path: bool,
+    pub(super) cookie_path: FieldMapping,
+    /// The Domain attribute of Set-Cookie.
+    pub(super) cookie_domain: Vec<Substitution>,
+}
+
+/// How a field is mapped.
+pub(super) enum FieldMapping {
+    /// Not at all.
+    Off,
+    /// The change of the path prefix is reversed.
+    Reverse,
+    /// The first replacement that matches.
+    Substitute(Vec<Substitution>),
+}
+
+impl FieldMapping {
+    fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
 }
 
 /// A prefix of the client's paths and the corresponding prefix of the backend's paths. Each begins with `/` and
@@ -33,38 +52,47 @@ pub(super) struct Mapping<'a> {
 
 impl ResponseMapping {
     /// Whether no field is mapped.
-    pub(super) fn is_empty(self) -> bool {
-        !self.location && !self.cookie_path
+    pub(super) fn is_empty(&self) -> bool {
+        self.location.is_off() && !self.maps_cookies()
     }
 
-    /// Maps the fields of a backend's response. A response of the gateway itself is unchanged.
-    pub(super) fn apply(self, mapping: Mapping<'_>, exchange: &Exchange<'_>, response: &mut Response<'_>) {
+    /// Whether there are replacements, which need no prefix.
+    pub(super) fn substitutes(&self) -> bool {
+        let substitutes =
+            |field: &FieldMapping| matches!(field, FieldMapping::Substitute(list) if !list.is_empty());
+        substitutes(&self.location) || substitutes(&self.cookie_path) || !self.cookie_domain.is_empty()
+    }
+
+    fn maps_cookies(&self) -> bool {
+        !self.cookie_path.is_off() || !self.cookie_domain.is_empty()
+    }
+
+    /// Maps the fields of a backend's response. A response of the gateway itself is unchanged. `mapping` is the change
+    /// of the path; `None` if the path was not changed.
+    pub(super) fn apply(
+        &self,
+        mapping: Option<Mapping<'_>>,
+        exchange: &mut Exchange<'_>,
+        response: &mut Response<'_>,
+    ) {
         let Some(endpoint) = response.endpoint else { return };
-        if self.location {
-            let hosts = Hosts {
-                client: exchange.request.forwarded_host,
-                scheme: exchange.request.scheme,
-                backend: [
-                    exchange.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
-                    Some(endpoint),
-                ],
-            };
+        if !self.location.is_off() {
+            let mut reference = |value: &str| self.reference(mapping, value, exchange, endpoint);
             for name in &REFERENCES {
-                let Some(value) = text(&response.headers, name) else { continue };
-                let mapped =
-                    mapping.reference(value, &hosts).and_then(|value| HeaderValue::try_from(&*value).ok());
-                if let Some(value) = mapped {
+                let mapped = text(&response.headers, name).and_then(&mut reference);
+                if let Some(value) = mapped.and_then(|value| HeaderValue::try_from(value).ok()) {
                     response.headers.set(name, value);
                 }
             }
-            let refresh = text(&response.headers, &REFRESH).and_then(|value| mapping.refresh(value, &hosts));
-            if let Some(value) = refresh.and_then(|value| HeaderValue::try_from(value).ok()) {
+            let mapped = text(&response.headers, &REFRESH).and_then(|value| refresh(value, reference));
+            if let Some(value) = mapped.and_then(|value| HeaderValue::try_from(value).ok()) {
                 response.headers.set(&REFRESH, value);
             }
         }
-        if self.cookie_path {
+        if self.maps_cookies() {
             let cookies = response.headers.get_all(header::SET_COOKIE).iter();
-            let mapped: Vec<_> = cookies.map(|cookie| mapping.cookie(cookie.as_bytes())).collect();
+            let mapped: Vec<_> =
+                cookies.map(|cookie| self.cookie(mapping, cookie.as_bytes(), exchange)).collect();
             if mapped.iter().any(|cookie| matches!(cookie, Cow::Owned(_))) {
                 let values: Vec<_> =
                     mapped.iter().filter_map(|cookie| HeaderValue::from_bytes(cookie).ok()).collect();
@@ -74,6 +102,69 @@ impl ResponseMapping {
                 }
             }
         }
+    }
+
+    /// A URI reference in the client's view; `None` if it is unchanged.
+    fn reference(
+        &self,
+        mapping: Option<Mapping<'_>>,
+        value: &str,
+        exchange: &mut Exchange<'_>,
+        endpoint: &str,
+    ) -> Option<String> {
+        match &self.location {
+            FieldMapping::Off => None,
+            FieldMapping::Substitute(list) => substitute(list, value, exchange),
+            FieldMapping::Reverse => {
+                let hosts = Hosts {
+                    client: exchange.request.forwarded_host,
+                    scheme: exchange.request.scheme,
+                    backend: [
+                        exchange.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+                        Some(endpoint),
+                    ],
+                };
+                mapping?.reference(value, &hosts).map(Cow::into_owned)
+            }
+        }
+    }
+
+    /// A `Set-Cookie` in the client's view.
+    fn cookie<'c>(
+        &self,
+        mapping: Option<Mapping<'_>>,
+        cookie: &'c [u8],
+        exchange: &mut Exchange<'_>,
+    ) -> Cow<'c, [u8]> {
+        // Browsers reject a cookie with such a name and a Domain, or a path other than `/`.
+        const HOST_ONLY: &[u8] = b"__host-";
+        if cookie.get(..HOST_ONLY.len()).is_some_and(|name| name.eq_ignore_ascii_case(HOST_ONLY)) {
+            return Cow::Borrowed(cookie);
+        }
+        let mut parts: Vec<_> = cookie.split(|byte| *byte == b';').map(Cow::Borrowed).collect();
+        let mut is_changed = false;
+        for part in parts.iter_mut().skip(1) {
+            let Some((name, value)) = attribute(part) else { continue };
+            let mapped = if name.eq_ignore_ascii_case("path") && value.starts_with('/') {
+                let path = match &self.cookie_path {
+                    FieldMapping::Off => None,
+                    FieldMapping::Reverse => mapping.and_then(|mapping| mapping.cookie_path(value)),
+                    FieldMapping::Substitute(list) => substitute(list, value, exchange),
+                };
+                path.map(|path| format!(" Path={path}"))
+            } else if name.eq_ignore_ascii_case("domain") {
+                let domain = value.trim_start_matches('.').to_ascii_lowercase();
+                substitute(&self.cookie_domain, &domain, exchange).map(|domain| format!(" Domain={domain}"))
+            } else {
+                None
+            };
+            // A value of the request must not become an attribute.
+            if let Some(attribute) = mapped.filter(|attribute| !attribute.contains(';')) {
+                *part = Cow::Owned(attribute.into_bytes());
+                is_changed = true;
+            }
+        }
+        if is_changed { Cow::Owned(parts.join(&b';')) } else { Cow::Borrowed(cookie) }
     }
 }
 
@@ -144,39 +235,6 @@ impl Mapping<'_> {
         Some(Cow::Owned(format!("{}{slash}{rest}", self.client)))
     }
 
-    /// `5; url=/login`, in browsers' syntax.
-    fn refresh(self, value: &str, hosts: &Hosts<'_>) -> Option<String> {
-        let after_delay = value.find([';', ','])? + 1;
-        let name = after_delay + value[after_delay..].find(|c: char| !c.is_ascii_whitespace())?;
-        if !value.get(name..name + 3)?.eq_ignore_ascii_case("url") {
-            return None;
-        }
-        let tail = value[name + 3..].trim_ascii_start().strip_prefix('=')?.trim_ascii_start();
-        let quote = tail.chars().next().filter(|c| matches!(c, '\'' | '"'));
-        let start = value.len() - tail.len() + usize::from(quote.is_some());
-        let url = &value[start..];
-        let url = quote.and_then(|quote| url.split(quote).next()).unwrap_or(url);
-        let mapped = self.reference(url, hosts)?;
-        Some(format!("{}{mapped}{}", &value[..start], &value[start + url.len()..]))
-    }
-
-    /// A `Set-Cookie` with its Path (RFC 6265 §5.2.4) in the client's view.
-    fn cookie<'c>(self, cookie: &'c [u8]) -> Cow<'c, [u8]> {
-        // Browsers reject a cookie with such a name and a path other than `/`.
-        const HOST_ONLY: &[u8] = b"__host-";
-        if cookie.get(..HOST_ONLY.len()).is_some_and(|name| name.eq_ignore_ascii_case(HOST_ONLY)) {
-            return Cow::Borrowed(cookie);
-        }
-        let mut parts: Vec<_> = cookie.split(|byte| *byte == b';').map(Cow::Borrowed).collect();
-        let mut is_changed = false;
-        for part in parts.iter_mut().skip(1) {
-            let Some(path) = path_attribute(part).and_then(|path| self.cookie_path(path)) else { continue };
-            *part = Cow::Owned(format!(" Path={path}").into_bytes());
-            is_changed = true;
-        }
-        if is_changed { Cow::Owned(parts.join(&b';')) } else { Cow::Borrowed(cookie) }
-    }
-
     fn cookie_path(self, path: &str) -> Option<String> {
         if self.is_clients(path) {
             return None;
@@ -194,11 +252,26 @@ impl Mapping<'_> {
     }
 }
 
-/// The value of a `Path` attribute that is an absolute path.
-fn path_attribute(part: &[u8]) -> Option<&str> {
+/// `5; url=/login`, in browsers' syntax, with its URL mapped.
+fn refresh(value: &str, map: impl FnOnce(&str) -> Option<String>) -> Option<String> {
+    let after_delay = value.find([';', ','])? + 1;
+    let name = after_delay + value[after_delay..].find(|c: char| !c.is_ascii_whitespace())?;
+    if !value.get(name..name + 3)?.eq_ignore_ascii_case("url") {
+        return None;
+    }
+    let tail = value[name + 3..].trim_ascii_start().strip_prefix('=')?.trim_ascii_start();
+    let quote = tail.chars().next().filter(|c| matches!(c, '\'' | '"'));
+    let start = value.len() - tail.len() + usize::from(quote.is_some());
+    let url = &value[start..];
+    let url = quote.and_then(|quote| url.split(quote).next()).unwrap_or(url);
+    let mapped = map(url)?;
+    Some(format!("{}{mapped}{}", &value[..start], &value[start + url.len()..]))
+}
+
+/// The name and the value of an attribute of a cookie.
+fn attribute(part: &[u8]) -> Option<(&str, &str)> {
     let (name, value) = std::str::from_utf8(part).ok()?.split_once('=')?;
-    let value = value.trim_ascii();
-    (name.trim_ascii().eq_ignore_ascii_case("path") && value.starts_with('/')).then_some(value)
+    Some((name.trim_ascii(), value.trim_ascii()))
 }
 
 /// The default port of a scheme, as it would be written in an authority.

@@ -24,7 +24,7 @@ fn rewritten(written: &Value, target: &str) -> String {
 }
 
 /// A field of the response after the plugin, for a request of `target` to the endpoint 10.0.0.1:80.
-fn mapped(written: &Value, target: &str, name: &str, value: &str) -> String {
+pub(super) fn mapped(written: &Value, target: &str, name: &str, value: &str) -> String {
     let plugin = plugin(written.clone()).unwrap();
     let mut visit = TestExchange::new(target).field("host", "example.com:8080");
     visit.endpoint = Some("10.0.0.1:80".to_owned());
@@ -281,6 +281,27 @@ fn invalid_settings_are_refused() {
         (json!({ "add_prefix": "/a", "add_slash": false }), "`add_slash` without a prefix has no effect"),
         (json!({ "rewrite_location": true }), "`rewrite_location` without a prefix has no effect"),
         (json!({ "rewrite_cookie_path": false }), "`rewrite_cookie_path` without a prefix has no effect"),
+        (
+            json!({ "rewrite_location": { "from": "", "to": "/" } }),
+            "`from` is empty: it would match every value",
+        ),
+        (json!({ "rewrite_location": { "from": "/a", "to": "{x}" } }), "unknown placeholder `{x}`"),
+        (json!({ "rewrite_location": { "from": "~(", "to": "/" } }), "`(` is not a regular expression"),
+        (json!({ "rewrite_location": { "from": "~(a)", "to": "$2" } }), "the expression has no group `2`"),
+        (json!({ "rewrite_location": { "from": "/a" } }), "missing key `to`"),
+        (
+            json!({ "rewrite_cookie_domain": { "from": ".", "to": "a" } }),
+            "`from` is empty: it would match every value",
+        ),
+        (
+            json!({ "rewrite_cookie_domain": { "from": "a", "to": "" } }),
+            "`to` is empty: an attribute needs a value",
+        ),
+        (
+            json!({ "rewrite_cookie_path": [{ "from": "/a", "to": "/b; Secure" }] }),
+            "`/b; Secure` is not allowed in an attribute of a cookie",
+        ),
+        (json!({ "rewrite_cookie_path": [] }), "`rewrite` changes nothing"),
         (json!({ "strip_prefix": "api" }), "`api` is not a path prefix"),
         (json!({ "strip_prefix": "/" }), "`/` is not a path prefix"),
         (json!({ "add_prefix": "/ä" }), "`/ä` is not allowed in a path"),

@@ -86,6 +86,8 @@ pub(super) struct UpstreamStatus {
 pub(super) struct EndpointStatus {
     pub(super) address: String,
     pub(super) weight: u64,
+    pub(super) tier: u8,
+    pub(super) max_connections: Option<u64>,
     pub(super) health: String,
     pub(super) ejected: bool,
     pub(super) draining: Option<String>,
@@ -229,9 +231,16 @@ pub(super) fn health_style(health: &str) -> TextStyle {
 
 fn state(endpoint: &EndpointStatus) -> TableCell {
     let draining = endpoint.draining.as_deref().map(|cause| format!("draining ({cause})"));
-    let parts = [endpoint.ejected.then(|| "ejected".to_owned()), draining];
-    let parts: Vec<_> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { "-".into() } else { TableCell::new(parts.join(", "), TextStyle::Warning) }
+    let is_full = endpoint.max_connections.is_some_and(|limit| endpoint.active >= limit);
+    let full = is_full.then(|| "full".to_owned());
+    let parts = [endpoint.ejected.then(|| "ejected".to_owned()), full, draining];
+    let warnings: Vec<_> = parts.into_iter().flatten().collect();
+    match (endpoint.tier > 0, warnings.is_empty()) {
+        (false, true) => "-".into(),
+        (true, true) => "backup".into(),
+        (false, false) => TableCell::new(warnings.join(", "), TextStyle::Warning),
+        (true, false) => TableCell::new(format!("backup, {}", warnings.join(", ")), TextStyle::Warning),
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +263,8 @@ mod tests {
                 "chat": { "endpoints": [
                     { "address": "127.0.0.1:8081", "weight": 1, "health": "healthy", "ejected": false, "draining": null, "active": 12_345 },
                     { "address": "[::1]:80", "weight": 10, "health": "unhealthy", "ejected": true, "draining": "operator", "active": 0 },
+                    { "address": "[::1]:81", "weight": 1, "tier": 1, "health": "healthy", "active": 0 },
+                    { "address": "[::1]:82", "weight": 1, "tier": 1, "max_connections": 2, "health": "healthy", "active": 2 },
                 ] },
             },
             "websockets": 3, "requests": 11,
@@ -278,6 +289,8 @@ site              c.example  not issued  dns
 UPSTREAM  ENDPOINT        WEIGHT  HEALTH     ACTIVE  STATE
 chat      127.0.0.1:8081       1  healthy     12345  -
 chat      [::1]:80            10  unhealthy       0  ejected, draining (operator)
+chat      [::1]:81             1  healthy         0  backup
+chat      [::1]:82             1  healthy         2  backup, full
 
 error: unknown upstream `x`
   --> a.yaml:1:2

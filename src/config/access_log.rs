@@ -24,7 +24,7 @@ pub struct AccessLog {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<Placed<String>>,
     /// Writes only a share of the lines. The first rule that matches a line decides; a line without a rule is written.
-    /// Default none.
+    /// Default every line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sample: Vec<SampleRule>,
     /// Writes to `stdout`, `stderr` or a file. A relative path starts at the working directory of the process. Each

@@ -1,8 +1,9 @@
 //! Types of an upstream's endpoint entries.
 
-use moongate_config::{Placed, Problem, raise};
+use moongate_config::{Placed, Problem, off_if_zero, raise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::num::NonZeroU32;
 
 /// An address (`ip:port`, `name:port` or `unix:/path`), or a mapping with `address`.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -12,7 +13,7 @@ pub enum EndpointEntry {
     /// ip:port, name:port or unix:/path.
     #[serde(rename = "scalar")]
     Address(String),
-    /// A mapping with `address`, `weight` and `drain`.
+    /// A mapping with `address`, `weight`, `drain`, `backup` and `max_connections`.
     #[serde(rename = "map")]
     Full(Endpoint),
 }
@@ -31,6 +32,14 @@ pub struct Endpoint {
     /// routes. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drain: bool,
+    /// Selects the endpoint only while no endpoint without `backup` is available. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
+    /// Limits concurrent requests and WebSockets of this gateway at the endpoint. Others go to the next endpoint,
+    /// or get 503 if all are full. `0`: off. Default off.
+    #[serde(default, deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
+    pub max_connections: Option<NonZeroU32>,
 }
 
 /// The largest weight.

@@ -80,8 +80,9 @@ pub struct Upstream {
     /// Default 60s.
     #[serde(default = "defaults::keepalive_timeout")]
     pub keepalive_timeout: Period,
-    /// Keeps at most this many idle HTTP/1.1 connections to the upstream for reuse. They are divided among the
-    /// threads, rounded up. `0`: connections are not kept (`Connection: close`). Default 512.
+    /// Keeps at most this many idle HTTP/1.1 connections to the upstream for reuse, by requests and calls of
+    /// plugins. They are divided among the threads, rounded up. `0`: connections are not kept (`Connection: close`).
+    /// Default 512.
     #[serde(default = "defaults::max_idle_connections")]
     pub max_idle_connections: u32,
     /// Tries up to this many further endpoints for requests that are safe to repeat, 0 to 63. Default 2.
@@ -187,7 +188,8 @@ pub struct Route {
     /// Names the route for logs and metrics, and identifies it across reloads. Default `routes[N]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Placed<String>>,
-    /// Matches a host exactly, or with `*.example.com` one or more labels before it. A list matches any of its items.
+    /// Matches a host exactly, with `*.example.com` or `www.example.*` one or more labels before or after it, or with
+    /// `~regex` anywhere in it, in lower case and without a port. A list matches any of its items.
     /// Default any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<OneOrMany<Placed<String>>>,
@@ -220,8 +222,8 @@ pub struct Route {
     /// Matches requests for which this expression is true. Evaluated last. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Placed<String>>,
-    /// Forwards to an upstream by name, to an inline list of endpoints, or to a mapping of names to weights. Optional
-    /// where a plugin always responds: `respond`, `redirect` with `to`, or `maintenance` without `when_file` and
+    /// Forwards to an upstream by name, to an inline list of endpoints, or to a mapping of names to weights. Required
+    /// unless a plugin always responds: `respond`, `redirect` with `to`, or `maintenance` without `when_file` and
     /// `except`.
     #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Placed<UpstreamRef>")]

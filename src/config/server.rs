@@ -13,7 +13,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Sets the number of worker threads. A reload cannot change it. Default one per core.
+    /// Sets the number of worker threads. A thread that a reload removes ends after its last connection. Default one
+    /// per core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroU16>,
     /// Keeps accepting connections for this long after SIGTERM, while `/readyz` already responds 503. `0s`: off.
@@ -116,7 +117,7 @@ pub struct Admin {
     /// Listens on this `ip:port`. An address that is not loopback requires `token`. Required.
     pub address: Placed<String>,
     /// Requires `Authorization: Bearer …` with this value on every path except `/`, `/healthz`, `/readyz` and
-    /// `/api/v1/session`. Default none.
+    /// `/api/v1/session`, which show nothing of the gateway. A browser signs in with it. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Placed<String>>,
     /// Allows operators to tap WebSockets, which shows messages of clients. Requires `token`. Default false.
@@ -175,10 +176,11 @@ pub struct Listener {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessLog {
-    /// Logs lines of this level and above. `off`: none. The environment variable `RUST_LOG` has precedence. Default
-    /// info.
+    /// Logs lines of this level and above: `error`, `warn`, `info`, `debug` or `trace`. `off`: none. The environment
+    /// variable `RUST_LOG` has precedence. Default info.
     pub level: LogLevel,
-    /// Writes lines as `text`, or as `json`: one object per line. Default text.
+    /// Writes lines as `text` or as `json`: an object per line with `time`, `level`, `target`, `message` and the fields
+    /// of the line. Default text.
     pub format: ProcessLogFormat,
 }
 

@@ -11,6 +11,7 @@ use crate::tunnel::{Cause, Filter, Registry};
 use crate::upstream::{Cluster, Leaving};
 use log::info;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -57,8 +58,16 @@ impl Drop for RebalanceTask {
 #[derive(Clone, Copy, Debug)]
 struct OverloadedEndpoint {
     endpoint: u64,
+    /// 0 for a backup while an endpoint that is none accepts connections.
     weight: u16,
+    limit: Option<NonZeroU32>,
     websockets: usize,
+}
+
+impl OverloadedEndpoint {
+    fn capacity(&self) -> f64 {
+        self.limit.map_or(f64::INFINITY, |limit| f64::from(limit.get()))
+    }
 }
 
 impl Rebalances {
@@ -89,7 +98,7 @@ impl Rebalances {
         let mut marks = HashMap::new();
         for (cluster, takers) in clusters.iter().zip(&takers) {
             let mark = self.rounds.get(cluster.name()).map_or(u64::MAX, |round| round.mark);
-            marks.extend(takers.iter().map(|(token, _)| (token.get(), mark)));
+            marks.extend(takers.iter().map(|taker| (taker.token.get(), mark)));
         }
         let counts =
             self.tunnels.tally(|seen| Some((seen.endpoint, seen.join_number >= *marks.get(&seen.endpoint)?)));
@@ -98,11 +107,13 @@ impl Rebalances {
             let mut arrived = 0;
             let holders: Vec<_> = takers
                 .iter()
-                .map(|(token, weight)| {
-                    let new = count(token.get(), true);
+                .map(|taker| {
+                    let endpoint = taker.token.get();
+                    let new = count(endpoint, true);
                     arrived += new;
-                    let websockets = count(token.get(), false) + new;
-                    OverloadedEndpoint { endpoint: token.get(), weight: *weight, websockets }
+                    let websockets = count(endpoint, false) + new;
+                    let (weight, limit) = (taker.weight, taker.limit);
+                    OverloadedEndpoint { endpoint, weight, limit, websockets }
                 })
                 .collect();
             if let Some(settings) = &cluster.spec().rebalance {
@@ -165,23 +176,39 @@ impl Rebalances {
 /// it no longer takes part.
 fn surplus(holders: &[OverloadedEndpoint], endpoint: u64, expected: usize) -> Option<usize> {
     let holder = holders.iter().find(|holder| holder.endpoint == endpoint)?;
-    let share = share(holders, holder.weight, expected);
+    let share = share(holders, holder, expected);
     Some((holder.websockets as f64 - share).max(0.0) as usize)
 }
 
-/// A weight's share of all WebSockets.
-fn share(holders: &[OverloadedEndpoint], weight: u16, expected: usize) -> f64 {
+/// An endpoint's share of all WebSockets: that of its weight, at most its limit. The others share the rest. It is
+/// unbounded if all are limited and cannot hold the WebSockets together: a closed one would find no other place.
+fn share(holders: &[OverloadedEndpoint], of: &OverloadedEndpoint, expected: usize) -> f64 {
     let all = holders.iter().map(|holder| holder.websockets).sum::<usize>() + expected;
-    let weights: u32 = holders.iter().map(|holder| u32::from(holder.weight)).sum();
-    // No holder has weight 0, so the divisor is positive.
-    all as f64 * f64::from(weight) / f64::from(weights.max(1))
+    // WebSockets per weight. It grows with every endpoint that turns out to be limited, so the loop ends.
+    let mut level = 0.0;
+    loop {
+        let (mut rest, mut weights) = (all as f64, 0.0);
+        for holder in holders {
+            match f64::from(holder.weight) {
+                weight if weight * level > holder.capacity() => rest -= holder.capacity(),
+                weight => weights += weight,
+            }
+        }
+        if weights == 0.0 {
+            return f64::INFINITY;
+        }
+        if rest / weights <= level {
+            return (f64::from(of.weight) * level).min(of.capacity());
+        }
+        level = rest / weights;
+    }
 }
 
 /// The endpoints with more than `when` times their share, each with its surplus.
 fn overloaded(holders: &[OverloadedEndpoint], when: f64) -> Vec<(u64, usize)> {
     let above = |holder: &OverloadedEndpoint| {
         let surplus = surplus(holders, holder.endpoint, 0)?;
-        let heavy = holder.websockets as f64 > when * share(holders, holder.weight, 0);
+        let heavy = holder.websockets as f64 > when * share(holders, holder, 0);
         (heavy && surplus >= FEW).then_some((holder.endpoint, surplus))
     };
     holders.iter().filter_map(above).collect()

@@ -44,7 +44,7 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
             Ok(())
         }
         // If endpoints were tried, the last failure is more specific than "no endpoint".
-        Err(_) => Err(ctx.failure.unwrap_or(Failure::NoEndpoint)),
+        Err(error) => Err(ctx.failure.unwrap_or(error.into())),
     }
 }
 

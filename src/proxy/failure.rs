@@ -6,7 +6,7 @@ use crate::route::BadTarget;
 use crate::telemetry::metrics::ClientAbort;
 use crate::tls;
 use crate::tunnel::QueueFull;
-use crate::upstream::{DialError, Reason};
+use crate::upstream::{DialError, NoEndpoint, Reason};
 use crate::websocket::handshake::ResponseError;
 use http::StatusCode;
 use log::Level;
@@ -45,6 +45,8 @@ pub enum Failure {
     BodyTooLarge,
     /// No endpoint is available.
     NoEndpoint,
+    /// Every available endpoint has its `max_connections`.
+    EndpointsFull,
     /// Every endpoint refused the connection.
     ConnectRefused,
     /// The connect to every endpoint timed out.
@@ -120,7 +122,7 @@ impl Failure {
         Self::BadRequest(Detail("the connection does not begin as HTTP/2 (RFC 9113 3.4)"));
 
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::NoRoute,
         Self::BadRequest(Detail("")),
         Self::AmbiguousPath(Detail("")),
@@ -131,6 +133,7 @@ impl Failure {
         Self::LoopDetected,
         Self::BodyTooLarge,
         Self::NoEndpoint,
+        Self::EndpointsFull,
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::TlsHandshake,
@@ -173,6 +176,8 @@ impl Failure {
             Self::LoopDetected => (508, "loop_detected", Level::Warn),
             Self::BodyTooLarge => (413, "body_too_large", Level::Debug),
             Self::NoEndpoint => (503, "no_endpoint", Level::Warn),
+            // Debug like the other limits: an overload must not fill the log.
+            Self::EndpointsFull => (503, "endpoints_full", Level::Debug),
             Self::ConnectRefused => (502, "connect_refused", Level::Warn),
             Self::ConnectTimeout => (504, "connect_timeout", Level::Warn),
             Self::TlsHandshake => (502, "tls_handshake", Level::Warn),
@@ -309,6 +314,15 @@ impl From<BadTarget> for Failure {
             BadTarget::Form | BadTarget::Host | BadTarget::Byte | BadTarget::Escape => {
                 Self::BadRequest(detail)
             }
+        }
+    }
+}
+
+impl From<NoEndpoint> for Failure {
+    fn from(error: NoEndpoint) -> Self {
+        match error {
+            NoEndpoint::Full => Self::EndpointsFull,
+            NoEndpoint::Empty | NoEndpoint::Unhealthy | NoEndpoint::Tried => Self::NoEndpoint,
         }
     }
 }

@@ -89,7 +89,9 @@ impl<R> Table<R> {
     /// The reason for which another matching rule lost.
     fn losing_reason(&self, won: &Candidate<'_>, lost: &Candidate<'_>) -> String {
         let count = |candidate: &Candidate<'_>| self.rules[candidate.rule].conditions.count();
-        let what = if won.host != lost.host {
+        let what = if won.host != lost.host && is_regex(won.host) && is_regex(lost.host) {
+            format!("the regex of its host comes later: {}", lost.host)
+        } else if won.host != lost.host {
             format!("its host is less specific: {}", lost.host)
         } else if won.path != lost.path && !both_regex(won, lost) {
             format!("its path is less specific: {}", lost.path)
@@ -111,6 +113,10 @@ impl<R> Table<R> {
     }
 }
 
+fn is_regex(host: HostMatch<'_>) -> bool {
+    matches!(host, HostMatch::Regex(_))
+}
+
 fn both_regex(a: &Candidate<'_>, b: &Candidate<'_>) -> bool {
     matches!((a.path, b.path), (PathMatch::Regex(_), PathMatch::Regex(_)))
 }
@@ -120,6 +126,8 @@ impl fmt::Display for HostMatch<'_> {
         match self {
             Self::Exact => f.write_str("exact host"),
             Self::Under(suffix) => write!(f, "host *{suffix}"),
+            Self::Before(prefix) => write!(f, "host {prefix}*"),
+            Self::Regex(regex) => write!(f, "host ~{regex}"),
             Self::Any => f.write_str("any host"),
         }
     }

@@ -1,6 +1,8 @@
 //! Hosts of rules and requests in normal form: lower case, without port and final dot.
 
+use super::path::{REGEX_SIZE, bad_regex};
 use moongate_config::Problem;
+use regex::{Regex, RegexBuilder};
 use std::fmt;
 use std::net::Ipv6Addr;
 
@@ -8,24 +10,41 @@ use std::net::Ipv6Addr;
 const LONGEST: usize = 255;
 
 /// The host pattern of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub enum HostPattern {
     /// Exactly this host.
     Exact(Box<str>),
     /// `*.example.com`, stored as `.example.com`: one or more labels before the suffix.
     Under(Box<str>),
+    /// `www.example.*`, stored as `www.example.`: one or more labels after the prefix.
+    Before(Box<str>),
+    /// A regex that matches anywhere in the host, written `~regex`.
+    Regex(Regex),
+}
+
+/// The label of a pattern that is a wildcard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wildcard {
+    None,
+    First,
+    Last,
 }
 
 impl HostPattern {
-    /// Reads `example.com`, `*.example.com`, `192.0.2.1` or `[2001:db8::1]`.
+    /// Reads `example.com`, `*.example.com`, `www.example.*`, `~regex`, `192.0.2.1` or `[2001:db8::1]`.
     ///
     /// # Errors
-    /// A port, a wildcard that is not the first label, and anything that a `Host` field cannot contain.
+    /// A port, a wildcard that is neither the first nor the last label, anything that a `Host` field cannot contain,
+    /// and a regex that is invalid or larger than 1 MiB.
     pub fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(pattern) = text.strip_prefix('~') {
+            return regex(text, pattern);
+        }
         let bad = |why: &str| Problem::new(format!("`{text}` is not a host: {why}"));
-        let (wildcard, name) = match text.strip_prefix("*.") {
-            Some(name) => (true, name),
-            None => (false, text),
+        let (wildcard, name) = match (text.strip_prefix("*."), text.strip_suffix(".*")) {
+            (Some(name), _) => (Wildcard::First, name),
+            (None, Some(name)) => (Wildcard::Last, name),
+            (None, None) => (Wildcard::None, text),
         };
         if text == "_" {
             return Err(bad("nginx's `_` stands for any host").help("remove `host` to match any host"));
@@ -34,7 +53,9 @@ impl HostPattern {
             return Err(bad("it starts with a dot").help(format!("write `[{domain}, \"*.{domain}\"]`")));
         }
         if name.contains('*') {
-            let problem = bad("`*` can only be the first label, as in `*.example.com`");
+            let problem = bad("`*` can only be the first or the last label");
+            let problem =
+                problem.help("write `*.example.com`, `www.example.*`, or a regular expression `~…`");
             return Err(if text == "*" { problem.help("remove `host` to match any host") } else { problem });
         }
         if !text.starts_with('[') {
@@ -46,8 +67,11 @@ impl HostPattern {
                 Err(bad("it has a port or other text after the host")
                     .help(format!("write `{host}`; ports are set at listeners")))
             }
-            Some(host) if wildcard => Ok(Self::Under(format!(".{host}").into())),
-            Some(host) => Ok(Self::Exact(host.into())),
+            Some(host) => Ok(match wildcard {
+                Wildcard::None => Self::Exact(host.into()),
+                Wildcard::First => Self::Under(format!(".{host}").into()),
+                Wildcard::Last => Self::Before(format!("{host}.").into()),
+            }),
             None => Err(bad("it is empty, too long, or not an IPv6 address in brackets")),
         }
     }
@@ -57,6 +81,8 @@ impl HostPattern {
         match self {
             Self::Exact(name) => **name == *host,
             Self::Under(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
+            Self::Before(prefix) => host.len() > prefix.len() && host.starts_with(&**prefix),
+            Self::Regex(regex) => regex.is_match(host),
         }
     }
 }
@@ -66,8 +92,26 @@ impl fmt::Display for HostPattern {
         match self {
             Self::Exact(name) => f.write_str(name),
             Self::Under(suffix) => write!(f, "*{suffix}"),
+            Self::Before(prefix) => write!(f, "{prefix}*"),
+            Self::Regex(regex) => write!(f, "~{regex}"),
         }
     }
+}
+
+/// Reads the regex of the pattern `text`.
+fn regex(text: &str, pattern: &str) -> Result<HostPattern, Problem> {
+    if pattern.starts_with(['*', ' ']) {
+        let help =
+            format!("write `~{}`; hosts are compared in lower case", pattern.trim_start_matches(['*', ' ']));
+        return Err(Problem::new(format!("`{text}` has a modifier in nginx's form")).help(help));
+    }
+    if pattern.is_empty() {
+        let problem = Problem::new("`~` is not a host: the regular expression is empty");
+        return Err(problem.help("remove `host` to match any host"));
+    }
+    // A host in normal form is in lower case, so capital letters in a pattern would never match.
+    let built = RegexBuilder::new(pattern).case_insensitive(true).size_limit(REGEX_SIZE).build();
+    built.map(HostPattern::Regex).map_err(|error| bad_regex(pattern, &error))
 }
 
 fn check_name(name: &str) -> Result<(), (&'static str, &'static str)> {
@@ -198,10 +242,39 @@ mod tests {
     }
 
     #[test]
+    fn a_wildcard_at_the_end_matches_one_or_more_labels() {
+        let pattern = HostPattern::parse("WWW.Example.*").unwrap();
+        assert!(pattern.matches("www.example.com") && pattern.matches("www.example.co.uk"));
+        assert!(!pattern.matches("www.example") && !pattern.matches("www.example."));
+        assert!(!pattern.matches("www.examples.com") && !pattern.matches("a.www.example.com"));
+        assert_eq!(pattern.to_string(), "www.example.*");
+    }
+
+    #[test]
+    fn a_regex_matches_anywhere_in_the_lower_case_host() {
+        let pattern = HostPattern::parse(r"~^(?<user>[a-z]+)\.Example\.com$").unwrap();
+        assert!(pattern.matches("jane.example.com"));
+        assert!(!pattern.matches("jane.example.com.org") && !pattern.matches("2.example.com"));
+        assert!(HostPattern::parse(r"~^\[").unwrap().matches("[::1]"), "an IPv6 address has its brackets");
+        assert_eq!(pattern.to_string(), r"~^(?<user>[a-z]+)\.Example\.com$");
+        for (text, part) in [
+            ("~", "is empty"),
+            ("~(", "unclosed group"),
+            ("~*a", "modifier"),
+            ("~ ^a", "modifier"),
+            (r"~(\w{500}){500}", "size limit"),
+            ("~(?=a)", "look-around"),
+        ] {
+            let problem = HostPattern::parse(text).unwrap_err();
+            assert!(problem.message.contains(part), "{text}: {}", problem.message);
+        }
+    }
+
+    #[test]
     fn what_a_host_field_cannot_contain_is_a_problem() {
         let bad = [
-            "", "*", "*.", "a.*", "a*.b", "a:80", "::1", "[::1]:80", "[::1", "[::1]x", "ä.de", "a b", "a/b",
-            "a..b", ".a", "a,b", "*.[::1]",
+            "", "*", "*.", ".*", "*.a.*", "a.*.b", "a*.b", "a.b*", "[::1].*", "a:80", "::1", "[::1]:80",
+            "[::1", "[::1]x", "ä.de", "a b", "a/b", "a..b", ".a", "a,b", "*.[::1]",
         ];
         for text in bad {
             assert!(HostPattern::parse(text).is_err(), "{text}");

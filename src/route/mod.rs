@@ -7,7 +7,8 @@
 //!
 //! The most specific rule that matches a request wins:
 //!
-//! 1. **host**: exact, then a longer wildcard, then a shorter one, then any;
+//! 1. **host**: exact, then a longer wildcard at its beginning, then a shorter one, then a longer wildcard at its
+//!    end, then a shorter one, then a regex, of several the one written first, then any;
 //! 2. **path**: exact, then regex, then a longer prefix, then a shorter one, then none;
 //! 3. **conditions**: more of them wins; `methods`, `listeners` and `when` count once each, every header
 //!    and every query parameter counts once;
@@ -18,10 +19,10 @@
 //!
 //! # Cost of a lookup
 //!
-//! Hosts are found by hash: the exact name, then each suffix of a possible wildcard, then any. Within a host,
+//! Hosts are found by hash: the exact name, then each suffix and each prefix of a possible wildcard, then any. Within a host,
 //! exact paths are found by hash, and prefixes by one walk down a tree of segments. The cost follows the
-//! labels and segments of the request, not the number of rules, and nothing is allocated. Three parts grow
-//! with their number: regexes of one host, tried one by one; rules with equal host and path that differ in
+//! labels and segments of the request, not the number of rules, and nothing is allocated. Four parts grow
+//! with their number: regexes of hosts, and those of the paths of one host, tried one by one; rules with equal host and path that differ in
 //! conditions, with each expression last; and a regex for a query parameter allocates if the parameter is
 //! percent-encoded.
 

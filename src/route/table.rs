@@ -20,6 +20,12 @@ pub struct Table<R> {
     under: HashMap<Box<str>, Paths, RandomState>,
     /// Dots of the longest suffix, so that a host with a hundred labels does not cost a hundred lookups.
     most_dots: usize,
+    /// By prefix, with its final dot.
+    before: HashMap<Box<str>, Paths, RandomState>,
+    /// Dots of the longest prefix.
+    most_dots_before: usize,
+    /// In the order of the configuration.
+    regexes: Vec<(Regex, Paths)>,
     any: Paths,
     tree: Tree,
 }
@@ -55,6 +61,8 @@ pub(super) struct Candidate<'t> {
 pub(super) enum HostMatch<'t> {
     Exact,
     Under(&'t str),
+    Before(&'t str),
+    Regex(&'t str),
     Any,
 }
 
@@ -90,6 +98,9 @@ impl<R> Table<R> {
             exact: HashMap::default(),
             under: HashMap::default(),
             most_dots: 0,
+            before: HashMap::default(),
+            most_dots_before: 0,
+            regexes: Vec::new(),
             any,
             tree,
         };
@@ -132,6 +143,14 @@ impl<R> Table<R> {
             for (suffix, paths) in self.wildcards(host) {
                 self.walk_paths(paths, HostMatch::Under(suffix), head, &mut visit)?;
             }
+            for (prefix, paths) in self.wildcards_at_end(host) {
+                self.walk_paths(paths, HostMatch::Before(prefix), head, &mut visit)?;
+            }
+            for (regex, paths) in &self.regexes {
+                if regex.is_match(host) {
+                    self.walk_paths(paths, HostMatch::Regex(regex.as_str()), head, &mut visit)?;
+                }
+            }
         }
         self.walk_paths(&self.any, HostMatch::Any, head, &mut visit)
     }
@@ -144,6 +163,17 @@ impl<R> Table<R> {
         // The first label is not empty: `*.example.com` does not match `.example.com`.
         suffixes.filter(|(at, _)| *at > 0).filter_map(|(at, _)| {
             self.under.get_key_value(&host[at..]).map(|(suffix, paths)| (&**suffix, paths))
+        })
+    }
+
+    /// The wildcards for the end of a host that match it, longest first.
+    fn wildcards_at_end<'s>(&'s self, host: &str) -> impl Iterator<Item = (&'s str, &'s Paths)> {
+        let most = self.most_dots_before;
+        let dots = if most == 0 { 0 } else { host.bytes().filter(|byte| *byte == b'.').count() };
+        let prefixes = host.rmatch_indices('.').skip(dots.saturating_sub(most)).take(dots.min(most));
+        // The last label is not empty: `www.example.*` does not match `www.example.`.
+        prefixes.filter(|(at, _)| at + 1 < host.len()).filter_map(|(at, _)| {
+            self.before.get_key_value(&host[..=at]).map(|(prefix, paths)| (&**prefix, paths))
         })
     }
 
@@ -200,11 +230,20 @@ impl<R> Table<R> {
 
     fn add(&mut self, rule: Rule<R>, index: u32) {
         for host in &rule.hosts {
+            let dots = |name: &str| name.bytes().filter(|byte| *byte == b'.').count();
             let (hosts, name) = match host {
                 HostPattern::Exact(name) => (&mut self.exact, name),
                 HostPattern::Under(suffix) => {
-                    self.most_dots = self.most_dots.max(suffix.bytes().filter(|byte| *byte == b'.').count());
+                    self.most_dots = self.most_dots.max(dots(suffix));
                     (&mut self.under, suffix)
+                }
+                HostPattern::Before(prefix) => {
+                    self.most_dots_before = self.most_dots_before.max(dots(prefix));
+                    (&mut self.before, prefix)
+                }
+                HostPattern::Regex(regex) => {
+                    self.add_regex(regex, &rule.paths, index);
+                    continue;
                 }
             };
             let tree = &mut self.tree;
@@ -230,6 +269,16 @@ impl<R> Table<R> {
         });
     }
 
+    /// Adds a rule to those of an equal regex.
+    fn add_regex(&mut self, regex: &Regex, paths: &[PathPattern], index: u32) {
+        let known = self.regexes.iter().position(|(known, _)| known.as_str() == regex.as_str());
+        let at = known.unwrap_or_else(|| {
+            self.regexes.push((regex.clone(), Paths::new(&mut self.tree)));
+            self.regexes.len() - 1
+        });
+        self.regexes[at].1.add(paths, index, &mut self.tree);
+    }
+
     /// The form of the path that a rule reads.
     pub(super) fn path_parameters(&self, rule: usize) -> PathParameters {
         self.rules[rule].conditions.path_parameters
@@ -249,7 +298,10 @@ impl<R> Table<R> {
             list.sort_unstable_by_key(key);
             list.dedup();
         };
-        for paths in self.exact.values_mut().chain(self.under.values_mut()).chain([&mut self.any]) {
+        let hosts =
+            [&mut self.exact, &mut self.under, &mut self.before].into_iter().flat_map(HashMap::values_mut);
+        let regexes = self.regexes.iter_mut().map(|(_, paths)| paths);
+        for paths in hosts.chain(regexes).chain([&mut self.any]) {
             paths.exact.values_mut().for_each(order);
             paths.regexes.sort_by_key(|(rule, _)| key(rule));
             order(&mut paths.any);

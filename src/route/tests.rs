@@ -92,6 +92,43 @@ fn a_more_specific_host_wins_over_any_path() {
 }
 
 #[test]
+fn wildcards_win_over_regexes_and_those_by_their_order() {
+    let rules = ["- -", r"~^w.*\.com$ -", "~^www -", "www.* -", "www.b.* -", "*.com /x", "www.b.com /y"];
+    for (host, path, winner) in [
+        ("www.b.com", "/y", "www.b.com /y"),
+        ("WWW.B.COM:80", "/x", "*.com /x"),
+        ("www.b.com", "/", "www.b.* -"),
+        ("www.b.co.uk", "/x", "www.b.* -"),
+        ("www.c.com.", "/", "www.* -"),
+        ("wiki.com", "/", r"~^w.*\.com$ -"),
+        ("www1.com", "/", r"~^w.*\.com$ -"),
+        ("WWW1.org:8080", "/", "~^www -"),
+        ("www", "/", "~^www -"),
+        ("a.org", "/", "- -"),
+    ] {
+        assert_eq!(found(&rules, &ask(host, path)).as_deref(), Some(winner), "{host}");
+    }
+    assert_eq!(found(&["~^www /x", "~w /y", "~^www /z"], &ask("www.a", "/z")).as_deref(), Some("~^www /z"));
+    assert_eq!(found(&["~a /x"], &ask("", "/x")), None, "a request without a host");
+}
+
+#[test]
+fn an_explanation_shows_regexes_and_wildcards_of_hosts() {
+    let rules = ["~^www /", "~w /", "www.* /a", "a.* /", "~^a /"];
+    let table = Table::build(rules.iter().map(|text| rule(text)).collect());
+    assert_eq!(
+        table.explain(&ask("www.b.com", "/").head()).to_string(),
+        "~^www /: host ~^www, prefix /\n  \
+         not ~w /: it also matches, but the regex of its host comes later: host ~w\n  \
+         not www.* /a: the path does not match `/a`\n  \
+         2 routes are for other hosts\n"
+    );
+    let text = table.explain(&ask("a.b", "/").head()).to_string();
+    assert!(text.starts_with("a.* /: host a.*, prefix /\n"), "{text}");
+    assert!(text.contains("not ~^a /: it also matches, but its host is less specific: host ~^a"), "{text}");
+}
+
+#[test]
 fn a_more_specific_path_wins_below_a_host() {
     let rules = ["- -", "- /", "- /acts", "- /acts/x/", "- ~^/acts/x/.*z$", "- =/acts/x/z"];
     for (path, winner) in [
@@ -262,8 +299,11 @@ fn a_table_of_many_rules_finds_each() {
 fn rank(rule: &Rule<String>, order: usize, head: &RequestMatch<'_>) -> Option<impl Ord + use<>> {
     let host = head.host()?.to_ascii_lowercase();
     let hosts = rule.hosts.iter().filter(|pattern| pattern.matches(&host)).map(|pattern| match pattern {
-        HostPattern::Exact(_) => (2, 0),
-        HostPattern::Under(suffix) => (1, suffix.len()),
+        HostPattern::Exact(_) => (4, 0),
+        HostPattern::Under(suffix) => (3, suffix.len()),
+        HostPattern::Before(prefix) => (2, prefix.len()),
+        // All regexes of the test are the same one.
+        HostPattern::Regex(_) => (1, 0),
     });
     let paths = rule.paths.iter().filter(|pattern| pattern.matches(head.path_for(rule.path_parameters))).map(
         |pattern| match pattern {
@@ -286,11 +326,15 @@ proptest! {
     #[test]
     fn the_lookup_agrees_with_trying_every_rule(
         rules in proptest::collection::vec((
-            proptest::sample::select(vec!["-", "a.b.c", "*.b.c", "*.c", "b.c|*.b.c"]),
+            proptest::sample::select(vec![
+                "-", "a.b.c", "*.b.c", "*.c", "b.c|*.b.c", "a.*", "a.b.*", "b.*|*.c", "~^[ab]", "*.b.c|~^[ab]",
+            ]),
             proptest::sample::select(vec!["-", "/", "/x", "/x/y", "=/x/y", "~y", "/x|=/", "/x/y/z", "~^/x", "/x;y", "=/x;y/y"]),
             proptest::sample::select(vec!["", " GET", " POST", " k=1", " GET k=1", " k=*", " keep", " GET keep"]),
         ), 0..12),
-        host in proptest::sample::select(vec!["a.b.c", "z.b.c", "b.c", "q.a.b.c", "c", "A.B.C"]),
+        host in proptest::sample::select(vec![
+            "a.b.c", "z.b.c", "b.c", "q.a.b.c", "c", "A.B.C", "a.b.d", "A.c", "b", "a.b.d.e",
+        ]),
         path in proptest::sample::select(vec!["/", "/x", "/x/", "/x/y", "/x/y/z/w", "/xy", "/q", "/x;y", "/x;y/y", "/x;/y", "/;a/x/y"]),
         key in proptest::option::of(proptest::sample::select(vec!["1", "2"])),
     ) {

@@ -11,6 +11,10 @@ use tokio::time::Instant;
 /// The origin of [`millis`].
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// The first reading of [`millis`]. Moments before it can be written too: with an upgrade, WebSockets were active in an
+/// earlier process.
+const ORIGIN: u64 = 1 << 40;
+
 /// The number of tunnels that share a reading on a runtime that never rests. Each takes some microseconds, or
 /// a few hundred for a megabyte.
 const USES: u8 = 32;
@@ -35,7 +39,7 @@ pub(crate) fn turn_begins() {
     TURN.set(CachedNow { at: None, millis: 0, left: 0, kept: true });
 }
 
-/// As [`now`], in milliseconds since the start of the process.
+/// As [`now`], in milliseconds since the start of the process, and [`ORIGIN`].
 #[inline]
 pub(crate) fn millis() -> u64 {
     let turn = TURN.get();
@@ -48,11 +52,12 @@ pub(crate) fn millis() -> u64 {
 
 /// The time of that reading of [`millis`].
 pub(crate) fn at_millis(millis: u64) -> Option<Instant> {
-    START.checked_add(Duration::from_millis(millis))
+    START.checked_add(Duration::from_millis(millis.checked_sub(ORIGIN)?))
 }
 
 fn millis_at(moment: Instant) -> u64 {
-    u64::try_from(moment.saturating_duration_since(*START).as_millis()).unwrap_or(u64::MAX)
+    let since = u64::try_from(moment.saturating_duration_since(*START).as_millis()).unwrap_or(u64::MAX);
+    since.saturating_add(ORIGIN)
 }
 
 /// The time of this poll's start or a little later; never before an earlier reading of this thread.

@@ -5,6 +5,7 @@ use super::signal_request::{Ask, again};
 use crate::proxy::Shared;
 use crate::tunnel::{Cause, Filter};
 use log::{info, warn};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -42,7 +43,8 @@ async fn all_gone(shared: &Shared) {
     }
 }
 
-/// Drains the WebSockets of each route over its own `drain` window, and then the remaining ones. The last one
+/// Drains the WebSockets of each route over its own `drain` window, those of one HTTP/2 connection together, and then the
+/// remaining ones. The last one
 /// is drained early enough for its Close frame to arrive within the grace period.
 async fn ask_all(shared: Arc<Shared>, grace: Duration) {
     let snapshot = shared.live.pin();
@@ -51,16 +53,23 @@ async fn ask_all(shared: Arc<Shared>, grace: Duration) {
     let latest = grace.mul_f64(0.8);
     let mut windows = tokio::task::JoinSet::new();
     let mut longest = Duration::ZERO;
+    let mut by_route = HashMap::new();
     for route in routes {
         let window = route.policy.drain.min(latest);
         longest = longest.max(window);
         windows.spawn(shared.tunnels.drain(
-            Filter::Route(Arc::clone(&route.name)),
+            Filter::RouteAlone(Arc::clone(&route.name)),
             window,
             Cause::Shutdown,
             None,
         ));
+        by_route.insert(Arc::clone(&route.name), window);
     }
+    let together = shared.tunnels.drain_connections(by_route, Cause::Shutdown);
+    windows.spawn(async {
+        together.await;
+        0
+    });
     while windows.join_next().await.is_some() {}
     // Those of routes that a reload removed.
     shared

@@ -204,6 +204,12 @@ impl ServedConnection {
                     has_requests = true;
                     let stream = u32::from(respond.stream_id());
                     let request = ReceivedStream::new(request, respond);
+                    if self.waits_for_websockets && request.is_extended_connect() {
+                        // Its client may open it on another connection (RFC 9113 §8.7).
+                        self.heads.serve(stream);
+                        request.refuse();
+                        continue;
+                    }
                     if request.is_malformed() && self.malformed.take(1).is_err() {
                         return self.end(Reason::ENHANCE_YOUR_CALM, StreamEnd::Malformed).await;
                     }

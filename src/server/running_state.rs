@@ -2,6 +2,7 @@
 //! keys of session tickets, and the histories of the live page. A part that cannot be read begins anew.
 
 use super::admin::live::History;
+use super::handover::SecretState;
 use crate::control::{Live, ReloadEntry};
 use crate::snapshot::Snapshot;
 use crate::tls::TicketKeyState;
@@ -42,7 +43,7 @@ enum RateOwner {
 const ENDPOINTS: usize = 500;
 
 /// The state of this process.
-pub(super) fn collect(live: &Live, history: Option<&History>) -> Vec<Value> {
+pub(super) fn collect(live: &Live, history: Option<&History>) -> Vec<SecretState> {
     let snapshot = live.pin();
     let mut parts = Vec::new();
     for cluster in snapshot.clusters() {
@@ -77,14 +78,15 @@ pub(super) fn collect(live: &Live, history: Option<&History>) -> Vec<Value> {
     parts.extend(reloads.iter().rev().map(|entry| StatePart::Reload(Box::new(entry.for_message()))));
     parts.extend(history.map(|history| StatePart::History(history.state())));
     // Numbers, text and lists are always JSON.
-    parts.iter().filter_map(|part| serde_json::to_value(part).ok()).collect()
+    parts.iter().filter_map(|part| serde_json::to_value(part).ok()).map(SecretState).collect()
 }
 
 /// Continues with the state of another process.
-pub(super) fn restore(parts: Vec<Value>, live: &Live, history: Option<&History>) {
+pub(super) fn restore(parts: Vec<SecretState>, live: &Live, history: Option<&History>) {
     let snapshot = live.pin();
     let (now, mut reloads) = (Instant::now(), Vec::new());
-    for part in parts.into_iter().filter_map(|part| serde_json::from_value(part).ok()) {
+    for mut part in parts {
+        let Ok(part) = serde_json::from_value(std::mem::take(&mut part.0)) else { continue };
         match part {
             StatePart::Endpoints { upstream, endpoints } => {
                 if let Some(cluster) = snapshot.cluster(&upstream) {

@@ -74,6 +74,17 @@ fn overlap(a: &HostPattern, b: &HostPattern) -> bool {
         (HostPattern::Exact(name), HostPattern::Under(suffix))
         | (HostPattern::Under(suffix), HostPattern::Exact(name)) => name.ends_with(&**suffix),
         (HostPattern::Under(a), HostPattern::Under(b)) => a.ends_with(&**b) || b.ends_with(&**a),
+        (HostPattern::Exact(name), HostPattern::Before(prefix))
+        | (HostPattern::Before(prefix), HostPattern::Exact(name)) => name.starts_with(&**prefix),
+        (HostPattern::Before(a), HostPattern::Before(b)) => a.starts_with(&**b) || b.starts_with(&**a),
+        (HostPattern::Under(_), HostPattern::Before(_)) | (HostPattern::Before(_), HostPattern::Under(_)) => {
+            true
+        }
+        (HostPattern::Exact(name), HostPattern::Regex(regex))
+        | (HostPattern::Regex(regex), HostPattern::Exact(name)) => regex.is_match(name),
+        (HostPattern::Regex(a), HostPattern::Regex(b)) => a.as_str() == b.as_str(),
+        // Unknown; a warning that is wrong is worse than none.
+        (HostPattern::Regex(_), _) | (_, HostPattern::Regex(_)) => false,
     }
 }
 
@@ -175,6 +186,15 @@ mod tests {
             ("example", "*.example", false),
             ("*.b.example", "*.example", true),
             ("*.a.example", "*.b.example", false),
+            ("www.example.*", "www.example.com", true),
+            ("www.example.*", "www.*", true),
+            ("www.example.*", "www.other.*", false),
+            ("www.*", "*.example", true),
+            ("~^www", "www.example", true),
+            ("~^www", "web.example", false),
+            ("~^www", "~^www", true),
+            ("~^www", "~^web", false),
+            ("~^www", "*.example", false),
         ] {
             let (a, b) = (HostPattern::parse(a).unwrap(), HostPattern::parse(b).unwrap());
             assert_eq!((overlap(&a, &b), overlap(&b, &a)), (both, both), "{a} {b}");

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 pub type DepartureOrder = Sender<Departure>;
 
 /// States of the parts of a tunnel that the proxy has made, for another process. Only the proxy reads them.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct PartStates {
     /// The guard.

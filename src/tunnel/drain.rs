@@ -271,6 +271,38 @@ impl Registry {
         }
     }
 
+    /// Drains the tunnels on shared connections, those of each connection together, at a moment of its own within the
+    /// shortest window of its routes. `windows` has the windows by route.
+    pub fn drain_connections(
+        self: &Arc<Self>,
+        windows: HashMap<Arc<str>, Duration>,
+        cause: Cause,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let members: Vec<_> =
+            self.choose(&Filter::All).into_iter().filter(|member| member.view().is_shared).collect();
+        async move {
+            let (began, groups) = (Instant::now(), by_connection(members));
+            let count = groups.len() as f64;
+            let mut due: Vec<_> = groups
+                .into_iter()
+                .enumerate()
+                .map(|(number, members)| {
+                    let known = members.iter().filter_map(|member| windows.get(member.view().route));
+                    let window = known.min().copied().unwrap_or_default();
+                    (began + window.mul_f64((number as f64 + fastrand::f64()) / count), members)
+                })
+                .collect();
+            due.sort_unstable_by_key(|(moment, _)| *moment);
+            for (moment, members) in due {
+                sleep_until(moment).await;
+                for member in &members {
+                    // Another order was first.
+                    let _ = member.ask(cause);
+                }
+            }
+        }
+    }
+
     /// Drains `count` of the tunnels that `filter` selects now, any of them, spread as in
     /// [`Registry::drain`], and adds the drained ones to `asked`. A tunnel that ends before its moment is not
     /// counted and not replaced.

@@ -14,6 +14,8 @@ pub enum Filter {
     Endpoint(u64),
     /// Tunnels of a route.
     Route(Arc<str>),
+    /// Tunnels of a route whose clients have a connection for each.
+    RouteAlone(Arc<str>),
     /// Tunnels of a route at an endpoint.
     RouteAt(Arc<str>, u64),
     /// Tunnels of a route that were opened under another version of it than this one.
@@ -87,6 +89,8 @@ pub struct TunnelView<'a> {
     pub listener: &'a Arc<str>,
     /// The number in the order in which tunnels joined.
     pub join_number: u64,
+    /// Whether its client may have other tunnels on the same connection.
+    pub is_shared: bool,
 }
 
 impl Filter {
@@ -96,6 +100,7 @@ impl Filter {
             Self::All => true,
             Self::Endpoint(endpoint) => seen.endpoint == *endpoint,
             Self::Route(route) => seen.route == route,
+            Self::RouteAlone(route) => !seen.is_shared && seen.route == route,
             Self::RouteAt(route, endpoint) => seen.endpoint == *endpoint && seen.route == route,
             Self::Outdated(route, current) => seen.route_version != *current && seen.route == route,
             Self::RouteFrom(route, listener) => seen.listener == listener && seen.route == route,

@@ -99,9 +99,11 @@ impl HandshakeLimiter {
         Duration::from_nanos(paid.until_full(self.moment(now)))
     }
 
-    /// Continues with what another process owed.
+    /// Continues with what another process owed, up to a queue that is full: its rate may have been another one.
     pub fn charge(&self, owed: Duration, now: Instant) {
-        let paid = TokenBucket::paid_by(self.paid.load(Relaxed)).charged(nanoseconds(owed), self.moment(now));
+        let most = self.turns.depth().saturating_add(nanoseconds(LONGEST_WAIT));
+        let owed = nanoseconds(owed).min(most);
+        let paid = TokenBucket::paid_by(self.paid.load(Relaxed)).charged(owed, self.moment(now));
         self.paid.store(paid.paid_at(), Relaxed);
     }
 

@@ -134,6 +134,7 @@ impl Member {
             route_version: *route_version,
             listener,
             join_number: *join_number,
+            is_shared: self.connection.is_some(),
         }
     }
 

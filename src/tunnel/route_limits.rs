@@ -6,7 +6,7 @@
 use crate::config::{self, PerClient};
 use crate::upstream::KeySource;
 use moongate_config::{Placed, Problem, Problems};
-use moongate_sdk::{ClientAddress, keyed_hash};
+use moongate_sdk::{ClientAddress, HashedKey, keyed_hash};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +19,15 @@ pub enum ClientKey<'a> {
     Client(ClientAddress<'a>),
     /// By the value of its key.
     Key(&'a [u8]),
+}
+
+impl ClientKey<'_> {
+    fn hash(self) -> u64 {
+        keyed_hash(match self {
+            Self::Client(client) => HashedKey::Client(client),
+            Self::Key(value) => HashedKey::Value(value),
+        })
+    }
 }
 
 /// Why a WebSocket is not opened.
@@ -108,7 +117,7 @@ impl RouteLimits {
     /// process's permit, which was given under a limit per client.
     pub(super) fn readmit(&self, key: Option<u64>, client: ClientKey<'_>) -> Permit {
         self.present.all.fetch_add(1, Relaxed);
-        let client = self.per_client.as_ref().map(|_| key.unwrap_or_else(|| keyed_hash(client)));
+        let client = self.per_client.as_ref().map(|_| key.unwrap_or_else(|| client.hash()));
         if let Some(client) = client {
             *self.present.clients.lock().entry(client).or_default() += 1;
         }
@@ -128,7 +137,7 @@ impl RouteLimits {
             return Err(Denial::Full);
         }
         if let Some((limit, _)) = &self.per_client {
-            let client = keyed_hash(client);
+            let client = client.hash();
             let mut clients = self.present.clients.lock();
             let count = clients.entry(client).or_default();
             // A limit is at least 1, so a rejection never leaves an entry of 0.

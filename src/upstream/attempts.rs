@@ -121,6 +121,12 @@ impl Attempts {
         cluster.pick(key, &self.tried, drain_window)
     }
 
+    /// Returns whether [`Attempts::pick`] would find an endpoint now. It takes no place at an endpoint and no turn of a
+    /// rotation.
+    pub fn has_candidate(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.has_candidate(&self.tried))
+    }
+
     /// Begins an attempt at the selected endpoint.
     pub fn begin(&mut self, lease: Lease) {
         self.count = self.count.saturating_add(1);

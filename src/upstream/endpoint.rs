@@ -16,6 +16,7 @@ use crate::telemetry::unix_millis;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -286,6 +287,13 @@ impl Endpoint {
 
     pub(super) fn enter(&self) {
         self.load.active.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one more unless the count has reached `limit`. In one step: two threads never exceed the limit
+    /// together, and a refusal never takes the place that a third one needs.
+    pub(super) fn try_enter(&self, limit: NonZeroU32) -> bool {
+        let enter = |active: usize| (active < limit.get() as usize).then_some(active + 1);
+        self.load.active.fetch_update(Relaxed, Relaxed, enter).is_ok()
     }
 
     pub(super) fn leave(&self) {

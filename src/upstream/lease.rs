@@ -1,5 +1,6 @@
 //! Lease of an endpoint for one exchange. Counts are undone on drop.
 
+use super::balance::Member;
 use super::endpoint::{Endpoint, Token};
 use super::monotonic_millis;
 use super::passive_health::{Policy, Reason};
@@ -20,6 +21,9 @@ pub enum NoEndpoint {
     /// All are unhealthy, and `when_all_unhealthy: fail` is set.
     #[error("every endpoint is unhealthy")]
     Unhealthy,
+    /// Every endpoint that may be selected has as many requests and WebSockets as its `max_connections` allows.
+    #[error("every endpoint is full")]
+    Full,
     /// Every eligible endpoint was tried for this request.
     #[error("every endpoint was tried")]
     Tried,
@@ -86,8 +90,19 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(endpoint: Arc<Endpoint>, policy: Policy) -> Self {
+    /// A lease of a member; `None` if the endpoint is full.
+    pub(super) fn of(member: &Member, policy: Policy) -> Option<Self> {
         // Counted before connecting: a slow handshake is load too.
+        match member.limit() {
+            Some(limit) if !member.endpoint().try_enter(limit) => return None,
+            Some(_) => {}
+            None => member.endpoint().enter(),
+        }
+        Some(Self { endpoint: Arc::clone(member.endpoint()), policy })
+    }
+
+    /// A lease that no limit refuses.
+    pub(super) fn new(endpoint: Arc<Endpoint>, policy: Policy) -> Self {
         endpoint.enter();
         Self { endpoint, policy }
     }

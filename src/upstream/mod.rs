@@ -48,8 +48,8 @@ pub use attempts::{AttemptEnd, Attempts};
 pub use balance::{BALANCE, Balance, CookieScope};
 pub(crate) use balance::{inherit_process_secret, process_secret};
 pub use cluster::{
-    Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointState, EndpointStatus, Leaving, Order,
-    RemovedUpstream,
+    AcceptingEndpoint, Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointState, EndpointStatus,
+    Leaving, Order, RemovedUpstream,
 };
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
@@ -59,7 +59,7 @@ pub use health::{PROBES, Probe};
 pub use health_score::Health;
 pub use http_peer::Versions;
 pub use http1_connection::{BodyPart, Broken, Http1Connection, Progress, keeps_alive};
-pub use lease::{Lease, TriedEndpoints};
+pub use lease::{Lease, NoEndpoint, TriedEndpoints};
 pub use passive_health::Reason;
 pub use proxy_header::ProxyAddrs;
 pub use session_drain::DrainMoment;

@@ -1,10 +1,10 @@
 //! Adapter from [`Balance`](super::Balance) to pingora-load-balancing's `BackendSelection`.
 //!
 //! Unavailable endpoints are excluded before the balancer is called, so that the shares of the others stay
-//! right. Retries use `Members::choose_again` instead.
+//! right. Retries use `Members::lease_again` instead.
 
-use super::balance::{Candidates, Open};
-use super::endpoint_set::{EndpointSet, Members};
+use super::balance::Open;
+use super::endpoint_set::{EndpointSet, Members, Turn};
 use super::slow_start::SlowStart;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
@@ -67,12 +67,7 @@ impl CandidateIter {
             self.direct.into_iter().for_each(|index| open.remove(index));
             open
         });
-        let candidates = Candidates::new(self.members.as_slice(), open, self.slow);
-        let chosen = self.members.balance().choose(&candidates, self.key.as_bytes())?;
-        // A balancer that returned a non-candidate would loop forever.
-        if !open.contains(chosen) {
-            return None;
-        }
+        let chosen = self.members.choose(open, self.key.as_bytes(), self.slow, Turn::First)?;
         open.remove(chosen);
         Some(chosen)
     }

@@ -44,14 +44,35 @@ pub(super) fn upstream(lines: &[&str]) -> config::Upstream {
     let entry = |line: &&str| {
         placed(match line.split_once('*') {
             None => EndpointEntry::Address((*line).to_owned()),
-            Some((address, weight)) => EndpointEntry::Full(config::Endpoint {
-                address: placed(address.to_owned()),
-                weight: Some(placed(weight.parse().unwrap())),
-                drain: false,
-            }),
+            Some((address, weight)) => {
+                let weight = Some(placed(weight.parse().unwrap()));
+                EndpointEntry::Full(config::Endpoint { weight, ..endpoint(address) })
+            }
         })
     };
     config::Upstream::of(placed(lines.iter().map(entry).collect()))
+}
+
+/// An endpoint with the defaults.
+pub(super) fn endpoint(address: &str) -> config::Endpoint {
+    config::Endpoint {
+        address: placed(address.to_owned()),
+        weight: None,
+        drain: false,
+        backup: false,
+        max_connections: None,
+    }
+}
+
+/// Changes the entry of an endpoint.
+pub(super) fn change(spec: &mut config::Upstream, address: &str, change: impl FnOnce(&mut config::Endpoint)) {
+    let mut entries = spec.endpoints.value.iter_mut();
+    let entry = entries.find(|entry| entry.value.address() == address).unwrap();
+    if let EndpointEntry::Address(address) = &entry.value {
+        entry.value = EndpointEntry::Full(endpoint(address));
+    }
+    let EndpointEntry::Full(full) = &mut entry.value else { unreachable!() };
+    change(full);
 }
 
 /// Healthy members from the same syntax.

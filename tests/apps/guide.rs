@@ -4,6 +4,9 @@
 use crate::page::{Page, shows};
 use std::process::{Command, Stdio};
 
+/// Seconds after which a command has failed.
+const LIMIT: &str = "120";
+
 /// A page with commands for an application.
 pub(crate) struct Guide(Page);
 
@@ -60,7 +63,8 @@ impl Guide {
             replace.push((GATEWAY, &gateway));
             let text = replace.iter().fold(shown.text, |text, (from, to)| text.replace(from, to));
             let expected = replace.iter().fold(shown.output, |text, (from, to)| text.replace(from, to));
-            let output = Command::new("bash").args(["-c", &text]).stdin(Stdio::null()).output().unwrap();
+            let mut command = Command::new("timeout");
+            let output = command.args([LIMIT, "bash", "-c", &text]).stdin(Stdio::null()).output().unwrap();
             let printed = String::from_utf8_lossy(&output.stdout);
             assert!(
                 output.status.success() && (expected.is_empty() || shows(&expected, &printed)),

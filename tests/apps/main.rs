@@ -19,6 +19,7 @@ mod octoprint;
 #[path = "../docs/page.rs"]
 mod page;
 mod rabbitmq;
+mod recipes;
 mod sockjs;
 mod streamlit;
 #[allow(dead_code, unused_imports, reason = "the gateway's own tests use more of it")]
@@ -40,4 +41,19 @@ fn every_page_is_tested() {
     for name in names {
         assert!(tests.contains(&format!("\nmod {name};\n")), "docs/guides/apps/{name}.md has no test");
     }
+}
+
+/// Every example with a README has a test.
+#[test]
+fn every_example_is_tested() {
+    let tests = [include_str!("recipes.rs"), include_str!("sockjs.rs")].concat();
+    let pages = page::pages();
+    let names =
+        pages.iter().filter_map(|page| page.name.strip_prefix("examples/")?.strip_suffix("/README.md"));
+    let missing: Vec<_> = names
+        .filter(|name| {
+            !tests.contains(&format!("\"{name}\"")) && !tests.contains(&format!("\"examples/{name}\""))
+        })
+        .collect();
+    assert!(missing.is_empty(), "no test runs {missing:?}");
 }

@@ -32,16 +32,13 @@ pub(crate) fn root() -> PathBuf {
 
 /// Every page that readers are directed to.
 pub(crate) fn pages() -> Vec<Page> {
-    let mut names = [
-        "README.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "SECURITY.md",
-        "examples/sockjs/README.md",
-        "plugins/README.md",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "plugins/README.md"]
+        .map(str::to_owned)
+        .to_vec();
+    let examples = std::fs::read_dir(root().join("examples")).unwrap();
+    let examples =
+        examples.map(|entry| format!("examples/{}/README.md", entry.unwrap().file_name().to_string_lossy()));
+    names.extend(examples.filter(|name| root().join(name).exists()));
     let mut folders = vec!["docs".to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(root().join(&folder)).unwrap() {

@@ -1,7 +1,7 @@
 //! WebSockets over HTTP/2 (RFC 8441): the same handshake and the same tunnel, on streams that share a
 //! connection.
 
-use crate::support::frames::{DATA, Frames, GOAWAY, HEADERS, request};
+use crate::support::frames::{DATA, Frames, GOAWAY, HEADERS, RST_STREAM, request};
 use crate::support::h2ws::{Client, Stream, certificate};
 use crate::support::ws::{accepted, frame, read_frame};
 use crate::support::{Gateway, Next, Origin, eventually};
@@ -497,12 +497,15 @@ fn cookies_in_pieces_reach_the_backend_as_one_field() {
 #[test]
 fn the_websockets_of_a_connection_are_asked_to_reconnect_together_and_before_its_goaway() {
     let a = Origin::named("a");
-    let gateway = start(&format!("routes: [{{ upstream: ['{a}'], websocket: {{ drain_window: 2s }} }}]"));
+    let route = |path: &str, window: &str| {
+        format!("{{ path: {path}, upstream: ['{a}'], websocket: {{ drain_window: {window} }} }}")
+    };
+    let gateway = start(&format!("routes: [{}, {}]", route("/a", "1s"), route("/b", "20s")));
     let mut connections: Vec<_> = (0..3).map(|_| Frames::connect(gateway.web())).collect();
     let fields = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
     for frames in &mut connections {
         for stream in [1, 3, 5] {
-            frames.head(stream, &request("CONNECT", "/ws", &fields), false);
+            frames.head(stream, &request("CONNECT", if stream == 3 { "/b" } else { "/a" }, &fields), false);
             frames.next_on(HEADERS, stream);
         }
     }
@@ -517,8 +520,15 @@ fn the_websockets_of_a_connection_are_asked_to_reconnect_together_and_before_its
                     DATA if frame.payload.first() == Some(&(0x80 | CLOSE)) => {
                         assert_eq!(frame.payload[2..4], 1012_u16.to_be_bytes());
                         closed.push(frame.stream);
+                        if closed.len() == 1 {
+                            frames.head(7, &request("CONNECT", "/a", &fields), false);
+                        }
                         let close = crate::support::ws::masked(CLOSE, &1012_u16.to_be_bytes());
                         frames.frame(DATA, 0, frame.stream, &close);
+                    }
+                    RST_STREAM if frame.stream == 7 => {
+                        assert_eq!(frame.number(0), u32::from(Reason::REFUSED_STREAM));
+                        closed.push(7);
                     }
                     GOAWAY => break,
                     _ => {}
@@ -528,6 +538,10 @@ fn the_websockets_of_a_connection_are_asked_to_reconnect_together_and_before_its
             closed
         })
         .collect();
-    assert_eq!(rows, vec![vec![1, 3, 5]; 3], "each has its Close frame before GOAWAY");
+    assert_eq!(
+        rows,
+        vec![vec![1, 3, 5, 7]; 3],
+        "each has its Close frame before GOAWAY, and a new one is refused"
+    );
     assert!(gateway.exit_within(Duration::from_secs(20)).success());
 }

@@ -69,6 +69,44 @@ fn the_most_specific_route_wins() {
 }
 
 #[test]
+fn hosts_match_by_regex_and_wildcards_at_both_ends() {
+    let origins =
+        ["any", "exact", "first", "last", "shop", "early", "late"].map(|name| (name, Origin::named(name)));
+    let at: HashMap<_, _> = origins.iter().map(|(name, origin)| (*name, origin.address())).collect();
+    let file = |early: &str, late: &str| {
+        format!(
+            "routes:
+  - {{ upstream: [{}] }}
+  - {{ host: ['~^shop-(?<town>[a-z]+)[.]example[.]com$', '~^\\[2001:db8:'], upstream: [{}] }}
+  - {{ host: '~{early}', upstream: [{}] }}
+  - {{ host: '~{late}', upstream: [{}] }}
+  - {{ host: 'www.example.*', upstream: [{}] }}
+  - {{ host: '*.example.org', upstream: [{}] }}
+  - {{ host: shop-x.example.com, upstream: [{}] }}
+",
+            at["any"], at["shop"], at["early"], at["late"], at["last"], at["first"], at["exact"],
+        )
+    };
+    let gateway = Gateway::start(&file("^api", "^api[.]v2"));
+    for (host, name) in [
+        ("localhost", "any"),
+        ("shop-x.example.com", "exact"),
+        ("SHOP-Rome.Example.COM.:8080", "shop"),
+        ("shop-1.example.com", "any"),
+        ("[2001:DB8::0:1]:80", "shop"),
+        ("www.example.org", "first"),
+        ("www.example.co.uk:80", "last"),
+        ("api.v2.net", "early"),
+    ] {
+        assert_eq!(asked(&gateway, "GET", host, "/", "").text(), name, "{host}");
+    }
+    gateway.reload(&file("^api[.]v2", "^api")).unwrap();
+    for (host, name) in [("api.v2.net", "early"), ("api.v3.net", "late")] {
+        assert_eq!(asked(&gateway, "GET", host, "/", "").text(), name, "{host}");
+    }
+}
+
+#[test]
 fn a_request_without_a_route_is_404_with_a_token() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!("routes: [{{ path: /only/, upstream: [{a}] }}]"));

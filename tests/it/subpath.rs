@@ -41,6 +41,39 @@ fn get(gateway: &Gateway, target: &str, more: &str) -> crate::support::Response 
 }
 
 #[test]
+fn redirects_and_cookies_of_the_backend_are_replaced_as_configured() {
+    let origin = Origin::scripted("app", |seen, wire| {
+        let host = if seen.target() == "/else" { "else.example" } else { "backend:8080" };
+        let head = format!(
+            "HTTP/1.1 302 Found\r\nLocation: http://{host}/login\r\nRefresh: 1; url=http://{host}/later\r\n\
+             Set-Cookie: a=1; Domain=.Backend; Path=/one/x; HttpOnly\r\nSet-Cookie: c=3; Path=/two\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        wire.try_send(head).map_or(Next::Close, |()| Next::Keep)
+    });
+    let file = |rewrite: &str| {
+        format!(
+            "routes: [{{ upstream: ['{origin}'], plugins: [{{ kind: rewrite, query: {{ remove: [x] }}, {rewrite} }}] }}]"
+        )
+    };
+    let gateway = Gateway::start(&file(
+        "rewrite_location: [{ from: 'http://backend:8080/', to: 'https://{host}/' }, { from: '~^http://(else)[.]example(.*)', to: '/$1$2' }], \
+         rewrite_cookie_domain: { from: backend, to: shop.example }, rewrite_cookie_path: { from: /one/, to: / }",
+    ));
+    let response = get(&gateway, "/", "");
+    assert_eq!(response.field("location"), Some("https://shop.example/login"));
+    assert_eq!(response.field("refresh"), Some("1; url=https://shop.example/later"));
+    let cookies: Vec<_> = fields(&response.head, "set-cookie").collect();
+    assert_eq!(cookies, ["a=1; Domain=shop.example; Path=/x; HttpOnly", "c=3; Path=/two"]);
+    assert_eq!(get(&gateway, "/else", "").field("location"), Some("/else/login"));
+    gateway.reload(&file("rewrite_location: { from: 'http://backend:8080', to: '' }")).unwrap();
+    let response = get(&gateway, "/", "");
+    assert_eq!(response.field("location"), Some("/login"));
+    let cookies: Vec<_> = fields(&response.head, "set-cookie").collect();
+    assert_eq!(cookies, ["a=1; Domain=.Backend; Path=/one/x; HttpOnly", "c=3; Path=/two"]);
+}
+
+#[test]
 fn the_subpath_without_its_slash_is_redirected() {
     let origin = Origin::named("app");
     let gateway = gateway(&origin.to_string(), "add_slash: true");

@@ -2,7 +2,7 @@
 
 use crate::alone;
 use crate::end_guard::EndGuard;
-use crate::faulty_gateway::{Before, FaultyGateway, await_stop, signal};
+use crate::faulty_gateway::{Before, FaultyGateway, await_stop, kill, signal};
 use crate::order::{Moved, upgrade};
 use crate::support::{Gateway, Origin, Socket, Wire, eventually};
 use std::net::{SocketAddr, TcpStream};
@@ -147,7 +147,7 @@ fn a_new_process_that_is_killed_at_a_step_of_the_old_one_loses_no_websocket_that
             faulty.gateway.signal("USR2");
             let new = faulty.started();
             await_stop(old);
-            signal("KILL", new);
+            kill(new);
             signal("CONT", old);
             let line = faulty.gateway.log().wait(mark, &["upgrade failed; this process continues"]);
             assert!(line.contains("signal: 9"), "{step}: {line}");

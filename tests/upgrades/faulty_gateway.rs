@@ -113,8 +113,23 @@ pub(crate) fn signal(name: &str, pid: u32) {
 
 /// Waits until a process has stopped itself.
 pub(crate) fn await_stop(pid: u32) {
-    eventually("the process stops", || {
+    await_state(pid, " T");
+}
+
+/// Ends a process whose parent does not collect it, and waits until its descriptors are closed: until then it could still
+/// be sent something.
+pub(crate) fn kill(pid: u32) {
+    signal("KILL", pid);
+    await_state(pid, " Z");
+    // The first thread may end before the others.
+    eventually("every thread has ended", || {
+        (fs::read_dir(format!("/proc/{pid}/task")).ok()?.count() == 1).then_some(())
+    });
+}
+
+fn await_state(pid: u32, state: &str) {
+    eventually(&format!("the process is in the state{state}"), || {
         let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        status.rsplit(')').next()?.starts_with(" T").then_some(())
+        status.rsplit(')').next()?.starts_with(state).then_some(())
     });
 }

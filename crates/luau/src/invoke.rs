@@ -152,7 +152,11 @@ impl ScriptRunner {
             (Some(RequestTable { machine, ctx }), _) if !machine.is_spent() => (machine, Some(ctx)),
             (None, Some(saved)) => {
                 let machine = self.machine()?;
-                let ctx = json::table(&machine.lua, &saved).map_err(|error| self.fault(&error))?;
+                let guard = machine.guard.lock();
+                let table = json::table(&machine.lua, &saved);
+                let failed = |error| Fault::new(machine.failed(&self.script, self.limits, &error));
+                let ctx = table.map_err(failed)?;
+                drop(guard);
                 (machine, Some(ctx))
             }
             _ => (self.machine()?, None),

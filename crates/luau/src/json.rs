@@ -68,15 +68,27 @@ pub(crate) fn constant(lua: &Lua, value: &serde_json::Value) -> Result<Value> {
     })
 }
 
+/// The largest copy of a plain value, in bytes of text and values of [`PLAIN_VALUE`] bytes: a table that is in many places
+/// is copied for each of them.
+const LARGEST_PLAIN: usize = 256 << 10;
+const PLAIN_VALUE: usize = 16;
+
 /// A copy of a value that has only plain ones: `json.null`, booleans, finite numbers, text, and tables with the keys 1 to
 /// n or of text.
 pub(crate) fn plain(lua: &Lua, value: &Value) -> Result<serde_json::Value> {
-    plain_below(&lua.named_registry_value::<Table>(ARRAY)?, value, 0)
+    let mut left = LARGEST_PLAIN;
+    plain_below(&lua.named_registry_value::<Table>(ARRAY)?, value, 0, &mut left)
 }
 
-fn plain_below(array: &Table, value: &Value, depth: usize) -> Result<serde_json::Value> {
+fn plain_below(array: &Table, value: &Value, depth: usize, left: &mut usize) -> Result<serde_json::Value> {
     use serde_json::Value as Json;
     let refused = |what: &str| Error::runtime(format!("a {what} is no plain value"));
+    let text = |text: &mlua::LuaString, left: &mut usize| {
+        let text = text.to_str()?.to_owned();
+        *left = left.checked_sub(text.len()).ok_or_else(|| refused("longer text"))?;
+        Ok::<_, Error>(text)
+    };
+    *left = left.checked_sub(PLAIN_VALUE).ok_or_else(|| refused("larger table"))?;
     Ok(match value {
         _ if depth > DEEPEST => return Err(refused("deeper table")),
         Value::Boolean(truth) => Json::Bool(*truth),
@@ -84,7 +96,7 @@ fn plain_below(array: &Table, value: &Value, depth: usize) -> Result<serde_json:
         Value::Number(number) => Json::Number(
             serde_json::Number::from_f64(*number).ok_or_else(|| refused("number without a value"))?,
         ),
-        Value::String(text) => Json::String(text.to_str()?.to_owned()),
+        Value::String(own) => Json::String(text(own, left)?),
         other if *other == Value::NULL => Json::Null,
         Value::Table(table) => {
             let is_array = table.metatable().is_some_and(|its| its == *array);
@@ -96,13 +108,14 @@ fn plain_below(array: &Table, value: &Value, depth: usize) -> Result<serde_json:
                 if table.pairs::<Value, Value>().count() != length {
                     return Err(refused("table with other keys"));
                 }
-                let items = (1..=length).map(|key| plain_below(array, &table.raw_get(key)?, depth + 1));
+                let mut item = |key| plain_below(array, &table.raw_get(key)?, depth + 1, left);
+                let items = (1..=length).map(&mut item);
                 return Ok(Json::Array(items.collect::<Result<_>>()?));
             }
             let mut pairs = serde_json::Map::new();
             for pair in table.pairs::<Value, Value>() {
                 let (Value::String(key), item) = pair? else { return Err(refused("table with other keys")) };
-                pairs.insert(key.to_str()?.to_owned(), plain_below(array, &item, depth + 1)?);
+                pairs.insert(text(&key, left)?, plain_below(array, &item, depth + 1, left)?);
             }
             Json::Object(pairs)
         }
@@ -291,4 +304,49 @@ fn number_of<S: Serializer>(serializer: S, number: f64) -> std::result::Result<S
         return serializer.serialize_i64(number as i64);
     }
     serializer.serialize_f64(number)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use std::sync::Arc;
+
+    fn saved(source: &str) -> Result<serde_json::Value> {
+        let lua = Lua::new();
+        let clock = Arc::new(Clock::new(std::time::Duration::from_secs(60)));
+        lua.globals().set("json", library(&lua, &clock)?)?;
+        let value: Value = lua.load(source).eval()?;
+        let json = plain(&lua, &value)?;
+        assert_eq!(plain(&lua, &Value::Table(table(&lua, &json)?))?, json);
+        Ok(json)
+    }
+
+    #[test]
+    fn plain_values_are_copied_and_others_refused() {
+        let json = saved(r#"{ n = 1.5, t = "a", list = { true, json.null, {} }, none = json.decode("[]") }"#)
+            .unwrap();
+        let expected = serde_json::json!({ "n": 1.5, "t": "a", "list": [true, null, {}], "none": [] });
+        assert_eq!(json, expected);
+        for source in [
+            "{ f = print }",
+            "{ [1] = 1, x = 2 }",
+            "{ [3] = 1 }",
+            "{ n = 0 / 0 }",
+            r#"{ t = "\255" }"#,
+            "setmetatable({}, {})",
+            "(function() local t = {} t.t = t return t end)()",
+            r#"{ t = string.rep("a", 300000) }"#,
+        ] {
+            assert!(saved(source).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_table_in_many_places_ends_at_the_limit() {
+        assert!(
+            saved("(function() local t = {} for _ = 1, 60 do t = { a = t, b = t } end return t end)()")
+                .is_err()
+        );
+    }
 }

@@ -49,7 +49,7 @@ struct LuauSettings {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct LuauLimits {
-    /// Fails a call after this much CPU time, from 1ms to 10s. Default 20ms.
+    /// Fails a call after this much CPU time, 1ms to 10s. Default 20ms.
     cpu: Option<Placed<Period>>,
     /// Fails a call that needs more memory, 512KiB to 1GiB. Default 16MiB.
     memory: Option<Placed<Size>>,

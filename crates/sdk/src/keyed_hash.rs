@@ -1,9 +1,11 @@
 //! Keyed hash of the clients and keys of limits: no client can choose a collision. A process that takes over from
-//! another one in an upgrade has its key, so that what is counted by these hashes continues.
+//! another one in an upgrade has its key, so that what is counted by these hashes continues. The bytes that are hashed are
+//! written down here, since those of `std::hash::Hash` may change with the compiler.
 
-use crate::random_bits;
+use crate::{ClientAddress, random_bits};
 use siphasher::sip::SipHasher13;
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 
 static KEY: OnceLock<[u8; 16]> = OnceLock::new();
@@ -22,10 +24,32 @@ pub fn inherit_hash_key(key: [u8; 16]) {
     let _ = KEY.set(key);
 }
 
-/// The hash of a value under the key of this process.
-pub fn keyed_hash(value: impl Hash) -> u64 {
-    let mut hasher = SipHasher13::new_with_key(&hash_key());
-    value.hash(&mut hasher);
+/// What is hashed. No value has the hash of another kind.
+#[derive(Clone, Copy, Debug)]
+pub enum HashedKey<'a> {
+    /// A client.
+    Client(ClientAddress<'a>),
+    /// The value of a key of a request.
+    Value(&'a [u8]),
+}
+
+/// The hash of a key under the key of this process.
+pub fn keyed_hash(key: HashedKey<'_>) -> u64 {
+    hash_under(&hash_key(), key)
+}
+
+fn hash_under(secret: &[u8; 16], key: HashedKey<'_>) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(secret);
+    let mut add = |tag: u8, bytes: &[u8]| {
+        hasher.write(&[tag]);
+        hasher.write(bytes);
+    };
+    match key {
+        HashedKey::Client(ClientAddress::Ip(IpAddr::V4(address))) => add(4, &address.octets()),
+        HashedKey::Client(ClientAddress::Ip(IpAddr::V6(address))) => add(6, &address.octets()),
+        HashedKey::Client(ClientAddress::Unreadable(text)) => add(0, text.as_bytes()),
+        HashedKey::Value(value) => add(1, value),
+    }
     hasher.finish()
 }
 
@@ -34,11 +58,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_the_same_as_long_as_the_key_is() {
+    fn a_hash_is_the_same_in_every_binary() {
+        let hash = |key| hash_under(b"0123456789abcdef", key);
+        let v4 = HashedKey::Client(ClientAddress::Ip(IpAddr::from([192, 0, 2, 1])));
+        let v6 = HashedKey::Client(ClientAddress::Ip(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])));
+        let text = HashedKey::Client(ClientAddress::Unreadable("a"));
+        assert_eq!(
+            [v4, v6, text, HashedKey::Value(b"a")].map(hash),
+            [462117527891750508, 16128157601519855731, 2769751220252241952, 10499384594691187412]
+        );
+    }
+
+    #[test]
+    fn a_key_in_use_stays() {
         let key = hash_key();
-        assert_eq!(keyed_hash(("a", 1)), keyed_hash(("a", 1)));
-        assert_ne!(keyed_hash(("a", 1)), keyed_hash(("a", 2)));
         inherit_hash_key([7; 16]);
-        assert_eq!(hash_key(), key, "a key in use stays");
+        assert_eq!(hash_key(), key);
     }
 }

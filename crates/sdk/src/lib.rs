@@ -36,7 +36,7 @@ pub use gateway_services::{
 };
 pub use header_fields::{Fields, Headers, ReadOnlyHeaders};
 pub use header_spelling::is_same_spelling;
-pub use keyed_hash::{hash_key, inherit_hash_key, keyed_hash};
+pub use keyed_hash::{HashedKey, hash_key, inherit_hash_key, keyed_hash};
 pub use path_parameters::{has_parameters, without_parameters};
 pub use path_reading::{BadPath, PathReading, SegmentParameters, read_path, strip_path_prefix};
 pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};

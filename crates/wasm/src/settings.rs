@@ -59,7 +59,7 @@ struct WasmSettings {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WasmLimits {
-    /// Fails a callback after this much CPU time. At least 2ms, at most 1s. Default 10ms.
+    /// Fails a callback after this much CPU time, 2ms to 1s. Default 10ms.
     cpu: Placed<Period>,
     /// Bounds the memory of an instance, 64KiB to 4GiB, or to 64MiB with `isolation: request`. Default 16MiB.
     memory: Placed<Size>,

@@ -109,6 +109,9 @@ const FOREIGN: &[Foreign] = &[
     foreign("proxynextupstream", RETRIES),
     foreign("proxynextupstreamtries", RETRIES),
     foreign("proxysetheader", HEADERS),
+    foreign("proxyredirect", "use `rewrite_location` of the plugin `rewrite`"),
+    foreign("proxycookiepath", "use `rewrite_cookie_path` of the plugin `rewrite`"),
+    foreign("proxycookiedomain", "use `rewrite_cookie_domain` of the plugin `rewrite`"),
     foreign("proxyhttpversion", NOT_NEEDED),
     foreign("proxybuffering", NOT_NEEDED),
     foreign("addheader", HEADERS),
@@ -274,15 +277,13 @@ const fn scoped(name: &'static str, within: &'static str, help: &'static str) ->
     ScopedKey { name, within, help }
 }
 
-const NO_ENDPOINT_LIMIT: &str =
-    "an endpoint has no connection limit; use `max_connections` of a listener or of a route's `websocket`";
+const ENDPOINT_LIMIT: &str = "use `max_connections`";
 const ADMIN_ADDRESS: &str = "use `address` of `admin`";
 
 const SCOPED: &[ScopedKey] = &[
     scoped("server", "upstreams.", ENDPOINTS),
-    scoped("maxconn", ".endpoints[", NO_ENDPOINT_LIMIT),
-    scoped("max_conns", ".endpoints[", NO_ENDPOINT_LIMIT),
-    scoped("max_connections", ".endpoints[", NO_ENDPOINT_LIMIT),
+    scoped("maxconn", ".endpoints[", ENDPOINT_LIMIT),
+    scoped("max_conns", ".endpoints[", ENDPOINT_LIMIT),
     scoped("listen", "admin.", ADMIN_ADDRESS),
     scoped("bind", "admin.", ADMIN_ADDRESS),
     scoped("verify", ".client_auth.", "use `mode: require | optional`"),

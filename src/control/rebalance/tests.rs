@@ -133,8 +133,13 @@ async fn little_is_left_alone() {
 fn shares_follow_weights() {
     let holders = |held: [usize; 3]| -> Vec<_> {
         let each = [(1, 1), (2, 2), (3, 1)].into_iter().zip(held);
-        each.map(|((endpoint, weight), websockets)| OverloadedEndpoint { endpoint, weight, websockets })
-            .collect()
+        each.map(|((endpoint, weight), websockets)| OverloadedEndpoint {
+            endpoint,
+            weight,
+            limit: None,
+            websockets,
+        })
+        .collect()
     };
     assert_eq!(overloaded(&holders([100, 200, 100]), 1.3), []);
     assert_eq!(overloaded(&holders([129, 200, 71]), 1.3), []);
@@ -144,4 +149,40 @@ fn shares_follow_weights() {
     assert_eq!(overloaded(&[], 1.3), []);
     assert_eq!(surplus(&holders([200, 200, 0]), 1, 400), Some(0), "those who are expected count");
     assert_eq!(surplus(&holders([200, 200, 0]), 4, 0), None);
+}
+
+#[test]
+fn a_limited_endpoint_has_no_more_than_its_limit_as_a_share() {
+    let holder = |(endpoint, weight, limit, websockets)| OverloadedEndpoint {
+        endpoint,
+        weight,
+        limit: NonZeroU32::new(limit),
+        websockets,
+    };
+    let overloaded = |holders: [(u64, u16, u32, usize); 3]| overloaded(&holders.map(holder), 1.3);
+    assert_eq!(overloaded([(1, 1, 10, 10), (2, 1, 0, 100), (3, 1, 0, 100)]), []);
+    assert_eq!(overloaded([(1, 1, 10, 0), (2, 1, 0, 200), (3, 1, 0, 10)]), [(2, 100)]);
+    assert_eq!(overloaded([(1, 1, 10, 10), (2, 1, 10, 10), (3, 1, 10, 0)]), [], "below the least surplus");
+    assert_eq!(overloaded([(1, 1, 10, 30), (2, 1, 10, 0), (3, 1, 10, 0)]), [(1, 20)]);
+    assert_eq!(overloaded([(1, 1, 10, 50), (2, 1, 10, 10), (3, 1, 10, 10)]), [], "there is no other place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn websockets_at_a_backup_move_when_another_endpoint_is_back() {
+    let endpoints = |weight: u8| {
+        format!("{{ address: '{ONE}', weight: {weight} }}, {{ address: '127.0.0.1:2', backup: true }}")
+    };
+    let mut world = TestHarness::new(&file(&endpoints(0), ""));
+    let mut sockets = world.open("a", 20);
+    assert_eq!(held(&sockets), [(2, 20)].into());
+    world.reload(&file(&endpoints(1), ""));
+    let mut rebalances = Rebalances::new(Arc::clone(&world.tunnels));
+    for _ in 0..2 * TEN_MINUTES {
+        pass(&world, &mut rebalances, 1).await;
+        let left = leave(&mut sockets);
+        sockets.extend(world.open("a", left));
+    }
+    assert_eq!(held(&sockets), [(1, 20)].into());
+    pass(&world, &mut rebalances, TEN_MINUTES).await;
+    assert_eq!(leave(&mut sockets), 0);
 }

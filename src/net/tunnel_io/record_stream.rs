@@ -239,6 +239,7 @@ impl RecordStream {
             && self.taken == self.plain.len()
             && self.record_length().is_none()
             && self.socket.is_silent()
+            && !self.has_no_keys()
     }
 
     /// Copies decrypted bytes.
@@ -535,6 +536,7 @@ mod tests {
         side.write.secret.sequence = side.algorithm.most_records() - LAST_RECORDS;
         let error = side.read_exact(&mut [0]).await.unwrap_err();
         assert!(is_end_of_keys(&error), "{error}");
+        assert!(!side.is_silent(), "one who only writes to it asks it too");
         side.seal(APPLICATION_DATA, b"goodbye").unwrap();
     }
 

@@ -12,7 +12,7 @@ use crate::runtime::worker_timer::{WorkerTimer, timeout};
 use crate::snapshot::MinRate;
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
@@ -39,6 +39,11 @@ impl ReceivedStream {
         let head = RequestHeader::from(head);
         let refused = request_validation::check_stream(&head).err();
         Self { head, body, respond, refused }
+    }
+
+    /// Refuses the stream: nothing of it was processed (RFC 9113 §8.7).
+    pub fn refuse(mut self) {
+        self.respond.send_reset(Reason::REFUSED_STREAM);
     }
 
     /// Returns whether it asks for a WebSocket (RFC 8441).

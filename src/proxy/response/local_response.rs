@@ -95,7 +95,11 @@ fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result
         }
         // RFC 9110 §15.5.6: the allowed methods.
         Failure::MethodNotAllowed => head.insert_header(header::ALLOW, ALLOWED)?,
-        Failure::NoEndpoint | Failure::NoResources | Failure::TooManyConnections | Failure::Draining => {
+        Failure::NoEndpoint
+        | Failure::EndpointsFull
+        | Failure::NoResources
+        | Failure::TooManyConnections
+        | Failure::Draining => {
             head.insert_header(header::RETRY_AFTER, RETRY_AFTER)?;
         }
         Failure::TooManyHandshakes(queue_full) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The span of an open WebSocket.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(in crate::proxy) struct TraceState {
     /// In the form of `traceparent`.
@@ -27,7 +27,7 @@ pub(in crate::proxy) struct TraceState {
     omitted: u32,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 struct FailoverState {
     at: u64,

@@ -25,7 +25,7 @@ const VERSION: u32 = 2;
 const FIRST_VERSION: u32 = 1;
 
 /// A WebSocket without its sockets.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub struct MovedWebSocket {
     /// Its ID in the old process.
     pub id: u64,
@@ -60,8 +60,10 @@ impl MovedWebSocket {
         let own: Option<ClientResourcesState> = serde_json::from_value(guard).ok()?;
         let client = redial.as_ref().map_or_else(|| own.unwrap_or_default(), |redial| redial.client.clone());
         let (inspector, recheck) = (read(inspector)?, read(recheck)?);
-        let has_parts =
-            redial.is_some() || inspector.is_some() || recheck.is_some() || client.trace.is_some();
+        let has_parts = redial.is_some()
+            || inspector.is_some()
+            || recheck.is_some()
+            || client != ClientResourcesState::default();
         Some(Self {
             id: departure.id,
             version: if has_parts { VERSION } else { FIRST_VERSION },
@@ -149,7 +151,7 @@ impl MovedWebSocket {
             inspector: plugins.inspector,
             recheck: plugins.recheck,
         };
-        match TunnelEnd::of(origin, plugins.final_log_fields, trace) {
+        let is_continued = match TunnelEnd::of(origin, plugins.final_log_fields, trace) {
             TunnelEnd::Plain(origin) => {
                 tunnel::continue_from(tunnel, state, move |outcome| origin.end(outcome, &[]))
             }
@@ -157,7 +159,7 @@ impl MovedWebSocket {
                 tunnel::continue_from(tunnel, state, move |outcome| observers.end(outcome))
             }
         };
-        Ok(())
+        if is_continued { Ok(()) } else { Err("its state is invalid".to_owned()) }
     }
 }
 

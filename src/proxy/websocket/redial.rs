@@ -68,7 +68,7 @@ pub(super) struct Redialer {
 }
 
 /// A redialer for another process.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct RedialerState {
     #[serde(with = "base64_bytes")]
     request: Vec<u8>,
@@ -183,7 +183,7 @@ impl Redialer {
             let left = until.saturating_duration_since(Instant::now());
             let _ = tokio::time::timeout(left, attempts.prepare()).await;
             // Without an endpoint there is no handshake to take a turn for.
-            if self.pick(&attempts).is_none() {
+            if !attempts.has_candidate() {
                 return Round::NoEndpoint;
             }
             let Some(turn) = self.wait_for_turn(until).await else { return Round::NoTurn };

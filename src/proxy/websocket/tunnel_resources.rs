@@ -24,7 +24,7 @@ pub(super) struct ClientResources {
 }
 
 /// The client's part of the resources, for another process.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(super) struct ClientResourcesState {
     /// The key of its permit, under a limit per client.

@@ -64,8 +64,11 @@ impl TunnelPlugins {
 }
 
 /// The plugins of a tunnel, for another process.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(in crate::proxy) struct PluginsState {
+    /// The positions of those that recheck.
+    #[serde(default)]
+    questions: Vec<usize>,
     /// Kind and name of each plugin of the chain, since positions have no meaning in another one.
     chain: Vec<(String, String)>,
     received: ReceivedState,
@@ -83,6 +86,7 @@ impl PluginsState {
         running: SavedRequestState,
     ) -> Option<serde_json::Value> {
         serde_json::to_value(Self {
+            questions: kept.chain.rechecks().map(|(at, _)| at).collect(),
             chain: names(&kept.chain),
             received: kept.received.state(),
             method: kept.method.to_string(),
@@ -141,8 +145,13 @@ impl TunnelPlugins {
             plugins.final_log_fields = Some(Arc::clone(&final_log_fields));
             plugins.inspector = Some(Box::new(Watch { kept, headers, running, final_log_fields }));
         }
-        if let Some(state) = recheck {
+        if let Some(mut state) = recheck {
+            let asked = std::mem::take(&mut state.questions);
             let (kept, headers, running) = state.restore(gateway, route)?;
+            // Their settings may recheck no longer, or only now.
+            if !kept.chain.rechecks().map(|(at, _)| at).eq(asked) {
+                return None;
+            }
             let questions = kept.chain.rechecks().filter(|(at, _)| !running.skips(*at)).collect();
             plugins.recheck =
                 Some(Arc::new(Doubts { kept, questions, headers, running: Mutex::new(running) }));

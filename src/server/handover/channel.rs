@@ -1,6 +1,6 @@
 //! Channel of a handover: one end of a pair of Unix sockets that keep the boundaries of messages.
 
-use super::message::{Envelope, Message, VERSION};
+use super::message::{Envelope, Message, VERSION, json_length};
 use rustix::io::Errno;
 use rustix::net::sockopt::{socket_peercred, socket_type};
 use rustix::net::{
@@ -21,7 +21,7 @@ pub(super) const MOST_DESCRIPTORS: usize = 128;
 /// parts.
 pub(super) const LONGEST_PART: usize = 192 << 10;
 
-/// The maximum length of a message: all bytes that wait in both directions of a WebSocket are less.
+/// The maximum length of a message. A WebSocket of which more waits stays in the old process.
 pub(super) const LONGEST_MESSAGE: usize = 4 << 20;
 
 /// The first bytes of a part that others follow, and of the last one of several. No message begins with them.
@@ -76,8 +76,10 @@ impl HandoverChannel {
     /// # Errors
     /// When the other process is gone, or reads nothing.
     pub(super) fn send(&self, message: Message, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        // It may have keys of TLS connections.
-        let bytes = Zeroizing::new(serde_json::to_vec(&Envelope { version: VERSION, message })?);
+        let envelope = Envelope { version: VERSION, message };
+        // It may have keys of TLS connections: a buffer that grows would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(json_length(&envelope)));
+        serde_json::to_writer(&mut *bytes, &envelope)?;
         if bytes.len() > LONGEST_MESSAGE || descriptors.len() > MOST_DESCRIPTORS {
             return Err(io::Error::other(format!("a message of {} bytes is too long", bytes.len())));
         }

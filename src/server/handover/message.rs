@@ -4,6 +4,7 @@
 
 use crate::runtime::base64_bytes;
 use serde::{Deserialize, Serialize};
+use std::io;
 use zeroize::Zeroize;
 
 /// The version of the messages.
@@ -93,7 +94,33 @@ pub(super) enum Message {
 /// The state of a WebSocket, among which are keys of TLS. Its texts are overwritten when it is dropped.
 #[derive(Clone, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub(super) struct SecretState(pub(super) serde_json::Value);
+pub(in crate::server) struct SecretState(pub(in crate::server) serde_json::Value);
+
+impl SecretState {
+    /// The length of its JSON.
+    pub(super) fn length(&self) -> usize {
+        json_length(&self.0)
+    }
+}
+
+/// The length of a value's JSON, which is not written for that: it may have keys.
+pub(super) fn json_length(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Nothing fails that counts, and what cannot be JSON is not sent.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
 
 impl std::fmt::Debug for SecretState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

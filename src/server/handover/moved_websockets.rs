@@ -12,7 +12,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
 
 /// WebSockets of a batch. A small one stops each of them for a short time only.
 const BATCH: usize = 32;
@@ -129,10 +128,11 @@ impl<'a> Mover<'a> {
         for departure in stopped {
             // A departure that is dropped continues here.
             let Some(websocket) = MovedWebSocket::of(&departure) else { continue };
-            let Ok(state) = serde_json::to_value(&websocket) else { continue };
-            // It may have keys of TLS connections.
-            let length = Zeroizing::new(state.to_string()).len();
+            let Ok(state) = serde_json::to_value(&websocket).map(SecretState) else { continue };
+            let length = state.length();
             if length > LARGEST {
+                // It would be as large in the next pass.
+                self.refused.insert(departure.id);
                 continue;
             }
             if size + length > SHARED {
@@ -140,7 +140,7 @@ impl<'a> Mover<'a> {
                 size = 0;
             }
             size += length;
-            batch.push(Prepared { departure, state: SecretState(state) });
+            batch.push(Prepared { departure, state });
         }
         self.send(batch)
     }

@@ -145,8 +145,8 @@ impl NewProcess {
     ///
     /// # Errors
     /// When it does not. It has ended then.
-    pub(in crate::server) fn serve(&mut self, state: Vec<serde_json::Value>) -> Result<(), UpgradeFailure> {
-        let pass = |part| self.channel.send(Message::State { part: SecretState(part) }, &[]);
+    pub(in crate::server) fn serve(&mut self, state: Vec<SecretState>) -> Result<(), UpgradeFailure> {
+        let pass = |part| self.channel.send(Message::State { part }, &[]);
         let passed = state.into_iter().try_for_each(pass);
         let counted = passed.and_then(|()| counts::send(&self.channel));
         let ordered = counted.and_then(|()| self.channel.send(Message::Serve, &[]));

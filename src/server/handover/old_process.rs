@@ -3,7 +3,7 @@
 use super::channel::HandoverChannel;
 use super::counts::ReceivedCounts;
 use super::fault_point::{self, Step};
-use super::message::{Message, ProcessState, Refusal, SocketEntry};
+use super::message::{Message, ProcessState, Refusal, SecretState, SocketEntry};
 use super::moved_websockets;
 use crate::server::passed_socket::{PassedSocket, SocketRole};
 use crate::server::worker::Adoption;
@@ -89,7 +89,7 @@ impl OldProcess {
 
     /// Says that this process would serve, and waits for the order to do so. A process that has ended meanwhile gives
     /// no order, and is replaced too. Returns the parts of the state.
-    pub(in crate::server) fn await_order(&self) -> Vec<serde_json::Value> {
+    pub(in crate::server) fn await_order(&self) -> Vec<SecretState> {
         let mut parts = Vec::new();
         let ready = Message::Ready { binary: env!("CARGO_PKG_VERSION").to_owned() };
         let order = self.0.send(ready, &[]).and_then(|()| {
@@ -98,7 +98,7 @@ impl OldProcess {
             loop {
                 match self.0.receive(LONGEST_ORDER)?.0 {
                     Message::Serve => return Ok(()),
-                    Message::State { mut part } => parts.push(std::mem::take(&mut part.0)),
+                    Message::State { part } => parts.push(part),
                     Message::Counts { series, more } => counts.add(series, more),
                     _ => {}
                 }

@@ -15,75 +15,65 @@ pub(crate) mod keys {
         URL_FULL, URL_PATH, URL_SCHEME, USER_AGENT_ORIGINAL,
     };
 
-    pub(crate) const ROUTE: &str = "moongate.route";
-    pub(crate) const LISTENER: &str = "moongate.listener";
-    pub(crate) const UPSTREAM: &str = "moongate.upstream";
-    pub(crate) const ENDPOINT: &str = "moongate.endpoint";
-    pub(crate) const ATTEMPTS: &str = "moongate.attempts";
-    pub(crate) const REQUEST_ID: &str = "moongate.request_id";
-    pub(crate) const GENERATION: &str = "moongate.generation";
-    pub(crate) const ERROR_DETAIL: &str = "moongate.error.detail";
-    pub(crate) const PLUGIN: &str = "moongate.plugin.name";
-    pub(crate) const PLUGIN_PHASE: &str = "moongate.plugin.phase";
-    pub(crate) const PLUGIN_RESULT: &str = "moongate.plugin.result";
-    pub(crate) const PLUGIN_DURATION: &str = "moongate.plugin.duration";
-    pub(crate) const CLOSE_CODE: &str = "moongate.websocket.close_code";
-    pub(crate) const CLOSE_REASON: &str = "moongate.websocket.close_reason";
-    pub(crate) const CLOSED_BY: &str = "moongate.websocket.closed_by";
-    pub(crate) const MESSAGES_TO_BACKEND: &str = "moongate.websocket.messages.to_backend";
-    pub(crate) const MESSAGES_TO_CLIENT: &str = "moongate.websocket.messages.to_client";
-    pub(crate) const BYTES_TO_BACKEND: &str = "moongate.websocket.bytes.to_backend";
-    pub(crate) const BYTES_TO_CLIENT: &str = "moongate.websocket.bytes.to_client";
-    pub(crate) const ENDPOINTS: &str = "moongate.websocket.endpoints";
-    pub(crate) const FAILOVER_FROM: &str = "moongate.failover.from";
-    pub(crate) const FAILOVER_TO: &str = "moongate.failover.to";
-    pub(crate) const FAILOVER_DURATION: &str = "moongate.failover.duration";
+    macro_rules! own_keys {
+        ($($name:ident = $text:literal),+ $(,)?) => {
+            $(pub(crate) const $name: &str = $text;)+
+
+            /// The keys of the gateway's own.
+            const OWN: &[&str] = &[$($name),+];
+        };
+    }
+
+    own_keys! {
+        ROUTE = "moongate.route",
+        LISTENER = "moongate.listener",
+        UPSTREAM = "moongate.upstream",
+        ENDPOINT = "moongate.endpoint",
+        ATTEMPTS = "moongate.attempts",
+        REQUEST_ID = "moongate.request_id",
+        GENERATION = "moongate.generation",
+        ERROR_DETAIL = "moongate.error.detail",
+        PLUGIN = "moongate.plugin.name",
+        PLUGIN_PHASE = "moongate.plugin.phase",
+        PLUGIN_RESULT = "moongate.plugin.result",
+        PLUGIN_DURATION = "moongate.plugin.duration",
+        CLOSE_CODE = "moongate.websocket.close_code",
+        CLOSE_REASON = "moongate.websocket.close_reason",
+        CLOSED_BY = "moongate.websocket.closed_by",
+        MESSAGES_TO_BACKEND = "moongate.websocket.messages.to_backend",
+        MESSAGES_TO_CLIENT = "moongate.websocket.messages.to_client",
+        BYTES_TO_BACKEND = "moongate.websocket.bytes.to_backend",
+        BYTES_TO_CLIENT = "moongate.websocket.bytes.to_client",
+        ENDPOINTS = "moongate.websocket.endpoints",
+        FAILOVER_FROM = "moongate.failover.from",
+        FAILOVER_TO = "moongate.failover.to",
+        FAILOVER_DURATION = "moongate.failover.duration",
+    }
+
+    /// Those of the conventions.
+    const CONVENTIONS: &[&str] = &[
+        CLIENT_ADDRESS,
+        ERROR_TYPE,
+        HTTP_REQUEST_METHOD,
+        HTTP_REQUEST_METHOD_ORIGINAL,
+        HTTP_REQUEST_RESEND_COUNT,
+        HTTP_RESPONSE_STATUS_CODE,
+        HTTP_ROUTE,
+        NETWORK_PEER_ADDRESS,
+        NETWORK_PEER_PORT,
+        NETWORK_PROTOCOL_VERSION,
+        NETWORK_TRANSPORT,
+        SERVER_ADDRESS,
+        SERVER_PORT,
+        URL_FULL,
+        URL_PATH,
+        URL_SCHEME,
+        USER_AGENT_ORIGINAL,
+    ];
 
     /// The key of this text, for attributes of another process. `None` for one that only a newer binary has.
     pub(crate) fn known(text: &str) -> Option<&'static str> {
-        const ALL: [&str; 40] = [
-            CLIENT_ADDRESS,
-            ERROR_TYPE,
-            HTTP_REQUEST_METHOD,
-            HTTP_REQUEST_METHOD_ORIGINAL,
-            HTTP_REQUEST_RESEND_COUNT,
-            HTTP_RESPONSE_STATUS_CODE,
-            HTTP_ROUTE,
-            NETWORK_PEER_ADDRESS,
-            NETWORK_PEER_PORT,
-            NETWORK_PROTOCOL_VERSION,
-            NETWORK_TRANSPORT,
-            SERVER_ADDRESS,
-            SERVER_PORT,
-            URL_FULL,
-            URL_PATH,
-            URL_SCHEME,
-            USER_AGENT_ORIGINAL,
-            ROUTE,
-            LISTENER,
-            UPSTREAM,
-            ENDPOINT,
-            ATTEMPTS,
-            REQUEST_ID,
-            GENERATION,
-            ERROR_DETAIL,
-            PLUGIN,
-            PLUGIN_PHASE,
-            PLUGIN_RESULT,
-            PLUGIN_DURATION,
-            CLOSE_CODE,
-            CLOSE_REASON,
-            CLOSED_BY,
-            MESSAGES_TO_BACKEND,
-            MESSAGES_TO_CLIENT,
-            BYTES_TO_BACKEND,
-            BYTES_TO_CLIENT,
-            ENDPOINTS,
-            FAILOVER_FROM,
-            FAILOVER_TO,
-            FAILOVER_DURATION,
-        ];
-        ALL.into_iter().find(|key| *key == text)
+        CONVENTIONS.iter().chain(OWN).find(|key| **key == text).copied()
     }
 }
 

@@ -162,3 +162,15 @@ fn a_longer_allowed_wait_keeps_the_order_and_the_rate() {
     pacer.give_back();
     assert_eq!(pacer.take_within(now, longest).unwrap(), longest);
 }
+
+#[test]
+fn what_another_process_owed_to_a_slower_rate_is_bounded_by_a_full_queue() {
+    let now = Instant::now();
+    let slow = HandshakeLimiter::new(rate("1/h"));
+    assert_eq!(slow.take(now), Ok(Duration::ZERO));
+    assert!(slow.owed(now) > Duration::from_secs(3500));
+    let fast = HandshakeLimiter::new(rate("100/s"));
+    fast.charge(slow.owed(now), now);
+    assert!(fast.take(now).is_err());
+    assert!(fast.take(now + Duration::from_secs(2)).is_ok());
+}

@@ -2,23 +2,56 @@
 
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::slow_start::{SlowStart, WHOLE};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Words of the set that are stored inline: up to 256 members cost no allocation.
 const FEW: usize = 4;
+
+/// The precedence of an endpoint: one of a later tier is selected only while none of an earlier tier is available.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tier(u8);
+
+impl Tier {
+    /// The tier of an entry without `backup`.
+    pub const FIRST: Self = Self(0);
+    /// The tier of an entry with `backup: true`.
+    pub const BACKUP: Self = Self(1);
+
+    /// The tier as a number, from 0.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
 
 /// An endpoint with its weight.
 #[derive(Clone, Debug)]
 pub struct Member {
     endpoint: Arc<Endpoint>,
     weight: u16,
+    tier: Tier,
+    /// The most requests and WebSockets at the endpoint.
+    limit: Option<NonZeroU32>,
     /// When its `drain: true` took effect, in milliseconds of the upstream clock.
     marked: Option<u64>,
 }
 
 impl Member {
     pub(in crate::upstream) fn new(endpoint: Arc<Endpoint>, weight: u16) -> Self {
-        Self { endpoint, weight, marked: None }
+        Self { endpoint, weight, tier: Tier::FIRST, limit: None, marked: None }
+    }
+
+    pub(in crate::upstream) fn in_tier(self, tier: Tier) -> Self {
+        Self { tier, ..self }
+    }
+
+    pub(in crate::upstream) fn limited(self, limit: Option<NonZeroU32>) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// The same member with another endpoint.
+    pub(in crate::upstream) fn with_endpoint(&self, endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint, ..self.clone() }
     }
 
     pub(in crate::upstream) fn marked(self, marked: Option<u64>) -> Self {
@@ -43,6 +76,21 @@ impl Member {
     /// Returns whether the member accepts new connections and is healthy.
     pub(in crate::upstream) fn is_usable(&self) -> bool {
         self.is_open() && self.endpoint.is_usable()
+    }
+
+    /// Returns whether the endpoint has as many requests and WebSockets as `max_connections` allows.
+    pub(in crate::upstream) fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.active() >= limit.get() as usize)
+    }
+
+    /// The tier.
+    pub(in crate::upstream) fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// `max_connections`.
+    pub(in crate::upstream) fn limit(&self) -> Option<NonZeroU32> {
+        self.limit
     }
 
     /// The endpoint.

@@ -16,7 +16,7 @@ mod sticky;
 mod tests;
 
 pub(super) use candidates::Open;
-pub use candidates::{AllMembers, Candidates, Member};
+pub use candidates::{AllMembers, Candidates, Member, Tier};
 pub use cookie::CookieScope;
 pub(crate) use cookie::{inherit_process_secret, process_secret};
 pub(super) use round_robin::RoundRobin;

@@ -5,9 +5,9 @@ use super::{Cluster, RemovedUpstream};
 use crate::config::{self, EndpointEntry, KindEntry, UpstreamProtocol};
 use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
 use crate::upstream::address::Origin;
-use crate::upstream::balance::{BALANCE, Balance, Member};
+use crate::upstream::balance::{BALANCE, Balance, Member, Tier};
 use crate::upstream::connector::Connector;
-use crate::upstream::discovery::{Discovery, EndpointSource, EndpointSpec};
+use crate::upstream::discovery::{Discovery, EndpointSource, EndpointSpec, MemberSettings};
 use crate::upstream::endpoint_set::{CarriedState, EndpointSet, Plan};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::health::{Check, PROBES, Probe};
@@ -182,7 +182,7 @@ fn carried_members(prior: &Cluster, spec: &config::Upstream, connector: &Connect
             }
             _ => next.join_time().inherit(endpoint.join_time()),
         }
-        Member::new(next, member.weight()).marked(member.marked_since())
+        member.with_endpoint(next)
     };
     prior.endpoint_set.current().as_slice().iter().map(successor).collect()
 }
@@ -196,11 +196,10 @@ fn lines(entries: &Placed<Vec<Placed<EndpointEntry>>>, problems: &mut Problems) 
     let mut lines: Vec<EndpointSpec> = Vec::with_capacity(entries.len());
     let mut first: HashMap<Origin, &Place> = HashMap::new();
     for entry in &entries.value {
-        let (text, at, marked) = match &entry.value {
-            EndpointEntry::Address(text) => (text, &entry.place, false),
-            EndpointEntry::Full(full) => (&full.address.value, &full.address.place, full.drain),
+        let (text, at) = match &entry.value {
+            EndpointEntry::Address(text) => (text, &entry.place),
+            EndpointEntry::Full(full) => (&full.address.value, &full.address.place),
         };
-        let weight = weight(&entry.value);
         let origin = match Origin::parse(text) {
             Ok(origin) => origin,
             Err(problem) => {
@@ -214,25 +213,42 @@ fn lines(entries: &Placed<Vec<Placed<EndpointEntry>>>, problems: &mut Problems) 
             continue;
         }
         first.insert(origin.clone(), at);
-        lines.push(EndpointSpec { origin, weight, marked });
+        lines.push(EndpointSpec { origin, settings: settings(&entry.value) });
     }
-    if !lines.is_empty() && lines.iter().all(|line| line.weight == 0 || line.marked) {
-        problems.push(Problem::warning(without_endpoints(&lines)).at(place));
+    if !lines.is_empty() {
+        problems.0.extend(unselectable(&lines).map(|problem| problem.at(place)));
     }
     lines
 }
 
+/// A warning about entries of which none is selected, or none before the others.
+fn unselectable(lines: &[EndpointSpec]) -> Option<Problem> {
+    let all = |is_it: fn(&MemberSettings) -> bool| lines.iter().all(|line| is_it(&line.settings));
+    if all(|settings| settings.weight == 0 || settings.marked) {
+        return Some(Problem::warning(without_endpoints(lines)));
+    }
+    all(|settings| settings.tier == Tier::BACKUP).then(|| {
+        Problem::warning("every endpoint has `backup: true`: all are used at all times")
+            .help("`backup` applies while an endpoint without it is available")
+    })
+}
+
 fn without_endpoints(lines: &[EndpointSpec]) -> &'static str {
-    match lines.iter().any(|line| line.marked) {
+    match lines.iter().any(|line| line.settings.marked) {
         true => "every endpoint has weight 0 or `drain: true`: no request can be served",
         false => "every endpoint has weight 0: no request can be served",
     }
 }
 
-fn weight(entry: &EndpointEntry) -> u16 {
-    match entry {
-        EndpointEntry::Full(config::Endpoint { weight: Some(weight), .. }) => weight.value,
-        EndpointEntry::Full(_) | EndpointEntry::Address(_) => 1,
+fn settings(entry: &EndpointEntry) -> MemberSettings {
+    let EndpointEntry::Full(full) = entry else {
+        return MemberSettings { weight: 1, ..MemberSettings::default() };
+    };
+    MemberSettings {
+        weight: full.weight.as_ref().map_or(1, |weight| weight.value),
+        marked: full.drain,
+        tier: if full.backup { Tier::BACKUP } else { Tier::FIRST },
+        limit: full.max_connections,
     }
 }
 

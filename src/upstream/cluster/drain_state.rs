@@ -7,6 +7,7 @@ use crate::upstream::endpoint::Token;
 use crate::upstream::health_score::Health;
 use crate::upstream::monotonic_millis;
 use serde::Serialize;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,17 @@ impl DrainingEndpoint {
     pub fn draining_for(&self) -> Option<Duration> {
         Some(Duration::from_millis(monotonic_millis::now().saturating_sub(self.since?)))
     }
+}
+
+/// An endpoint that accepts new connections.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptingEndpoint {
+    /// The endpoint's token.
+    pub token: Token,
+    /// The weight among the others.
+    pub weight: u16,
+    /// `max_connections`.
+    pub limit: Option<NonZeroU32>,
 }
 
 /// An operator's order for an endpoint.
@@ -121,11 +133,18 @@ impl Cluster {
         leaving
     }
 
-    /// The endpoints that accept new connections, with their weights.
-    pub fn accepting(&self) -> Vec<(Token, u16)> {
+    /// The endpoints that accept new connections, with their weights. The weight of an endpoint is 0 while one of an
+    /// earlier tier accepts them.
+    pub fn accepting(&self) -> Vec<AcceptingEndpoint> {
         let members = self.endpoint_set.current();
-        let well = members.as_slice().iter().filter(|member| Self::is_well(member));
-        well.map(|member| (member.endpoint().token(), member.weight())).collect()
+        let well = || members.as_slice().iter().filter(|member| Self::is_well(member));
+        let first = well().map(Member::tier).min();
+        let accepting = |member: &Member| AcceptingEndpoint {
+            token: member.endpoint().token(),
+            weight: if Some(member.tier()) == first { member.weight() } else { 0 },
+            limit: member.limit(),
+        };
+        well().map(accepting).collect()
     }
 
     fn is_well(member: &Member) -> bool {

@@ -49,6 +49,7 @@ impl Cluster {
             let Some(state) = states.iter().find(|state| state.address == address) else { continue };
             endpoint.passive().restore(&state.passive, now);
             if let Some(ago) = state.joined_ago {
+                // Never 0, which means "always": no process is that old.
                 endpoint.join_time().begin(now.saturating_sub(ago).max(1));
             }
         }

@@ -11,7 +11,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use drain_state::{DrainingEndpoint, Leaving, Order};
+pub use drain_state::{AcceptingEndpoint, DrainingEndpoint, Leaving, Order};
 pub use endpoint_state::EndpointState;
 pub use removed_endpoints::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
@@ -43,6 +43,10 @@ use tokio::sync::{Notify, watch};
 
 /// Milliseconds between two warnings that an upstream has no healthy endpoint.
 const ALL_UNHEALTHY_LOG_EVERY: u64 = 10_000;
+
+/// The most rounds of one selection. Where endpoints are nearly full, one that was full when it was read may have a
+/// place when the last other one is taken.
+const PICK_ROUNDS: usize = 16;
 
 /// One running upstream.
 ///
@@ -152,7 +156,8 @@ impl Cluster {
             return Some(first);
         }
         let members = self.endpoint_set.current();
-        let rank = |value: &&[u8]| members.balance().member_of(value).map(|index| members.is_usable(index));
+        let rank =
+            |value: &&[u8]| members.balance().member_of(value).map(|index| members.is_available(index));
         // The last of equals wins, so the order is reversed: the first one sent is preferred.
         let values: Vec<_> = cookies(headers, name).collect();
         values.into_iter().rev().max_by_key(rank)
@@ -163,7 +168,7 @@ impl Cluster {
         let Some(value) = self.presented(headers) else { return Affinity::None };
         let members = self.endpoint_set.current();
         match members.balance().member_of(value) {
-            Some(index) if members.is_usable(index) => Affinity::Endpoint,
+            Some(index) if members.is_available(index) => Affinity::Endpoint,
             Some(_) if members.draining_owner(value, &TriedEndpoints::new(), drain_window).is_some() => {
                 Affinity::Endpoint
             }
@@ -194,23 +199,37 @@ impl Cluster {
         drain_window: Duration,
     ) -> Result<Lease, NoEndpoint> {
         let members = self.endpoint_set.current();
-        if let Some(endpoint) = members.draining_owner(key.as_bytes(), tried, drain_window) {
-            return Ok(Lease::new(Arc::clone(endpoint), self.policy));
+        let owner = members.draining_owner(key.as_bytes(), tried, drain_window);
+        if let Some(lease) = owner.and_then(|owner| Lease::of(owner, self.policy)) {
+            return Ok(lease);
         }
-        let found = if tried.is_first_choice() {
-            self.choose(&members, key)
-        } else {
-            members.choose_again(key.as_bytes(), tried).map(Arc::clone)
-        };
-        let Some(endpoint) = found else { return Err(why_none(&members, tried)) };
-        if !endpoint.is_usable() {
-            self.count_all_unhealthy();
+        for _ in 0..PICK_ROUNDS {
+            let found = if tried.is_first_choice() {
+                self.lease_first(&members, key)
+            } else {
+                members.lease_again(key.as_bytes(), tried, self.policy)
+            };
+            let Some(lease) = found else {
+                match why_none(&members, tried) {
+                    NoEndpoint::Full if members.has_place(tried) => continue,
+                    why => return Err(why),
+                }
+            };
+            if !lease.endpoint().is_usable() {
+                self.count_all_unhealthy();
+            }
+            return Ok(lease);
         }
-        Ok(Lease::new(endpoint, self.policy))
+        Err(NoEndpoint::Full)
+    }
+
+    /// Returns whether an endpoint that was not tried can be selected now.
+    pub fn has_candidate(&self, tried: &TriedEndpoints) -> bool {
+        self.endpoint_set.current().has_place(tried)
     }
 
     /// A lease of the endpoint with this address, for a WebSocket that another process has opened there; `None` if there
-    /// is none.
+    /// is none. It exists already, so no limit refuses it.
     pub fn lease_of(&self, address: &str) -> Option<Lease> {
         let members = self.endpoint_set.current();
         let mut endpoints = members.as_slice().iter().map(crate::upstream::balance::Member::endpoint);
@@ -219,17 +238,19 @@ impl Cluster {
     }
 
     /// pingora-load-balancing's selection for the first attempt of a request.
-    fn choose(&self, members: &Members, key: &Key<'_>) -> Option<Arc<Endpoint>> {
+    fn lease_first(&self, members: &Members, key: &Key<'_>) -> Option<Lease> {
         let found = Cell::new(None);
         // The candidate iterator is finite, so no bound is needed. pingora-load-balancing's own health is
         // ignored, since unavailable endpoints are no candidates. An endpoint that was just removed is not a
-        // member and is rejected.
+        // member and is rejected, and so is one that other requests have filled since.
         let accept = |backend: &pingora_load_balancing::Backend, _: bool| {
-            found.set(members.find(&backend.addr).map(super::balance::Member::endpoint));
-            found.get().is_some()
+            let lease = members.find(&backend.addr).and_then(|member| Lease::of(member, self.policy));
+            let is_accepted = lease.is_some();
+            found.set(lease);
+            is_accepted
         };
         self.engine.select_with(key.as_bytes(), usize::MAX, accept);
-        found.get().map(Arc::clone)
+        found.take()
     }
 
     /// The `Set-Cookie` for the response of a lease's endpoint, and the moment of the new session in a drain.
@@ -277,6 +298,8 @@ impl Cluster {
 fn why_none(members: &Members, tried: &TriedEndpoints) -> NoEndpoint {
     if members.is_empty() {
         NoEndpoint::Empty
+    } else if members.are_full(tried) {
+        NoEndpoint::Full
     } else if tried.is_empty() || members.open().is_empty() {
         NoEndpoint::Unhealthy
     } else {

@@ -7,6 +7,7 @@ use crate::upstream::health_score::Health;
 use crate::upstream::monotonic_millis;
 use crate::upstream::slow_start::{SlowStart, WHOLE};
 use serde::Serialize;
+use std::num::NonZeroU32;
 
 /// The status of an upstream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,6 +23,10 @@ pub struct EndpointStatus {
     pub address: String,
     /// The weight.
     pub weight: u16,
+    /// The tier: 1 for a `backup`, which is selected only while no endpoint of tier 0 is available.
+    pub tier: u8,
+    /// The most requests and WebSockets at the endpoint; `None` without a limit.
+    pub max_connections: Option<NonZeroU32>,
     /// The health.
     pub health: Health,
     /// Whether its traffic failed and it is ejected.
@@ -54,6 +59,8 @@ impl Cluster {
             EndpointStatus {
                 address: endpoint.address().to_string(),
                 weight: member.weight(),
+                tier: member.tier().get(),
+                max_connections: member.limit(),
                 health: endpoint.health(),
                 ejected: endpoint.is_ejected(),
                 draining: Leaving::of(member),
@@ -77,6 +84,8 @@ impl From<RemovedEndpoint> for EndpointStatus {
         Self {
             address: departed.address,
             weight: 0,
+            tier: 0,
+            max_connections: None,
             health: Health::Unknown,
             ejected: false,
             draining: Some(Leaving::Removed),

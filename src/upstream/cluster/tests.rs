@@ -1,7 +1,9 @@
 //! Tests of clusters as the gateway uses them: build, run, pick, rebuild.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod backups;
 mod draining_sessions;
+mod endpoint_limits;
 mod slow_start;
 
 use super::*;

@@ -8,29 +8,63 @@ mod names;
 pub(super) use names::Lookups;
 
 use super::address::{Address, Origin};
+use super::balance::Tier;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// One entry of an upstream's list of endpoints.
 #[derive(Clone, Debug)]
 pub(super) struct EndpointSpec {
     pub(super) origin: Origin,
+    pub(super) settings: MemberSettings,
+}
+
+/// The settings of an entry that apply to each of its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct MemberSettings {
     pub(super) weight: u16,
     /// Whether the entry has `drain: true`.
     pub(super) marked: bool,
+    pub(super) tier: Tier,
+    /// `max_connections`.
+    pub(super) limit: Option<NonZeroU32>,
 }
 
-/// Marks a backend whose entry has `drain: true`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DrainMark;
+/// What an entry says of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct BackendEntry {
+    pub(super) settings: MemberSettings,
+    /// The host name that resolved to the backend.
+    pub(super) host: Option<Arc<str>>,
+}
 
-/// The host name that resolved to a backend.
-#[derive(Clone, Debug)]
-pub(super) struct HostName(pub(super) Arc<str>);
+impl BackendEntry {
+    fn of(entry: &EndpointSpec) -> Self {
+        let host = match &entry.origin {
+            Origin::Name { host, .. } => Some(Arc::from(&**host)),
+            Origin::Fixed(_) => None,
+        };
+        Self { settings: entry.settings, host }
+    }
+
+    /// The backend at an address. pingora-load-balancing compares backends by address and weight alone, and
+    /// installs a membership only if it differs. So its weight is a digest of the whole entry: the same address
+    /// may be found through another name, in another tier.
+    fn at(self, address: &Address) -> Option<Backend> {
+        let mut digest = DefaultHasher::new();
+        self.hash(&mut digest);
+        let mut ext = http::Extensions::new();
+        ext.insert(self);
+        // Truncated on 32-bit machines, which makes equal digests less unlikely and nothing else.
+        Some(Backend { addr: address.to_engine()?, weight: digest.finish() as usize, ext })
+    }
+}
 
 /// An entry with its addresses.
 #[derive(Debug)]
@@ -73,22 +107,13 @@ impl EndpointSource {
         self.has_names
     }
 
-    /// All backends with their weights. If two entries have the same address, the first one applies.
+    /// All backends with their entries. If two entries have the same address, the first one applies.
     fn backends(&self) -> BTreeSet<Backend> {
         let slots = self.slots.lock();
         let mut seen = HashSet::new();
         let each = slots.iter().flat_map(|slot| slot.addresses.iter().map(|address| (address, &slot.line)));
         each.filter(|(address, _)| seen.insert(*address))
-            .filter_map(|(address, line)| {
-                let mut ext = http::Extensions::new();
-                if line.marked {
-                    ext.insert(DrainMark);
-                }
-                if let Origin::Name { host, .. } = &line.origin {
-                    ext.insert(HostName(Arc::from(&**host)));
-                }
-                Some(Backend { addr: address.to_engine()?, weight: usize::from(line.weight), ext })
-            })
+            .filter_map(|(address, entry)| BackendEntry::of(entry).at(address))
             .collect()
     }
 
@@ -119,14 +144,14 @@ mod tests {
     fn origins(lines: &[(&str, u16)]) -> Vec<EndpointSpec> {
         let line = |(text, weight): &(&str, u16)| EndpointSpec {
             origin: Origin::parse(text).unwrap(),
-            weight: *weight,
-            marked: false,
+            settings: MemberSettings { weight: *weight, ..MemberSettings::default() },
         };
         lines.iter().map(line).collect()
     }
 
-    fn weights(source: &EndpointSource) -> Vec<(String, usize)> {
-        source.backends().iter().map(|backend| (backend.addr.to_string(), backend.weight)).collect()
+    fn weights(source: &EndpointSource) -> Vec<(String, u16)> {
+        let weight = |backend: &Backend| backend.ext.get::<BackendEntry>().unwrap().settings.weight;
+        source.backends().iter().map(|backend| (backend.addr.to_string(), weight(backend))).collect()
     }
 
     #[test]
@@ -135,6 +160,23 @@ mod tests {
         let two = vec!["127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap()];
         assert!(source.learn("web.test", 80, two));
         assert_eq!(weights(&source), [("127.0.0.1:80".to_owned(), 1), ("127.0.0.2:80".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn another_entry_for_the_same_address_is_another_backend() {
+        let settings = MemberSettings { weight: 1, ..MemberSettings::default() };
+        let backends = [
+            (settings, None),
+            (settings, Some("web.test".into())),
+            (MemberSettings { weight: 2, ..settings }, None),
+            (MemberSettings { marked: true, ..settings }, None),
+            (MemberSettings { tier: Tier::BACKUP, ..settings }, None),
+            (MemberSettings { limit: NonZeroU32::new(1), ..settings }, None),
+        ]
+        .map(|(settings, host)| BackendEntry { settings, host }.at(&Address::Unix("/a".into())).unwrap());
+        for (index, backend) in backends.iter().enumerate() {
+            assert!(!backends[..index].contains(backend), "{backend:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::loaded_gateway::{File, LoadedGateway};
 use super::shared_checks::statuses_after_reloads;
 use super::{Case, case};
-use crate::support::{Origin, get};
+use crate::support::{Origin, eventually, get};
 
 pub(super) const CASES: &[Case] = &[
     case(&["include"], include),
@@ -30,6 +30,8 @@ pub(super) const CASES: &[Case] = &[
     case(&["routes.upstream.address"], inline_address),
     case(&["routes.upstream.weight"], inline_weight),
     case(&["routes.upstream.drain"], inline_drain),
+    case(&["routes.upstream.backup"], inline_backup),
+    case(&["routes.upstream.max_connections"], inline_max_connections),
 ];
 
 /// A GET of `/case?q=1` with `X-A: 1` matches the second condition alone.
@@ -149,6 +151,27 @@ fn inline_weight(gateway: &LoadedGateway) {
         let endpoints = [(&a, weight), (&b, 1 - weight)]
             .map(|(origin, weight)| format!("{{ address: '{origin}', weight: {weight} }}"));
         assert_eq!(inline(gateway, &endpoints), [name; 10]);
+    }
+}
+
+fn inline_backup(gateway: &LoadedGateway) {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    for (backup, name) in [(true, "b"), (false, "a")] {
+        let endpoints = [(&a, backup), (&b, !backup)]
+            .map(|(origin, backup)| format!("{{ address: '{origin}', backup: {backup} }}"));
+        assert_eq!(inline(gateway, &endpoints), [name; 10]);
+    }
+}
+
+fn inline_max_connections(gateway: &LoadedGateway) {
+    let a = Origin::named("a");
+    for (limit, further) in [(1, Err(503)), (2, Ok("a".to_owned()))] {
+        let endpoint = format!("{{ address: '{a}', max_connections: {limit} }}");
+        gateway.reload(&File::route(format!("name: case, path: /case, upstream: [{endpoint}]")));
+        a.await_sockets(0);
+        let first = eventually("a place", || gateway.open("/case").ok());
+        assert_eq!(gateway.open("/case").map(|socket| socket.backend.clone()), further, "{limit}");
+        first.close();
     }
 }
 

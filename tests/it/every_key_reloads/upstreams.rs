@@ -12,6 +12,8 @@ pub(super) const CASES: &[Case] = &[
     case(&["upstreams.endpoints.address"], address),
     case(&["upstreams.endpoints.weight"], weight),
     case(&["upstreams.endpoints.drain"], drain),
+    case(&["upstreams.endpoints.backup"], backup),
+    case(&["upstreams.endpoints.max_connections"], max_connections),
     case(&["upstreams.passive_health"], |gateway| {
         check_ejection(gateway, ["", "failures: 1, eject_for: 1h"]);
     }),
@@ -62,6 +64,26 @@ fn weight(gateway: &LoadedGateway) {
         gateway.reload(&entries(&[format!("{{ address: '{a}', weight: {weight} }}"), b.to_string()], ""));
         assert_eq!(share(gateway, "a"), expected, "{weight}");
     }
+}
+
+fn backup(gateway: &LoadedGateway) {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    for (backup, expected) in [(false, 10), (true, 0), (false, 10)] {
+        gateway.reload(&entries(&[format!("{{ address: '{a}', backup: {backup} }}"), b.to_string()], ""));
+        assert_eq!(share(gateway, "a"), expected, "{backup}");
+    }
+}
+
+fn max_connections(gateway: &LoadedGateway) {
+    let a = Origin::named("a");
+    let mut sockets = Vec::new();
+    for limit in [1, 2, 0] {
+        gateway.reload(&entries(&[format!("{{ address: '{a}', max_connections: {limit} }}")], ""));
+        sockets.push(gateway.open("/case").unwrap());
+        let further = gateway.open("/case").map(|socket| socket.backend.clone());
+        assert_eq!(further, if limit == 0 { Ok("a".to_owned()) } else { Err(503) }, "{limit}");
+    }
+    sockets.iter_mut().for_each(|socket| socket.echo("reloads close none"));
 }
 
 fn drain(gateway: &LoadedGateway) {

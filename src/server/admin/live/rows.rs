@@ -298,6 +298,8 @@ mod tests {
         let status = EndpointStatus {
             address: address.to_owned(),
             weight: 1,
+            tier: 0,
+            max_connections: None,
             health: Health::Healthy,
             ejected: false,
             draining,

@@ -116,7 +116,7 @@ fn a_drain_goes_on_over_a_reload_and_over_the_same_order_once_more() {
                 let config::EndpointEntry::Address(text) = &entry.value else { panic!("an address alone") };
                 let address = Placed { value: text.clone(), place: place() };
                 let drain = drain && *text == home;
-                let full = config::Endpoint { address, weight: None, drain };
+                let full = config::Endpoint { drain, ..crate::upstream::testing::endpoint(&address) };
                 Placed { value: config::EndpointEntry::Full(full), place: place() }
             })
             .collect();
