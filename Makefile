@@ -3,6 +3,7 @@
 #   make run      the demo: two backends, the gateway in front of them, a page at http://127.0.0.1:8080/
 #   make test     all checks and tests, as CI runs them
 #   make check    the quick checks: format, lints, documentation, licences and advisories
+#   make nginx    installs nginx, which a test of `moongate import` compares with the gateway; skipped if that fails
 #   make prometheus  installs Prometheus, which the monitoring tests run; skipped if that fails
 #   make deny     installs cargo-deny, which checks licences and advisories in `make check`
 #   make conf     every file of conf/ through `moongate check`
@@ -37,7 +38,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy prometheus apps install-apps install-browser docs mdbook
+.PHONY: run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus apps install-apps install-browser docs mdbook
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -58,7 +59,7 @@ conf: full
 	$(STEP) conf          $(CARGO) test --workspace --features full --quiet --test docs every_file_of_conf
 
 # The tests run last, so that their summary ends the output. cargo-deny is installed before the checks that use it.
-test: deny check conf pebble haproxy prometheus install-apps install-browser
+test: deny check conf pebble haproxy nginx prometheus install-apps install-browser
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -140,6 +141,9 @@ pebble:
 
 haproxy:
 	@.ci/tools haproxy
+
+nginx:
+	@.ci/tools nginx
 
 prometheus:
 	@.ci/tools prometheus

@@ -80,7 +80,7 @@ pub fn render(problems: &Problems, sources: &Sources, color: Color) -> String {
     }
     let mut report = String::new();
     for problem in sorted.iter().take(SHOWN_MAX) {
-        block(&mut report, problem, sources, color);
+        block(&mut report, heading(problem.severity), problem, sources, color);
         report.push('\n');
     }
     report.push_str(&summary(&sorted));
@@ -103,12 +103,22 @@ fn summary(problems: &[&Problem]) -> String {
     line
 }
 
-fn block(report: &mut String, problem: &Problem, sources: &Sources, color: Color) {
-    let severity = match problem.severity {
+/// The excerpt of one problem under a heading that takes the place of its severity, such as `changed`.
+pub fn render_under(heading: &str, problem: &Problem, sources: &Sources, color: Color) -> String {
+    let mut report = String::new();
+    block(&mut report, heading, problem, sources, color);
+    report
+}
+
+fn heading(severity: Severity) -> &'static str {
+    match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
-    };
-    let severity = color.paint(Part::Severity(problem.severity), severity);
+    }
+}
+
+fn block(report: &mut String, heading: &str, problem: &Problem, sources: &Sources, color: Color) {
+    let severity = color.paint(Part::Severity(problem.severity), heading);
     let message = color.paint(Part::Message, &format!(": {}", escape_controls(&problem.message)));
     report.push_str(&format!("{severity}{message}\n"));
 

@@ -38,6 +38,7 @@ const CRATES: &[&[(&str, &str)]] = &[
         ("moongate-wasm", "crates/wasm/src/lib.rs"),
         ("moongate-luau", "crates/luau/src/lib.rs"),
         ("moongate-plugins", "plugins/registry.rs"),
+        ("moongate-import", "crates/import/src/lib.rs"),
     ],
     &[("moongate", "src/lib.rs")],
 ];

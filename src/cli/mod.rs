@@ -1,6 +1,6 @@
 //! Command line: subcommands, their output and exit codes.
 //!
-//! Exit codes: 0 success, 1 runtime failure, 2 usage error, 78 invalid configuration.
+//! Exit codes: 0 success, 1 runtime failure, 2 usage error, 3 incomplete import, 78 invalid configuration.
 
 mod admin_client;
 mod check;
@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod drain;
 mod human_units;
+mod import;
 mod kinds;
 mod man_pages;
 mod plugin;
@@ -40,6 +41,8 @@ use std::time::Duration;
 const FAILED: u8 = 1;
 /// Exit code of an invalid command line.
 const USAGE: u8 = 2;
+/// Exit code of an import that does not take over everything.
+const INCOMPLETE: u8 = 3;
 /// Exit code of an invalid configuration (EX_CONFIG of sysexits.h).
 const BAD_CONFIG: u8 = 78;
 
@@ -118,6 +121,11 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Translate the configuration of another server, and report what became of each of its directives
+    Import {
+        #[command(subcommand)]
+        command: import::Command,
+    },
     /// Create a plugin, or run one without the gateway
     Plugin {
         #[command(subcommand)]
@@ -206,6 +214,7 @@ impl Command {
             Self::Undrain(arguments) => Some(&mut arguments.admin.file),
             Self::Kinds { .. }
             | Self::Schema
+            | Self::Import { .. }
             | Self::Plugin { .. }
             | Self::Completions { .. }
             | Self::Man { .. } => None,
@@ -265,6 +274,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         Command::Drain(arguments) => drain::main(&arguments),
         Command::Undrain(arguments) => drain::undrain_main(&arguments),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
+        Command::Import { command } => import::main(&command),
         Command::Plugin { command } => plugin::main(&command, kinds),
         Command::Completions { shell } => completions::main(shell, Arguments::command()),
         Command::Man { output } => man_pages::main(output.as_deref(), Arguments::command()),

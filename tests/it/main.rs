@@ -36,6 +36,7 @@ mod http2_abuse;
 mod http2_malformed;
 mod http2_plugins;
 mod hung;
+mod import;
 mod keep_alive;
 mod kinds;
 mod lifecycle;

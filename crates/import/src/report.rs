@@ -1,0 +1,149 @@
+//! Findings: what became of every directive.
+
+use crate::reader::Directive;
+use moongate_config::Place;
+
+/// What became of a directive, from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// The gateway does it without a setting, or it has no effect here.
+    Implied,
+    /// A setting of the result does the same.
+    TakenOver,
+    /// A setting of the result does it in another way.
+    Changed,
+    /// The result does not do it.
+    NotTranslated,
+}
+
+impl Outcome {
+    /// The words of the report.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Implied => "implied",
+            Self::TakenOver => "taken over",
+            Self::Changed => "changed",
+            Self::NotTranslated => "not translated",
+        }
+    }
+}
+
+/// The finding of one directive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Its name.
+    pub name: String,
+    /// Name and arguments on one line.
+    pub line: String,
+    /// Its place.
+    pub place: Place,
+    /// What it became, or why it is not needed or not translated; may be empty.
+    pub reasons: Vec<String>,
+    /// What to do.
+    pub help: Vec<String>,
+    /// Whether the finding is that of the surrounding block.
+    pub is_within: bool,
+}
+
+/// The findings of all directives, in the order of the files.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    findings: Vec<Option<Finding>>,
+}
+
+impl Notes {
+    /// Notes for that many directives.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { findings: vec![None; count] }
+    }
+
+    /// The directive became this setting.
+    pub(crate) fn taken(&mut self, directive: &Directive, became: impl Into<String>) {
+        self.note(directive, Outcome::TakenOver, became.into(), None);
+    }
+
+    /// The directive needs no setting.
+    pub(crate) fn implied(&mut self, directive: &Directive, why: impl Into<String>) {
+        self.note(directive, Outcome::Implied, why.into(), None);
+    }
+
+    /// The directive became something else.
+    pub(crate) fn changed(&mut self, directive: &Directive, difference: impl Into<String>) {
+        self.note(directive, Outcome::Changed, difference.into(), None);
+    }
+
+    /// The directive was not translated.
+    pub(crate) fn refused(&mut self, directive: &Directive, why: impl Into<String>, help: &str) {
+        self.note(directive, Outcome::NotTranslated, why.into(), Some(help.to_owned()));
+    }
+
+    /// Adds what to do.
+    pub(crate) fn help(&mut self, directive: &Directive, help: impl Into<String>) {
+        let help = help.into();
+        if let Some(Some(finding)) = self.findings.get_mut(directive.id)
+            && !finding.help.contains(&help)
+        {
+            finding.help.push(help);
+        }
+    }
+
+    /// Applies one finding to a directive and to everything in its block.
+    pub(crate) fn block(&mut self, directive: &Directive, outcome: Outcome, why: &str, help: Option<&str>) {
+        self.note(directive, outcome, why.to_owned(), help.map(str::to_owned));
+        for child in directive.children() {
+            self.within(child, outcome, &directive.name);
+        }
+    }
+
+    /// Applies the finding of a block to a directive in it, unless it has one.
+    fn within(&mut self, directive: &Directive, outcome: Outcome, block: &str) {
+        if !self.has(directive) {
+            self.note(directive, outcome, format!("as `{block}`"), None);
+            if let Some(Some(finding)) = self.findings.get_mut(directive.id) {
+                finding.is_within = true;
+            }
+        }
+        for child in directive.children() {
+            self.within(child, outcome, block);
+        }
+    }
+
+    /// Whether the directive has a finding.
+    pub(crate) fn has(&self, directive: &Directive) -> bool {
+        self.findings.get(directive.id).is_some_and(Option::is_some)
+    }
+
+    /// Adds a finding. A directive that has several, because blocks inherit it, keeps the worst outcome.
+    fn note(&mut self, directive: &Directive, outcome: Outcome, reason: String, help: Option<String>) {
+        let Some(slot) = self.findings.get_mut(directive.id) else { return };
+        let finding = slot.get_or_insert_with(|| Finding {
+            outcome,
+            name: directive.name.clone(),
+            line: directive.line(),
+            place: directive.place.clone(),
+            reasons: Vec::new(),
+            help: Vec::new(),
+            is_within: false,
+        });
+        if outcome > finding.outcome {
+            finding.outcome = outcome;
+            finding.reasons.clear();
+        }
+        if outcome == finding.outcome && !reason.is_empty() && !finding.reasons.contains(&reason) {
+            finding.reasons.push(reason);
+        }
+        for help in help.into_iter().filter(|help| !help.is_empty()) {
+            if !finding.help.contains(&help) {
+                finding.help.push(help);
+            }
+        }
+        finding.is_within = false;
+    }
+
+    /// All findings.
+    pub(crate) fn into_findings(self) -> Vec<Finding> {
+        self.findings.into_iter().flatten().collect()
+    }
+}

@@ -1,0 +1,303 @@
+//! `proxy_pass`: targets, the path that is forwarded, TLS to backends and timeouts.
+
+use super::Context;
+use super::paths::LocationPath;
+use crate::cel::Variables;
+use crate::cel_text::{Part, no_equivalent, parts};
+use crate::reader::Directive;
+use crate::scope::Scope;
+use crate::units;
+use crate::yaml::{Map, Yaml};
+
+/// The scheme of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+    Grpc,
+    Grpcs,
+}
+
+impl Scheme {
+    pub(super) fn port(self) -> u16 {
+        if self.is_tls() { 443 } else { 80 }
+    }
+
+    pub(super) fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
+    }
+
+    pub(super) fn is_grpc(self) -> bool {
+        matches!(self, Self::Grpc | Self::Grpcs)
+    }
+}
+
+/// Where `proxy_pass` leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) scheme: Scheme,
+    /// The name of an upstream, `host`, `host:port` or `unix:/path`.
+    pub(super) authority: String,
+    /// What takes the place of the location's path.
+    pub(super) uri: Option<String>,
+}
+
+impl Target {
+    /// Reads a URL without variables, except for `$request_uri` and `$uri` at its end.
+    ///
+    /// # Errors
+    /// Why it has no equivalent.
+    pub(super) fn read(url: &str, default: Scheme) -> Result<Self, String> {
+        let (scheme, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (Scheme::Http, rest),
+            Some(("https", rest)) => (Scheme::Https, rest),
+            Some(("grpc", rest)) => (Scheme::Grpc, rest),
+            Some(("grpcs", rest)) => (Scheme::Grpcs, rest),
+            Some((other, _)) => return Err(format!("the scheme `{other}` has no equivalent")),
+            None => (default, url),
+        };
+        let (authority, uri) = match rest.strip_prefix("unix:") {
+            Some(path) => {
+                let (path, uri) = path.split_once(':').unwrap_or((path, ""));
+                (format!("unix:{path}"), uri)
+            }
+            None => {
+                rest.find(['/', '$']).map_or((rest.to_owned(), ""), |at| (rest[..at].to_owned(), &rest[at..]))
+            }
+        };
+        if authority.is_empty() || authority == "unix:" {
+            return Err("the address is a variable".to_owned());
+        }
+        let whole = [
+            "${request_uri}",
+            "${uri}${is_args}${args}",
+            "${uri}?${args}",
+            "${document_uri}${is_args}${args}",
+        ];
+        let uri = if uri.is_empty() || whole.contains(&uri) { None } else { Some(uri.to_owned()) };
+        if uri.as_ref().is_some_and(|uri| uri.contains('$')) {
+            return Err("its path has variables".to_owned());
+        }
+        if uri.as_ref().is_some_and(|uri| uri.contains('?')) {
+            return Err("its path has a query".to_owned());
+        }
+        Ok(Self { scheme, authority, uri })
+    }
+
+    /// The value of `$proxy_host`: what nginx sends as Host.
+    pub(super) fn proxy_host(&self) -> String {
+        if self.authority.starts_with("unix:") { "localhost".to_owned() } else { self.authority.clone() }
+    }
+}
+
+/// What a location sets for its upstream. Locations with different settings get upstreams of their own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Settings {
+    pub(super) connect_timeout: Option<String>,
+    /// The number of further endpoints to try.
+    pub(super) retries: Option<usize>,
+    pub(super) tls: Option<Map>,
+}
+
+impl Settings {
+    /// Whether an upstream can have both.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let timeouts = self.connect_timeout.is_none()
+            || other.connect_timeout.is_none()
+            || self.connect_timeout == other.connect_timeout;
+        let retries = self.retries.is_none() || other.retries.is_none() || self.retries == other.retries;
+        timeouts && retries && self.tls == other.tls
+    }
+
+    /// Adds what the other sets.
+    pub(super) fn fill(&mut self, other: Self) {
+        self.connect_timeout = self.connect_timeout.take().or(other.connect_timeout);
+        self.retries = self.retries.or(other.retries);
+    }
+}
+
+/// A target and the condition under which it applies.
+pub(super) struct Case {
+    pub(super) when: Option<String>,
+    pub(super) target: Target,
+}
+
+/// The targets of `proxy_pass`: one, or one for each value of a map.
+///
+/// # Errors
+/// Why it has no equivalent.
+pub(super) fn cases(directive: &Directive, variables: &Variables<'_>) -> Result<Vec<Case>, String> {
+    let default = if directive.name == "grpc_pass" { Scheme::Grpc } else { Scheme::Http };
+    let url = variables.expand(directive.argument(0));
+    let map = parts(&url).into_iter().find_map(|part| match part {
+        Part::Variable(name) => variables.maps.get(&name).map(|map| (name, map)),
+        Part::Literal(_) => None,
+    });
+    let Some((name, map)) = map else {
+        return Ok(vec![Case { when: None, target: Target::read(&url, default)? }]);
+    };
+    let unknown = |name: String| no_equivalent(&name);
+    let source = variables.expression(&map.source).map_err(unknown)?;
+    let mut cases = Vec::new();
+    for (when, value) in map.cases(&source)? {
+        if when.is_none() && value.is_empty() {
+            continue;
+        }
+        let url = variables.expand(&url.replace(&format!("${{{name}}}"), &value));
+        cases.push(Case { when, target: Target::read(&url, default)? });
+    }
+    if cases.len() > 20 { Err("the map has more than 20 entries".to_owned()) } else { Ok(cases) }
+}
+
+/// The plugin `rewrite` for the path that a target with a URI gets.
+pub(super) fn path_rewrite(path: &LocationPath, uri: &str) -> Result<Option<Map>, String> {
+    let rewrite = || Map::default().with("kind", Yaml::text("rewrite"));
+    let Some(location) = path.literal() else {
+        return Err("a regular expression and a path of `proxy_pass` do not go together".to_owned());
+    };
+    let is_exact = matches!(path, LocationPath::Exact(_));
+    if location == uri {
+        return Ok(None);
+    }
+    if !is_exact && location.ends_with('/') && uri.ends_with('/') {
+        let (strip, add) = (location.trim_end_matches('/'), uri.trim_end_matches('/'));
+        let mut map = rewrite();
+        if !strip.is_empty() {
+            map.set("strip_prefix", Yaml::text(strip));
+        }
+        if !add.is_empty() {
+            map.set("add_prefix", Yaml::text(add));
+        }
+        return Ok(Some(map));
+    }
+    let end = if is_exact { "$" } else { "" };
+    let regex = format!("^{}{end}", regex::escape(location));
+    let entry =
+        Map::default().with("regex", Yaml::text(regex)).with("with", Yaml::text(uri.replace('$', "$$")));
+    Ok(Some(rewrite().with("replace", Yaml::List(vec![entry.into()]))))
+}
+
+/// The settings of the upstream that a location makes.
+pub(super) fn upstream_settings(
+    context: &mut Context<'_>,
+    scope: &Scope<'_>,
+    variables: &Variables<'_>,
+    scheme: Scheme,
+) -> Settings {
+    let mut settings = Settings::default();
+    if let Some(directive) = scope.any_of(&["proxy_connect_timeout", "grpc_connect_timeout"]).pop() {
+        match units::time(directive.argument(0)).filter(|period| !period.0.is_zero()) {
+            Some(period) => {
+                context.notes.taken(directive, format!("`connect_timeout: {period}` of the upstream"));
+                if period != moongate_config::Period::seconds(2) {
+                    settings.connect_timeout = Some(period.to_string());
+                }
+            }
+            None => context.notes.refused(directive, "it is not a time", ""),
+        }
+    }
+    settings.retries = retries(context, scope);
+    if scheme.is_tls() {
+        settings.tls = Some(tls(context, scope, variables));
+    }
+    settings
+}
+
+fn retries(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<usize> {
+    let mut retries = None;
+    if let Some(directive) = scope.find("proxy_next_upstream_tries") {
+        match directive.argument(0).parse::<usize>() {
+            Ok(0) => context.notes.implied(directive, "every endpoint is tried once"),
+            Ok(tries) => {
+                retries = Some((tries - 1).min(63));
+                context.notes.taken(directive, format!("`retries: {}` of the upstream", (tries - 1).min(63)));
+            }
+            Err(_) => context.notes.refused(directive, "it is not a number", ""),
+        }
+    }
+    if let Some(directive) = scope.find("proxy_next_upstream") {
+        let words: Vec<&str> = directive.texts().collect();
+        if words.contains(&"off") {
+            context.notes.taken(directive, "`retries: 0` of the upstream");
+            return Some(0);
+        }
+        let others: Vec<&str> = words.iter().copied().filter(|word| *word != "error").collect();
+        if others.is_empty() {
+            context.notes.implied(directive, "failed connections are retried");
+        } else {
+            let others = others.join("`, `");
+            context.notes.changed(
+                directive,
+                format!(
+                    "failed connections are retried; `{others}`: a response is never retried, nor its timeout"
+                ),
+            );
+        }
+    }
+    retries
+}
+
+fn tls(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>) -> Map {
+    let mut tls = Map::default();
+    match scope.find("proxy_ssl_verify") {
+        Some(directive) if directive.argument(0) == "on" => {
+            context.notes.implied(directive, "certificates are verified");
+        }
+        directive => {
+            tls.set("verify", Yaml::word(&false));
+            if let Some(directive) = directive {
+                context.notes.taken(directive, "`verify: false` of the upstream's `tls`");
+            }
+        }
+    }
+    if let Some(directive) = scope.find("proxy_ssl_name") {
+        let name = variables.expand(directive.argument(0));
+        if name.contains('$') {
+            context.notes.refused(directive, "the name is a variable", "set `sni` of the upstream's `tls`");
+        } else {
+            context.notes.taken(directive, format!("`sni: {name}` of the upstream's `tls`"));
+            tls.set("sni", Yaml::text(name));
+        }
+    }
+    for (name, key) in [
+        ("proxy_ssl_trusted_certificate", "ca"),
+        ("proxy_ssl_certificate", "cert"),
+        ("proxy_ssl_certificate_key", "key"),
+    ] {
+        if let Some(directive) = scope.find(name) {
+            tls.set(key, Yaml::text(context.paths.written(directive.argument(0))));
+            context.notes.taken(directive, format!("`{key}` of the upstream's `tls`"));
+        }
+    }
+    tls
+}
+
+/// The timeouts of a route.
+pub(super) fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Map) {
+    let Some(directive) = scope.any_of(&["proxy_read_timeout", "grpc_read_timeout"]).pop() else {
+        context.remark(
+            "nginx ends a silent WebSocket after 60 s (`proxy_read_timeout`), the gateway after 1 h without a message \
+             (`websocket.idle_timeout`); it pings both sides meanwhile.",
+        );
+        return;
+    };
+    match units::time(directive.argument(0)).filter(|period| !period.0.is_zero()) {
+        Some(period) => {
+            let minute = moongate_config::Period::seconds(60);
+            if period != minute {
+                route.set("timeout", Yaml::word(&period));
+                route.set("stream_idle_timeout", Yaml::word(&period));
+            }
+            if period != moongate_config::Period::seconds(3600) {
+                route.map("websocket").set("idle_timeout", Yaml::word(&period));
+            }
+            context.notes.taken(
+                directive,
+                format!(
+                    "{period}: `timeout`, `stream_idle_timeout` and `websocket.idle_timeout` of the route"
+                ),
+            );
+        }
+        None => context.notes.refused(directive, "it is not a time", ""),
+    }
+}

@@ -1,0 +1,125 @@
+//! `moongate import nginx`: the command, its exit codes, and imported files that the gateway accepts. Real nginx and the
+//! gateway on the imported file forward alike to the same backends.
+
+mod against_nginx;
+
+use crate::support::certs::Authority;
+use crate::support::moongate;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use tempfile::TempDir;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/import/fixtures")
+}
+
+/// A folder with a configuration and the files that fixtures name.
+fn folder(name: &str, text: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let pair = authority.issue("site", &["example.com"]);
+    fs::create_dir(folder.path().join("certs")).unwrap();
+    fs::copy(pair.cert, folder.path().join("certs/site.pem")).unwrap();
+    fs::copy(pair.key, folder.path().join("certs/site.key")).unwrap();
+    let users = "ada:$2y$10$abcdefghijklmnopqrstuuYoA/Ig5dOcHJ1Uzls.zCgSC7r9v4W76\n";
+    fs::write(folder.path().join("htpasswd"), users).unwrap();
+    fs::write(folder.path().join(name), text).unwrap();
+    folder
+}
+
+/// Imports a file beside which the result is written.
+fn import(folder: &TempDir, name: &str, options: &[&str]) -> (Output, PathBuf) {
+    let input = folder.path().join(name).display().to_string();
+    let output = folder.path().join("moongate.yaml");
+    let written = output.display().to_string();
+    let arguments = [&["import", "nginx", &input], options].concat();
+    let arguments =
+        if options.contains(&"--explain") { arguments } else { [&arguments[..], &["-o", &written]].concat() };
+    (moongate(&arguments), output)
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn every_fixture_becomes_a_valid_configuration() {
+    let mut names: Vec<String> = fs::read_dir(fixtures())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".conf"))
+        .collect();
+    names.sort();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let text = fs::read_to_string(fixtures().join(&name)).unwrap();
+        let folder = folder(&name, &text);
+        let (output, file) = import(&folder, &name, &[]);
+        assert!([Some(0), Some(3)].contains(&output.status.code()), "{name}: {}", stderr(&output));
+        let check = moongate(&["check", "-c", &file.display().to_string()]);
+        assert!(check.status.success(), "{name}: {}\n{}", stderr(&check), fs::read_to_string(&file).unwrap());
+    }
+}
+
+#[test]
+fn the_exit_code_says_whether_everything_is_taken_over() {
+    let howto = fs::read_to_string(fixtures().join("howto.conf")).unwrap();
+    let complete = folder("nginx.conf", &howto);
+    let (output, _) = import(&complete, "nginx.conf", &["--strict"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("0 changed, 0 not translated"), "{}", stderr(&output));
+
+    let unknown = howto.replace("proxy_http_version 1.1;", "sub_filter a b;");
+    let incomplete = folder("nginx.conf", &unknown);
+    let (output, file) = import(&incomplete, "nginx.conf", &[]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(file.exists());
+    let report = stderr(&output);
+    assert!(report.contains("not translated: `sub_filter`"), "{report}");
+    assert!(report.contains("nginx.conf:13:9"), "the report has a place: {report}");
+    fs::remove_file(&file).unwrap();
+    let (output, file) = import(&incomplete, "nginx.conf", &["--strict"]);
+    assert_eq!((output.status.code(), file.exists()), (Some(3), false), "{}", stderr(&output));
+
+    let broken = folder("nginx.conf", "server {\n  listen 80\n}\n");
+    let (output, file) = import(&broken, "nginx.conf", &[]);
+    assert_eq!((output.status.code(), file.exists()), (Some(78), false));
+    assert!(stderr(&output).contains("`listen` does not end with `;`"), "{}", stderr(&output));
+    assert_eq!(moongate(&["import", "nginx", "/nonexistent/nginx.conf"]).status.code(), Some(78));
+}
+
+#[test]
+fn explain_shows_every_line_beside_what_it_became() {
+    let howto = fs::read_to_string(fixtures().join("howto.conf")).unwrap();
+    let folder = folder("nginx.conf", &howto);
+    let (output, file) = import(&folder, "nginx.conf", &["--explain"]);
+    assert_eq!((output.status.code(), file.exists()), (Some(0), false));
+    let text = stdout(&output);
+    let line = text.lines().find(|line| line.contains("proxy_connect_timeout 4s")).unwrap();
+    assert!(
+        line.contains("nginx.conf:19 ") && line.contains("`connect_timeout: 4s` of the upstream"),
+        "{line}"
+    );
+}
+
+#[test]
+fn includes_are_read_relative_to_the_prefix() {
+    let main = "http { include sites/*.conf; include mime.types; include missing.conf; }";
+    let folder = folder("nginx.conf", main);
+    fs::create_dir(folder.path().join("sites")).unwrap();
+    for (name, port) in [("a.conf", 8081), ("b.conf", 8082)] {
+        let text =
+            format!("server {{ listen {port}; location / {{ proxy_pass http://127.0.0.1:{port}; }} }}");
+        fs::write(folder.path().join("sites").join(name), text).unwrap();
+    }
+    let (output, file) = import(&folder, "nginx.conf", &[]);
+    let yaml = fs::read_to_string(file).unwrap();
+    assert!(yaml.contains("http-8081") && yaml.contains("http-8082"), "{yaml}");
+    let report = stderr(&output);
+    assert_eq!(report.matches("not translated: `include`").count(), 1, "{report}");
+}
