@@ -19,6 +19,13 @@
 #   make wasm-fixtures  builds the WebAssembly filters of the tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
 #   make release  the release binary; takes minutes
+#   make portable the release binary for every Linux with glibc 2.31 (Debian 11) or later; takes minutes
+#   make deb      target/packages/*.deb with the portable binary
+#   make image    target/packages/*-image.tar, a container image as an OCI archive
+#   make rpm      target/packages/*.rpm
+#   make dist     all packages, a tarball, its bill of materials (SBOM), checksums, and the section of the changelog
+#   make packages-test  builds every package, and installs and runs each in a clean system; not part of `make test`,
+#                 because of the minutes of the portable build
 #   make pgo      the release binary with profile-guided optimization; takes three times as long
 #   make install  installs the binary, completions, manual pages, the service and a default configuration; PREFIX is
 #                 /usr/local
@@ -30,6 +37,14 @@ SCREENSHOTS  ?= target/screenshots
 PREFIX       ?= /usr/local
 SYSCONFDIR   ?= /etc
 UNITDIR      ?= /etc/systemd/system
+BINARY       ?= target/release/moongate
+# Debian 11. A build for the system's own libc would require that of the machine that builds.
+GLIBC        ?= 2.31
+TRIPLE       := $(shell uname -m)-unknown-linux-gnu
+PORTABLE      = target/portable/$(TRIPLE)/release/moongate
+PACKAGES      = target/packages
+VERSION      := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+RELEASE       = moongate-$(VERSION)-$(TRIPLE)
 SHARE         = $(DESTDIR)$(PREFIX)/share
 
 # .ci/tools installs a private cmake there if it cannot install the system's package.
@@ -38,7 +53,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus apps install-apps install-browser docs mdbook
+.PHONY: portable deb image rpm tarball changelog dist packages-test $(PACKAGES)/root run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus apps install-apps install-browser docs mdbook
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -108,19 +123,62 @@ pgo: full
 release: full
 	$(CARGO) build --release --features full
 
+# Zig is the C compiler and the linker here: it has the symbols of every glibc, and libc++ for Luau, statically linked.
+portable: full
+	@.ci/tools portable
+	$(CARGO) zigbuild --release --features full --locked --target $(TRIPLE).$(GLIBC) --target-dir target/portable
+
+$(PACKAGES)/root: portable
+	packaging/stage $(PORTABLE) $(PACKAGES)/root
+
+deb: $(PACKAGES)/root
+	@.ci/tools deb
+	rm -f $(PACKAGES)/*.deb
+	$(CARGO) deb --no-build --no-strip --quiet --output $(PACKAGES)/
+
+image: portable
+	@.ci/tools image
+	packaging/image/root $(PORTABLE) $(PACKAGES)/image
+	rm -f $(PACKAGES)/*-image.tar
+	packaging/image/archive $(PACKAGES)/image $(VERSION) $(PACKAGES)/$(RELEASE)-image.tar
+
+rpm: $(PACKAGES)/root
+	@.ci/tools rpm
+	rm -f $(PACKAGES)/*.rpm
+	$(CARGO) generate-rpm --output $(PACKAGES)/ --auto-req disabled
+
+# Version and contents come from Cargo.toml and the built files alone.
+tarball: $(PACKAGES)/root
+	@.ci/tools tarball
+	rm -f $(PACKAGES)/*.tar.gz $(PACKAGES)/*.cdx.json
+	packaging/tarball $(PACKAGES)/root $(RELEASE) $(PACKAGES)
+	packaging/bill-of-materials $(TRIPLE) $(PACKAGES)/$(RELEASE).cdx.json
+
+# The notes of the release: `make changelog` prints the section of the version.
+changelog:
+	@packaging/changelog-section $(VERSION)
+
+dist: deb rpm image tarball
+	packaging/changelog-section $(VERSION) > $(PACKAGES)/changelog-$(VERSION).md
+	cd $(PACKAGES) && sha256sum *.deb *.rpm *.tar *.tar.gz *.cdx.json | grep -v debian- > SHA256SUMS
+
+packages-test: dist
+	@.ci/tools packages-test
+	tests/packages/run
+
 # Without cargo on purpose: root compiles nothing. The binary writes its completions and manual pages.
 install:
-	@test -x target/release/moongate || { echo "There is no release binary yet: make release"; exit 1; }
+	@test -x $(BINARY) || { echo "$(BINARY) does not exist yet: make release"; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/moongate $(DESTDIR)$(UNITDIR)
-	install -m 755 target/release/moongate $(DESTDIR)$(PREFIX)/bin/moongate
+	install -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/moongate
 	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
-	target/release/moongate man --output $(SHARE)/man/man1
-	target/release/moongate completions bash > $(SHARE)/bash-completion/completions/moongate
-	target/release/moongate completions zsh  > $(SHARE)/zsh/site-functions/_moongate
-	target/release/moongate completions fish > $(SHARE)/fish/vendor_completions.d/moongate.fish
+	$(BINARY) man --output $(SHARE)/man/man1
+	$(BINARY) completions bash > $(SHARE)/bash-completion/completions/moongate
+	$(BINARY) completions zsh  > $(SHARE)/zsh/site-functions/_moongate
+	$(BINARY) completions fish > $(SHARE)/fish/vendor_completions.d/moongate.fish
 	test -e $(DESTDIR)$(SYSCONFDIR)/moongate/moongate.yaml || \
 		install -m 644 conf/moongate.yaml $(DESTDIR)$(SYSCONFDIR)/moongate/moongate.yaml
-	sed 's|/usr/local/bin|$(PREFIX)/bin|' packaging/moongate.service > $(DESTDIR)$(UNITDIR)/moongate.service
+	sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/moongate|$(SYSCONFDIR)/moongate|' packaging/moongate.service > $(DESTDIR)$(UNITDIR)/moongate.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/moongate.service
 
 tools:

@@ -36,6 +36,13 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("make h2spec", "it needs h2spec, which no distribution has"),
     ("make testssl", "it takes minutes and needs nginx and testssl.sh"),
     ("make bench", "it takes minutes and needs nginx and HAProxy"),
+    ("make deb", "it takes minutes; `make packages-test` runs it"),
+    (
+        "sudo apt-get",
+        "it would change the machine; `make packages-test` installs the package in another root",
+    ),
+    ("make rpm", "it takes minutes; `make packages-test` runs it"),
+    ("sudo dnf", "it would change the machine"),
     ("sudo make install", "it would change the machine"),
     ("sudo cp", "it would change the machine"),
     ("sudo systemctl", "it would change the machine"),

@@ -11,6 +11,7 @@ mod drain;
 mod human_units;
 mod import;
 mod kinds;
+mod live;
 mod man_pages;
 mod plugin;
 mod printable;
@@ -27,6 +28,7 @@ use crate::diagnostics::Color;
 use crate::server::{self, SignalReceiver, StartError};
 use crate::snapshot::{self, Kinds};
 use crate::telemetry::process_log::{self, LogColor};
+use admin_client::AdminAddress;
 use check::ExplainArguments;
 use clap::{CommandFactory, Parser, Subcommand};
 use moongate_config::{Kind, Period};
@@ -97,6 +99,12 @@ enum Command {
         /// Client address of the request to explain
         #[arg(long, value_name = "ADDRESS", requires = "explain", default_value = "127.0.0.1")]
         client: IpAddr,
+        /// Ask a running gateway whether it is ready, instead of checking the file; exits with 0 if it is, otherwise with 1
+        #[arg(long, conflicts_with_all = ["print", "explain"])]
+        live: bool,
+        /// Admin address of the running gateway, as `HOST:PORT` [default: that of the configuration file]
+        #[arg(long, value_name = "ADDRESS", requires = "live")]
+        admin: Option<AdminAddress>,
     },
     /// Reload the configuration of a running gateway; waits for the result
     Reload(reload::Arguments),
@@ -197,6 +205,8 @@ impl Command {
             headers: Vec::new(),
             listener: None,
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            live: false,
+            admin: None,
         }
     }
 
@@ -262,7 +272,8 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         Command::Top(arguments) => {
             with_signals(signals, |signals| top::main(&arguments, signals.forward_end()))
         }
-        Command::Check { file, print, explain, headers, listener, client } => {
+        Command::Check { file, live: true, admin, .. } => live::main(file, admin),
+        Command::Check { file, print, explain, headers, listener, client, .. } => {
             let explain_arguments =
                 explain.map(|explain| ExplainArguments { explain, headers, listener, client });
             check::main(file.path(), kinds, print, explain_arguments.as_ref())

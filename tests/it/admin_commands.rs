@@ -143,6 +143,7 @@ fn every_command_exits_1_without_a_gateway_and_78_for_an_unreadable_file() {
         &["undrain", "a", "b"],
         &["tap", "--socket", "1"],
         &["top", "--json"],
+        &["check", "--live"],
     ] {
         let output = moongate(&[command, &["--admin", &closed]].concat());
         assert_eq!(output.status.code(), Some(1), "{command:?}: {}", error(&output));
@@ -154,6 +155,34 @@ fn every_command_exits_1_without_a_gateway_and_78_for_an_unreadable_file() {
         let output = moongate(&[command, &["-c", "/no/such/file.yaml"]].concat());
         assert_eq!(output.status.code(), Some(78), "{command:?}: {}", error(&output));
     }
+}
+
+#[test]
+fn a_live_check_succeeds_until_the_gateway_drains() {
+    let a = Origin::named("a");
+    let gateway = Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0, token: secret }}
+listeners: [{{ name: web, address: 127.0.0.1:0 }}]
+server: {{ grace_period: 10m, drain_delay: 10m }}
+routes: [{{ upstream: ['{a}'] }}]"
+    ));
+    let admin = gateway.admin().to_string();
+    // Without its token.
+    let ready = format!("the gateway at {admin} is ready\n");
+    assert_eq!(succeeded(&at(&gateway, &["check", "--live"])), ready);
+    // An invalid file is enough.
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("moongate.yaml");
+    fs::write(&config, format!("admin: {{ address: '{admin}' }}\nroutes: [{{ upstraem: a }}]\n")).unwrap();
+    assert_eq!(succeeded(&moongate(&["check", "--live", "-c", config.to_str().unwrap()])), ready);
+    gateway.signal("TERM");
+    let report = eventually("it drains", || {
+        let output = at(&gateway, &["check", "--live"]);
+        (output.status.code() == Some(1)).then(|| error(&output))
+    });
+    assert_eq!(report, format!("error: the gateway at {admin} is not ready: it starts or drains\n"));
+    let usage = moongate(&["check", "--live", "--print"]);
+    assert_eq!(usage.status.code(), Some(2), "{}", error(&usage));
 }
 
 #[test]

@@ -27,6 +27,11 @@ pub(in crate::cli) struct AdminArguments {
 }
 
 impl AdminArguments {
+    /// Those of a command that has no option for a token.
+    pub(in crate::cli) fn new(file: File, admin: Option<AdminAddress>) -> Self {
+        Self { file, admin, token_file: None }
+    }
+
     /// The client for that gateway. A file system may hang: the configuration is read within `limit`.
     pub(in crate::cli) fn client(&self, limit: Duration) -> Result<AdminClient, CommandError> {
         let (address, token_of_file) = match &self.admin {

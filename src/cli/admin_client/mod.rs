@@ -107,6 +107,13 @@ impl AdminClient {
         outcome.map_err(|cause| self.error(cause))
     }
 
+    /// GET of which only the status counts, within `limit` as a whole. Another status than 200 is an error.
+    pub(super) async fn probe(&self, target: &RequestTarget, limit: Duration) -> Result<(), RequestError> {
+        let outcome = timeout(limit, Box::pin(self.send(Method::GET, target))).await;
+        let outcome = outcome.unwrap_or(Err(RequestFailure::Timeout(limit)));
+        outcome.map(drop).map_err(|cause| self.error(cause))
+    }
+
     /// A GET whose response is a stream of events.
     pub(super) async fn stream(&self, target: &RequestTarget) -> Result<EventStream, RequestError> {
         let response = timeout(CALL, self.send(Method::GET, target)).await;
