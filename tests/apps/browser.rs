@@ -122,15 +122,11 @@ impl Browser {
 
     fn keep_cookies(&mut self, response: &Response) {
         for line in crate::support::raw::fields(&response.head, "set-cookie") {
-            let mut parts = line.split(';').map(str::trim);
-            let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { continue };
-            let path = parts.find_map(|part| part.strip_prefix("Path=").or(part.strip_prefix("path=")));
-            let path = path.unwrap_or("/").to_owned();
-            self.cookies.retain(|cookie| (&*cookie.name, &*cookie.path) != (name, &path));
-            if line.contains("Max-Age=0") || line.contains("1970") {
-                continue;
+            let Some((cookie, removed)) = set_cookie(line) else { continue };
+            self.cookies.retain(|kept| (&kept.name, &kept.path) != (&cookie.name, &cookie.path));
+            if !removed {
+                self.cookies.push(cookie);
             }
-            self.cookies.push(Cookie { name: name.to_owned(), value: value.to_owned(), path });
         }
     }
 
@@ -183,6 +179,22 @@ impl Browser {
             }
         }
     }
+}
+
+/// The cookie of a `Set-Cookie` field, and whether its attributes remove it (RFC 6265 §5.2).
+fn set_cookie(line: &str) -> Option<(Cookie, bool)> {
+    let mut parts = line.split(';').map(str::trim);
+    let (name, value) = parts.next()?.split_once('=')?;
+    let (mut path, mut removed) = ("/", false);
+    for (attribute, value) in parts.filter_map(|part| part.split_once('=')) {
+        match attribute.to_ascii_lowercase().as_str() {
+            "path" => path = value,
+            "max-age" => removed |= value.parse().is_ok_and(|seconds: i64| seconds <= 0),
+            "expires" => removed |= value.contains("1970"),
+            _ => {}
+        }
+    }
+    Some((Cookie { name: name.to_owned(), value: value.to_owned(), path: path.to_owned() }, removed))
 }
 
 /// Returns whether a cookie with that path is sent with a request for `path` (RFC 6265 §5.1.4).
@@ -249,6 +261,22 @@ fn resolve(reference: &str, page: &str, origin: &str) -> Option<String> {
         segments.push("");
     }
     Some(segments.join("/") + &query)
+}
+
+#[test]
+fn only_attributes_remove_a_cookie() {
+    for (line, wanted) in [
+        ("user=\"2|1:0|c1970a\"; expires=Wed, 30 Dec 2026 22:57:13 GMT; Path=/lab/", Some(("/lab/", false))),
+        ("user=Max-Age=0; Path=/", Some(("/", false))),
+        ("user=; path=/; expires=Thu, 01 Jan 1970 00:00:00 GMT", Some(("/", true))),
+        ("user=x; Max-Age=0", Some(("/", true))),
+        ("user=x; Max-Age=10", Some(("/", false))),
+        ("nothing", None),
+    ] {
+        let found = set_cookie(line);
+        let found = found.as_ref().map(|(cookie, removed)| (cookie.path.as_str(), *removed));
+        assert_eq!(found, wanted, "{line}");
+    }
 }
 
 #[test]

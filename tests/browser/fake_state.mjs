@@ -36,10 +36,11 @@ export class State {
         probe: { ok: true, reason: "", at: Date.now() - 2000 }, ejected: false, draining: null, active: 0, websockets: 0, opens: 0, closes: 0,
         messages: { to_backend: 0, to_client: 0 }, bytes: { to_backend: 0, to_client: 0 }, rtt: { client: 0.012, backend: 0.0004 },
         latency: 0.004, closed: [{ code: "1000", by: "client", count: 40 + index % 9 }, { code: "1001", by: "client", count: 12 }, { code: "1012", by: "gateway", count: index % 3 }].filter(({ count }) => count > 0),
-        slow_start: null, drain: null,
+        slow_start: null, drain: null, tier: 0, max_connections: null,
       };
       if (index % 9 === 4) Object.assign(row, { health: "unhealthy", probe: { ok: false, reason: "connection refused", at: Date.now() - 1000 } });
       if (index % 9 === 8) Object.assign(row, { slow_start: 0.4 });
+      if (index % 9 === 3) Object.assign(row, { tier: 1, max_connections: 50 });
       if (index % 30 === 7) Object.assign(row, { draining: "marked" });
       this.rows.set(this.key(upstream, row.endpoint), row);
     }

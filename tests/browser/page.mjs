@@ -244,6 +244,18 @@ claim("endpoints are filtered, sorted, opened, and paged", { endpoints: 120, soc
   assert.match(await text(page, "#endpoints .details"), /failed: connection refused[^]*1000 normal closure/);
 });
 
+claim("a backup and an endpoint at its limit say so", {}, async (gateway) => {
+  const page = await open(gateway, "upstreams");
+  Object.assign([...gateway.state.rows.values()][0], { max_connections: 1, websockets: 1 });
+  await page.fill("#endpoints-filter", "full");
+  await eventually("the full one", async () => await rowsOf(page, "endpoints").count() >= 1);
+  await page.fill("#endpoints-filter", "backup");
+  await eventually("the backup", async () => await rowsOf(page, "endpoints").count() === 1);
+  await rowsOf(page, "endpoints").first().locator(".disclose").click();
+  await page.waitForSelector("#endpoints .details");
+  assert.match(await text(page, "#endpoints .details"), /Most active\s+50/);
+});
+
 claim("a row out of sight is up to date when it comes into sight", { endpoints: 120, sockets: 500 }, async (gateway) => {
   const page = await open(gateway, "upstreams");
   await eventually("a page of endpoints", async () => await rowsOf(page, "endpoints").count() === 50);

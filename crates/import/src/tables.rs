@@ -149,7 +149,7 @@ pub(crate) const IMPLIED: &[(&[&str], &str)] = &[
             "http2_chunk_size",
             "http2_body_preread_size",
         ],
-        "the gateway bounds connections by itself",
+        "the gateway bounds connections without it",
     ),
     (
         &[

@@ -22,11 +22,19 @@ pub(super) fn lines(key: &EndpointKey, state: &LiveState) -> Vec<(&'static str, 
     let rtt =
         format!("{} to the backend, {} to clients", optional(row.rtt.backend), optional(row.rtt.client));
     lines.extend([("round trip", rtt), ("latency", optional(row.latency))]);
+    lines.extend((row.tier > 0.0).then(|| ("tier", "backup".to_owned())));
+    lines.extend(row.max_connections.map(|limit| ("active", limited(row.active, limit))));
     lines.extend(row.slow_start.map(|part| ("slow start", format!("{} of its weight", percent(part)))));
     lines.extend(row.draining.as_ref().map(|_| ("drain", drain(row))));
     lines.extend(list("closed", closes(row)));
     lines.extend(list("routes", flows(key, state)));
     lines
+}
+
+/// Requests and WebSockets of an endpoint with `max_connections`.
+fn limited(active: f64, limit: f64) -> String {
+    let full = if active >= limit { ", full" } else { "" };
+    format!("{} of {}{full}", quantity(active), quantity(limit))
 }
 
 fn rates(row: &EndpointRow) -> String {
@@ -78,7 +86,7 @@ mod tests {
     #[test]
     fn closes_and_routes_are_listed_by_number() {
         let mut state = LiveState::default();
-        let row = r#"{"rows":[{"upstream":"a","endpoint":"1","websockets":3,"slow_start":0.25,"closed":[
+        let row = r#"{"rows":[{"upstream":"a","endpoint":"1","websockets":3,"slow_start":0.25,"tier":1,"active":4,"max_connections":4,"closed":[
             {"code":"1000","by":"client","count":2},{"code":"1012","by":"gateway","count":40}]}]}"#;
         let flows = r#"{"rows":[{"route":"x","upstream":"a","requests":1},{"route":"y","upstream":"a","requests":2,"websockets":3},
             {"route":"z","upstream":"b"}]}"#;
@@ -87,10 +95,11 @@ mod tests {
         let value =
             |name: &str| lines.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
         assert_eq!(value("WebSockets"), Some("3 open, 0/s opened, 0/s closed"));
+        assert_eq!((value("tier"), value("active")), (Some("backup"), Some("4 of 4, full")));
         assert_eq!(value("slow start"), Some("25% of its weight"));
         assert_eq!(value("closed"), Some("1012 by gateway: 40"));
         assert_eq!(value("routes"), Some("y: 2 requests/s, 3 WebSockets, 0 messages/s"));
-        assert_eq!(lines.len(), 11, "{lines:?}");
+        assert_eq!(lines.len(), 13, "{lines:?}");
         assert_eq!(value("drain"), None);
     }
 

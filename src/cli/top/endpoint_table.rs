@@ -76,7 +76,8 @@ pub(super) fn rows<'a>(state: &'a LiveState, filter: &str, order: SortOrder) -> 
     let filter = filter.to_lowercase();
     let matches = |row: &&EndpointRow| {
         let draining = if row.draining.is_some() { "draining" } else { "" };
-        [&row.upstream, &row.endpoint, &row.health, draining]
+        let backup = if row.tier > 0.0 { "backup" } else { "" };
+        [&row.upstream, &row.endpoint, &row.health, draining, backup]
             .iter()
             .any(|text| text.to_lowercase().contains(&filter))
     };

@@ -99,6 +99,9 @@ pub(super) struct EndpointRow {
     pub(super) upstream: String,
     pub(super) endpoint: String,
     pub(super) weight: f64,
+    /// 0, or 1 for a backup.
+    pub(super) tier: f64,
+    pub(super) max_connections: Option<f64>,
     pub(super) health: String,
     pub(super) probe: Option<ProbeState>,
     pub(super) ejected: bool,

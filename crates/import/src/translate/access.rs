@@ -134,7 +134,7 @@ pub(super) fn rate_limits(
         if burst > 0 && !directive.texts().any(|word| word == "nodelay") {
             differences.push("requests within the burst are not delayed");
         }
-        differences.push("each route counts by itself");
+        differences.push("each route counts separately");
         context.notes.changed(directive, format!("the plugin `rate_limit`; {}", differences.join("; ")));
         plugins.push(plugin);
     }

@@ -7,6 +7,7 @@ use crate::upstream::{EndpointStatus, Health, Leaving, ProbeResult};
 use serde::Serialize;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(super) struct EndpointRow {
     pub(super) upstream: Arc<str>,
     pub(super) endpoint: Arc<str>,
     weight: u16,
+    tier: u8,
+    max_connections: Option<NonZeroU32>,
     health: Health,
     probe: Option<Probe>,
     ejected: bool,
@@ -166,8 +169,8 @@ pub(super) fn endpoint_rows(
 
 impl EndpointRow {
     fn new(facts: &EndpointFacts, now: &EndpointCounts, before: &EndpointCounts, seconds: f64) -> Self {
-        let EndpointStatus { weight, health, ejected, draining, active, latency, slow_start, .. } =
-            facts.status;
+        let EndpointStatus { weight, tier, max_connections, health, .. } = facts.status;
+        let EndpointStatus { ejected, draining, active, latency, slow_start, .. } = facts.status;
         let probe = facts.status.probe.clone().map(|ProbeResult { ok, reason, at }| Probe {
             ok,
             reason,
@@ -178,6 +181,8 @@ impl EndpointRow {
             upstream: Arc::clone(&facts.upstream),
             endpoint: facts.status.address.as_str().into(),
             weight,
+            tier,
+            max_connections,
             health,
             probe,
             ejected,
@@ -298,8 +303,8 @@ mod tests {
         let status = EndpointStatus {
             address: address.to_owned(),
             weight: 1,
-            tier: 0,
-            max_connections: None,
+            tier: 1,
+            max_connections: NonZeroU32::new(9),
             health: Health::Healthy,
             ejected: false,
             draining,
@@ -321,6 +326,7 @@ mod tests {
         assert_eq!((row.messages.to_backend, row.bytes.to_backend), (7.0, 700.0));
         assert_eq!((row.rtt.client, row.rtt.backend), (Some(0.01), None));
         assert_eq!((row.latency, row.slow_start, row.active), (Some(0.25), Some(0.5), 9));
+        assert_eq!((row.tier, row.max_connections), (1, NonZeroU32::new(9)));
         assert_eq!(row.closed, [CloseCount { code: "1000".to_owned(), by: "client", count: 5 }]);
         let probe = row.probe.clone().unwrap();
         assert_eq!((probe.ok, probe.reason.as_deref(), probe.at), (false, Some("refused"), Some(7)));

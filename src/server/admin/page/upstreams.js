@@ -3,11 +3,13 @@
 const endpointKey = ({ upstream, endpoint }) => `${upstream}\n${endpoint}`;
 
 /** The states of an endpoint as badges, the worst first: [tone, text]. */
-function endpointStates({ health, ejected, draining, slow_start: slowStart }) {
+function endpointStates({ health, ejected, draining, slow_start: slowStart, tier, max_connections: limit, active }) {
   const states = [];
   if (health === "unhealthy") states.push(["bad", "unhealthy"]);
   if (ejected) states.push(["bad", "ejected"]);
   if (draining) states.push(["warn", { marked: "draining: configuration", operator: "draining: operator", removed: "draining: removed" }[draining] ?? "draining"]);
+  if (isNumber(limit) && active >= limit) states.push(["warn", "full"]);
+  if (tier > 0) states.push(["note", "backup"]);
   if (isNumber(slowStart)) states.push(["note", `slow start ${formatPercent(slowStart)}`]);
   if (health === "healthy" && !ejected) states.push(["good", "healthy"]);
   if (health === "unknown") states.push(["note", "not checked"]);
@@ -192,7 +194,7 @@ function createUpstreams() {
   /** The row below an endpoint: its last probe, and all closes by code and side. */
   function buildDetails() {
     const facts = element("dl", { class: "facts" });
-    const values = ["Weight", "Last probe", "Slow start", "Draining"].map((name) => {
+    const values = ["Weight", "Most active", "Last probe", "Slow start", "Draining"].map((name) => {
       const value = element("dd");
       facts.append(element("dt", {}, name), value);
       return value;
@@ -210,9 +212,10 @@ function createUpstreams() {
       update(row) {
         const { probe, drain } = row;
         setText(values[0], formatCount(row.weight));
-        setText(values[1], probe ? (probe.ok ? "passed" : `failed: ${probe.reason}, ${formatTime(probe.at)}`) : "none");
-        setText(values[2], isNumber(row.slow_start) ? formatPercent(row.slow_start) : "no");
-        setText(values[3], drain ? `since ${formatTime(drain.started)}, window ${formatDuration(drain.window)}, ${drainProgress(row)}` : row.draining ?? "no");
+        setText(values[1], isNumber(row.max_connections) ? formatCount(row.max_connections) : "no limit");
+        setText(values[2], probe ? (probe.ok ? "passed" : `failed: ${probe.reason}, ${formatTime(probe.at)}`) : "none");
+        setText(values[3], isNumber(row.slow_start) ? formatPercent(row.slow_start) : "no");
+        setText(values[4], drain ? `since ${formatTime(drain.started)}, window ${formatDuration(drain.window)}, ${drainProgress(row)}` : row.draining ?? "no");
         inner.show([...row.closed].sort((a, b) => b.count - a.count).map((close) => ({ key: `${close.code} ${close.by}`, item: close })), true);
       },
     };
