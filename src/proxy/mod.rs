@@ -180,6 +180,11 @@ impl Gateway {
         request_end::refused_stream(&self.shared.live.look(), conn_info, failure);
     }
 
+    /// Returns whether the process shuts down.
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining()
+    }
+
     /// Counts a connection whose client was sent GOAWAY.
     pub fn leaving(&self) -> GoingAway {
         GoingAway(Busy::new(&self.shared.leaving))

@@ -146,7 +146,7 @@ struct ServedConnection {
     malformed: Bucket,
     /// Set once GOAWAY was sent, or is due; the shutdown waits for the connection.
     leaving: Option<GoingAway>,
-    /// The process shuts down, and GOAWAY follows the end of the last WebSocket.
+    /// The process shuts down, or the worker was removed, and GOAWAY follows the end of the last WebSocket.
     waits_for_websockets: bool,
 }
 
@@ -204,7 +204,9 @@ impl ServedConnection {
                     has_requests = true;
                     let stream = u32::from(respond.stream_id());
                     let request = ReceivedStream::new(request, respond);
-                    if self.waits_for_websockets && request.is_extended_connect() {
+                    // A connection of a removed worker has no other one to go to: its WebSockets live on.
+                    let refuses = self.waits_for_websockets && self.context.service.gateway.is_draining();
+                    if refuses && request.is_extended_connect() {
                         // Its client may open it on another connection (RFC 9113 §8.7).
                         self.heads.serve(stream);
                         request.refuse();
@@ -242,8 +244,8 @@ impl ServedConnection {
         });
     }
 
-    /// The process shuts down. Firefox ends the WebSockets of a connection at its GOAWAY, without their Close frames: each
-    /// gets its own first, at its moment in the drain.
+    /// The process shuts down, or the worker was removed. Firefox ends the WebSockets of a connection at its GOAWAY, without their Close frames: each
+    /// gets its own first, at its moment in the drain of a shutdown.
     fn shut_down(&mut self) {
         if self.active.has_websockets() {
             self.leaving = Some(self.context.service.gateway.leaving());

@@ -17,7 +17,7 @@ use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
 use crate::snapshot::Kinds;
 use crate::telemetry::metrics::{self, MetricSource};
-use crate::upstream::{Order, inherit_process_secret};
+use crate::upstream::inherit_process_secret;
 use log::{error, info};
 use moongate_sdk::inherit_hash_key;
 use parking_lot::Mutex;
@@ -99,18 +99,20 @@ fn run_after(
             (state, InheritedSockets::of_handover(sockets))
         }
     };
-    if let Ok(key) = <[u8; 32]>::try_from(&*state.cookie_key) {
+    if let Ok(key) = <[u8; 32]>::try_from(&*state.cookie_key.0) {
         inherit_process_secret(key);
     }
-    if let Ok(key) = <[u8; 16]>::try_from(&*state.hash_key) {
+    if let Ok(key) = <[u8; 16]>::try_from(&*state.hash_key.0) {
         inherit_hash_key(key);
     }
     let live = Live::start_at(path, kinds, color, state.generation + 1)
         .map_err(|refusal| StartError::Config(refusal.report))?;
     live.tunnels().begin_at(state.next_websocket);
-    for (upstream, endpoint) in &state.drained {
-        // The new configuration may not have the endpoint.
-        let _ = live.order(upstream, endpoint, Order::Drain);
+    for (upstream, names) in &state.names {
+        // The new configuration may not have the upstream.
+        if let Some(cluster) = live.pin().cluster(upstream) {
+            cluster.restore_names(names);
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

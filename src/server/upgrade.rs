@@ -1,11 +1,11 @@
 //! Upgrade of the running process to a new one: the order, its work on a thread, and its outcome.
 
-use super::handover::{MoveCounts, NewProcess, ProcessState, UpgradeFailure};
+use super::handover::{MoveCounts, NewProcess, ProcessState, SecretKey, UpgradeFailure};
 use super::process_sockets::ProcessSockets;
 use super::running_state;
 use super::service_manager::notify;
 use crate::control::Live;
-use crate::upstream::{Leaving, process_secret};
+use crate::upstream::process_secret;
 use log::{error, info};
 use moongate_sdk::hash_key;
 use sd_notify::NotifyState;
@@ -174,17 +174,13 @@ fn hand_over(
 /// What the new process continues.
 fn state_of(live: &Live) -> ProcessState {
     let snapshot = live.pin();
-    let drained = snapshot.clusters().flat_map(|cluster| {
-        let endpoints = cluster.status().endpoints.into_iter();
-        let by_operator = endpoints.filter(|endpoint| endpoint.draining == Some(Leaving::Operator));
-        by_operator.map(|endpoint| (cluster.name().to_string(), endpoint.address)).collect::<Vec<_>>()
-    });
+    let names = snapshot.clusters().map(|cluster| (cluster.name().to_string(), cluster.name_states()));
     ProcessState {
         generation: live.generation(),
         // This process opens further ones until the new one serves.
         next_websocket: live.tunnels().arrivals() + ID_GAP,
-        cookie_key: process_secret().map(Vec::from).unwrap_or_default(),
-        hash_key: hash_key().to_vec(),
-        drained: drained.collect(),
+        cookie_key: SecretKey(process_secret().map(Vec::from).unwrap_or_default()),
+        hash_key: SecretKey(hash_key().to_vec()),
+        names: names.filter(|(_, names)| !names.is_empty()).collect(),
     }
 }

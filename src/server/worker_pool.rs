@@ -38,6 +38,8 @@ struct Workers {
     retired: Vec<Worker>,
     /// The name of the next thread.
     next: usize,
+    /// The turn of the next WebSocket of another process.
+    next_adopter: usize,
 }
 
 /// A worker's thread. Without its owner it ends.
@@ -132,10 +134,14 @@ impl WorkerPool {
 
     /// Gives WebSockets of another process to the workers, in turn.
     pub(super) fn adopt(&self, adoptions: impl IntoIterator<Item = Adoption>) {
-        let workers = self.workers.lock();
-        for (adoption, worker) in adoptions.into_iter().zip(workers.serving.iter().cycle()) {
-            // A worker that has ended drops it, and with it the reply.
-            let _ = worker.adoptions.send(adoption);
+        let mut workers = self.workers.lock();
+        for adoption in adoptions {
+            let turn = workers.next_adopter;
+            workers.next_adopter = turn.wrapping_add(1);
+            // Without a worker, or if it has ended, the adoption is dropped, and with it the reply.
+            if let Some(worker) = turn.checked_rem(workers.serving.len()).map(|at| &workers.serving[at]) {
+                let _ = worker.adoptions.send(adoption);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
-//! The version of a route for its WebSockets: it changes with the destination or the WebSocket policy.
+//! The version of a route for its WebSockets: it changes with the destination or the WebSocket policy, and is the same in
+//! a process that takes over with the same ones.
 
 use super::Destination;
 use crate::config;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The properties of a route that concern its WebSockets, and their version number.
 pub(super) struct RouteVersion {
@@ -14,13 +15,12 @@ pub(super) struct RouteVersion {
 }
 
 impl RouteVersion {
-    /// The prior version if nothing changed, otherwise a new one.
+    /// The prior version if nothing changed.
     pub(super) fn of(
         destination: &Destination,
         written: &config::WebSocket,
         prior: Option<&Arc<Self>>,
     ) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let destination = match destination {
             Destination::None => Vec::new(),
             Destination::One(cluster) => vec![(Arc::clone(cluster.name()), 1)],
@@ -41,11 +41,54 @@ impl RouteVersion {
         let same = |prior: &&Arc<Self>| prior.destination == destination && prior.policy == policy;
         match prior.filter(same) {
             Some(prior) => Arc::clone(prior),
-            None => Arc::new(Self { number: NEXT.fetch_add(1, Relaxed), destination, policy }),
+            None => Arc::new(Self { number: digest(&destination, &policy), destination, policy }),
         }
     }
 
+    /// Never 0.
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+}
+
+/// The same number in every binary that knows the keys of the policy: keys with their default are left out, so that a new
+/// key of a later version changes nothing. The hash of another Rust release may differ, and then WebSockets of routes with
+/// `on_reload: drain` are drained, as after a change.
+fn digest(destination: &[(Arc<str>, u32)], policy: &config::WebSocket) -> u64 {
+    let keys = |policy: &config::WebSocket| serde_json::to_value(policy).unwrap_or_default();
+    let (written, default) = (keys(policy), keys(&config::WebSocket::default()));
+    let mut hasher = DefaultHasher::new();
+    destination.hash(&mut hasher);
+    for (key, value) in written.as_object().into_iter().flatten() {
+        if default.get(key) != Some(value) {
+            key.hash(&mut hasher);
+            value.to_string().hash(&mut hasher);
+        }
+    }
+    hasher.finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_that_of_destination_and_policy() {
+        type Change = fn(&mut config::WebSocket);
+        let numbered = |weight: u32, change: Change| {
+            let mut policy = config::WebSocket::default();
+            change(&mut policy);
+            digest(&[("chat".into(), weight)], &policy)
+        };
+        let first = numbered(1, |_| {});
+        assert_eq!(first, numbered(1, |_| {}), "of two processes");
+        let changes: [(u32, Change); 3] = [
+            (2, |_| {}),
+            (1, |policy| policy.max_connections = std::num::NonZeroU32::new(7)),
+            (1, |policy| policy.on_endpoint_loss = config::OnEndpointLoss::Reconnect),
+        ];
+        for (weight, change) in changes {
+            assert_ne!(first, numbered(weight, change));
+        }
     }
 }

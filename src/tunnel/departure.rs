@@ -45,6 +45,8 @@ pub struct Departure {
     pub generation: u64,
     /// The name of its route.
     pub route: Arc<str>,
+    /// The version of the route with which it was opened.
+    pub route_version: u64,
     /// The name of its client's listener.
     pub listener: Arc<str>,
     /// Its request.

@@ -10,7 +10,7 @@ use super::tap::TapSession;
 use super::{Cause, Filter, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, hash_map};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map};
 use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -196,9 +196,16 @@ impl Registry {
     /// Asks tunnels to move to another process. Each one that can sends a [`Departure`](super::Departure) and waits; the
     /// others drop `order`. Tunnels that have ended or were asked to close are skipped.
     pub fn depart(&self, ids: &[u64], order: &DepartureOrder) {
-        for id in ids {
-            if let Some(member) = self.member(*id) {
-                member.request_departure(order.clone());
+        let wanted: HashSet<_> = ids.iter().copied().collect();
+        let shards: BTreeSet<_> = ids.iter().map(|id| shard_of(*id)).collect();
+        for shard in shards {
+            let shard = self.shards[shard].lock();
+            let members = shard.members.iter().flatten().filter(|member| wanted.contains(&member.id()));
+            let members: Vec<_> = members.cloned().collect();
+            drop(shard);
+            for member in members {
+                // One that was asked to close is skipped.
+                let _ = member.request_departure(order.clone());
             }
         }
     }
@@ -464,6 +471,11 @@ impl Membership {
     /// The tunnel does not depart.
     pub(super) fn stay(&self) {
         self.member.stay();
+    }
+
+    /// The version of the route with which the tunnel was opened.
+    pub(super) fn route_version(&self) -> u64 {
+        self.member.view().route_version
     }
 
     /// The number of the configuration under which the tunnel was opened.

@@ -228,6 +228,11 @@ impl Endpoint {
         let _ = self.drained.fetch_update(Relaxed, Relaxed, changed);
     }
 
+    /// Continues an operator's drain that began at that moment, which is not 0.
+    pub(super) fn drain_since(&self, moment: u64) {
+        self.drained.store(moment, Relaxed);
+    }
+
     /// The verdict of its probes; unhealthy while the endpoint is ejected.
     pub fn health(&self) -> Health {
         match self.verdict() {

@@ -391,10 +391,11 @@ impl EndpointSet {
 
     /// Installs a new membership. pingora-load-balancing calls it, never concurrently.
     pub(super) fn install(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
+        // Held throughout, since members must not be replaced meanwhile.
+        let mut departed = self.departed.lock();
         let before = self.current();
         let mut known: HashMap<&Address, &Member> =
             before.members.iter().map(|member| (member.endpoint().address(), member)).collect();
-        let mut departed = self.departed.lock();
         let mut members = Vec::with_capacity(backends.len());
         let mut member_backends = Vec::with_capacity(backends.len());
         for backend in backends {
@@ -437,6 +438,28 @@ impl EndpointSet {
         self.changed.notify_waiters();
         departed.retain(|_, load| load.strong_count() > 0);
         members
+    }
+
+    /// The configured drains of members, by address, have begun at these moments.
+    pub(super) fn restore_marks(&self, moments: &HashMap<String, u64>) {
+        let _departed = self.departed.lock();
+        let before = self.current();
+        let marked = |member: &Member| {
+            let moment = moments.get(&member.endpoint().address().to_string());
+            let marked = member.marked_since().map(|since| moment.copied().unwrap_or(since));
+            member.clone().marked(marked)
+        };
+        let members = before.members.iter().map(marked).collect();
+        *self.current.write() = Members::new(&self.plan, members, before.backends.clone());
+    }
+
+    /// An endpoint that is no member, as one that a resolver has removed: a WebSocket of another process is there.
+    pub(super) fn removed_endpoint(&self, address: Address) -> Arc<Endpoint> {
+        let mut departed = self.departed.lock();
+        let load = departed.get(&address).and_then(Weak::upgrade);
+        let endpoint = Endpoint::new(&self.plan.upstream, address.clone(), load, self.plan.initial_health);
+        departed.insert(address, Arc::downgrade(endpoint.load()));
+        endpoint
     }
 
     fn adopt(&self, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {

@@ -53,6 +53,7 @@ pub use cluster::{
 };
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
+pub use discovery::NameState;
 pub use endpoint::{Endpoint, ProbeResult};
 pub use hash_key::{Key, KeySource, RequestView};
 pub use health::{PROBES, Probe};

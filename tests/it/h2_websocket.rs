@@ -495,6 +495,40 @@ fn cookies_in_pieces_reach_the_backend_as_one_field() {
 
 /// Browsers end the WebSockets of a connection at its GOAWAY.
 #[test]
+fn a_connection_of_a_removed_thread_opens_further_websockets_until_its_last_one_ends() {
+    let a = Origin::named("a");
+    let with = |threads: usize| {
+        format!(
+            "admin: {{ address: 127.0.0.1:0 }}\nserver: {{ threads: {threads} }}\n\
+             listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]\nroutes: [{{ upstream: ['{a}'] }}]"
+        )
+    };
+    let gateway = Gateway::start_whole(&with(4));
+    let fields = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+    let mut connections: Vec<_> = (0..16).map(|_| Frames::connect(gateway.web())).collect();
+    let open = |frames: &mut Frames, stream: u32| {
+        frames.head(stream, &request("CONNECT", "/", &fields), false);
+        // Anything else on the stream would be a refusal.
+        loop {
+            let frame = frames.next().unwrap();
+            match frame.kind {
+                HEADERS if frame.stream == stream => return,
+                RST_STREAM | GOAWAY => panic!("{} on {}", frame.kind, frame.stream),
+                _ => {}
+            }
+        }
+    };
+    connections.iter_mut().for_each(|frames| open(frames, 1));
+    gateway.reload_whole(&with(1)).unwrap();
+    gateway.log().wait(0, &["workers retired"]);
+    for stream in [3, 5] {
+        connections.iter_mut().for_each(|frames| open(frames, stream));
+    }
+    drop(connections);
+    a.await_sockets(0);
+}
+
+#[test]
 fn the_websockets_of_a_connection_are_asked_to_reconnect_together_and_before_its_goaway() {
     let a = Origin::named("a");
     let route = |path: &str, window: &str| {

@@ -49,6 +49,7 @@ mod luau;
 mod messages;
 mod metrics;
 mod monitoring;
+mod moved_endpoints;
 mod moved_parts;
 mod moved_websockets;
 mod one_fact;

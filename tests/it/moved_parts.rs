@@ -111,6 +111,30 @@ fn the_table_of_a_script_continues() {
 }
 
 #[test]
+fn a_plugin_that_was_left_out_of_the_handshake_is_left_out_of_later_rechecks() {
+    let origin = Origin::named("a");
+    let (auth, _open) = service();
+    let gateway = Gateway::start(&format!(
+        r#"upstreams: {{ auth: {{ endpoints: [{auth}] }} }}
+routes:
+  - upstream: [{origin}]
+    plugins:
+      - {{ kind: forward_auth, name: never, upstream: auth, path: /never, recheck: 1s, when: request.path == "/other" }}
+      - {{ kind: forward_auth, name: always, upstream: auth, path: /always, recheck: 1s }}
+"#
+    ));
+    let mut socket = Socket::open_with(gateway.web(), "/", &[("authorization", "yes")]).ok().unwrap();
+    for _ in 0..2 {
+        assert_eq!(upgraded(&gateway), (1, 0));
+        let before = auth.count();
+        eventually("it is asked about again", || (auth.count() >= before + 3).then_some(()));
+        socket.echo("still good");
+    }
+    let asked: Vec<_> = auth.seen().iter().map(|seen| seen.target().to_owned()).collect();
+    assert!(asked.iter().all(|target| target == "/always"), "{asked:?}");
+}
+
+#[test]
 fn a_moved_websocket_is_rechecked_with_its_first_credential() {
     let origin = Origin::named("a");
     let (auth, open) = service();

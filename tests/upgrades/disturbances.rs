@@ -85,9 +85,8 @@ routes: [{{ name: ws, upstream: all, websocket: {{ drain_window: 2s, on_reload: 
     );
     gateway.reload(&yaml).unwrap();
     let Moved { moved, left } = upgrade(&gateway).unwrap();
-    // The new process does not have the endpoint.
-    assert_eq!(moved, kept.len());
-    assert!(left <= removed.len(), "{left} left");
+    // Those at the removed endpoint are drained by either process.
+    assert!(moved >= kept.len() && left <= removed.len(), "{moved} moved, {left} left");
     for socket in &mut removed {
         assert_eq!(socket.end(), Some(1012));
     }

@@ -38,6 +38,9 @@ pub struct MovedWebSocket {
     #[serde(default)]
     generation: u64,
     route: String,
+    /// The version of the route; `None` means the current one.
+    #[serde(default)]
+    route_version: Option<u64>,
     origin: OriginState,
     tunnel: TunnelState,
     /// The states of its parts.
@@ -70,6 +73,7 @@ impl MovedWebSocket {
             listener: departure.listener.to_string(),
             generation: departure.generation,
             route: departure.route.to_string(),
+            route_version: Some(departure.route_version),
             origin: serde_json::from_value(origin).ok()?,
             tunnel: departure.state.clone(),
             client,
@@ -116,7 +120,7 @@ impl MovedWebSocket {
         let key = TunnelKey {
             endpoint: lease.endpoint().token().get(),
             route: Arc::clone(&route.name),
-            route_version: route.route_version(),
+            route_version: self.route_version.unwrap_or_else(|| route.route_version()),
             generation,
             listener: Arc::clone(&listener),
             origin: Some(Arc::clone(&origin) as _),

@@ -166,6 +166,10 @@ fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> R
     if let Some(id) = ctx.running.known_request_id() {
         running.set_request_id(id.clone());
     }
+    // Another process sees from it which plugins were left out.
+    for (at, _) in chain.rechecks().filter(|(at, _)| ctx.running.skips(*at)) {
+        running.skip(at);
+    }
     for (at, _) in questions {
         if !is_called_later(&chain.entries()[*at]) {
             ctx.running.hand_over(*at, &mut running);

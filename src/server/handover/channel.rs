@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 /// The maximum number of descriptors in a message; the kernel allows 253 (unix(7)).
 pub(super) const MOST_DESCRIPTORS: usize = 128;
 
-/// The length up to which a message is sent at once, below the default send buffer of a socket. A longer one is sent in
-/// parts.
+/// The length up to which a message is sent at once, below the usual send buffer of a socket. A longer one is sent in
+/// parts, and any in smaller ones where the system has smaller buffers.
 pub(super) const LONGEST_PART: usize = 192 << 10;
 
 /// The maximum length of a message. A WebSocket of which more waits stays in the old process.
@@ -31,9 +31,16 @@ const ENDS: u8 = b'.';
 /// The time limit for a message that the peer does not read.
 const LONGEST_SEND: Duration = Duration::from_secs(10);
 
+/// What the kernel adds to a message in a send buffer, rounded up.
+const BUFFER_OVERHEAD: usize = 1 << 10;
+
 /// One end of the channel.
 #[derive(Debug)]
-pub(super) struct HandoverChannel(OwnedFd);
+pub(super) struct HandoverChannel {
+    socket: OwnedFd,
+    /// The length of a part that the send buffer takes.
+    longest_part: usize,
+}
 
 impl HandoverChannel {
     /// Both ends.
@@ -66,9 +73,12 @@ impl HandoverChannel {
 
     fn set_up(socket: OwnedFd) -> io::Result<Self> {
         SockRef::from(&socket).set_write_timeout(Some(LONGEST_SEND))?;
-        // The default suffices if the system has a lower maximum.
+        // The system may have a lower maximum.
         let _ = SockRef::from(&socket).set_send_buffer_size(2 * LONGEST_PART);
-        Ok(Self(socket))
+        let buffer = SockRef::from(&socket).send_buffer_size()?;
+        // The least size of a buffer is more than twice the overhead (socket(7)).
+        let longest_part = buffer.saturating_sub(BUFFER_OVERHEAD).clamp(BUFFER_OVERHEAD, LONGEST_PART);
+        Ok(Self { socket, longest_part })
     }
 
     /// Sends a message with descriptors, at most [`MOST_DESCRIPTORS`].
@@ -83,10 +93,10 @@ impl HandoverChannel {
         if bytes.len() > LONGEST_MESSAGE || descriptors.len() > MOST_DESCRIPTORS {
             return Err(io::Error::other(format!("a message of {} bytes is too long", bytes.len())));
         }
-        if bytes.len() <= LONGEST_PART {
+        if bytes.len() <= self.longest_part {
             return self.send_part(&[IoSlice::new(&bytes)], descriptors);
         }
-        let mut parts = bytes.chunks(LONGEST_PART - 1).peekable();
+        let mut parts = bytes.chunks(self.longest_part - 1).peekable();
         while let Some(part) = parts.next() {
             let (mark, descriptors) = match parts.peek() {
                 Some(_) => (CONTINUES, &[][..]),
@@ -104,7 +114,7 @@ impl HandoverChannel {
             return Err(io::Error::other("too many descriptors in a message"));
         }
         loop {
-            match sendmsg(&self.0, part, &mut control, SendFlags::NOSIGNAL) {
+            match sendmsg(&self.socket, part, &mut control, SendFlags::NOSIGNAL) {
                 Err(Errno::INTR) => {}
                 sent => return sent.map(drop).map_err(Into::into),
             }
@@ -114,7 +124,7 @@ impl HandoverChannel {
     /// Ends the channel: the other process sees its end.
     pub(super) fn close(&self) {
         // It may have ended already.
-        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 
     /// Receives a message with its descriptors, within a time limit. Messages that may be skipped are skipped.
@@ -122,14 +132,18 @@ impl HandoverChannel {
     /// # Errors
     /// `UnexpectedEof` when the other process is gone, `TimedOut`, or `InvalidData`.
     pub(super) fn receive(&self, limit: Duration) -> io::Result<(Message, Vec<OwnedFd>)> {
-        SockRef::from(&self.0).set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
+        SockRef::from(&self.socket).set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
         let mut parts = Parts::default();
         loop {
             let mut bytes = Zeroizing::new(vec![0; LONGEST_PART]);
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
-            let received =
-                recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC);
+            let received = recvmsg(
+                &self.socket,
+                &mut [IoSliceMut::new(&mut bytes)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            );
             let received = match received {
                 Ok(received) => received,
                 Err(Errno::INTR) => continue,
@@ -160,7 +174,11 @@ impl HandoverChannel {
 
 /// The parts of a message that has not arrived completely.
 #[derive(Default)]
-struct Parts(Vec<Zeroizing<Vec<u8>>>);
+struct Parts {
+    parts: Vec<Zeroizing<Vec<u8>>>,
+    /// The length of the message so far.
+    length: usize,
+}
 
 impl Parts {
     /// Adds a part; returns the message with the last one.
@@ -172,16 +190,17 @@ impl Parts {
         if mark != Some(CONTINUES) && mark != Some(ENDS) {
             return Ok(Some(part));
         }
-        self.0.push(part);
-        if self.0.len() > LONGEST_MESSAGE.div_ceil(LONGEST_PART - 1) {
+        self.length += part.len() - 1;
+        self.parts.push(part);
+        if self.length > LONGEST_MESSAGE {
             return Err(ErrorKind::InvalidData.into());
         }
         if mark == Some(CONTINUES) {
             return Ok(None);
         }
-        let parts = std::mem::take(&mut self.0);
+        let Self { parts, length } = std::mem::take(self);
         // Allocated at once: it may have keys, of which a growing vector would leave copies.
-        let mut whole = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
+        let mut whole = Zeroizing::new(Vec::with_capacity(length));
         parts.iter().for_each(|part| whole.extend_from_slice(&part[1..]));
         Ok(Some(whole))
     }
@@ -235,6 +254,20 @@ mod tests {
         let parts = std::iter::repeat_n(vec![CONTINUES; LONGEST_PART], 100);
         let mut received = Parts::default();
         assert!(parts.map(Zeroizing::new).any(|part| received.add(part).is_err()));
+    }
+
+    #[test]
+    fn a_small_send_buffer_has_small_parts() {
+        let (old, new) = HandoverChannel::pair().unwrap();
+        let new = HandoverChannel::inherited(new).unwrap();
+        SockRef::from(&old.socket).set_send_buffer_size(8 << 10).unwrap();
+        let old = HandoverChannel { longest_part: (16 << 10) - BUFFER_OVERHEAD, ..old };
+        let message = Message::Failed { report: "+".repeat(1 << 20) };
+        let (received, _) = std::thread::scope(|scope| {
+            scope.spawn(|| old.send(message.clone(), &[]).unwrap());
+            new.receive(LIMIT).unwrap()
+        });
+        assert!(received == message);
     }
 
     #[test]

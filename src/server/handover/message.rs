@@ -3,6 +3,7 @@
 //! of the state of a WebSocket.
 
 use crate::runtime::base64_bytes;
+use crate::upstream::NameState;
 use serde::{Deserialize, Serialize};
 use std::io;
 use zeroize::Zeroize;
@@ -144,7 +145,7 @@ fn wipe(value: &mut serde_json::Value) {
 }
 
 /// State of the old process that the new one continues.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(default)]
 pub(in crate::server) struct ProcessState {
     /// The number of its configuration.
@@ -152,13 +153,28 @@ pub(in crate::server) struct ProcessState {
     /// The ID of its next WebSocket.
     pub(in crate::server) next_websocket: u64,
     /// The key of cookies without a configured one.
-    #[serde(with = "base64_bytes")]
-    pub(in crate::server) cookie_key: Vec<u8>,
+    pub(in crate::server) cookie_key: SecretKey,
     /// The key of the hashes of clients in limits.
-    #[serde(with = "base64_bytes")]
-    pub(in crate::server) hash_key: Vec<u8>,
-    /// The endpoints that an operator drains: upstream and address.
-    pub(in crate::server) drained: Vec<(String, String)>,
+    pub(in crate::server) hash_key: SecretKey,
+    /// The addresses of host names, by upstream.
+    pub(in crate::server) names: Vec<(String, Vec<NameState>)>,
+}
+
+impl std::fmt::Debug for ProcessState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessState").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// A key, overwritten when it is dropped.
+#[derive(Clone, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(in crate::server) struct SecretKey(#[serde(with = "base64_bytes")] pub(in crate::server) Vec<u8>);
+
+impl Drop for SecretKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 /// Why a WebSocket stays in the old process.

@@ -53,6 +53,7 @@ impl Relay {
             id: self.member.id(),
             generation: self.member.generation(),
             route: self.member.route(),
+            route_version: self.member.route_version(),
             listener: self.member.listener(),
             origin: self.member.origin(),
             state,

@@ -5,8 +5,10 @@ use super::Cluster;
 use crate::upstream::discovery::Lookups;
 use futures_util::StreamExt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -102,6 +104,16 @@ impl Cluster {
             let wait = learned.valid_for.max(SHORTEST).mul_f64(1.0 + fastrand::f64() / 10.0);
             looking.push(self.source.look_up_later(learned, by, wait));
         }
+    }
+
+    /// Applies the known addresses of the names. Call it before [`Cluster::run`].
+    pub(super) fn take_known_members(&self) {
+        // Discovery responds from memory, so that one poll completes it.
+        let mut once = Context::from_waker(Waker::noop());
+        if pin!(self.engine.update()).poll(&mut once).is_pending() {
+            log::error!(upstream = &*self.name; "membership not updated");
+        }
+        self.members.fetch_add(1, Relaxed);
     }
 
     /// Runs one round of probes concurrently.

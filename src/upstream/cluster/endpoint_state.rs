@@ -1,33 +1,43 @@
-//! What the gateway has learned of endpoints from its own traffic, for the process that takes over in an upgrade.
+//! What the gateway has learned of endpoints, for the process that takes over in an upgrade: the addresses of host names,
+//! results of its own traffic, and when drains began.
 
 use super::Cluster;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::balance::Member;
+use crate::upstream::discovery::NameState;
 use crate::upstream::monotonic_millis;
 use crate::upstream::passive_health::PassiveState;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
-/// An endpoint.
+/// An endpoint. Times are in milliseconds.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(default)]
 pub struct EndpointState {
     address: String,
     passive: PassiveState,
-    /// The time since it joined, in milliseconds; `None` if it was present at the start, or is not healthy yet.
+    /// The time since it joined; `None` if it was present at the start, or is not healthy yet.
     joined_ago: Option<u64>,
+    /// The time since an operator drained it.
+    drained_ago: Option<u64>,
+    /// The time since its `drain: true` took effect.
+    marked_ago: Option<u64>,
 }
 
 impl EndpointState {
-    fn of(endpoint: &Endpoint, now: u64) -> Self {
+    fn of(member: &Member, now: u64) -> Self {
+        let endpoint = member.endpoint();
+        let ago = |since: Option<u64>| since.map(|since| now.saturating_sub(since));
         Self {
             address: endpoint.address().to_string(),
             passive: endpoint.passive().state(now),
             joined_ago: endpoint.join_time().age(now),
+            drained_ago: ago(endpoint.drained_since()),
+            marked_ago: ago(member.marked_since()),
         }
     }
 
     fn is_plain(&self) -> bool {
-        let Self { passive, joined_ago, .. } = self;
-        joined_ago.is_none() && *passive == PassiveState::default()
+        *self == Self { address: self.address.clone(), ..Self::default() }
     }
 }
 
@@ -36,22 +46,49 @@ impl Cluster {
     pub fn endpoint_states(&self) -> Vec<EndpointState> {
         let now = monotonic_millis::now();
         let members = self.endpoint_set.current();
-        let states = members.as_slice().iter().map(|member| EndpointState::of(member.endpoint(), now));
+        let states = members.as_slice().iter().map(|member| EndpointState::of(member, now));
         states.filter(|state| !state.is_plain()).collect()
     }
 
     /// Continues with what another process knew. An endpoint that this one lacks is skipped.
     pub fn restore_endpoints(&self, states: &[EndpointState]) {
         let now = monotonic_millis::now();
+        // Never 0, which means that there is no such moment: no process is that old.
+        let moment = |ago: u64| now.saturating_sub(ago).max(1);
+        let mut marks = HashMap::new();
         for member in self.endpoint_set.current().as_slice() {
             let endpoint = member.endpoint();
             let address = endpoint.address().to_string();
             let Some(state) = states.iter().find(|state| state.address == address) else { continue };
             endpoint.passive().restore(&state.passive, now);
             if let Some(ago) = state.joined_ago {
-                // Never 0, which means "always": no process is that old.
-                endpoint.join_time().begin(now.saturating_sub(ago).max(1));
+                endpoint.join_time().begin(moment(ago));
             }
+            if let Some(ago) = state.drained_ago {
+                endpoint.drain_since(moment(ago));
+            }
+            if let Some(ago) = state.marked_ago.filter(|_| member.marked_since().is_some()) {
+                marks.insert(address, moment(ago));
+            }
+        }
+        if !marks.is_empty() {
+            self.endpoint_set.restore_marks(&marks);
+        }
+    }
+
+    /// The addresses of the host names.
+    pub fn name_states(&self) -> Vec<NameState> {
+        self.source.name_states()
+    }
+
+    /// Starts with addresses that another process knew, until the names are resolved. Call it before [`Cluster::run`].
+    pub fn restore_names(&self, names: &[NameState]) {
+        let mut is_new = false;
+        for NameState { host, port, addresses } in names {
+            is_new |= self.source.learn(host, *port, addresses.clone());
+        }
+        if is_new {
+            self.take_known_members();
         }
     }
 }

@@ -16,6 +16,7 @@ pub use endpoint_state::EndpointState;
 pub use removed_endpoints::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
 
+use super::address::Origin;
 use super::balance::CookieScope;
 use super::connector::Connector;
 use super::discovery::EndpointSource;
@@ -228,13 +229,19 @@ impl Cluster {
         self.endpoint_set.current().has_place(tried)
     }
 
-    /// A lease of the endpoint with this address, for a WebSocket that another process has opened there; `None` if there
-    /// is none. It exists already, so no limit refuses it.
+    /// A lease of the endpoint with this address, for a WebSocket that another process has opened there; `None` if it is
+    /// no address. It exists already, so no limit refuses it, and as after a reload it continues at a removed endpoint.
     pub fn lease_of(&self, address: &str) -> Option<Lease> {
         let members = self.endpoint_set.current();
         let mut endpoints = members.as_slice().iter().map(crate::upstream::balance::Member::endpoint);
-        let endpoint = endpoints.find(|endpoint| endpoint.name() == address)?;
-        Some(Lease::new(Arc::clone(endpoint), self.policy))
+        let endpoint = match endpoints.find(|endpoint| endpoint.name() == address) {
+            Some(endpoint) => Arc::clone(endpoint),
+            None => match Origin::parse(address) {
+                Ok(Origin::Fixed(address)) => self.endpoint_set.removed_endpoint(address),
+                _ => return None,
+            },
+        };
+        Some(Lease::new(endpoint, self.policy))
     }
 
     /// pingora-load-balancing's selection for the first attempt of a request.

@@ -5,6 +5,7 @@ mod backups;
 mod draining_sessions;
 mod endpoint_limits;
 mod slow_start;
+mod taken_over;
 
 use super::*;
 use crate::config::WhenAllUnhealthy;

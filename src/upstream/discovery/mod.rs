@@ -13,8 +13,10 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -66,6 +68,15 @@ impl BackendEntry {
     }
 }
 
+/// The addresses of a host name, for the process that takes over in an upgrade.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub struct NameState {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
 /// An entry with its addresses.
 #[derive(Debug)]
 struct Slot {
@@ -115,6 +126,20 @@ impl EndpointSource {
         each.filter(|(address, _)| seen.insert(*address))
             .filter_map(|(address, entry)| BackendEntry::of(entry).at(address))
             .collect()
+    }
+
+    /// The addresses of the names that have any.
+    pub(super) fn name_states(&self) -> Vec<NameState> {
+        let slots = self.slots.lock();
+        let resolved = slots.iter().filter_map(|slot| {
+            let Origin::Name { host, port } = &slot.line.origin else { return None };
+            let addresses = slot.addresses.iter().filter_map(|address| match address {
+                Address::Tcp(address) => Some(*address),
+                Address::Unix(_) => None,
+            });
+            Some(NameState { host: host.to_string(), port: *port, addresses: addresses.collect() })
+        });
+        resolved.filter(|name| !name.addresses.is_empty()).collect()
     }
 
     fn resolved(&self) -> HashMap<Origin, Vec<Address>> {
