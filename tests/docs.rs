@@ -341,6 +341,46 @@ fn every_reason_is_described() {
     assert!(missing.is_empty(), "docs/reference/errors.md says nothing about {missing:?}");
 }
 
+/// The Close frames of the relay are in the table of the page, with their codes; clients retry after those that a lost
+/// backend or a drain causes, and 1014 is never sent.
+#[test]
+fn every_close_frame_is_described() {
+    let page = std::fs::read_to_string(root().join("docs/reference/close-codes.md")).unwrap();
+    let table = page.split("\n## ").find(|part| part.starts_with("Close frames to clients")).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| code"))
+        .map(|line| line.trim_matches(['|', ' ']).split(" | ").collect())
+        .collect();
+    assert!(rows.len() > 20);
+    for row in &rows {
+        let expected = match row[0].parse::<u16>() {
+            Ok(1001 | 1005 | 1006 | 1012 | 1013) => "yes",
+            Ok(code) => {
+                assert_ne!(code, 1014);
+                "no"
+            }
+            Err(_) => "by the code",
+        };
+        assert_eq!(row[3], expected, "{row:?}");
+    }
+    let mut found = 0;
+    for file in ["close.rs", "failover.rs"] {
+        let source = std::fs::read_to_string(root().join("src/tunnel/relay").join(file)).unwrap();
+        for call in source.split("pending_close(").skip(1) {
+            let Some((code, text)) = call.split_once(", &\"") else { continue };
+            let (Ok(code), Some((text, _))) = (code.trim().parse::<u16>(), text.split_once('"')) else {
+                continue;
+            };
+            let is_row = |row: &Vec<&str>| row[0] == code.to_string() && row[1] == format!("`{text}`");
+            let is_known = rows.iter().any(is_row) || page.contains(&format!("| {code} | `{text}` |"));
+            assert!(is_known, "{code} {text}");
+            found += 1;
+        }
+    }
+    assert!(found >= 6, "{found}");
+}
+
 /// The reasons in the sources of plugins equal those of the pages, with the same statuses.
 #[test]
 fn every_reason_of_a_plugin_is_documented() {

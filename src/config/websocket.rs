@@ -161,7 +161,7 @@ pub enum Exceed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InvalidFrames {
-    /// Closes that side with 1002; the other side gets 1001, or 1011 if the backend is at fault.
+    /// Closes that side with 1002; the other side gets 1001.
     #[default]
     Close,
     /// Forwards the frames unchanged.

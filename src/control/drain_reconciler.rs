@@ -130,6 +130,11 @@ impl Drains {
         }
         let leaving = leaving(snapshot);
         let changed = reloaded || leaving != self.leaving;
+        if leaving != self.leaving {
+            // An unhealthy endpoint may be back in a moment.
+            let known = leaving.values().filter(|endpoint| endpoint.why != Leaving::Unhealthy);
+            self.tunnels.set_leaving(known.map(|endpoint| endpoint.token.get()).collect());
+        }
         self.leaving = leaving;
         if changed {
             self.aftermath = now + AFTERMATH;

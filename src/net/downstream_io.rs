@@ -1,6 +1,6 @@
 //! Downstream stream types: TCP, Unix socket and TLS behind one type, without buffers beyond those of TLS.
 
-use super::tunnel_io::{Carrier, Io, TlsIo, TunnelIo};
+use super::tunnel_io::{Carrier, Io, TlsConnection, TlsIo, TunnelIo};
 use pingora::protocols::l4::ext::get_tcp_info;
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
@@ -21,7 +21,7 @@ pub enum Socket {
     /// A Unix socket.
     Unix(UnixStream),
     /// TLS over TCP or a Unix socket, boxed to keep plain connections small.
-    Tls(Box<TlsStream<Carrier<Socket>>>),
+    Tls(Box<TlsConnection<TlsStream<Carrier<Socket>>>>),
 }
 
 impl Socket {
@@ -95,11 +95,16 @@ impl Socket {
         };
     }
 
-    /// Makes the close of a TCP connection without TLS a reset. With TLS, its end without an alert says as much.
-    pub(crate) fn reset_on_close(&self) {
-        if let Socket::Tcp(socket) = self {
-            // The connection may be closed already.
-            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    /// The end of the connection does not complete what was sent: without TLS it becomes a reset, and with TLS it has no
+    /// alert.
+    pub(crate) fn reset_on_close(&mut self) {
+        match self {
+            Socket::Tcp(socket) => {
+                // The connection may be closed already.
+                let _ = socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
+            }
+            Socket::Tls(stream) => stream.end_without_alert(),
+            Socket::Unix(_) => {}
         }
     }
 
@@ -136,6 +141,15 @@ impl TlsIo for Socket {
             Socket::Tcp(socket) => socket.is_silent(),
             Socket::Unix(socket) => socket.is_silent(),
             Socket::Tls(stream) => stream.is_silent(),
+        }
+    }
+
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.send_now(bytes),
+            Socket::Unix(socket) => socket.send_now(bytes),
+            // TLS is no transport of TLS.
+            Socket::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

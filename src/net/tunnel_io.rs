@@ -8,10 +8,12 @@ mod plain;
 mod record_state;
 mod record_stream;
 mod tls;
+mod tls_connection;
 
 pub use carrier::{Carrier, RecordFollower, TlsIo};
 pub(crate) use record_state::RecordState;
 pub(crate) use record_stream::{RecordStream, is_end_of_keys};
+pub use tls_connection::{TlsConnection, TlsSession};
 
 use plain::RawSocket as _;
 use std::io;
@@ -106,6 +108,15 @@ impl TunnelIo {
         }
     }
 
+    /// As [`TlsIo::send_now`].
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.send_now(bytes),
+            Self::Unix(stream) => stream.send_now(bytes),
+            Self::Records(_) | Self::Boxed(_) | Self::Gone => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Whether written bytes may be buffered until a flush.
     pub(crate) fn buffers(&self) -> bool {
         matches!(self, Self::Records(_) | Self::Boxed(_))
@@ -117,6 +128,13 @@ impl TunnelIo {
             Self::Tcp(_) | Self::Unix(_) | Self::Records(_) => true,
             Self::Boxed(stream) => stream.may_become_records(),
             Self::Gone => false,
+        }
+    }
+
+    /// Another process has a copy of the connection, or may have: its end here sends nothing.
+    pub(crate) fn set_lent(&mut self, is_lent: bool) {
+        if let Self::Records(stream) = self {
+            stream.set_lent(is_lent);
         }
     }
 

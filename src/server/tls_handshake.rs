@@ -5,7 +5,7 @@
 
 use super::lingering_close;
 use crate::net::downstream_io::Socket;
-use crate::net::tunnel_io::{Carrier, RecordFollower};
+use crate::net::tunnel_io::{Carrier, RecordFollower, TlsConnection};
 use crate::runtime::worker_timer::timeout;
 use crate::telemetry::quoted;
 use crate::tls::{Acceptor, HandshakeFailure, TlsSelection};
@@ -121,7 +121,11 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<TlsClient>,
     let h2 = session.alpn_protocol() == Some(b"h2") || !tls.speaks_http1();
     tls.metrics
         .record_handshake(facts.version, session.handshake_kind() == Some(rustls::HandshakeKind::Resumed));
-    Ok(Some(TlsClient { socket: Socket::Tls(Box::new(stream)), facts: Arc::new(facts), h2 }))
+    Ok(Some(TlsClient {
+        socket: Socket::Tls(Box::new(TlsConnection::new(stream))),
+        facts: Arc::new(facts),
+        h2,
+    }))
 }
 
 /// Performs the handshake of a tls-alpn-01 validation, and nothing else.

@@ -40,6 +40,8 @@ pub struct Registry {
     taps: Mutex<Vec<Arc<TapSession>>>,
     /// The number of taps, so that joining takes no lock without one.
     tap_count: AtomicUsize,
+    /// The tokens of the endpoints that are drained or were removed.
+    leaving: Mutex<HashSet<u64>>,
 }
 
 /// A tap of the registry's tunnels; dropping it ends the tap.
@@ -126,6 +128,12 @@ impl Registry {
             let waiting = std::mem::take(&mut *self.waiting.lock());
             waiting.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Sets the endpoints, by token, that are drained or were removed: a tunnel that loses one of them is closed as by the
+    /// drain.
+    pub fn set_leaving(&self, endpoints: HashSet<u64>) {
+        *self.leaving.lock() = endpoints;
     }
 
     /// The number of open tunnels.
@@ -471,6 +479,11 @@ impl Membership {
     /// The tunnel does not depart.
     pub(super) fn stay(&self) {
         self.member.stay();
+    }
+
+    /// Returns whether the endpoint is drained or was removed.
+    pub(super) fn is_endpoint_leaving(&self) -> bool {
+        self.registry.leaving.lock().contains(&self.member.view().endpoint)
     }
 
     /// The version of the route with which the tunnel was opened.

@@ -10,7 +10,7 @@ use super::http1_connection::Http1Connection;
 use super::proxy_header::{ProxyAddrs, send_proxy_header};
 use super::upstream_stream::UpstreamStream;
 use crate::config::{self, ProxyVersion, UpstreamProtocol};
-use crate::net::tunnel_io::{Carrier, RecordFollower};
+use crate::net::tunnel_io::{Carrier, RecordFollower, TlsConnection};
 use crate::runtime::worker_timer;
 use crate::tls::Client;
 use moongate_config::{Problem, Problems};
@@ -225,7 +225,7 @@ pub(super) async fn start_tls(
     // Boxed for the handshake alone, so that a plain connection does not reserve its size.
     let carrier = Carrier::new(plain, RecordFollower::default());
     match Box::pin(TlsConnector::from(config).connect(name, carrier)).await {
-        Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
+        Ok(stream) => Ok(UpstreamStream::Tls(Box::new(TlsConnection::new(stream)))),
         Err(error) => Err(refused(error)),
     }
 }

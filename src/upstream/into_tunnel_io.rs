@@ -19,6 +19,13 @@ impl TlsIo for PlainStream {
             Self::Unix(stream) => stream.is_silent(),
         }
     }
+
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.send_now(bytes),
+            Self::Unix(stream) => stream.send_now(bytes),
+        }
+    }
 }
 
 impl From<PlainStream> for TunnelIo {

@@ -1,7 +1,7 @@
 //! Connection to a server, with or without TLS.
 
 use super::dial::PlainStream;
-use crate::net::tunnel_io::Carrier;
+use crate::net::tunnel_io::{Carrier, TlsConnection};
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ pub enum UpstreamStream {
     /// Without TLS.
     Plain(PlainStream),
     /// With TLS.
-    Tls(Box<TlsStream<Carrier<PlainStream>>>),
+    Tls(Box<TlsConnection<TlsStream<Carrier<PlainStream>>>>),
 }
 
 impl UpstreamStream {

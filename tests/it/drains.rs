@@ -254,6 +254,24 @@ fn an_operator_drains_an_endpoint_and_takes_it_back() {
 }
 
 #[test]
+fn a_backend_that_ends_while_it_is_drained_costs_its_clients_1012_and_another_one_1001() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ all: {{ endpoints: ['{a}', '{b}'], balance: round_robin }} }}
+routes: [{{ name: chat, upstream: all, websocket: {{ drain_window: 1h }} }}]"
+    ));
+    let (mut of_a, mut of_b) = part(open(&gateway, "/", 20));
+    assert_eq!(order(&gateway, "POST", &format!("all/endpoints/{a}/drain")).status, 200);
+    gateway.log().wait(0, &["WebSocket drain started"]);
+    // An input that was not read makes the end a reset.
+    of_a.iter_mut().chain(&mut of_b).step_by(2).for_each(|socket| socket.say("unread"));
+    a.die();
+    b.die();
+    of_a.iter_mut().for_each(|socket| assert_eq!(socket.end(), Some(1012)));
+    of_b.iter_mut().for_each(|socket| assert_eq!(socket.end(), Some(1001)));
+}
+
+#[test]
 fn undrained_websockets_stay_when_an_order_is_reverted() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let yaml = file(&both(&a, &b), "", "").replace("drain_window: 500ms", "drain_window: 1d");

@@ -75,6 +75,7 @@ mod support;
 mod terminal;
 mod timeouts;
 mod tls;
+mod tls_ends;
 mod tls_rotation;
 mod trace;
 mod traces;

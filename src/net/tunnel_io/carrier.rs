@@ -13,6 +13,12 @@ pub trait TlsIo: AsyncRead + AsyncWrite + Send + Unpin {
 
     /// As [`Io::is_silent`](super::Io::is_silent).
     fn is_silent(&self) -> bool;
+
+    /// Sends what the socket takes at once, outside of a task.
+    ///
+    /// # Errors
+    /// Errors of the socket; `WouldBlock` if nothing can be sent now.
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
 /// The length of a record's header (RFC 8446 §5.1).
@@ -132,6 +138,10 @@ impl<S: TlsIo> TlsIo for Carrier<S> {
     #[inline]
     fn is_silent(&self) -> bool {
         self.socket.is_silent()
+    }
+
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.send_now(bytes)
     }
 }
 

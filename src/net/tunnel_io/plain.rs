@@ -73,6 +73,11 @@ impl<P: RawSocket + AsyncRead + AsyncWrite + Send + Unpin> TlsIo for P {
         // The closure never blocks, so the readiness stays unchanged.
         self.attempt(Interest::READABLE, || Ok(())).is_err()
     }
+
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        // The runtime may not have noticed yet that the socket is writable.
+        Ok(send(self, bytes, QUIETLY | SendFlags::DONTWAIT)?)
+    }
 }
 
 impl RawSocket for TcpStream {

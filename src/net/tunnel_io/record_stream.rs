@@ -75,6 +75,8 @@ pub struct RecordStream {
     empty: u8,
     /// Whether the last alert is among the records for the peer.
     is_closing: bool,
+    /// Whether another process may continue the connection.
+    is_lent: bool,
 }
 
 /// What ended the direction from the peer.
@@ -162,6 +164,7 @@ impl RecordStream {
             end: ReadEnd::Open,
             empty: 0,
             is_closing: false,
+            is_lent: false,
         })
     }
 
@@ -179,6 +182,11 @@ impl RecordStream {
             handshake: self.handshake.clone(),
             out: self.out[self.sent..].to_vec(),
         })
+    }
+
+    /// Another process may continue the connection: its end here sends nothing.
+    pub(super) fn set_lent(&mut self, is_lent: bool) {
+        self.is_lent = is_lent;
     }
 
     /// The socket below.
@@ -411,6 +419,23 @@ fn skip_tickets(messages: &mut Vec<u8>) -> Result<ReadEnd, Fault> {
     Ok(ReadEnd::Open)
 }
 
+impl Drop for RecordStream {
+    /// Sends the closing alert if that is possible at once (RFC 8446 §6.1).
+    fn drop(&mut self) {
+        if self.is_lent {
+            return;
+        }
+        // Without a key for it there is no alert.
+        let is_sealed = self.is_closing || self.seal(ALERT, &[WARNING, CLOSE_NOTIFY]).is_ok();
+        while is_sealed && self.sent < self.out.len() {
+            match self.socket.send_now(&self.out[self.sent..]) {
+                Ok(count @ 1..) => self.sent += count,
+                _ => return,
+            }
+        }
+    }
+}
+
 impl AsyncRead for RecordStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let count = ready!(self.get_mut().poll_receive(cx, buf.initialize_unfilled()))?;
@@ -486,7 +511,7 @@ mod tests {
     fn sealed(records: &[(u8, &[u8])]) -> Vec<u8> {
         let (mut peer, _pipe) = stream(2, 1);
         records.iter().for_each(|(kind, content)| peer.seal(*kind, content).unwrap());
-        peer.out
+        std::mem::take(&mut peer.out)
     }
 
     async fn heard(records: &[(u8, &[u8])]) -> io::Result<Vec<u8>> {

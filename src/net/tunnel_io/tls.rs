@@ -3,57 +3,35 @@
 
 use super::carrier::{Carrier, TlsIo};
 use super::record_state::RecordState;
+use super::tls_connection::{TlsConnection, TlsSession};
 use super::{Io, RecordStream, TunnelIo};
 use rustls::{CommonState, ConnectionCommon, Error, ExtractedSecrets, ProtocolVersion, SideData};
 use std::io::{self, Read, Write};
-use std::ops::DerefMut;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use tokio_rustls::{client, server};
 
-impl<C: TlsIo + Into<TunnelIo> + 'static> Io for server::TlsStream<Carrier<C>> {
+impl<S: TlsSession> Io for TlsConnection<S> {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let (carrier, session) = self.get_mut();
+        let (carrier, session) = self.parts_mut();
         receive(carrier, session, cx, into)
     }
 
     fn is_silent(&self) -> bool {
-        let (carrier, session) = self.get_ref();
+        let (carrier, session) = self.parts();
         is_silent(carrier, session)
     }
 
     fn may_become_records(&self) -> bool {
-        may_become_records(self.get_ref().1)
+        may_become_records(self.parts().1)
     }
 
     fn into_records(mut self: Box<Self>) -> TunnelIo {
-        let (carrier, session) = self.get_mut();
+        let (carrier, session) = self.parts_mut();
         let Some(bytes) = bytes_between_records(carrier, session) else { return TunnelIo::Boxed(self) };
-        let (carrier, session) = (*self).into_inner();
-        records(carrier, session.dangerous_extract_secrets(), bytes)
-    }
-}
-
-impl<C: TlsIo + Into<TunnelIo> + 'static> Io for client::TlsStream<Carrier<C>> {
-    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let (carrier, session) = self.get_mut();
-        receive(carrier, session, cx, into)
-    }
-
-    fn is_silent(&self) -> bool {
-        let (carrier, session) = self.get_ref();
-        is_silent(carrier, session)
-    }
-
-    fn may_become_records(&self) -> bool {
-        may_become_records(self.get_ref().1)
-    }
-
-    fn into_records(mut self: Box<Self>) -> TunnelIo {
-        let (carrier, session) = self.get_mut();
-        let Some(bytes) = bytes_between_records(carrier, session) else { return TunnelIo::Boxed(self) };
-        let (carrier, session) = (*self).into_inner();
-        records(carrier, session.dangerous_extract_secrets(), bytes)
+        match self.into_secrets() {
+            Some((carrier, secrets)) => records(carrier, secrets, bytes),
+            None => TunnelIo::Gone,
+        }
     }
 }
 
@@ -67,7 +45,7 @@ struct SessionBytes {
 /// move now: another version than TLS 1.3, a record that has not arrived, a session that is ending.
 fn bytes_between_records<C: TlsIo, S: SideData>(
     carrier: &mut Carrier<C>,
-    session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
+    session: &mut ConnectionCommon<S>,
 ) -> Option<SessionBytes> {
     if !may_become_records(session) {
         return None;
@@ -93,10 +71,7 @@ fn may_become_records(session: &CommonState) -> bool {
 }
 
 /// Reads the rest of the current record; returns whether all of it is there and the session stays open.
-fn read_record<C: TlsIo, S: SideData>(
-    carrier: &mut Carrier<C>,
-    session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
-) -> bool {
+fn read_record<C: TlsIo, S: SideData>(carrier: &mut Carrier<C>, session: &mut ConnectionCommon<S>) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     loop {
         let is_complete = carrier.is_between_records();
@@ -134,7 +109,7 @@ fn is_silent<C: TlsIo>(carrier: &Carrier<C>, session: &CommonState) -> bool {
 /// Reads available records into `into`, until nothing is left or `into` is full.
 fn receive<C: TlsIo, S: SideData>(
     carrier: &mut Carrier<C>,
-    session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
+    session: &mut ConnectionCommon<S>,
     cx: &mut Context<'_>,
     into: &mut [u8],
 ) -> Poll<io::Result<usize>> {

@@ -163,7 +163,7 @@ impl Connection {
     }
 
     /// Makes the end of the connection visible to a client whose response ends with it.
-    pub(super) fn reset_on_close(&self) {
+    pub(super) fn reset_on_close(&mut self) {
         self.socket.reset_on_close();
     }
 

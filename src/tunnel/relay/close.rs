@@ -36,19 +36,22 @@ pub(super) const fn pending_close(code: u16, text: &'static &'static str) -> Pen
     PendingClose { code, text: Text::Plain(text) }
 }
 
-/// The Close for a side whose peer is gone. 1011 rather than 1014 for a failed backend: many clients,
-/// tungstenite among them, treat codes above 1013 as protocol errors.
-pub(super) const fn gone(lost: Side, reason: Reason) -> PendingClose {
-    match (lost, reason) {
-        (Side::Client, _) => pending_close(1001, &"client gone"),
-        (Side::Backend, Reason::Eof | Reason::PingTimeout | Reason::WriteTimeout) => {
-            pending_close(1001, &"backend gone")
-        }
-        (Side::Backend, _) => pending_close(1011, &"backend failed"),
-    }
-}
-
 impl Relay {
+    /// The Close for the side opposite to `lost`. How TCP reports a lost backend is chance, so it does not matter. Clients of
+    /// GraphQL retry after 1001 and 1012, and take 1011 as final; 1014 is an error to many libraries.
+    pub(super) fn gone(&self, lost: Side, reason: Reason) -> PendingClose {
+        match (lost, reason) {
+            (Side::Client, _) => pending_close(1001, &"client gone"),
+            (Side::Backend, Reason::Invalid(..) | Reason::TooBig(..)) => {
+                pending_close(1001, &"backend failed")
+            }
+            (Side::Backend, _) if self.member.is_endpoint_leaving() => {
+                pending_close(1012, &"backend draining")
+            }
+            (Side::Backend, _) => pending_close(1001, &"backend gone"),
+        }
+    }
+
     /// Records the initiator and the reason of the end; the first call wins.
     pub(super) fn begin_end(&mut self, by: Initiator, reason: Reason, code: u16) {
         let verdict = Verdict { by, reason, code };
@@ -74,7 +77,8 @@ impl Relay {
             self.begin_end(Initiator::Side(side), reason, ABNORMAL);
         }
         // No effect if a Close frame of the side has been forwarded.
-        self.directions[side as usize].close(gone(side, reason));
+        let pending = self.gone(side, reason);
+        self.directions[side as usize].close(pending);
     }
 
     /// `side` reads nothing more. Bytes that it sent are still read up to its end.
@@ -99,7 +103,8 @@ impl Relay {
         } else {
             answers.close(pending);
         }
-        self.directions[side as usize].close(gone(side, reason));
+        let pending = self.gone(side, reason);
+        self.directions[side as usize].close(pending);
     }
 
     /// The inspector ends the tunnel for a message from `side`.
@@ -121,7 +126,8 @@ impl Relay {
     pub(super) fn rate_exceeded(&mut self) {
         self.begin_end(Initiator::Gateway, Reason::Rate, 1008);
         self.directions[Side::Backend as usize].close(pending_close(1008, &"too many messages"));
-        self.directions[Side::Client as usize].close(gone(Side::Client, Reason::Rate));
+        let pending = self.gone(Side::Client, Reason::Rate);
+        self.directions[Side::Client as usize].close(pending);
     }
 
     /// Closes the client. Its Close frame is forwarded, so that the backend sees an orderly close.
@@ -162,7 +168,8 @@ impl Relay {
         }
         self.directions[side as usize].end();
         self.drain(Cause::Keys);
-        self.directions[side as usize].close(gone(side, Reason::Drain(Cause::Keys)));
+        let pending = self.gone(side, Reason::Drain(Cause::Keys));
+        self.directions[side as usize].close(pending);
     }
 
     /// `side` is considered dead.
@@ -172,7 +179,8 @@ impl Relay {
         }
         self.begin_end(Initiator::Side(side), reason, ABNORMAL);
         self.close_transport(side);
-        self.directions[side as usize].close(gone(side, reason));
+        let pending = self.gone(side, reason);
+        self.directions[side as usize].close(pending);
     }
 
     /// Closes the transport of `side`.
@@ -258,10 +266,11 @@ impl Relay {
         let is_closed = self.directions[Side::Backend as usize].is_shut();
         // A disconnected side gets no Close frame.
         let there = Side::BOTH.map(|side| !matches!(self.transports[side as usize], TunnelIo::Gone));
+        let pending = Side::BOTH.map(|lost| self.gone(lost, Reason::Eof));
         let to_client = there[Side::Client as usize]
-            && self.directions[Side::Backend as usize].close(gone(Side::Backend, Reason::Eof));
+            && self.directions[Side::Backend as usize].close(pending[Side::Backend as usize]);
         let to_backend = there[Side::Backend as usize]
-            && self.directions[Side::Client as usize].close(gone(Side::Client, Reason::Eof));
+            && self.directions[Side::Client as usize].close(pending[Side::Client as usize]);
         if is_closed {
             self.close_transport(Side::Client);
         }

@@ -61,6 +61,7 @@ impl Relay {
             sockets: [client, backend],
             confirm,
         };
+        self.transports.iter_mut().for_each(|transport| transport.set_lent(true));
         // A receiver that is gone drops the departure, and with it the confirmation: the tunnel continues.
         let _ = order.send(departure);
         self.departing = Some(Box::new(confirmation));
@@ -77,6 +78,7 @@ impl Relay {
         if is_moved {
             return DepartureResult::Moved;
         }
+        self.transports.iter_mut().for_each(|transport| transport.set_lent(false));
         // What became readable or writable meanwhile has woken this task already.
         self.directions.iter_mut().for_each(|direction| direction.listening = false);
         DepartureResult::Stays

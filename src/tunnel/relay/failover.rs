@@ -8,7 +8,7 @@
 //! backend, so that client is closed.
 
 use super::Relay;
-use super::close::{gone, pending_close};
+use super::close::pending_close;
 use super::keepalive::Activity;
 use crate::telemetry::metrics::Reconnected;
 use crate::tunnel::redial::{Found, Loss, Redial, Search};
@@ -172,7 +172,8 @@ impl Relay {
         if !self.start_failover(Reason::Reset, ABNORMAL) {
             self.begin_end(Initiator::Side(Side::Backend), Reason::Reset, ABNORMAL);
             self.close_transport(Side::Backend);
-            self.directions[Side::Backend as usize].close(gone(Side::Backend, Reason::Reset));
+            let pending = self.gone(Side::Backend, Reason::Reset);
+            self.directions[Side::Backend as usize].close(pending);
         }
         true
     }

@@ -259,6 +259,13 @@ impl Secure {
         Ok(self.ahead.drain(..length).collect())
     }
 
+    /// The bytes up to the end of the connection, which must have the closing alert.
+    pub(crate) fn rest(&mut self) -> Result<Vec<u8>, Cut> {
+        let mut bytes = std::mem::take(&mut self.ahead);
+        let mut stream = rustls::Stream::new(&mut self.session, &mut self.stream);
+        stream.read_to_end(&mut bytes).map(|_| bytes).map_err(Cut)
+    }
+
     fn fill(&mut self) -> Result<(), Cut> {
         let mut buffer = [0; 16 << 10];
         match rustls::Stream::new(&mut self.session, &mut self.stream).read(&mut buffer).map_err(Cut)? {

@@ -116,6 +116,9 @@ pub(crate) struct FrontSeen {
     /// The received server names, and the PROXY headers.
     pub(crate) names: Mutex<Vec<Option<String>>>,
     pub(crate) headers: Mutex<Vec<Vec<u8>>>,
+    /// Ended connections with TLS, and those of them without the closing alert.
+    pub(crate) ended: AtomicUsize,
+    pub(crate) ragged: AtomicUsize,
 }
 
 impl Front {
@@ -141,7 +144,10 @@ impl Front {
                 let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
                 seen.resumed.fetch_add(usize::from(resumed), SeqCst);
                 seen.names.lock().unwrap().push(session.server_name().map(str::to_owned));
-                let _ = copy_bidirectional(&mut stream, &mut back).await;
+                let end = copy_bidirectional(&mut stream, &mut back).await;
+                let is_ragged = end.is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof);
+                seen.ragged.fetch_add(usize::from(is_ragged), SeqCst);
+                seen.ended.fetch_add(1, SeqCst);
             }
         });
         Self { address, seen }

@@ -42,8 +42,8 @@ async fn a_reset_becomes_a_close_behind_what_was_sent() {
     assert_eq!(read_frame(&mut client).await, (0x81, b"last words".to_vec()));
     backend.set_zero_linger().unwrap();
     drop(backend);
-    assert_eq!(read_close(&mut client).await, 1011);
-    client.write_all(&leave(1011)).await.unwrap();
+    assert_eq!(read_close(&mut client).await, 1001);
+    client.write_all(&leave(1001)).await.unwrap();
     read_end(&mut client).await;
     let outcome = relay.await.unwrap();
     assert_eq!((outcome.by, outcome.reason), (Initiator::Side(Side::Backend), Reason::Reset));

@@ -420,8 +420,8 @@ async fn a_backend_that_takes_nothing_more_and_is_in_the_middle_of_a_message_cos
     let (mut client, _spares, relay, _backend) = deaf(&frame(0x01, b"half", None)).await;
     client.write_all(&question(b"anybody?")).await.unwrap();
     assert_eq!(read_frame(&mut client).await, (0x01, b"half".to_vec()));
-    assert_eq!(read_close(&mut client).await, 1011);
-    client.write_all(&leave(1011)).await.unwrap();
+    assert_eq!(read_close(&mut client).await, 1001);
+    client.write_all(&leave(1001)).await.unwrap();
     assert_eq!(relay.await.unwrap().reason, Reason::Reset);
 }
 

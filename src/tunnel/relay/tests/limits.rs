@@ -92,11 +92,11 @@ async fn a_backend_without_a_final_frame_delays_no_1002() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breach_by_the_backend_is_1011_to_the_client() {
+async fn a_breach_by_the_backend_is_1001_to_the_client() {
     let (mut client, mut backend, relay) = pipes(|_| {});
     backend.write_all(&question(b"masked")).await.unwrap();
     assert_eq!(read_close(&mut backend).await, 1002);
-    assert_eq!(read_close(&mut client).await, 1011);
+    assert_eq!(read_close(&mut client).await, 1001);
     drop((client, backend));
     assert_eq!(relay.await.unwrap().reason.token(), "backend_invalid_frame");
 }

@@ -1,7 +1,7 @@
 //! Tests of clients over TLS: read record by record, idle while silent.
 
 use super::*;
-use crate::net::tunnel_io::{Carrier, RecordFollower};
+use crate::net::tunnel_io::{Carrier, RecordFollower, TlsConnection};
 use crate::tunnel::state::{duplicate, records};
 use crate::tunnel::{Io, TunnelState};
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ struct Client {
 
 impl Client {
     /// The client, and the stream for the relay.
-    async fn connect() -> (Self, TlsStream<Carrier<TcpStream>>) {
+    async fn connect() -> (Self, TlsConnection<TlsStream<Carrier<TcpStream>>>) {
         let (socket, near) = pair().await;
         let session =
             ClientConnection::new(Arc::clone(&SETTINGS.1), ServerName::try_from("localhost").unwrap());
@@ -57,7 +57,7 @@ impl Client {
             }
             client.flush().await;
         });
-        (client, stream.unwrap())
+        (client, TlsConnection::new(stream.unwrap()))
     }
 
     /// The TLS bytes of `plain`, one record per piece.
@@ -138,6 +138,8 @@ fn moved(mut side: TunnelIo) -> TunnelIo {
     // As it is sent.
     state = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
     let socket = std::net::TcpStream::from(duplicate(&side).unwrap());
+    // The connection goes on elsewhere.
+    side.set_lent(true);
     drop(side);
     let [side, _] = state.connect([TcpStream::from_std(socket).unwrap().into(), TunnelIo::Gone]).unwrap();
     side
