@@ -26,6 +26,7 @@ mod exchange_kinds;
 mod expressions;
 mod failover;
 mod failures;
+mod field_spelling;
 mod framing;
 mod guards;
 mod h2_websocket;

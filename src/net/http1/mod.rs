@@ -4,6 +4,7 @@
 pub mod body_decoder;
 pub mod body_encoder;
 pub mod chunked_body;
+pub mod field_lines;
 pub mod field_names;
 pub mod head_end;
 pub mod response_head;

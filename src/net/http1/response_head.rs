@@ -29,6 +29,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// The header fields; their values share `bytes`.
     pub fields: HeaderMap,
+    /// The names of the fields as received.
+    pub names: FieldNames,
     /// The header as received, and all bytes read after it.
     pub bytes: Bytes,
     /// The offset of the header's end in `bytes`.
@@ -88,10 +90,11 @@ pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, 
             continue;
         };
         let bytes = std::mem::take(&mut buffer).freeze();
-        let (status, version, fields) = parse(&bytes.slice(..end), |status, version, response, head| {
-            Ok((status, version, fields(head, response.headers)?))
-        })?;
-        let head = ResponseHead { status, version, fields, bytes, end };
+        let (status, version, (fields, names)) =
+            parse(&bytes.slice(..end), |status, version, response, head| {
+                Ok((status, version, fields(head, response.headers)?))
+            })?;
+        let head = ResponseHead { status, version, fields, names, bytes, end };
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(head);
         }
@@ -239,15 +242,17 @@ fn spelled_head(
 }
 
 /// The fields found in `bytes`; only folded values are copied.
-fn fields(bytes: &Bytes, found: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
+fn fields(bytes: &Bytes, found: &[httparse::Header<'_>]) -> Result<(HeaderMap, FieldNames), HeadError> {
     let mut fields = HeaderMap::with_capacity(found.len());
+    let mut names = FieldNames::new(bytes, found.len());
     for field in found {
         let Ok(name) = HeaderName::from_bytes(field.name.as_bytes()) else {
             return Err(HeadError::Malformed("a header field has invalid characters"));
         };
         fields.append(name, value(field.value, bytes)?);
+        names.push(field.name);
     }
-    Ok(fields)
+    Ok((fields, names))
 }
 
 /// A value found in `bytes`; only a folded one is copied.

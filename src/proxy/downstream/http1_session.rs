@@ -6,15 +6,16 @@ use super::upload_gate::Gate;
 use crate::net::connection_permit::ConnectionPermit;
 use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
 use crate::net::http1::body_encoder::BodyEncoder;
-use crate::net::http1::field_names::{FieldNames, Spelled};
+use crate::net::http1::field_lines::write_fields;
+use crate::net::http1::field_names::FieldNames;
 use crate::proxy::failure::{Detail, Failure, INVALID_FRAMING};
 use crate::proxy::request::head_parser::ReceivedHead;
 use crate::proxy::request::received_parts::ReceivedParts;
 use crate::tunnel::TunnelIo;
 use crate::websocket::has_token;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, Method, StatusCode, Version, header};
-use pingora::http::{HeaderNameVariant, RequestHeader, ResponseHeader};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, OrErr, Result};
 use std::future::poll_fn;
@@ -471,28 +472,9 @@ pub(in crate::proxy) fn put_head(
     out.put_u8(b' ');
     out.put_slice(head.get_reason_phrase().unwrap_or_default().as_bytes());
     out.put_slice(b"\r\n");
-    let mut next = 0;
-    // The closure returns no error.
-    let _ = head.map(|name, value| {
-        let name = match &name {
-            HeaderNameVariant::Case(name) => name.as_slice(),
-            HeaderNameVariant::Titled(name) => name.as_bytes(),
-        };
-        let is_own = match name.len() {
-            4 => name.eq_ignore_ascii_case(b"date"),
-            10 => name.eq_ignore_ascii_case(b"connection"),
-            _ => false,
-        };
-        if is_own && keeps_connection.is_some() {
-            return Ok(());
-        }
-        match names.line(name, value.as_bytes(), &mut next) {
-            Spelled::Line(line) => out.extend_from_slice(line),
-            Spelled::Name(name) => put_field(out, name, value.as_bytes()),
-            Spelled::Unknown => put_field(out, name, value.as_bytes()),
-        }
-        Ok(())
-    });
+    let is_own = |name: &HeaderName| *name == header::DATE || *name == header::CONNECTION;
+    let has_own = keeps_connection.is_some();
+    write_fields(out, names, || head.headers.iter().filter(|(name, _)| !(has_own && is_own(name))));
     if let Some(keeps_connection) = keeps_connection {
         put_field(out, b"Date", get_cached_date().as_bytes());
         put_field(out, b"Connection", if keeps_connection { b"keep-alive" } else { b"close" });

@@ -2,7 +2,8 @@
 //! gateway's changes in, names in their received spelling. Nothing is copied twice.
 
 use crate::net::http1::body_encoder::BodyEncoder;
-use crate::net::http1::field_names::{FieldNames, Spelled};
+use crate::net::http1::field_lines::{put_field, write_fields};
+use crate::net::http1::field_names::FieldNames;
 use crate::proxy::attempt;
 use crate::proxy::body::request_body::{self, OutgoingBody};
 use crate::proxy::context::Context;
@@ -11,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use moongate_sdk::Fields;
 use pingora::Result;
-use pingora::http::{HeaderNameVariant, RequestHeader};
+use pingora::http::RequestHeader;
 use std::borrow::Cow;
 
 /// The space for most headers.
@@ -38,6 +39,28 @@ struct ChangedFields<'a> {
     replaced: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Fields after the received ones.
     added: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl<'a> ChangedFields<'a> {
+    /// What is sent of a received field: nothing of one hop, and the value of a replacement in place of the first of its
+    /// name.
+    fn outgoing<'f>(
+        &'f self,
+        name: &'f HeaderName,
+        value: &'f HeaderValue,
+    ) -> Option<(&'f HeaderName, &'f HeaderValue)>
+    where
+        'a: 'f,
+    {
+        if is_hop_by_hop(name) {
+            return None;
+        }
+        let Some((_, replacement)) = self.replaced.iter().find(|(replaced, _)| replaced == name) else {
+            return Some((name, value));
+        };
+        let is_first = self.received.get(name).is_some_and(|first| std::ptr::eq(first, value));
+        replacement.as_ref().filter(|_| is_first).map(|value| (name, value))
+    }
 }
 
 impl Fields for ChangedFields<'_> {
@@ -92,44 +115,15 @@ pub(in crate::proxy) fn write(
     out.put_u8(b' ');
     out.put_slice(&target(received, ctx));
     out.put_slice(b" HTTP/1.1\r\n");
-    let mut next = 0;
-    received.map(|name, value| {
-        let name = match &name {
-            HeaderNameVariant::Case(name) => name.as_slice(),
-            HeaderNameVariant::Titled(name) => name.as_bytes(),
-        };
-        if is_hop_by_hop(name) {
-            return Ok(());
-        }
-        match fields.replaced.iter_mut().find(|(replaced, _)| is_same(replaced, name)) {
-            None => match line(names, name, value, &mut next) {
-                Spelled::Line(line) => out.extend_from_slice(line),
-                Spelled::Name(name) => put_field(&mut out, name, value),
-                Spelled::Unknown => put_field(&mut out, name, value),
-            },
-            Some((_, replacement)) => {
-                if let Some(value) = replacement.take() {
-                    let spelled = names.and_then(|names| names.spelled(name, &mut next));
-                    put_field(&mut out, spelled.unwrap_or(name), &value);
-                }
-            }
-        }
-        Ok(())
-    })?;
+    let (headers, unknown) = (&received.headers, FieldNames::default());
+    write_fields(&mut out, names.unwrap_or(&unknown), || {
+        headers.iter().filter_map(|(name, value)| fields.outgoing(name, value))
+    });
     for (name, value) in &fields.added {
-        put_field(&mut out, spelled_by_gateway(name), value);
+        put_field(&mut out, name, value);
     }
     out.put_slice(b"\r\n");
     Ok((out, encoder))
-}
-
-fn line<'a>(
-    names: Option<&'a FieldNames>,
-    name: &[u8],
-    value: &HeaderValue,
-    next: &mut usize,
-) -> Spelled<'a> {
-    names.map_or(Spelled::Unknown, |names| names.line(name, value.as_bytes(), next))
 }
 
 /// The request target for the backend.
@@ -174,32 +168,8 @@ fn frame(fields: &mut ChangedFields<'_>, body: OutgoingBody, has_body: bool) -> 
     BodyEncoder::chunked()
 }
 
-fn is_hop_by_hop(name: &[u8]) -> bool {
+fn is_hop_by_hop(name: &HeaderName) -> bool {
     // The length excludes most names.
-    HOP_BY_HOP
-        .iter()
-        .any(|hop_by_hop| hop_by_hop.len() == name.len() && name.eq_ignore_ascii_case(hop_by_hop))
-}
-
-/// The spelling of a field that the gateway adds.
-fn spelled_by_gateway(name: &HeaderName) -> &[u8] {
-    match *name {
-        header::CONNECTION => b"Connection",
-        header::CONTENT_LENGTH => b"Content-Length",
-        header::HOST => b"Host",
-        header::TRANSFER_ENCODING => b"Transfer-Encoding",
-        _ => name.as_str().as_bytes(),
-    }
-}
-
-fn is_same(known: &HeaderName, name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(known.as_str().as_bytes())
-}
-
-fn put_field(out: &mut BytesMut, name: &[u8], value: &HeaderValue) {
-    out.reserve(name.len() + value.len() + 4);
-    out.put_slice(name);
-    out.put_slice(b": ");
-    out.put_slice(value.as_bytes());
-    out.put_slice(b"\r\n");
+    let name = name.as_str().as_bytes();
+    HOP_BY_HOP.iter().any(|hop_by_hop| hop_by_hop.len() == name.len() && *hop_by_hop == name)
 }

@@ -263,7 +263,7 @@ impl Redialer {
             Err(_) => None,
         };
         let (token, fault) = match answer {
-            Ok((stream, HandshakeResponse::Upgraded { headers, early })) => {
+            Ok((stream, HandshakeResponse::Upgraded { headers, early, .. })) => {
                 attempts.record_latency();
                 if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
                     let lease = attempts.take_lease()?;

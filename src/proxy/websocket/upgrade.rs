@@ -6,6 +6,7 @@ use super::tunnel_log::{CloseLogFields, Origin};
 use super::tunnel_task::TunnelStart;
 use super::websocket_plugins::TunnelPlugins;
 use super::{handshake_rate_wait, redial};
+use crate::net::http1::field_names::FieldNames;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
 use crate::proxy::downstream::session::Session;
@@ -19,7 +20,7 @@ use crate::telemetry::traces::TRACEPARENT;
 use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
 use crate::upstream::{Http1Connection, ProxyAddrs, UpstreamStream};
 use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -46,11 +47,11 @@ pub(in crate::proxy) async fn serve(
     handshake: Handshake,
 ) -> Result<ServedHandshake> {
     match attempt_all(gateway, session, ctx, &handshake).await {
-        Ok((permit, request, stream, HandshakeResponse::Upgraded { headers, early })) => {
+        Ok((permit, request, stream, HandshakeResponse::Upgraded { headers, names, early })) => {
             let ends = attempt::ends(session, ctx);
             let tunnel_io = TunnelIo::from(stream);
-            return open(gateway, session, ctx, headers, Backend { permit, tunnel_io, early, request, ends })
-                .await;
+            let backend = Backend { permit, tunnel_io, names, early, request, ends };
+            return open(gateway, session, ctx, headers, backend).await;
         }
         // It would open a WebSocket to an HTTP/2 client.
         Ok((_, _, _, HandshakeResponse::Other { status: 200..300, .. }))
@@ -108,6 +109,8 @@ fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permi
 struct Backend {
     permit: Permit,
     tunnel_io: TunnelIo,
+    /// The names of the fields of its response.
+    names: FieldNames,
     early: Bytes,
     /// The request, for a redial.
     request: Request,
@@ -118,7 +121,6 @@ struct Backend {
 /// The request for the backend, the same for every endpoint.
 fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::result::Result<Request, Failure> {
     let head = session.request();
-    // The fields alone: the original spelling of their names is not forwarded.
     let mut fields = head.headers.clone();
     for name in HOP_BY_HOP {
         fields.remove(name);
@@ -132,7 +134,9 @@ fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::resu
         handshake::offer_portable(&mut fields);
     }
     let target = ctx.outgoing().map_or(head.raw_path(), str::as_bytes);
-    handshake::write_request(target, &fields, handshake).map_err(|_| Failure::BadRequest(Detail("")))
+    let unknown = FieldNames::default();
+    let names = session.field_names().unwrap_or(&unknown);
+    handshake::write_request(target, fields, names, handshake).map_err(|_| Failure::BadRequest(Detail("")))
 }
 
 /// RFC 9110 §7.6.1, and the fields that §11.7.1 restricts to one hop.
@@ -215,12 +219,12 @@ async fn open(
         Box::pin(local_response::failure(session, ctx, Failure::Internal)).await?;
         return Ok(ServedHandshake::Response);
     };
-    let mut switching = Vec::new();
+    let mut switching = BytesMut::new();
     if ctx.received.is_extended_connect {
-        accept_stream(session, &headers).await?;
+        accept_stream(session, &headers, backend.request.accept()).await?;
     } else {
-        switching.reserve_exact(256);
-        handshake::write_switching(&mut switching, backend.request.accept(), &headers);
+        switching.reserve(256);
+        handshake::write_switching(&mut switching, backend.request.accept(), &mut headers, &backend.names);
     }
     let handshake = ctx.started.elapsed();
     let trace = WebSocketTrace::open(&gateway.shared, session.request(), ctx);
@@ -241,7 +245,7 @@ async fn open(
         extensions,
         listener: ctx.listener().into(),
         again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
-        switching,
+        switching: switching.into(),
         handshake,
         drain_moment,
         plugins,
@@ -254,8 +258,12 @@ async fn open(
 ///
 /// # Errors
 /// When the client disconnected.
-async fn accept_stream(session: &mut Session, fields: &HeaderMap) -> Result<()> {
-    let mut head = ResponseHeader::build(StatusCode::OK, Some(fields.len() + 1))?;
+async fn accept_stream(session: &mut Session, fields: &HeaderMap, accept: &[u8; 28]) -> Result<()> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(fields.len() + 2))?;
+    // RFC 8441 has neither key nor accept, but a client that sends the one expects the other.
+    if handshake::has_key(&session.request().headers) {
+        head.append_header(header::SEC_WEBSOCKET_ACCEPT, &accept[..])?;
+    }
     for (name, value) in handshake::end_to_end(fields) {
         head.append_header(name.clone(), value.clone())?;
     }

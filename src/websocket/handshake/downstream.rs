@@ -1,9 +1,12 @@
 //! Handshake of the client: validation of its request, and the 101.
 
 use super::has_token;
+use crate::net::http1::field_lines::write_fields;
+use crate::net::http1::field_names::FieldNames;
 use crate::websocket::random::random_bytes;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::{Engine, alphabet};
+use bytes::BytesMut;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     TRANSFER_ENCODING, UPGRADE,
@@ -76,8 +79,8 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<H
     key.map(|key| Handshake { key }).ok_or(HandshakeError::Bad("Sec-WebSocket-Key is not 16 bytes in base64"))
 }
 
-/// Validates the fields of an extended CONNECT for a WebSocket (RFC 8441 §5). It has no key, so the backend's
-/// request gets a generated one.
+/// Validates the fields of an extended CONNECT for a WebSocket (RFC 8441 §5). It needs no key: without a valid one the
+/// backend's request gets a generated one.
 ///
 /// # Errors
 /// The violation; never [`HandshakeError::NotWebSocket`], because `:protocol` states the intent.
@@ -87,7 +90,13 @@ pub fn check_stream(headers: &HeaderMap) -> Result<Handshake, HandshakeError> {
         return Err(HandshakeError::Bad("a WebSocket handshake must not have a body"));
     }
     check_version(headers)?;
-    Ok(Handshake::with_own_key())
+    let key = sole(headers, &SEC_WEBSOCKET_KEY).and_then(key);
+    Ok(key.map_or_else(Handshake::with_own_key, |key| Handshake { key }))
+}
+
+/// Returns whether a request has a valid key.
+pub fn has_key(headers: &HeaderMap) -> bool {
+    sole(headers, &SEC_WEBSOCKET_KEY).and_then(key).is_some()
 }
 
 fn check_version(headers: &HeaderMap) -> Result<(), HandshakeError> {
@@ -113,19 +122,21 @@ fn key(value: &HeaderValue) -> Option<[u8; KEY]> {
     (LENIENT.decode_slice(key, &mut decoded) == Ok(16)).then_some(key)
 }
 
-/// Appends the client's 101 to `out`: the fields of the backend's response after the proxy's changes.
-/// Connection, Upgrade and Accept (see [`Request::accept`](super::Request::accept)) are the gateway's own;
-/// body framing is left out.
-pub fn write_switching(out: &mut Vec<u8>, accept: &[u8; 28], headers: &HeaderMap) {
-    out.extend_from_slice(
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n",
-    );
-    out.extend_from_slice(b"sec-websocket-accept: ");
-    out.extend_from_slice(accept);
-    out.extend_from_slice(b"\r\n");
-    for (name, value) in end_to_end(headers) {
-        field(out, name, value);
+/// Appends the client's 101 to `out`: the fields of the backend's response after the proxy's changes, in the order and
+/// spelling of `names`. The values of Connection, Upgrade and Accept (see [`Request::accept`](super::Request::accept)) are
+/// the gateway's own; body framing is left out.
+pub fn write_switching(out: &mut BytesMut, accept: &[u8; 28], headers: &mut HeaderMap, names: &FieldNames) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    for framing in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        headers.remove(framing);
     }
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    // Base64 is always a value.
+    if let Ok(accept) = HeaderValue::from_bytes(accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    write_fields(out, names, || headers.iter());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -134,12 +145,4 @@ pub fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &He
     const OURS: [HeaderName; 5] =
         [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH, TRANSFER_ENCODING];
     headers.iter().filter(|(name, _)| !OURS.contains(name))
-}
-
-/// Appends one field line.
-pub(super) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }

@@ -12,7 +12,7 @@ mod upstream_response;
 #[cfg(test)]
 mod tests;
 
-pub use downstream::{Handshake, HandshakeError, check, check_stream, end_to_end, write_switching};
+pub use downstream::{Handshake, HandshakeError, check, check_stream, end_to_end, has_key, write_switching};
 pub use failover_extensions::{Agreement, forget_context, offer_portable};
 pub use upstream_request::{Request, write_request};
 pub use upstream_response::{HandshakeResponse, ResponseError, exchange};

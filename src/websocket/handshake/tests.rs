@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
+use crate::net::http1::field_names::FieldNames;
 use crate::net::tunnel_io::TunnelIo;
 use crate::websocket::accept;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -107,7 +108,7 @@ fn a_broken_handshake_is_refused() {
 fn request(extra: &[(&'static str, &'static str)]) -> Request {
     let mut all = good();
     all.extend(headers(extra));
-    write_request(b"/chat?a=b", &all, &verdict(&good()).unwrap()).unwrap()
+    write_request(b"/chat?a=b", all, &FieldNames::default(), &verdict(&good()).unwrap()).unwrap()
 }
 
 #[test]
@@ -115,8 +116,8 @@ fn a_backend_receives_the_gateways_own_upgrade_request() {
     let text =
         String::from_utf8(request(&[("origin", "https://a.example"), ("cookie", "a=1")]).bytes).unwrap();
     let expected = format!(
-        "GET /chat?a=b HTTP/1.1\r\nhost: example.com\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: {KEY}\r\norigin: https://a.example\r\ncookie: a=1\r\n\r\n"
+        "GET /chat?a=b HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nOrigin: https://a.example\r\nCookie: a=1\r\n\r\n"
     );
     assert_eq!(text, expected);
 }
@@ -125,25 +126,26 @@ fn a_backend_receives_the_gateways_own_upgrade_request() {
 fn a_target_cannot_end_the_request_line() {
     let handshake = verdict(&good()).unwrap();
     for target in [&b""[..], b"chat", b"/a b", b"/a\r\nx: y", b"/\0", b"/\x7f"] {
-        assert!(write_request(target, &HeaderMap::new(), &handshake).is_err(), "{target:?}");
+        let none = FieldNames::default();
+        assert!(write_request(target, HeaderMap::new(), &none, &handshake).is_err(), "{target:?}");
     }
 }
 
 #[test]
 fn the_client_receives_the_gateways_own_101() {
-    let mut out = Vec::new();
-    let backend = headers(&[
+    let mut out = bytes::BytesMut::new();
+    let mut backend = headers(&[
         ("sec-websocket-protocol", "chat"),
         ("connection", "close"),
         ("content-length", "7"),
         ("sec-websocket-accept", "forged"),
     ]);
-    write_switching(&mut out, &accept(&verdict(&good()).unwrap().key), &backend);
+    write_switching(&mut out, &accept(&verdict(&good()).unwrap().key), &mut backend, &FieldNames::default());
     let expected = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
-         sec-websocket-accept: {ACCEPT}\r\nsec-websocket-protocol: chat\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: chat\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\nUpgrade: websocket\r\n\r\n"
     );
-    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    assert_eq!(String::from_utf8(out.to_vec()).unwrap(), expected);
 }
 
 fn pipe() -> (TunnelIo, DuplexStream) {
@@ -169,7 +171,7 @@ fn switching(extra: &str) -> String {
 #[tokio::test]
 async fn early_frames_after_the_101_are_kept() {
     let bytes = switching("Server: x\r\n") + "\u{1}frames";
-    let HandshakeResponse::Upgraded { headers, early } =
+    let HandshakeResponse::Upgraded { headers, early, .. } =
         answer_to(&request(&[]), bytes.as_bytes()).await.unwrap()
     else {
         panic!("not upgraded");

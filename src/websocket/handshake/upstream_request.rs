@@ -1,11 +1,16 @@
 //! Handshake request to the backend, as bytes.
 
-use super::downstream::field;
 use super::{Handshake, Offer};
+use crate::net::http1::field_lines::{put_field, write_fields};
+use crate::net::http1::field_names::FieldNames;
+use bytes::BytesMut;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// What is between a name and its value.
+const SEPARATOR: &[u8] = b": ";
 
 /// A request to open a WebSocket at a backend.
 #[derive(Clone, Debug)]
@@ -36,12 +41,15 @@ impl Request {
 
     /// Replaces the value of a field by one of the same length. Without it nothing changes.
     pub fn replace(&mut self, name: &HeaderName, value: &[u8]) {
-        // Values have no line feeds, so that only a field can match.
-        let line = [b"\r\n", name.as_str().as_bytes(), b": "].concat();
-        let Some(at) = memchr::memmem::find(&self.bytes, &line) else { return };
-        let (start, end) = (at + line.len(), at + line.len() + value.len());
-        if self.bytes.get(end..end + 2) == Some(b"\r\n") {
-            self.bytes[start..end].copy_from_slice(value);
+        let name = name.as_str().as_bytes();
+        // Values have no line feeds, so that every line is a field.
+        for at in memchr::memchr_iter(b'\n', &self.bytes) {
+            let start = at + 1 + name.len() + SEPARATOR.len();
+            let Some(line) = self.bytes.get(at + 1..start) else { return };
+            let is_it = line[..name.len()].eq_ignore_ascii_case(name) && line.ends_with(SEPARATOR);
+            if is_it && self.bytes.get(start + value.len()..start + value.len() + 2) == Some(b"\r\n") {
+                return self.bytes[start..start + value.len()].copy_from_slice(value);
+            }
         }
     }
 
@@ -70,44 +78,46 @@ impl Request {
 pub struct BadTarget;
 
 /// Writes the request for `target` (path and query, as sent by the client) with the end-to-end fields in
-/// `headers`. Connection, Upgrade, key and version are the gateway's own.
+/// `headers`, in the order and spelling of `names`. The values of Connection and Upgrade are the gateway's own.
 ///
 /// # Errors
 /// If `target` could end the request line early.
 pub fn write_request(
     target: &[u8],
-    headers: &HeaderMap,
+    mut headers: HeaderMap,
+    names: &FieldNames,
     handshake: &Handshake,
 ) -> Result<Request, BadTarget> {
     let good = target.first() == Some(&b'/') && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
     if !good {
         return Err(BadTarget);
     }
+    for framing in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        headers.remove(framing);
+    }
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
+    // Base64 is always a value.
+    let key = HeaderValue::from_bytes(&handshake.key).map_err(|_| BadTarget)?;
+    if headers.get(SEC_WEBSOCKET_KEY) != Some(&key) {
+        headers.insert(SEC_WEBSOCKET_KEY, key);
+    }
     // The added fields and about 40 bytes per field: one allocation for most requests.
-    let mut bytes = Vec::with_capacity(256 + target.len() + 64 * headers.len());
+    let mut bytes = BytesMut::with_capacity(256 + target.len() + 64 * headers.len());
     bytes.extend_from_slice(b"GET ");
     bytes.extend_from_slice(target);
     bytes.extend_from_slice(b" HTTP/1.1\r\n");
-    // Host first, as RFC 9110 §7.2 recommends.
-    if let Some(host) = headers.get(HOST) {
-        field(&mut bytes, &HOST, host);
+    // Host first, as RFC 9110 §7.2 recommends, where the client did not place it.
+    let own_host = headers.get(HOST).filter(|_| names.spelled(b"host", &mut 0).is_none());
+    if let Some(host) = own_host {
+        put_field(&mut bytes, &HOST, host);
     }
-    bytes.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n");
-    bytes.extend_from_slice(b"sec-websocket-key: ");
-    bytes.extend_from_slice(&handshake.key);
+    let leaves_out_host = own_host.is_some();
+    write_fields(&mut bytes, names, || {
+        headers.iter().filter(|(name, _)| !(leaves_out_host && **name == HOST))
+    });
     bytes.extend_from_slice(b"\r\n");
-    let ours = [
-        HOST,
-        CONNECTION,
-        UPGRADE,
-        SEC_WEBSOCKET_KEY,
-        SEC_WEBSOCKET_VERSION,
-        CONTENT_LENGTH,
-        TRANSFER_ENCODING,
-    ];
-    for (name, value) in headers.iter().filter(|(name, _)| !ours.contains(name)) {
-        field(&mut bytes, name, value);
-    }
-    bytes.extend_from_slice(b"\r\n");
-    Ok(Request { bytes, offer: Offer::new(&handshake.key, headers) })
+    let offer = Offer::new(&handshake.key, &headers);
+    Ok(Request { bytes: bytes.into(), offer })
 }

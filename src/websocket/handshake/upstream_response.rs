@@ -1,6 +1,7 @@
 //! Response of a backend to the handshake: read with limits on bytes and time, and validated.
 
 use super::Request;
+use crate::net::http1::field_names::FieldNames;
 use crate::net::http1::response_head::{self, HeadError};
 use crate::runtime::worker_timer;
 use bytes::Bytes;
@@ -16,6 +17,8 @@ pub enum HandshakeResponse {
     Upgraded {
         /// The fields; their values share the one buffer that was read.
         headers: HeaderMap,
+        /// Their names as received.
+        names: FieldNames,
         /// Bytes after the header, which are frames already.
         early: Bytes,
     },
@@ -77,7 +80,8 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(ResponseError::Bad("101 in HTTP/1.0"));
         }
         request.offer.check(&head.fields).map_err(ResponseError::Bad)?;
-        Ok(HandshakeResponse::Upgraded { early: head.bytes.slice(head.end..), headers: head.fields })
+        let early = head.bytes.slice(head.end..);
+        Ok(HandshakeResponse::Upgraded { early, headers: head.fields, names: head.names })
     };
     worker_timer::timeout(limit, work).await.unwrap_or(Err(ResponseError::TimedOut))
 }

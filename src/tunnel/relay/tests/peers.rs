@@ -1,6 +1,7 @@
 //! Tests with a WebSocket library on both sides, handshakes included, over real sockets.
 
 use super::*;
+use crate::net::http1::field_names::FieldNames;
 use crate::upstream::{Address, dial};
 use crate::websocket::handshake::{self, HandshakeResponse, write_request, write_switching};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -48,12 +49,13 @@ async fn gateway(listener: TcpListener, backend: SocketAddr) -> Outcome {
         })
         .collect();
     let shake = handshake::check(&Method::GET, Version::HTTP_11, &headers).unwrap();
-    let request = write_request(request.path.unwrap().as_bytes(), &headers, &shake).unwrap();
+    let request =
+        write_request(request.path.unwrap().as_bytes(), headers, &FieldNames::default(), &shake).unwrap();
     let mut tunnel_io = TunnelIo::from(dial(&Address::Tcp(backend), LIMIT).await.unwrap());
     let answer = handshake::exchange(&mut tunnel_io, &request, LIMIT).await.unwrap();
-    let HandshakeResponse::Upgraded { headers, early } = answer else { panic!("not upgraded") };
-    let mut switching = Vec::new();
-    write_switching(&mut switching, request.accept(), &headers);
+    let HandshakeResponse::Upgraded { mut headers, names, early } = answer else { panic!("not upgraded") };
+    let mut switching = ::bytes::BytesMut::new();
+    write_switching(&mut switching, request.accept(), &mut headers, &names);
     client.write_all(&switching).await.unwrap();
     let mut tunnel = tunnel(client, tunnel_io, policy(|_| {}));
     tunnel.backend_early = early;
