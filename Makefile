@@ -103,7 +103,7 @@ images: full install-browser
 docs: mdbook
 	.ci/book
 
-apps: full install-apps
+apps: full install-apps prometheus
 	$(CARGO) test --workspace --features full --test apps
 
 wasm-fixtures:
@@ -160,7 +160,7 @@ changelog:
 
 dist: deb rpm image tarball
 	packaging/changelog-section $(VERSION) > $(PACKAGES)/changelog-$(VERSION).md
-	cd $(PACKAGES) && sha256sum *.deb *.rpm *.tar *.tar.gz *.cdx.json | grep -v debian- > SHA256SUMS
+	cd $(PACKAGES) && sha256sum *.deb *.rpm *.tar *.tar.gz *.cdx.json changelog-$(VERSION).md | grep -v debian- > SHA256SUMS
 
 packages-test: dist
 	@.ci/tools packages-test

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 const port = process.argv[2];
 let made = 0;
 const key = () => ({ kid: `key-${(made += 1)}`, ...generateKeyPairSync('rsa', { modulusLength: 2048 }) });
-// The set has the key of yesterday's tokens, the key that signs, and the next one, so that gateways know it in time.
+// The set has the key of yesterday's tokens, the key that signs, and the next one, so that gateways have it in time.
 let [previous, current, next] = [null, key(), key()];
 
 const encoded = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');

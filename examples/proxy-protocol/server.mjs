@@ -1,4 +1,4 @@
-// A backend that shows what it learns of the client: node server.mjs PORT. It needs no packages.
+// A backend that shows the forwarded address and scheme of the client: node server.mjs PORT. It needs no packages.
 import { createServer } from 'node:http';
 
 createServer((request, response) => {

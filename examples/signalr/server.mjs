@@ -1,4 +1,4 @@
-// A hub that speaks SignalR's JSON protocol: node server.mjs NAME PORT
+// A hub with SignalR's JSON protocol: node server.mjs NAME PORT
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
@@ -21,7 +21,7 @@ const http = createServer((request, response) => {
 });
 const hub = new WebSocketServer({ noServer: true });
 http.on('upgrade', (request, socket, head) => {
-  // Another node does not know the token of a negotiation.
+  // The token of a negotiation is unknown at another node.
   const token = new URL(request.url, 'http://hub').searchParams.get('id');
   if (!tokens.delete(token)) return socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n');
   hub.handleUpgrade(request, socket, head, (client) => {

@@ -55,7 +55,7 @@ function beginSession(transport, send) {
       const { id, text } = message;
       send(JSON.stringify({ type: "echo", id, text, backend: name, session, count: ++count }));
     }
-    // A beat needs no response: the request itself shows whether the backend still knows the session.
+    // A beat needs no response: the request itself shows whether the backend still has the session.
   };
 }
 
@@ -118,7 +118,7 @@ server.listen(Number(port), host, () => {
   console.log(`${name} listens on http://${host}:${actual}${BASE}/`);
 });
 
-// Clients of a backend that ends are told to reconnect: 1012 is Service Restart.
+// Clients of a backend that ends get Close 1012 to reconnect: 1012 is Service Restart.
 function end() {
   console.log(`${name} ends with ${sessions.size} sessions`);
   for (const close of sessions) close(1012, "the backend restarts");

@@ -46,7 +46,13 @@ fn every_page_is_tested() {
 /// Every example with a README has a test.
 #[test]
 fn every_example_is_tested() {
-    let tests = [include_str!("recipes.rs"), include_str!("sockjs.rs")].concat();
+    let tests = [
+        include_str!("recipes.rs"),
+        include_str!("sockjs.rs"),
+        // With a machine: `make packages-test`.
+        include_str!("../packages/test_recipes.py"),
+    ]
+    .concat();
     let pages = page::pages();
     let names =
         pages.iter().filter_map(|page| page.name.strip_prefix("examples/")?.strip_suffix("/README.md"));

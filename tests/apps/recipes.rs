@@ -3,12 +3,18 @@
 
 use crate::application::{Application, Place, installed, root};
 use crate::guide::Guide;
-use crate::support::Gateway;
+use crate::support::gateway::BINARY;
+use crate::support::{Gateway, Socket, get};
+use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 const PACKAGES: &str = "examples/node_modules/.installed-from";
 const MOSQUITTO: &str = "/usr/sbin/mosquitto";
 const HAPROXY: &str = "/usr/sbin/haproxy";
+const LOGROTATE: &str = "/usr/sbin/logrotate";
+const PROMETHEUS: &str = "/usr/bin/prometheus";
+const PROMTOOL: &str = "/usr/bin/promtool";
 
 /// An example with its running backends.
 struct Recipe {
@@ -149,6 +155,83 @@ fn a_drained_backend_loses_its_clients_before_it_ends() {
     if let Some(recipe) = Recipe::of("deploy", &[PACKAGES]) {
         recipe.node("127.0.0.1:3001", &["old"]).node("127.0.0.1:3002", &["new"]).run();
     }
+}
+
+/// `systemctl` is a script here: it writes its arguments, and the status of the gateway at that time.
+#[test]
+fn a_deployment_restarts_the_service_of_a_drained_endpoint() {
+    let Some(recipe) = Recipe::of("deploy", &[PACKAGES, "/usr/bin/curl"]) else { return };
+    let recipe = recipe.node("127.0.0.1:3001", &["old"]).node("127.0.0.1:3002", &["new"]);
+    let gateway = recipe.gateway();
+    let (admin, endpoint) = (gateway.admin(), recipe.replaced[0].1.parse().unwrap());
+    for (_, address) in &recipe.replaced {
+        gateway.await_health("chat", address.parse().unwrap(), "healthy");
+    }
+    let sockets: Vec<_> = (0..4).map(|_| Socket::open(gateway.web(), "/")).collect();
+    assert_eq!(gateway.active("chat", endpoint), Some(2), "`least_connections` balances them");
+
+    let place = &recipe.place;
+    let script = place.write(
+        "bin/systemctl",
+        &format!("#!/bin/sh\nset -e\ncd \"$HOME\"\necho \"$@\" >>calls\ncurl -sf http://{admin}/api/v1/status >status\n"),
+    );
+    std::fs::set_permissions(script, PermissionsExt::from_mode(0o755)).unwrap();
+    symlink(BINARY, place.path("bin/moongate")).unwrap();
+    let configuration = place.write("admin.yaml", &format!("admin: {{ address: '{admin}' }}\n"));
+    let mut command = place.command("/bin/sh");
+    command.env("PATH", format!("{}:/usr/bin:/bin", place.path("bin").display()));
+    command.arg(root(&recipe.path("deploy.sh"))).arg(configuration);
+    place.run(command.args(["chat", &endpoint.to_string(), "chat-old"]));
+
+    assert_eq!(std::fs::read_to_string(place.path("calls")).unwrap(), "restart chat-old\n");
+    let status: Value = serde_json::from_slice(&std::fs::read(place.path("status")).unwrap()).unwrap();
+    let endpoints = status["upstreams"]["chat"]["endpoints"].as_array().unwrap();
+    let restarted = endpoints.iter().find(|it| it["address"] == endpoint.to_string()).unwrap();
+    assert_eq!((&restarted["draining"], &restarted["active"]), (&json!("operator"), &json!(0)));
+    assert_eq!(gateway.endpoint("chat", endpoint).unwrap()["draining"], Value::Null);
+    drop(sockets);
+}
+
+#[test]
+fn a_rotation_loses_no_line() {
+    let Some(recipe) = Recipe::of("logrotate", &[LOGROTATE]) else { return };
+    let mut recipe = recipe.node("127.0.0.1:3001", &[]);
+    let logs = recipe.place.path("logs").display().to_string();
+    std::fs::create_dir(&logs).unwrap();
+    recipe.replaced.push(("/var/log/moongate", logs));
+    let gateway = recipe.gateway();
+    let rotation = recipe.file("moongate.logrotate").replace("$(pidof moongate)", &gateway.pid().to_string());
+    let file = recipe.place.write("moongate.logrotate", &rotation);
+    recipe.replaced.push(("examples/logrotate/moongate.logrotate", file.display().to_string()));
+    // Debian's PATH of a user is without it.
+    recipe.replaced.push(("logrotate --force", format!("{LOGROTATE} --force")));
+    recipe.check(&gateway);
+}
+
+#[test]
+fn prometheus_scrapes_with_the_token() {
+    const TOKEN: (&str, &str) = ("MOONGATE_ADMIN_TOKEN", "of-the-recipe");
+    let Some(recipe) = Recipe::of("prometheus", &[PROMETHEUS, PROMTOOL, "/usr/bin/curl"]) else { return };
+    let mut recipe = recipe.node("127.0.0.1:3001", &[]);
+    let yaml = recipe.file("moongate.yaml").replace("127.0.0.1:8080", "127.0.0.1:0");
+    let gateway = Gateway::start_whole_with_all(&[TOKEN], &yaml.replace("127.0.0.1:9901", "127.0.0.1:0"));
+    recipe.place.write("token", TOKEN.1);
+    let rules = root("packaging/prometheus/alerts.yaml").display().to_string();
+    let file = recipe.file("prometheus.yml").replace("127.0.0.1:9901", &gateway.admin().to_string());
+    let file = file.replace("../../packaging/prometheus/alerts.yaml", &rules).replace("15s", "1s");
+    let file = recipe.place.write("prometheus.yml", &file);
+    let own = recipe.place.address();
+    let mut command = recipe.place.command(PROMETHEUS);
+    command.arg(format!("--config.file={}", file.display()));
+    command.arg(format!("--storage.tsdb.path={}", recipe.place.path("data").display()));
+    command.arg(format!("--web.listen-address={own}"));
+    let is_scraped = || {
+        TcpStream::connect(own).is_ok()
+            && get(own, "/api/v1/query?query=moongate_upstream_healthy").text().contains("\"value\"")
+    };
+    recipe.running.push(recipe.place.start(&mut command, is_scraped));
+    recipe.replaced.push(("127.0.0.1:9090", own.to_string()));
+    recipe.check(&gateway);
 }
 
 #[test]

@@ -5,13 +5,19 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
+import unittest
+import zlib
 from pathlib import Path
+
+from websocket import Backend, Client
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "target/packages"
-ARCHIVE = PACKAGES / "debian-12.tar"
-INCLUDED = "systemd,systemd-sysv,dbus,adduser,ca-certificates,logrotate"
+INCLUDED = "systemd,systemd-sysv,dbus,adduser,ca-certificates,logrotate,curl,rpm"
+# Another list needs another archive.
+ARCHIVE = PACKAGES / f"debian-12-{zlib.crc32(INCLUDED.encode()):08x}.tar"
 
 # /proc/sys and /sys are read-only, and /dev has no device of the host: a boot must not change the host.
 BOOT = """set -e
@@ -139,6 +145,79 @@ class Machine:
         self.outer.send_signal(signal.SIGKILL)
         self.outer.wait()
         self.log.close()
+
+
+class MachineTest(unittest.TestCase):
+    """Tests of a package in one machine, whose network has two backends. `package` is set by a subclass."""
+
+    web = ("127.0.0.1", 8080)
+    config = "/etc/moongate/moongate.yaml"
+
+    @classmethod
+    def setUpClass(cls):
+        cls.package = cls.find_package()
+        if reason := missing() or create_archive():
+            raise unittest.SkipTest(reason)
+        cls.folder = tempfile.mkdtemp(prefix="machine-", dir=PACKAGES)
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        root = Path(cls.folder, "root")
+        root.mkdir()
+        cls.machine = Machine(root)
+        cls.addClassCleanup(cls.machine.close)
+        # The parent is in the network of the host.
+        cls.addClassCleanup(set_network, f"/proc/{os.getppid()}/ns/net")
+        cls.machine.enter_network()
+        for port in (8081, 8082):
+            cls.addClassCleanup(Backend(("127.0.0.1", port)).close)
+
+    @staticmethod
+    def find_package():
+        return find_package("*.deb", "deb")
+
+    def state(self):
+        return self.machine.run("systemctl is-active moongate", check=False).stdout.strip()
+
+    def is_enabled(self):
+        return self.machine.run("systemctl is-enabled moongate", check=False).stdout.strip()
+
+    def main_pid(self):
+        return int(self.machine.output("systemctl show --property=MainPID --value moongate"))
+
+    def edit(self, text):
+        self.machine.path(self.config).write_text(text)
+
+    def configured(self):
+        return self.machine.path(self.config).read_text()
+
+    def drop_in(self, text):
+        """Settings of the unit, until the end of the test."""
+        folder = "/etc/systemd/system/moongate.service.d"
+        self.machine.run(f"mkdir -p {folder}")
+        self.machine.path(f"{folder}/test.conf").write_text(text)
+        self.machine.run("systemctl daemon-reload")
+        self.addCleanup(self.machine.run, f"rm -r {folder}; systemctl daemon-reload")
+
+    def try_open(self, *address):
+        try:
+            client = Client(*(address or (self.web, "/ws")))
+        except (AssertionError, OSError, EOFError) as error:
+            return str(error)
+        client.close()
+        return client.head
+
+    def open_websockets(self):
+        eventually("an endpoint is healthy", lambda: "101" in self.try_open())
+        clients = [Client(self.web, "/ws") for _ in range(5)]
+        for client in clients:
+            self.addCleanup(client.close)
+        return clients
+
+
+def find_package(pattern, target):
+    packages = sorted(PACKAGES.glob(pattern))
+    if not packages:
+        raise unittest.SkipTest(f"there is no package: make {target}")
+    return packages[-1]
 
 
 def set_network(path):

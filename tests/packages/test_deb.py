@@ -1,22 +1,20 @@
 """The Debian package, in a clean Debian with systemd: installed, used, upgraded while WebSockets are open, purged."""
 
-import os
 import re
 import shutil
+import socket
+import stat
 import subprocess
-import tempfile
+import time
 import unittest
 import urllib.request
 from pathlib import Path
 
-import machine
-from machine import PACKAGES, ROOT, Machine, eventually
-from websocket import Backend, Client
+from machine import ROOT, MachineTest, eventually
+from websocket import Client
 
 # What a purge must restore. The archive of the package is in /tmp, another file system.
 FILES = "find / -xdev -name '*moongate*' -not -path '/var/lib/systemd/*'; getent passwd | sort"
-WEB = ("127.0.0.1", 8080)
-CONFIG = "/etc/moongate/moongate.yaml"
 
 
 def repack(package, version, folder):
@@ -31,27 +29,10 @@ def repack(package, version, folder):
     return made
 
 
-class DebTest(unittest.TestCase):
+class DebTest(MachineTest):
     @classmethod
     def setUpClass(cls):
-        packages = sorted(PACKAGES.glob("*.deb"))
-        if not packages:
-            raise unittest.SkipTest("there is no package: make deb")
-        if reason := machine.missing() or machine.create_archive():
-            raise unittest.SkipTest(reason)
-        cls.package = packages[-1]
-
-        cls.folder = tempfile.mkdtemp(prefix="machine-", dir=PACKAGES)
-        cls.addClassCleanup(shutil.rmtree, cls.folder)
-        root = Path(cls.folder, "root")
-        root.mkdir()
-        cls.machine = Machine(root)
-        cls.addClassCleanup(cls.machine.close)
-        # The parent is in the network of the host.
-        cls.addClassCleanup(machine.set_network, f"/proc/{os.getppid()}/ns/net")
-        cls.machine.enter_network()
-        for port in (8081, 8082):
-            cls.addClassCleanup(Backend(("127.0.0.1", port)).close)
+        super().setUpClass()
         cls.later = repack(cls.package, "99", cls.folder)
 
     def setUp(self):
@@ -66,39 +47,12 @@ class DebTest(unittest.TestCase):
         """Installs the package as a later version."""
         return self.install(self.later)
 
-    def main_pid(self):
-        return int(self.machine.output("systemctl show --property=MainPID --value moongate"))
-
-    def state(self):
-        return self.machine.run("systemctl is-active moongate", check=False).stdout.strip()
-
-    def edit(self, text):
-        self.machine.path(CONFIG).write_text(text)
-
-    def config(self):
-        return self.machine.path(CONFIG).read_text()
-
-    def open_websockets(self):
-        eventually("an endpoint is healthy", lambda: "101" in self.try_open())
-        clients = [Client(WEB, "/ws") for _ in range(5)]
-        for client in clients:
-            self.addCleanup(client.close)
-        return clients
-
-    def try_open(self):
-        try:
-            client = Client(WEB, "/ws")
-        except (AssertionError, OSError, EOFError) as error:
-            return str(error)
-        client.close()
-        return client.head
-
     def test_an_installation_serves_and_a_purge_leaves_nothing(self):
         run = self.machine.run
         before = self.machine.output(FILES)
         self.install()
         self.assertEqual(self.state(), "active")
-        self.assertEqual(self.machine.output("systemctl is-enabled moongate"), "enabled")
+        self.assertEqual(self.is_enabled(), "enabled")
         run("moongate check --live -c /etc/moongate/moongate.yaml")
         run("systemd-analyze verify moongate.service")
         self.assertEqual(self.machine.output(f"stat -c %U /proc/{self.main_pid()}"), "moongate")
@@ -118,7 +72,7 @@ class DebTest(unittest.TestCase):
         run("dpkg --verify moongate")
         run("dpkg --remove moongate")
         self.assertEqual(self.state(), "inactive")
-        self.assertTrue(self.machine.path(CONFIG).exists())
+        self.assertTrue(self.machine.path(self.config).exists())
         run("dpkg --purge moongate")
         self.assertEqual(self.machine.output(FILES), before)
         for name in ("/var/lib/moongate", "/var/log/moongate", "/etc/moongate", "/run/moongate"):
@@ -126,7 +80,7 @@ class DebTest(unittest.TestCase):
 
     def test_an_upgrade_of_the_package_keeps_websockets_and_the_edited_file(self):
         self.install()
-        self.edit(self.config() + "# edited\n")
+        self.edit(self.configured() + "# edited\n")
         sockets, old = self.open_websockets(), self.main_pid()
         said = self.install_next()
         self.assertIn("5 WebSockets moved", said)
@@ -135,21 +89,21 @@ class DebTest(unittest.TestCase):
             client.echo(f"after the upgrade {number}")
         self.assertEqual(self.state(), "active")
         self.assertEqual(self.machine.output("systemctl show --property=NRestarts --value moongate"), "0")
-        self.assertTrue(self.config().endswith("# edited\n"))
+        self.assertTrue(self.configured().endswith("# edited\n"))
 
     def test_an_upgrade_without_an_admin_address_moves_websockets_too(self):
         self.install()
-        self.edit(re.sub("(?m)^admin:\n  address: .*\n", "", self.config()))
+        self.edit(re.sub("(?m)^admin:\n  address: .*\n", "", self.configured()))
         self.machine.run("systemctl restart moongate")
         sockets, old = self.open_websockets(), self.main_pid()
-        self.assertIn(f"asked process {old} to upgrade", self.install_next())
+        self.assertIn(f"sent SIGUSR2 to process {old}", self.install_next())
         eventually("the new process serves", lambda: self.main_pid() not in (0, old))
         for client in sockets:
             client.echo("after the upgrade")
 
     def test_a_file_that_the_new_version_rejects_leaves_the_old_process(self):
         self.install()
-        good = self.config()
+        good = self.configured()
         sockets, old = self.open_websockets(), self.main_pid()
         self.edit(good.replace("upstream: site", "upstream: sit"))
         said = self.install_next()
@@ -162,12 +116,88 @@ class DebTest(unittest.TestCase):
         for client in sockets:
             client.echo("after the correction")
 
+    def test_an_upgrade_of_the_package_has_the_environment_of_the_unit(self):
+        self.install()
+        self.machine.path("/etc/moongate/environment").write_text("MOONGATE_ADMIN_TOKEN=of-the-unit\n")
+        self.addCleanup(self.machine.run, "rm /etc/moongate/environment")
+        # The process has another file than ExecReload=, in the long form of the option.
+        self.addCleanup(self.machine.run, "rm /etc/moongate/other.yaml")
+        with_token = self.configured().replace("admin:\n", 'admin:\n  token: "${MOONGATE_ADMIN_TOKEN}"\n')
+        for name in (self.config, "/etc/moongate/other.yaml"):
+            self.machine.path(name).write_text(with_token)
+        self.drop_in(
+            "[Service]\nEnvironmentFile=/etc/moongate/environment\nExecStart=\n"
+            "ExecStart=/usr/bin/moongate run --config /etc/moongate/other.yaml\n"
+        )
+        self.machine.run("systemctl restart moongate")
+        sockets, old = self.open_websockets(), self.main_pid()
+        self.assertIn("5 WebSockets moved", self.install_next())
+        self.assertNotEqual(self.main_pid(), old)
+        for client in sockets:
+            client.echo("after the upgrade")
+
+    def test_an_upgrade_of_the_package_needs_no_command_of_the_unit(self):
+        self.install()
+        self.drop_in("[Service]\nExecReload=\nExecReload=/bin/kill -HUP $MAINPID\n")
+        sockets, old = self.open_websockets(), self.main_pid()
+        self.assertIn(f"sent SIGUSR2 to process {old}", self.install_next())
+        eventually("the new process serves", lambda: self.main_pid() not in (0, old))
+        for client in sockets:
+            client.echo("after the upgrade")
+
+    def test_an_installation_after_a_removal_starts_the_service(self):
+        self.install()
+        self.machine.run("dpkg --remove moongate")
+        self.assertEqual(self.state(), "inactive")
+        self.install()
+        self.assertEqual((self.state(), self.is_enabled()), ("active", "enabled"))
+        self.machine.run("systemctl disable --now moongate; dpkg --remove moongate")
+        self.install()
+        self.assertEqual((self.state(), self.is_enabled()), ("inactive", "disabled"))
+
+    def test_a_unix_listener_has_its_owner_group_and_mode_in_the_unit(self):
+        self.install()
+        listener = "{ name: inside, address: 'unix:/run/moongate/inside.sock', OWNER group: moongate, mode: 0660 }"
+        text = "admin: { address: 127.0.0.1:9901 }\nlisteners: [LISTENER]\nroutes: [{ upstream: [127.0.0.1:8081] }]\n"
+
+        def with_owner(owner):
+            self.edit(text.replace("LISTENER", listener.replace("OWNER", owner)))
+
+        with_owner("owner: moongate,")
+        self.machine.run("systemctl restart moongate")
+        file = self.machine.path("/run/moongate/inside.sock")
+        self.assertEqual(stat.filemode(file.lstat().st_mode), "srw-rw----")
+        self.assertEqual(self.machine.output("stat -c %U:%G /run/moongate/inside.sock"), "moongate:moongate")
+        # Without CAP_CHOWN no other owner is possible: the reload is rejected, and the process continues.
+        old = self.main_pid()
+        with_owner("owner: root,")
+        rejected = self.machine.run("systemctl reload moongate", check=False)
+        self.assertNotEqual(rejected.returncode, 0)
+        self.assertEqual((self.state(), self.main_pid()), ("active", old))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(file))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: inside\r\nConnection: close\r\n\r\n")
+            self.assertTrue(client.recv(64).startswith(b"HTTP/1.1 200 "))
+
+    def test_a_restart_and_a_crash_refuse_no_connect(self):
+        self.install()
+
+        def status():
+            with urllib.request.urlopen("http://127.0.0.1:8080/", timeout=30) as response:
+                return response.status
+
+        for command in ("systemctl restart --no-block moongate", "systemctl kill --signal=KILL moongate"):
+            old = self.main_pid()
+            self.machine.run(command)
+            # A refused connect is an exception.
+            eventually("a new process serves", lambda: status() == 200 and self.main_pid() not in (0, old))
+
     def test_a_stopped_and_disabled_service_stays_so(self):
         self.install()
         self.machine.run("systemctl disable --now moongate")
         self.install_next()
         self.assertEqual(self.state(), "inactive")
-        self.assertEqual(self.machine.run("systemctl is-enabled moongate", check=False).stdout.strip(), "disabled")
+        self.assertEqual(self.is_enabled(), "disabled")
 
     def test_logs_are_rotated_and_filters_and_scripts_run_in_the_unit(self):
         self.install()
@@ -192,6 +222,36 @@ class DebTest(unittest.TestCase):
         self.machine.run("logrotate -f /etc/logrotate.d/moongate")
         self.assertTrue(self.machine.path(log + ".1").exists())
         eventually("a line in the new file", lambda: fields() and self.machine.path(log).exists() and self.machine.path(log).stat().st_size)
+
+    def test_an_nginx_configuration_becomes_a_running_service(self):
+        start = time.monotonic()
+        self.install()
+        self.addCleanup(self.machine.run, "rm -r /etc/nginx")
+        self.machine.run("mkdir -p /etc/nginx/conf.d /etc/nginx/modules-enabled /etc/nginx/sites-available /etc/nginx/sites-enabled")
+        nginx = self.machine.path("/etc/nginx")
+        for name in ("nginx.conf", "mime.types"):
+            shutil.copy(ROOT / "tests/packages/nginx" / name, nginx / name)
+        shutil.copy(ROOT / "crates/import/fixtures/howto.conf", nginx / "sites-available/ws")
+        (nginx / "sites-enabled/ws").symlink_to("/etc/nginx/sites-available/ws")
+
+        imported = self.machine.run(f"moongate import nginx /etc/nginx/nginx.conf -o {self.config}", check=False)
+        self.assertIn(imported.returncode, (0, 3), imported.stdout)
+        self.machine.run(f"moongate check -c {self.config}")
+        self.machine.run("systemctl restart moongate")
+        site = (("127.0.0.1", 80), "/acts_competition/3", "ws.52itstyle.com")
+        eventually("an endpoint is healthy", lambda: "101" in self.try_open(*site))
+        client = Client(*site)
+        self.addCleanup(client.close)
+        client.echo("behind the imported configuration")
+        seconds = time.monotonic() - start
+        print(f"{seconds:.1f} s from the package and nginx.conf to the first message", end=" ", flush=True)
+
+        # What the service needs beyond nginx's file.
+        self.machine.run("systemctl reload moongate")
+        self.machine.run(f"moongate check --live -c {self.config}")
+        log = self.machine.path("/var/log/moongate/access.log")
+        eventually("a line", lambda: log.exists() and "/acts_competition/3" in log.read_text())
+        client.echo("after a reload")
 
 
 if __name__ == "__main__":

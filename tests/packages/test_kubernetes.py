@@ -1,6 +1,7 @@
 """The manifests of kubernetes/: each matches the schema of Kubernetes, and their times and versions fit together."""
 
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -78,6 +79,41 @@ class KubernetesTest(unittest.TestCase):
         self.assertEqual(image.rsplit(":", 1)[1], version)
         metric = self.objects["HorizontalPodAutoscaler", "moongate"]["spec"]["metrics"][0]["pods"]["metric"]["name"]
         self.assertIn(f"| `{metric}` |", (ROOT / "docs/reference/metrics.md").read_text())
+
+    def blocks(self):
+        """The YAML blocks of the README, by their first key."""
+        readme = (ROOT / "kubernetes/README.md").read_text()
+        parsed = [yaml.safe_load(text) for text in re.findall(r"(?ms)^```text\n(\w+:.*?)^```$", readme)]
+        return {key: block[key] for block in parsed for key in block}
+
+    def test_the_scrape_job_selects_the_admin_port_with_the_token_and_the_labels_of_the_adapter(self):
+        job = self.blocks()["scrape_configs"][0]
+        pod = self.objects["Deployment", "moongate"]["spec"]["template"]
+        # Prometheus would scrape by annotations without the token, and get 401.
+        self.assertNotIn("annotations", pod["metadata"])
+        kept = {rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "keep"}
+        self.assertEqual(kept["__meta_kubernetes_pod_label_app_kubernetes_io_name"], pod["metadata"]["labels"]["app.kubernetes.io/name"])
+        ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+        admin = yaml.safe_load(self.config())["admin"]["address"]
+        self.assertEqual(ports[kept["__meta_kubernetes_pod_container_port_name"]], int(admin.rsplit(":", 1)[1]))
+        key = Path(job["authorization"]["credentials_file"]).name
+        self.assertIn(key, self.objects["Secret", "moongate"]["stringData"])
+        rule = self.blocks()["rules"][0]
+        metric = self.objects["HorizontalPodAutoscaler", "moongate"]["spec"]["metrics"][0]["pods"]["metric"]["name"]
+        self.assertTrue(rule["seriesQuery"].startswith(metric + "{"))
+        labels = {rule["target_label"] for rule in job["relabel_configs"] if "target_label" in rule}
+        self.assertEqual(labels, set(rule["resources"]["overrides"]))
+
+    @unittest.skipUnless(shutil.which("promtool"), "promtool is missing")
+    def test_prometheus_accepts_the_scrape_job(self):
+        job = self.blocks()["scrape_configs"][0]
+        # Debian's build has no discovery for Kubernetes.
+        self.assertEqual(job.pop("kubernetes_sd_configs"), [{"role": "pod"}])
+        with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+            yaml.safe_dump({"scrape_configs": [job]}, file)
+            file.flush()
+            check = subprocess.run(["promtool", "check", "config", "--syntax-only", file.name], capture_output=True, text=True, check=False)
+        self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
 
 
 if __name__ == "__main__":

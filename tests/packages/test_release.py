@@ -98,7 +98,7 @@ class ReleaseTest(unittest.TestCase):
         sums = only("SHA256SUMS", "dist")
         subprocess.run(["sha256sum", "--quiet", "--strict", "-c", sums.name], cwd=PACKAGES, check=True)
         kinds = {line.split(".", 3)[-1] for line in sums.read_text().splitlines()}
-        for ending in (".deb", ".rpm", ".tar", ".tar.gz", ".cdx.json"):
+        for ending in (".deb", ".rpm", ".tar", ".tar.gz", ".cdx.json", ".md"):
             self.assertTrue(any(ending in f".{kind}" for kind in kinds), f"{ending}: {kinds}")
 
     def test_the_section_of_the_changelog_ends_before_the_next(self):

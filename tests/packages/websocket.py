@@ -54,10 +54,10 @@ def write_frame(stream, opcode, data, mask=None):
 class Client:
     """An open WebSocket."""
 
-    def __init__(self, address, path):
+    def __init__(self, address, path, host=None):
         self.stream = socket.create_connection(address, LIMIT)
         key = base64.b64encode(os.urandom(16)).decode()
-        host = f"{address[0]}:{address[1]}"
+        host = host or f"{address[0]}:{address[1]}"
         self.stream.sendall(
             f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()

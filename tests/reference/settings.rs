@@ -1,5 +1,6 @@
 //! The settings of the JSON Schema, grouped as the tables of the reference are.
 
+use super::table::{Cell, Row};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -141,5 +142,11 @@ impl Setting {
             },
         };
         Self { key: key.to_owned(), effect: effect.trim().to_owned(), default: default.to_owned() }
+    }
+
+    /// Its row in a table of keys.
+    pub(crate) fn row(&self) -> Row {
+        let cells = vec![Cell::Words(self.effect.clone()), Cell::Value(self.default.clone())];
+        Row { key: self.key.clone(), cells }
     }
 }

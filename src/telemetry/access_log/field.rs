@@ -28,69 +28,71 @@ macro_rules! fields {
 }
 
 fields! {
-    /// Time when the line was written.
+    /// Time when the line was written, RFC 3339 with milliseconds, UTC.
     Time = "time",
-    /// `open`, `reconnect` or `close` of a WebSocket.
+    /// `open`, `reconnect` or `close` of a WebSocket; absent for a request.
     Event = "event",
-    /// Address of the client.
+    /// Address of the client, as trusted proxies and PROXY headers report it.
     Client = "client",
     /// Method.
     Method = "method",
     /// Requested host.
     Host = "host",
-    /// Path and query.
+    /// Path and query as the client sent them.
     Path = "path",
-    /// HTTP version.
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
     Protocol = "protocol",
-    /// TLS version.
+    /// `TLSv1.2` or `TLSv1.3`; absent for a plain connection.
     TlsVersion = "tls_version",
-    /// TLS cipher suite.
+    /// Cipher suite by its IANA name, for example `TLS_AES_128_GCM_SHA256`.
     TlsCipher = "tls_cipher",
-    /// Status that was sent.
+    /// Status that was sent; without one 499 if the client had left, otherwise 0. A WebSocket has 101, over HTTP/2 200.
     Status = "status",
     /// Bytes of the response body.
     BytesSent = "bytes_sent",
     /// Bytes of the request body.
     BytesReceived = "bytes_received",
-    /// Milliseconds since the request header.
+    /// Milliseconds from the request header to this line; for the end of a WebSocket, its lifetime.
     DurationMs = "duration_ms",
     /// Name of the route.
     Route = "route",
     /// Name of the upstream.
     Upstream = "upstream",
-    /// Endpoint that responded or was tried last.
+    /// Endpoint that responded, or that was tried last.
     Endpoint = "endpoint",
     /// Number of endpoints tried.
     Attempts = "attempts",
     /// ID of the request.
     RequestId = "request_id",
-    /// ID of the request's trace.
+    /// ID of the request's trace; absent for a request that is not traced.
     TraceId = "trace_id",
     /// Field User-Agent.
     UserAgent = "user_agent",
     /// Field Referer.
     Referer = "referer",
-    /// Reason of an error.
+    /// Reason of an error response, or of a response that was cut.
     Error = "error",
-    /// Details of an error.
+    /// What exactly was wrong, and the setting that allows it if there is one; absent if `error` says it all.
     ErrorDetail = "error_detail",
-    /// Notes of plugins.
+    /// Notes of plugins: `{"NAME":{"key":"value"}}`. A WebSocket has those of its handshake on the line `open`, those of
+    /// plugins that read messages or its end on the line `close`.
     Plugins = "plugins",
-    /// WebSocket: code of the Close frame.
+    /// WebSocket: code of the Close frame, 1005 for one without a code; absent without a Close frame.
     Code = "code",
-    /// WebSocket: reason of the end, or of the loss of an endpoint.
+    /// WebSocket: why it ended, or how its endpoint was lost.
     Reason = "reason",
-    /// WebSocket: lost endpoint.
+    /// WebSocket, line `reconnect`: the lost endpoint. `endpoint` is the new one, or the lost one if `error` is
+    /// `reconnect_failed`.
     From = "from",
-    /// WebSocket: side that ended it.
+    /// WebSocket: `client`, `backend` or `gateway` ended it.
     By = "by",
     /// WebSocket: messages from the client.
     MessagesToBackend = "messages_to_backend",
-    /// WebSocket: bytes from the client.
+    /// WebSocket: bytes from the client, frame headers included.
     BytesToBackend = "bytes_to_backend",
     /// WebSocket: messages from the backend.
     MessagesToClient = "messages_to_client",
-    /// WebSocket: bytes from the backend.
+    /// WebSocket: bytes from the backend, frame headers included.
     BytesToClient = "bytes_to_client",
     /// WebSocket: milliseconds from the handshake to the end.
     LifetimeMs = "lifetime_ms",

@@ -144,6 +144,7 @@ fn names_have_the_suffix_of_their_type_and_no_two_families_share_a_sample() {
     }
 }
 
+/// In the order of the table too. `UPDATE_EXPECT=1 cargo test --features full --test reference` rewrites the rows.
 #[test]
 fn the_documentation_equals_the_table() {
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md"));
