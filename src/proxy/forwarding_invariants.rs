@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a violated invariant is a panic")]
 
 use super::context::{Busy, Context};
-use super::exchange::request_head;
+use super::exchange::request_head::{self, ClientBody};
 use super::request::head_parser::{self, ReceivedHead};
 use super::request::request_validation;
 use crate::config::Config;
@@ -130,9 +130,12 @@ fn forward(request: &AcceptedRequest) -> Vec<u8> {
     if let Some(authority) = target.authority().map(|authority| authority.as_str().to_owned()) {
         header.insert_header(header::HOST, authority).expect("a host");
     }
-    let has_body = head.framing != RequestFraming::Length(0);
+    let body = match head.framing {
+        RequestFraming::Length(0) => ClientBody::Absent,
+        _ => ClientBody::Unfinished,
+    };
     let (mut out, mut encoder) =
-        request_head::write(&header, Some(&head.names), &mut ctx, has_body).expect("a header");
+        request_head::write(&header, Some(&head.names), &mut ctx, body).expect("a header");
     let mut data = Bytes::new();
     encoder.push(request.body.clone(), &mut out, &mut data).expect("a body of its length");
     out.extend_from_slice(&data);

@@ -29,6 +29,7 @@ mod failures;
 mod field_spelling;
 mod framing;
 mod guards;
+mod h2_bodies;
 mod h2_websocket;
 mod handshake_timeout;
 mod health;

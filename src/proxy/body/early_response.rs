@@ -36,7 +36,8 @@ pub(in crate::proxy) fn end(session: &Session) {
 
 /// Half-closes an HTTP/1 connection whose client still sends its body after the response, then reads and
 /// discards the body for a while. A connection closed with unread bytes is reset, and the response may be
-/// lost (RFC 9112 §9.6). An HTTP/2 stream is reset without an error instead (RFC 9113 §8.1).
+/// lost (RFC 9112 §9.6). An HTTP/2 stream is reset without an error after that time (RFC 9113 §8.1), and not at once:
+/// clients of Node.js take a reset before the end of their upload for the failure of the request.
 pub(in crate::proxy) async fn linger(session: &mut Session) {
     if !session.has_response() || !session.is_in_body() || session.flush().await.is_err() {
         return;

@@ -101,6 +101,9 @@ pub struct StreamRates {
     pub send: Option<MinRate>,
 }
 
+/// The bytes of a body that are read before its request is sent: fewer than are kept for a retry.
+const MOST_ARRIVED: usize = 16 << 10;
+
 /// The size of the chunks in which a response is passed to the stream, which makes progress visible.
 const PIECE: usize = 16 << 10;
 
@@ -270,6 +273,11 @@ impl Http2Session {
         self.control.gate.get() == Gate::Open && (self.has_no_body() || self.io.is_read())
     }
 
+    /// Returns whether the whole body has been read, or there is none.
+    pub(super) fn has_whole_body(&self) -> bool {
+        self.has_no_body() || self.io.is_read()
+    }
+
     pub(super) fn is_body_empty(&self) -> bool {
         self.has_no_body()
     }
@@ -287,6 +295,15 @@ impl Http2Session {
         if !self.was_taken() {
             self.io.keep();
         }
+    }
+
+    /// Reads what has arrived of a body that is kept for a retry. It may be the whole, so that its length is known.
+    pub(super) async fn read_arrived(&mut self) -> Result<()> {
+        // What was read or ended before is known already.
+        if !self.proxied || self.io.bytes_read() > 0 || self.control.gate.get() != Gate::Open {
+            return Ok(());
+        }
+        self.io.read_arrived(MOST_ARRIVED).await
     }
 
     pub(super) fn is_retry_truncated(&self) -> bool {

@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderName, Response, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, OrErr, Result};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Connection-specific fields of HTTP/1, which HTTP/2 does not allow (RFC 9113 §8.2.2).
@@ -29,6 +31,8 @@ pub(in crate::proxy) struct StreamIo {
     /// Set once the response has begun.
     to_client: Option<SendStream<Bytes>>,
     response: Option<Box<ResponseHeader>>,
+    /// The request body was read to its end, which trailers may follow.
+    is_at_end: bool,
     /// END_STREAM was sent.
     has_ended: bool,
     /// Bytes of the request body and of the response body.
@@ -46,6 +50,7 @@ impl StreamIo {
             respond,
             to_client: None,
             response: None,
+            is_at_end: false,
             has_ended: false,
             read: 0,
             sent: 0,
@@ -75,7 +80,7 @@ impl StreamIo {
 
     /// Returns whether the request body has been read to its end.
     pub(in crate::proxy) fn is_read(&self) -> bool {
-        self.from_client.as_ref().is_none_or(RecvStream::is_end_stream)
+        self.is_at_end || self.from_client.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     /// From now on, read bytes are kept for a retry.
@@ -103,6 +108,7 @@ impl StreamIo {
             let kind = if is_malformed { ErrorType::InvalidHTTPHeader } else { ErrorType::ReadError };
             Error::because(kind, "reading the body of a request", error).into_down()
         })?;
+        self.is_at_end |= data.is_none();
         if let Some(data) = &data {
             // Fails if the stream has ended, which the next read reports.
             let _ = from_client.flow_control().release_capacity(data.len());
@@ -112,6 +118,22 @@ impl StreamIo {
             }
         }
         Ok(data)
+    }
+
+    /// Reads the parts of the request body that have arrived, up to `limit` bytes and a part more.
+    pub(in crate::proxy) async fn read_arrived(&mut self, limit: usize) -> Result<()> {
+        let end = self.read + limit;
+        while self.read < end && !self.is_read() {
+            let read = {
+                let mut read = pin!(self.read());
+                poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await
+            };
+            match read {
+                Poll::Ready(part) => drop(part?),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the client resets the stream or its connection ends.
@@ -124,16 +146,22 @@ impl StreamIo {
         Error::e_explain(ErrorType::H2Error, format!("the client reset the stream: {reason}"))
     }
 
-    /// Sends the response header. With `end`, the response has no body.
+    /// Sends a response header: interim ones, and then the final one. With `end`, it has no body.
     pub(in crate::proxy) fn write_head(&mut self, mut head: Box<ResponseHeader>, end: bool) -> Result<()> {
-        // Interim responses are not forwarded over HTTP/2.
-        if self.has_ended || self.response.is_some() || head.status.is_informational() {
+        if self.has_ended || self.response.is_some() {
             return Ok(());
         }
-        head.insert_header(header::DATE, get_cached_date())?;
         for name in &CONNECTION_FIELDS {
             head.remove_header(name);
         }
+        if head.status.is_informational() {
+            let interim = Response::from_parts(head.as_owned_parts(), ());
+            return self
+                .respond
+                .send_informational(interim)
+                .or_err(ErrorType::WriteError, "sending an interim response");
+        }
+        head.insert_header(header::DATE, get_cached_date())?;
         let response = Response::from_parts(head.as_owned_parts(), ());
         let sent = self.respond.send_response(response, end);
         self.to_client = Some(sent.or_err(ErrorType::WriteError, "sending a response header")?);

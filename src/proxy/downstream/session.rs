@@ -13,7 +13,7 @@ use crate::proxy::request::received_parts::ReceivedParts;
 use crate::snapshot::GlobalSettings;
 use crate::tunnel::TunnelIo;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::net::SocketAddr;
@@ -182,6 +182,18 @@ impl Session {
         either!(self, session => session.keep_for_retry());
     }
 
+    /// Reads what has arrived of a body without a length over HTTP/2, after [`Session::keep_for_retry`]: it may be the whole.
+    ///
+    /// # Errors
+    /// When the client disconnected.
+    pub(in crate::proxy) async fn read_arrived(&mut self) -> Result<()> {
+        match self {
+            Self::Http1(_) => Ok(()),
+            Self::Http2(session) if session.request.headers.contains_key(header::CONTENT_LENGTH) => Ok(()),
+            Self::Http2(session) => session.read_arrived().await,
+        }
+    }
+
     /// Returns whether more was read than is kept.
     pub(in crate::proxy) fn is_retry_truncated(&self) -> bool {
         either!(self, session => session.is_retry_truncated())
@@ -270,7 +282,10 @@ impl Session {
 
     /// Returns whether an HTTP/1 client still sends its body.
     pub(in crate::proxy) fn is_in_body(&self) -> bool {
-        matches!(self, Self::Http1(session) if !session.is_body_done() && session.connection.may_continue())
+        match self {
+            Self::Http1(session) => !session.is_body_done() && session.connection.may_continue(),
+            Self::Http2(session) => !session.has_whole_body(),
+        }
     }
 
     /// Half-closes an HTTP/1 connection without TLS, so that the client sees the end of its response.

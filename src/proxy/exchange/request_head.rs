@@ -91,8 +91,19 @@ impl Fields for ChangedFields<'_> {
     }
 }
 
-/// The header for the backend in the form of HTTP/1.1, and the encoder of its body. `has_body` tells whether
-/// the client sends a body, and `names` how it spelled field names.
+/// What is known of a client's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum ClientBody {
+    /// There is none.
+    Absent,
+    /// The whole body of that length has arrived.
+    Length(u64),
+    /// More may arrive.
+    Unfinished,
+}
+
+/// The header for the backend in the form of HTTP/1.1, and the encoder of its body. `names` tells how the client spelled
+/// field names.
 ///
 /// # Errors
 /// When a value is invalid in a field, which is excluded.
@@ -100,7 +111,7 @@ pub(in crate::proxy) fn write(
     received: &RequestHeader,
     names: Option<&FieldNames>,
     ctx: &mut Context,
-    has_body: bool,
+    client_body: ClientBody,
 ) -> Result<(BytesMut, BodyEncoder)> {
     let body = request_body::outgoing_body(&received.headers, ctx);
     let mut fields = ChangedFields { received: &received.headers, replaced: Vec::new(), added: Vec::new() };
@@ -109,7 +120,7 @@ pub(in crate::proxy) fn write(
         // RFC 9112 §9.6.
         fields.append(&header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let encoder = frame(&mut fields, body, has_body);
+    let encoder = frame(&mut fields, body, client_body);
     let mut out = BytesMut::with_capacity(INITIAL_CAPACITY);
     out.put_slice(ctx.method().unwrap_or(&received.method).as_str().as_bytes());
     out.put_u8(b' ');
@@ -140,7 +151,7 @@ fn target<'a>(received: &'a RequestHeader, ctx: &'a Context) -> Cow<'a, [u8]> {
 }
 
 /// Sets the fields that frame the body.
-fn frame(fields: &mut ChangedFields<'_>, body: OutgoingBody, has_body: bool) -> BodyEncoder {
+fn frame(fields: &mut ChangedFields<'_>, body: OutgoingBody, client_body: ClientBody) -> BodyEncoder {
     let length = |fields: &HeaderMap| {
         fields.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
     };
@@ -152,8 +163,14 @@ fn frame(fields: &mut ChangedFields<'_>, body: OutgoingBody, has_body: bool) -> 
                 if fields.received.contains_key(header::CONTENT_LENGTH) {
                     fields.remove(&header::CONTENT_LENGTH);
                 }
-                if !has_body {
-                    return BodyEncoder::with_length(0);
+                match client_body {
+                    ClientBody::Absent => return BodyEncoder::with_length(0),
+                    // Some servers take a body in chunks for an empty one.
+                    ClientBody::Length(length) => {
+                        fields.set(&header::CONTENT_LENGTH, HeaderValue::from(length));
+                        return BodyEncoder::with_length(length);
+                    }
+                    ClientBody::Unfinished => {}
                 }
             }
         },

@@ -5,7 +5,7 @@
 //! through a service that converts what it reads, until the response is complete. While the backend is awaited, the client's session is polled: it detects the client's disconnect and the backend's time limits
 //! (see `session_control`).
 
-use super::request_head;
+use super::request_head::{self, ClientBody};
 use crate::net::http1::body_decoder::BodyDecoder;
 use crate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
 use crate::net::http1::field_names::FieldNames;
@@ -19,6 +19,7 @@ use crate::proxy::upload::BodyProgress;
 use crate::upstream::{BodyPart, Broken, Http1Connection, Progress, keeps_alive};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
+use moongate_sdk::BodyLength;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::io;
@@ -155,13 +156,19 @@ impl Transfer {
     /// Prepares the request, and the part of its body that is known: all of it, or what an earlier attempt
     /// read.
     async fn begin(&mut self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        let has_body = !session.is_body_empty();
-        (self.out, self.encoder) =
-            request_head::write(session.request(), session.field_names(), ctx, has_body)?;
-        attempt::begin_waiting(session, ctx).await?;
         session.keep_for_retry();
+        session.read_arrived().await.map_err(Error::into_down)?;
         let is_done = session.is_body_done();
         let kept = session.kept_for_retry();
+        let is_whole = is_done && session.is_http2() && !session.is_retry_truncated();
+        let body = match (session.is_body_empty(), &kept) {
+            (true, _) if ctx.received.body == BodyLength::Empty => ClientBody::Absent,
+            (true, _) => ClientBody::Length(0),
+            (false, Some(kept)) if is_whole => ClientBody::Length(kept.len() as u64),
+            (false, _) => ClientBody::Unfinished,
+        };
+        (self.out, self.encoder) = request_head::write(session.request(), session.field_names(), ctx, body)?;
+        attempt::begin_waiting(session, ctx).await?;
         if kept.is_some() || session.is_body_empty() {
             self.push(session, ctx, kept, is_done).await?;
         }

@@ -152,7 +152,7 @@ impl Received {
             ..Self::default()
         };
         // It has no meaning in HTTP/1.0 or without a body.
-        received.expects_continue = received.version == Version::HTTP_11
+        received.expects_continue = matches!(received.version, Version::HTTP_11 | Version::HTTP_2)
             && received.body != BodyLength::Empty
             && has_token(headers, &header::EXPECT, "100-continue");
         if let Some(conn_info) = conn_info {

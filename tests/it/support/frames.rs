@@ -38,20 +38,45 @@ impl Frame {
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    /// The status of a response if HPACK's static table has it (RFC 7541, appendix A); otherwise 0.
+    /// The status of a response, if it comes first and is not in HPACK's dynamic table (RFC 7541, appendix A and B);
+    /// otherwise 0.
     pub(crate) fn status(&self) -> u16 {
         // A table size update may come first.
-        let first = self.payload.iter().find(|byte| **byte & 0xe0 != 0x20);
-        match first {
-            Some(0x88) => 200,
-            Some(0x89) => 204,
-            Some(0x8b) => 304,
-            Some(0x8c) => 400,
-            Some(0x8d) => 404,
-            Some(0x8e) => 500,
+        let start = self.payload.iter().position(|byte| byte & 0xe0 != 0x20).unwrap_or_default();
+        match &self.payload[start..] {
+            [0x88, ..] => 200,
+            [0x89, ..] => 204,
+            [0x8b, ..] => 304,
+            [0x8c, ..] => 400,
+            [0x8d, ..] => 404,
+            [0x8e, ..] => 500,
+            // A literal with the name :status, and a value in Huffman code.
+            [0x08 | 0x48, length, value @ ..] if length & 0x80 != 0 => {
+                digits(value.get(..usize::from(length & 0x7f)).unwrap_or_default())
+            }
             _ => 0,
         }
     }
+}
+
+/// Three digits in HPACK's Huffman code: 0 to 2 have five bits, 3 to 9 six.
+fn digits(code: &[u8]) -> u16 {
+    let bits: Vec<u8> = code.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+    let number = |bits: &[u8]| bits.iter().fold(0_u16, |number, bit| number << 1 | u16::from(*bit));
+    let (mut at, mut value) = (0, 0);
+    for _ in 0..3 {
+        let Some(short) = bits.get(at..at + 5).map(number) else { return 0 };
+        if short <= 2 {
+            (at, value) = (at + 5, value * 10 + short);
+        } else {
+            let Some(long) = bits.get(at..at + 6).map(number).filter(|long| (0x19..=0x1f).contains(long))
+            else {
+                return 0;
+            };
+            (at, value) = (at + 6, value * 10 + long - 0x19 + 3);
+        }
+    }
+    value
 }
 
 /// A frame to send.

@@ -1,0 +1,170 @@
+//! Request bodies over HTTP/2: the wait for 100, responses before the end of an upload, and the form in which an HTTP/1.1
+//! backend gets a body without a length.
+
+use crate::support::frames::{
+    ACK, DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, request,
+};
+use crate::support::{Gateway, Next, Origin};
+
+fn start(routes: &str) -> Gateway {
+    Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}
+listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]
+{routes}"
+    ))
+}
+
+/// Without HPACK's dynamic table, so that each status is readable.
+fn connect(gateway: &Gateway) -> Frames {
+    Frames::with(gateway.web(), &[(1, 0)])
+}
+
+fn header(frames: &mut Frames, stream: u32) -> Frame {
+    frames.next_on(HEADERS, stream)
+}
+
+#[test]
+fn a_client_that_waits_for_100_gets_it_and_then_sends_its_body() {
+    let origin = Origin::named("a");
+    let gateway = start(&format!("routes: [{{ upstream: ['{origin}'] }}]"));
+    for (stream, length) in [(1, Some("5")), (3, None)] {
+        let mut frames = connect(&gateway);
+        let mut fields = vec![("expect", "100-continue")];
+        fields.extend(length.map(|length| ("content-length", length)));
+        frames.head(stream, &request("POST", "/a", &fields), false);
+        assert_eq!(header(&mut frames, stream).status(), 100);
+        frames.frame(DATA, END_STREAM, stream, b"hello");
+        assert_eq!(header(&mut frames, stream).status(), 200);
+    }
+    let seen = origin.seen();
+    assert!(seen.iter().all(|seen| seen.body == b"hello" && seen.field("expect").is_none()));
+    // A refused request needs no body, and no 100.
+    let gateway = start("routes: [{ plugins: [{ kind: respond, status: 401 }] }]");
+    let mut frames = connect(&gateway);
+    frames.head(1, &request("POST", "/a", &[("expect", "100-continue"), ("content-length", "5")]), false);
+    assert_eq!(header(&mut frames, 1).status(), 401);
+}
+
+#[test]
+fn interim_responses_of_a_backend_are_forwarded() {
+    let origin = Origin::fixed(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        Next::Close,
+    );
+    let gateway = start(&format!("routes: [{{ upstream: ['{origin}'] }}]"));
+    let mut frames = connect(&gateway);
+    frames.head(1, &request("GET", "/a", &[]), true);
+    let statuses = [header(&mut frames, 1).status(), header(&mut frames, 1).status()];
+    assert_eq!(statuses, [103, 200]);
+}
+
+/// What the server allows.
+struct Windows {
+    connection: i64,
+    initial: i64,
+}
+
+/// Sends an upload in pieces of 16 KiB beside the response, within the windows, and returns its status. The stream must not
+/// be reset before the upload has ended.
+fn upload(frames: &mut Frames, sizes: &mut Windows, stream: u32, path: &str, size: usize) -> u16 {
+    frames.head(stream, &request("POST", path, &[]), false);
+    let (mut left, mut windows) = (size, [sizes.connection, sizes.initial]);
+    let (mut status, mut has_ended) = (0, false);
+    loop {
+        let piece = left.min(16 << 10);
+        if left > 0 && windows.iter().all(|window| *window >= piece as i64) {
+            left -= piece;
+            windows.iter_mut().for_each(|window| *window -= piece as i64);
+            frames.frame(DATA, if left == 0 { END_STREAM } else { 0 }, stream, &vec![b'x'; piece]);
+            continue;
+        }
+        if has_ended && left == 0 {
+            sizes.connection = windows[0];
+            return status;
+        }
+        let frame = frames.next().unwrap();
+        has_ended |= frame.stream == stream && frame.flags & END_STREAM != 0;
+        match frame.kind {
+            HEADERS if frame.stream == stream => status = frame.status(),
+            WINDOW_UPDATE if [0, stream].contains(&frame.stream) => {
+                windows[usize::from(frame.stream > 0)] += i64::from(frame.number(0));
+            }
+            // SETTINGS_INITIAL_WINDOW_SIZE.
+            SETTINGS if frame.flags == 0 => {
+                frames.frame(SETTINGS, ACK, 0, b"");
+                for setting in frame.payload.chunks(6).filter(|setting| setting[..2] == [0, 4]) {
+                    let initial = i64::from(u32::from_be_bytes(setting[2..].try_into().unwrap()));
+                    windows[1] += initial - sizes.initial;
+                    sizes.initial = initial;
+                }
+            }
+            RST_STREAM | GOAWAY => panic!("{frame:?} after {} of {size} bytes of {path}", size - left),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn an_early_response_is_followed_by_no_reset_while_the_client_sends() {
+    let refusing = Origin::scripted("refusing", |_, wire| {
+        wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+        Next::Close
+    });
+    let gateway = start(&format!(
+        "routes:
+  - {{ path: /own, plugins: [{{ kind: respond, status: 401 }}] }}
+  - {{ path: /limit, upstream: ['{refusing}'], plugins: [{{ kind: body_limit, max_size: 1KiB }}] }}
+  - {{ path: /backend, upstream: ['{refusing}'] }}
+"
+    ));
+    for (path, status) in [("/own", 401), ("/limit", 413), ("/backend", 413), ("/none", 404)] {
+        for size in [10_000, 5_000_000] {
+            let (mut frames, mut sizes) =
+                (connect(&gateway), Windows { connection: 65_535, initial: 65_535 });
+            for stream in [1, 3] {
+                assert_eq!(
+                    upload(&mut frames, &mut sizes, stream, path, size),
+                    status,
+                    "{path} {size} {stream}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_has_arrived_has_a_length() {
+    let origin = Origin::named("a");
+    let gateway = start(&format!("routes: [{{ upstream: ['{origin}'] }}]"));
+    let mut frames = connect(&gateway);
+    for (stream, pieces) in
+        [(1, vec![""]), (3, vec!["hello"]), (5, vec!["he", "", "llo"]), (7, vec!["x"; 300])]
+    {
+        let fields = request("POST", "/a", &[]);
+        let mut bytes =
+            crate::support::frames::frame(HEADERS, 4, stream, &crate::support::frames::section(&fields));
+        for (number, piece) in pieces.iter().enumerate() {
+            let end = if number + 1 == pieces.len() { END_STREAM } else { 0 };
+            bytes.extend(crate::support::frames::frame(DATA, end, stream, piece.as_bytes()));
+        }
+        frames.send(bytes);
+        assert_eq!(header(&mut frames, stream).status(), 200);
+        let seen = origin.seen().pop().unwrap();
+        let body = pieces.concat();
+        assert_eq!(seen.field("content-length"), Some(body.len().to_string().as_str()), "{}", seen.head);
+        assert_eq!((seen.field("transfer-encoding"), seen.body.as_slice()), (None, body.as_bytes()));
+    }
+    // One that goes on has none.
+    frames.head(9, &request("POST", "/a", &[]), false);
+    frames.frame(DATA, 0, 9, b"first");
+    origin.await_seen(4);
+    frames.frame(DATA, END_STREAM, 9, b" second");
+    assert_eq!(header(&mut frames, 9).status(), 200);
+    let seen = origin.seen().pop().unwrap();
+    assert_eq!(seen.body, b"first second");
+    // And a GET has none either way.
+    frames.head(11, &request("GET", "/a", &[]), true);
+    assert_eq!(header(&mut frames, 11).status(), 200);
+    let seen = origin.seen().pop().unwrap();
+    assert_eq!((seen.field("content-length"), seen.field("transfer-encoding")), (None, None));
+}
