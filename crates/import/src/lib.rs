@@ -7,6 +7,7 @@
 mod cel;
 mod cel_text;
 mod maps;
+mod names;
 mod reader;
 mod report;
 mod scope;

@@ -100,6 +100,11 @@ impl Map {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
+    /// Whether a key is there, in any case.
+    pub(crate) fn has_field(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key.eq_ignore_ascii_case(name))
+    }
+
     /// The mapping at a key, created if it is absent.
     pub(crate) fn map(&mut self, key: &str) -> &mut Map {
         let at = match self.entries.iter().position(|entry| entry.key == key) {

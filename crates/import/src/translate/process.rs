@@ -63,7 +63,7 @@ pub(super) fn translate(
 }
 
 /// Every directive of that name, at any level.
-fn everywhere<'a>(directives: &'a [Directive], name: &str) -> Vec<&'a Directive> {
+pub(super) fn everywhere<'a>(directives: &'a [Directive], name: &str) -> Vec<&'a Directive> {
     let mut found = Vec::new();
     for directive in directives {
         if directive.name == name && directive.block.is_none() {
@@ -179,6 +179,7 @@ fn real_ip(context: &mut Context<'_>, http: &Scope<'_>, files: &[Directive], ser
             context.notes.changed(directive, "the nearest hop that is not trusted is the client");
         }
     }
+    context.trusts_proxies = !from.is_empty();
     if !from.is_empty() {
         server.set("trusted_proxies", Yaml::texts(from));
     }

@@ -1,0 +1,278 @@
+//! Precedence of a server's locations, as in `ngx_http_core_find_location`, by conditions and the order of routes.
+//!
+//! nginx takes the longest prefix at each level of nesting. Regular expressions of the innermost level are tried first;
+//! those of a level are not tried if its chosen prefix is `^~`. In the gateway any regular expression wins over any
+//! prefix, so that nested ones need conditions, and prefixes below `^~` become regular expressions before others.
+
+use super::paths::LocationPath;
+use crate::cel_text::literal;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+/// A location in its level.
+pub(super) struct Place {
+    pub(super) path: LocationPath,
+    /// The number of the location around it.
+    pub(super) parent: Option<usize>,
+}
+
+/// How a location competes with the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Precedence {
+    /// Whether any request reaches it.
+    pub(super) is_reached: bool,
+    /// Conditions beside its path.
+    pub(super) conditions: Vec<String>,
+    /// Whether a prefix is written as a regular expression.
+    pub(super) is_regex_route: bool,
+    /// The order among the routes of the server; equal ones are as in the file.
+    pub(super) rank: Rank,
+}
+
+/// A group, a place in it, and the depth or the length, of which the larger comes first.
+pub(super) type Rank = (u8, usize, Reverse<usize>);
+
+/// The prefixes of one level with the numbers of their locations.
+type Prefixes<'p> = BTreeMap<&'p str, usize>;
+
+struct Levels<'p> {
+    places: &'p [Place],
+    prefixes: HashMap<Option<usize>, Prefixes<'p>>,
+    has_regexes: bool,
+}
+
+/// The precedence of every location.
+pub(super) fn of(places: &[Place]) -> Vec<Precedence> {
+    let mut prefixes: HashMap<Option<usize>, Prefixes<'_>> = HashMap::new();
+    for (number, place) in places.iter().enumerate() {
+        if let LocationPath::Prefix { path, .. } = &place.path {
+            prefixes.entry(place.parent).or_default().entry(path).or_insert(number);
+        }
+    }
+    let is_regex = |place: &Place| place.parent.is_none() && matches!(place.path, LocationPath::Regex(_));
+    let has_regexes = places.iter().any(is_regex);
+    let levels = Levels { places, prefixes, has_regexes };
+    (0..places.len()).map(|number| levels.precedence(number)).collect()
+}
+
+impl Levels<'_> {
+    fn precedence(&self, number: usize) -> Precedence {
+        let chain = self.chain(number);
+        let rank = (2, number, Reverse(0));
+        match &self.places[number].path {
+            LocationPath::Named(_) => Precedence { is_reached: true, rank, ..Precedence::default() },
+            LocationPath::Regex(_) => self.regex(number, &chain),
+            LocationPath::Exact(path) => {
+                Precedence { is_reached: self.is_reached(path, &chain), rank, ..Precedence::default() }
+            }
+            LocationPath::Prefix { path, .. } => self.prefix(number, path, &chain),
+        }
+    }
+
+    /// The locations around one, the innermost first.
+    fn chain(&self, number: usize) -> Vec<usize> {
+        let mut chain = Vec::new();
+        let mut at = self.places[number].parent;
+        while let Some(parent) = at {
+            chain.push(parent);
+            at = self.places[parent].parent;
+        }
+        chain
+    }
+
+    /// Whether no longer prefix beside a location around it is chosen for this path.
+    fn is_reached(&self, path: &str, chain: &[usize]) -> bool {
+        chain.iter().all(|around| match &self.places[*around].path {
+            LocationPath::Prefix { path: outer, .. } => {
+                path.starts_with(outer.as_str())
+                    && !self.is_taken(path, outer.len(), self.places[*around].parent)
+            }
+            // nginx refuses other paths within.
+            _ => false,
+        })
+    }
+
+    /// Whether a level has a prefix of this path longer than `length`.
+    fn is_taken(&self, path: &str, length: usize, level: Option<usize>) -> bool {
+        let Some(prefixes) = self.prefixes.get(&level) else { return false };
+        path.char_indices()
+            .map(|(at, c)| at + c.len_utf8())
+            .filter(|end| *end > length)
+            .any(|end| prefixes.contains_key(&path[..end]))
+    }
+
+    fn prefix(&self, number: usize, path: &str, chain: &[usize]) -> Precedence {
+        let outermost = chain.last().copied().unwrap_or(number);
+        let stops = matches!(self.places[outermost].path, LocationPath::Prefix { stops_regex: true, .. });
+        let is_regex_route = stops && self.has_regexes;
+        let mut conditions = Vec::new();
+        if is_regex_route {
+            // Longer ones that are no regular expressions themselves.
+            for (longer, other) in self.extensions(path, None) {
+                if matches!(self.places[other].path, LocationPath::Prefix { stops_regex: false, .. }) {
+                    conditions.push(is_not_below(longer));
+                }
+            }
+        }
+        Precedence {
+            is_reached: self.is_reached(path, chain),
+            conditions,
+            is_regex_route,
+            rank: if is_regex_route { (1, 0, Reverse(path.len())) } else { (2, number, Reverse(0)) },
+        }
+    }
+
+    /// The longer prefixes of a level below a path.
+    fn extensions<'s>(&'s self, path: &'s str, level: Option<usize>) -> Vec<(&'s str, usize)> {
+        let Some(prefixes) = self.prefixes.get(&level) else { return Vec::new() };
+        let after = (Bound::Excluded(path), Bound::Unbounded);
+        prefixes
+            .range::<str, _>(after)
+            .take_while(|(longer, _)| longer.starts_with(path))
+            .map(|(longer, number)| (*longer, *number))
+            .collect()
+    }
+
+    fn regex(&self, number: usize, chain: &[usize]) -> Precedence {
+        let mut conditions = Vec::new();
+        let mut is_reached = true;
+        // One within another is tried directly before it.
+        let mut rank = (2, chain.last().copied().unwrap_or(number), Reverse(chain.len()));
+        for (depth, around) in chain.iter().enumerate() {
+            let outer = &self.places[*around];
+            match &outer.path {
+                LocationPath::Regex(pattern) => {
+                    conditions.push(format!("request.path.matches({})", literal(pattern)));
+                }
+                LocationPath::Prefix { path, .. } => {
+                    let innermost =
+                        chain[..depth].iter().find_map(|inner| self.places[*inner].path.literal());
+                    if innermost.is_none() {
+                        conditions.push(format!("request.path.startsWith({})", literal(path)));
+                    }
+                    let inner = innermost.unwrap_or(path);
+                    is_reached &= !self.is_taken(inner, path.len(), outer.parent);
+                    conditions
+                        .extend(shortest(self.extensions(inner, outer.parent)).into_iter().map(is_not_below));
+                    rank = (0, 0, Reverse(chain.len()));
+                }
+                LocationPath::Exact(_) | LocationPath::Named(_) => is_reached = false,
+            }
+        }
+        if let [around, ..] = chain {
+            conditions.extend(self.stopped(Some(*around)));
+        }
+        Precedence { is_reached, conditions, is_regex_route: false, rank }
+    }
+
+    /// The conditions under which no `^~` prefix of a level is chosen in it.
+    fn stopped(&self, level: Option<usize>) -> Vec<String> {
+        let Some(prefixes) = self.prefixes.get(&level) else { return Vec::new() };
+        let stops = |number: &usize| {
+            matches!(self.places[*number].path, LocationPath::Prefix { stops_regex: true, .. })
+        };
+        let mut conditions = Vec::new();
+        for (path, _) in prefixes.iter().filter(|(_, number)| stops(number)) {
+            let longer = shortest(self.extensions(path, level));
+            let exceptions: String = longer
+                .iter()
+                .map(|longer| format!(" || request.path.startsWith({})", literal(longer)))
+                .collect();
+            conditions.push(format!("({}{exceptions})", is_not_below(path)));
+        }
+        conditions
+    }
+}
+
+/// The paths that are not below another one of them.
+fn shortest(mut paths: Vec<(&str, usize)>) -> Vec<&str> {
+    let mut last: Option<&str> = None;
+    paths.retain(|(path, _)| {
+        let is_below = last.is_some_and(|last| path.starts_with(last));
+        if !is_below {
+            last = Some(path);
+        }
+        !is_below
+    });
+    paths.into_iter().map(|(path, _)| path).collect()
+}
+
+fn is_not_below(path: &str) -> String {
+    format!("!request.path.startsWith({})", literal(path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    /// The conditions of locations, each with the number of the one around it. `-` is never reached.
+    fn conditions(locations: &[(&[&str], Option<usize>)]) -> Vec<String> {
+        let places: Vec<Place> = locations
+            .iter()
+            .map(|(words, parent)| Place { path: LocationPath::read(words).unwrap(), parent: *parent })
+            .collect();
+        let short = |text: &str| text.replace("request.path.", "").replace("startsWith", "in");
+        of(&places)
+            .into_iter()
+            .map(|found| match found.is_reached {
+                true => short(&found.conditions.join(" && ")),
+                false => "-".to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_nested_expression_concerns_the_requests_of_its_location() {
+        assert_eq!(
+            conditions(&[
+                (&["/public/"], None),
+                (&["~", "a$"], Some(0)),
+                (&["/public/x/"], None),
+                (&["/public/x/y/"], None),
+                (&["~", "b$"], None),
+                (&["~", "c$"], Some(4)),
+            ]),
+            ["", r#"in("/public/") && !in("/public/x/")"#, "", "", "", r#"matches("b$")"#]
+        );
+    }
+
+    #[test]
+    fn a_prefix_that_stops_expressions_excepts_longer_ones() {
+        assert_eq!(
+            conditions(&[
+                (&["^~", "/a/"], None),
+                (&["/a/admin/"], None),
+                (&["^~", "/a/b/"], None),
+                (&["~", "x$"], None),
+                (&["/a/n/"], Some(0)),
+            ]),
+            [r#"!in("/a/admin/")"#, "", "", "", ""]
+        );
+        // A nested one stops those of its own level.
+        assert_eq!(
+            conditions(&[
+                (&["/a/"], None),
+                (&["^~", "/a/b/"], Some(0)),
+                (&["/a/b/c/"], Some(0)),
+                (&["~", "x$"], Some(0)),
+            ])[3],
+            r#"in("/a/") && (!in("/a/b/") || in("/a/b/c/"))"#
+        );
+    }
+
+    #[test]
+    fn a_location_that_another_one_covers_is_not_reached() {
+        assert_eq!(
+            conditions(&[
+                (&["/a/"], None),
+                (&["/a/b/c/"], Some(0)),
+                (&["/a/b/"], None),
+                (&["=", "/a/b/d"], Some(0)),
+                (&["/a/e/"], Some(0)),
+            ]),
+            ["", "-", "", "-", ""]
+        );
+    }
+}
