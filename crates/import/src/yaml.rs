@@ -301,17 +301,9 @@ fn key_text(key: &str) -> String {
     scalar(key)
 }
 
-/// Text as a scalar that reads back as this text: `$` is doubled where it would begin a variable.
+/// Text as a scalar that reads back as this text.
 fn scalar(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        escaped.push(c);
-        if c == '$' && matches!(rest.peek(), Some('$' | '{')) {
-            escaped.push('$');
-        }
-    }
-    let text = escaped;
+    let text = moongate_config::escape_dollars(text);
     if is_plain_scalar(&text) {
         return text;
     }

@@ -64,17 +64,14 @@ pub(super) fn addresses(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<
     Some(plugin)
 }
 
-/// The condition under which `allow` and `deny` allow a client, where one of several rules suffices. `None` without
-/// rules, or with one that is not an address.
+/// The condition under which `allow` and `deny` allow a client, where another reason suffices too. `None` if an entry is
+/// not an address.
 pub(super) fn allowed(scope: &Scope<'_>) -> Option<String> {
     let mut rules = scope.any_of(&["allow", "deny"]);
     // A client in no rule needs another reason.
     let mut condition = "false".to_owned();
     if rules.last().is_some_and(|rule| rule.name == "deny" && rule.argument(0) == "all") {
         rules.pop();
-    }
-    if rules.is_empty() {
-        return None;
     }
     for rule in rules.into_iter().rev() {
         let (entry, is_allowed) = (rule.argument(0), rule.name == "allow");

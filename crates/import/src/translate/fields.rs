@@ -73,6 +73,9 @@ impl RequestFields {
         let lower = name.to_ascii_lowercase();
         let variable = sole_variable(value);
         if lower == "host" {
+            if variable.as_deref() == Some("proxy_host") {
+                return context.notes.taken(directive, "`set: { Host: … }` of the plugin `headers`");
+            }
             self.host = None;
         }
         self.upgrades |= lower == "upgrade" && variable.as_deref() == Some("http_upgrade");

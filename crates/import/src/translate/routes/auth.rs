@@ -75,7 +75,9 @@ fn access_of<'a>(
         && satisfy.argument(0) == "any"
         && let Some(allowed) = access::allowed(scope)
     {
-        require_if(plugin, &format!("!({allowed})"));
+        if allowed != "false" {
+            require_if(plugin, &format!("!({allowed})"));
+        }
         context.notes.taken(satisfy, "`when` of the authentication: allowed clients need none");
         return authentication;
     }
