@@ -3,6 +3,7 @@
 //!
 //! Not compared: `sticky`, which nginx's free edition does not have.
 
+mod location_trees;
 mod observation;
 
 use super::{fixtures, import, stderr};
@@ -239,7 +240,7 @@ impl Pair {
     fn start() -> Option<Self> {
         let Some(program) = program() else {
             // Not by a macro, whose output is hidden for a test that passes.
-            writeln!(std::io::stderr(), "skipped: there is no nginx here (make nginx)").unwrap();
+            std::io::stderr().write_all(b"skipped: there is no nginx here (make nginx)\n").unwrap();
             return None;
         };
         let backends = vec![Origin::named("a"), Origin::named("b"), Origin::named("c"), responding()];

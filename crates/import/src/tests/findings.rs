@@ -83,7 +83,7 @@ fn a_key_reads_what_a_key_may_read() {
         ("$host", "key: header:Host"),
         ("$host$uri", "key: 'cel:request.headers[\"host\"] + request.path'"),
         ("$request_uri", "request.raw_path"),
-        ("$document_uri", "key: path"),
+        ("$document_uri", "key: cel:request.path"),
     ] {
         let yaml = upstream(key).yaml;
         assert!(yaml.contains(written), "{key}: {yaml}");
@@ -93,6 +93,23 @@ fn a_key_reads_what_a_key_may_read() {
         assert_eq!(finding(&result, "hash").0, Outcome::NotTranslated, "{key}");
         assert!(!result.yaml.contains("cel:"), "{}", result.yaml);
     }
+}
+
+#[test]
+fn a_route_has_no_name_of_an_upstream() {
+    let result = imported(
+        "upstream x { server 127.0.0.1:1; server 127.0.0.1:2; } server { listen 80; \
+         location /x/ { proxy_pass http://127.0.0.1:3; } location /y/ { proxy_pass http://x; } }",
+    );
+    assert!(result.yaml.contains("- name: x-2\n"), "{}", result.yaml);
+}
+
+#[test]
+fn a_rewrite_names_the_groups_that_it_has() {
+    let result = imported(
+        "server { listen 80; location / { rewrite ^/a/(.*)$ /b/$1/$2 break; proxy_pass http://127.0.0.1:1; } }",
+    );
+    assert!(result.yaml.contains("with: /b/$1/ }"), "{}", result.yaml);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use super::paths::LocationPath;
 use crate::cel_text::literal;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
 /// A location in its level.
@@ -30,8 +30,9 @@ pub(super) struct Precedence {
     pub(super) rank: Rank,
 }
 
-/// A group, a place in it, and the depth or the length, of which the larger comes first.
-pub(super) type Rank = (u8, usize, Reverse<usize>);
+/// A group, the depth or the length, of which the larger comes first, the number of the outermost expression around it,
+/// and the number of expressions around it, of which more come first.
+pub(super) type Rank = (u8, Reverse<usize>, usize, Reverse<usize>);
 
 /// The prefixes of one level with the numbers of their locations.
 type Prefixes<'p> = BTreeMap<&'p str, usize>;
@@ -39,32 +40,40 @@ type Prefixes<'p> = BTreeMap<&'p str, usize>;
 struct Levels<'p> {
     places: &'p [Place],
     prefixes: HashMap<Option<usize>, Prefixes<'p>>,
+    exact: HashSet<(Option<usize>, &'p str)>,
     has_regexes: bool,
 }
 
 /// The precedence of every location.
 pub(super) fn of(places: &[Place]) -> Vec<Precedence> {
     let mut prefixes: HashMap<Option<usize>, Prefixes<'_>> = HashMap::new();
+    let mut exact = HashSet::new();
     for (number, place) in places.iter().enumerate() {
         if let LocationPath::Prefix { path, .. } = &place.path {
             prefixes.entry(place.parent).or_default().entry(path).or_insert(number);
         }
+        if let LocationPath::Exact(path) = &place.path {
+            exact.insert((place.parent, path.as_str()));
+        }
     }
     let is_regex = |place: &Place| place.parent.is_none() && matches!(place.path, LocationPath::Regex(_));
     let has_regexes = places.iter().any(is_regex);
-    let levels = Levels { places, prefixes, has_regexes };
+    let levels = Levels { places, prefixes, exact, has_regexes };
     (0..places.len()).map(|number| levels.precedence(number)).collect()
 }
 
 impl Levels<'_> {
     fn precedence(&self, number: usize) -> Precedence {
         let chain = self.chain(number);
-        let rank = (2, number, Reverse(0));
+        let rank = (2, Reverse(0), number, Reverse(0));
         match &self.places[number].path {
             LocationPath::Named(_) => Precedence { is_reached: true, rank, ..Precedence::default() },
             LocationPath::Regex(_) => self.regex(number, &chain),
             LocationPath::Exact(path) => {
-                Precedence { is_reached: self.is_reached(path, &chain), rank, ..Precedence::default() }
+                let is_outer =
+                    chain.iter().any(|around| self.exact.contains(&(self.places[*around].parent, path)));
+                let is_reached = !is_outer && self.is_reached(path, &chain);
+                Precedence { is_reached, rank, ..Precedence::default() }
             }
             LocationPath::Prefix { path, .. } => self.prefix(number, path, &chain),
         }
@@ -119,7 +128,10 @@ impl Levels<'_> {
             is_reached: self.is_reached(path, chain),
             conditions,
             is_regex_route,
-            rank: if is_regex_route { (1, 0, Reverse(path.len())) } else { (2, number, Reverse(0)) },
+            rank: match is_regex_route {
+                true => (1, Reverse(path.len()), 0, Reverse(0)),
+                false => (2, Reverse(0), number, Reverse(0)),
+            },
         }
     }
 
@@ -137,13 +149,24 @@ impl Levels<'_> {
     fn regex(&self, number: usize, chain: &[usize]) -> Precedence {
         let mut conditions = Vec::new();
         let mut is_reached = true;
-        // One within another is tried directly before it.
-        let mut rank = (2, chain.last().copied().unwrap_or(number), Reverse(chain.len()));
+        // One within another is tried directly before it, those within a prefix before those of the levels around it.
+        let is_regex = |around: &&usize| matches!(self.places[**around].path, LocationPath::Regex(_));
+        let regexes: Vec<usize> = chain.iter().take_while(is_regex).copied().collect();
+        let group = if regexes.len() == chain.len() { 2 } else { 0 };
+        let rank = (
+            group,
+            Reverse(chain.len() - regexes.len()),
+            regexes.last().copied().unwrap_or(number),
+            Reverse(regexes.len()),
+        );
         for (depth, around) in chain.iter().enumerate() {
             let outer = &self.places[*around];
             match &outer.path {
                 LocationPath::Regex(pattern) => {
                     conditions.push(format!("request.path.matches({})", literal(pattern)));
+                    if outer.parent.is_some() {
+                        conditions.extend(self.stopped(outer.parent));
+                    }
                 }
                 LocationPath::Prefix { path, .. } => {
                     let innermost =
@@ -155,7 +178,6 @@ impl Levels<'_> {
                     is_reached &= !self.is_taken(inner, path.len(), outer.parent);
                     conditions
                         .extend(shortest(self.extensions(inner, outer.parent)).into_iter().map(is_not_below));
-                    rank = (0, 0, Reverse(chain.len()));
                 }
                 LocationPath::Exact(_) | LocationPath::Named(_) => is_reached = false,
             }
@@ -271,8 +293,10 @@ mod tests {
                 (&["/a/b/"], None),
                 (&["=", "/a/b/d"], Some(0)),
                 (&["/a/e/"], Some(0)),
+                (&["=", "/a/f"], Some(0)),
+                (&["=", "/a/f"], None),
             ]),
-            ["", "-", "", "-", ""]
+            ["", "-", "", "-", "", "-", ""]
         );
     }
 }

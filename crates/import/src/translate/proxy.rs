@@ -72,6 +72,9 @@ impl Target {
         if authority.is_empty() || authority == "unix:" {
             return Err("the address is a variable".to_owned());
         }
+        if !is_authority(&authority) {
+            return Err(format!("`{authority}` is not an address"));
+        }
         let uri = if WHOLE_TARGETS.contains(&uri) { "" } else { uri };
         let uri = if uri.is_empty() { None } else { Some(uri.to_owned()) };
         if uri.as_ref().is_some_and(|uri| uri.contains('$')) {
@@ -87,6 +90,27 @@ impl Target {
     pub(super) fn proxy_host(&self) -> String {
         if self.authority.starts_with("unix:") { "localhost".to_owned() } else { self.authority.clone() }
     }
+}
+
+/// Whether a text can be the name of an upstream or an address.
+fn is_authority(text: &str) -> bool {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return path.starts_with('/');
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, port),
+        _ => (text, "80"),
+    };
+    let is_mistyped = || {
+        let last = host.rsplit('.').next().unwrap_or_default();
+        last.bytes().all(|byte| byte.is_ascii_digit()) && host.parse::<std::net::Ipv4Addr>().is_err()
+    };
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    port.parse::<u16>().is_ok_and(|port| port > 0)
+        && match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => host.bytes().all(is_allowed) && !is_mistyped(),
+        }
 }
 
 /// What a location sets for its upstream. Locations with different settings get upstreams of their own.
@@ -327,5 +351,30 @@ pub(super) fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut
             );
         }
         None => context.notes.refused(directive, "it is not a time", ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_has_an_address() {
+        for (text, is_valid) in [
+            ("127.0.0.1:8080", true),
+            ("[::1]:80", true),
+            ("[::1]", true),
+            ("my_app", true),
+            ("app.internal:3000", true),
+            ("unix:/run/app.sock", true),
+            ("a b", false),
+            ("127.0.0.1:9x", false),
+            ("127.0.0.1:0", false),
+            ("1:80", false),
+            ("::1", false),
+            ("unix:app.sock", false),
+        ] {
+            assert_eq!(is_authority(text), is_valid, "{text}");
+        }
     }
 }

@@ -250,7 +250,10 @@ fn redirect(url: &str, status: u16, variables: &Variables<'_>) -> Result<Map, St
         None => variables.template(&start),
     };
     let to = to?;
-    if !to.starts_with(['/', '{']) && !to.starts_with("http://") && !to.starts_with("https://") {
+    let has_space = parts(&url)
+        .iter()
+        .any(|part| matches!(part, Part::Literal(text) if text.contains(|c: char| c.is_whitespace() || c.is_control())));
+    if has_space || !to.starts_with(['/', '{']) && !to.starts_with("http://") && !to.starts_with("https://") {
         return Err(format!("`{url}` is not a URL"));
     }
     let mut plugin = Map::default().with("kind", Yaml::text("redirect")).with("to", Yaml::text(to));
@@ -379,6 +382,9 @@ fn whole_redirect(directive: &Directive, variables: &Variables<'_>) -> Result<(O
 /// The plugin that changes the path as a rewrite does, and scheme and host of the replacement.
 fn replace_plugin(pattern: &str, replacement: &str) -> Result<(Map, String), String> {
     let pattern = anchored(&regex_text(pattern, false)?);
+    // A group that the pattern does not have is empty.
+    let groups = regex::Regex::new(&pattern).map_or(1, |regex| regex.captures_len());
+    let has_group = |name: &str| name.parse::<usize>().is_ok_and(|group| group < groups);
     let replacement = replacement.strip_suffix('?').unwrap_or(replacement);
     let (origin, path) = match replacement.split_once("://") {
         Some((scheme, rest)) => {
@@ -395,7 +401,9 @@ fn replace_plugin(pattern: &str, replacement: &str) -> Result<(Map, String), Str
         match part {
             Part::Literal(text) => with.push_str(&text.replace('$', "$$")),
             Part::Variable(name) if name.bytes().all(|byte| byte.is_ascii_digit()) => {
-                with.push_str(&format!("${{{name}}}"));
+                if has_group(&name) {
+                    with.push_str(&format!("${{{name}}}"));
+                }
             }
             Part::Variable(name) => {
                 return Err(format!("`${name}` in a path has no equivalent"));

@@ -99,7 +99,16 @@ fn listens(listeners: &[Listener], server: usize) -> Vec<(usize, bool)> {
 
 /// Moves plugins that every route has to the top, and writes the routes.
 fn finish(routes: Routes<'_>, document: &mut Map) {
-    let Routes { upstreams, mut drafts, .. } = routes;
+    let Routes { upstreams, mut drafts, mut names, .. } = routes;
+    // An upstream without a name has that of its route.
+    let known = upstreams.names();
+    for draft in &mut drafts {
+        if matches!(draft.destination, Destination::Upstream(number) if upstreams.is_inline(number))
+            && known.contains(draft.name.as_str())
+        {
+            draft.name = names.another(&draft.name, &known);
+        }
+    }
     let mut shared: Vec<Map> = Vec::new();
     if drafts.len() > 1 {
         for kind in ["body_limit", "compress"] {

@@ -111,6 +111,17 @@ impl<'a> Upstreams<'a> {
         draft.name.clone()
     }
 
+    /// The names of the upstreams that are written by name.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        let named = self.drafts.iter().filter(|draft| !draft.is_inline());
+        named.map(|draft| draft.name.as_str()).collect()
+    }
+
+    /// Whether an upstream is written where it is used.
+    pub(super) fn is_inline(&self, number: usize) -> bool {
+        self.drafts[number].is_inline()
+    }
+
     /// The value of `upstream` of a route: a name, or the endpoints of one that has nothing else.
     pub(super) fn reference(&self, number: usize) -> Yaml {
         let draft = &self.drafts[number];
@@ -448,7 +459,6 @@ pub(super) fn key_of(text: &str, variables: &Variables<'_>) -> Result<String, No
             "remote_addr" | "binary_remote_addr" | "proxy_protocol_addr" => {
                 return Some("client_ip".to_owned());
             }
-            "uri" | "document_uri" => return Some("path".to_owned()),
             "host" => return Some("header:Host".to_owned()),
             _ => {}
         }

@@ -9,6 +9,7 @@ use crate::cel_text::all_of;
 use crate::names::UniqueNames;
 use crate::scope::Scope;
 use crate::yaml::{Map, Yaml};
+use std::collections::BTreeSet;
 
 /// What a route does with its requests.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,6 +143,16 @@ impl Names {
             .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
             .collect();
         self.known.unique(base)
+    }
+
+    /// Another name, which is not among those either.
+    pub(super) fn another(&mut self, name: &str, known: &BTreeSet<&str>) -> String {
+        loop {
+            let name = self.known.unique(name.to_owned());
+            if !known.contains(name.as_str()) {
+                return name;
+            }
+        }
     }
 }
 
