@@ -336,3 +336,17 @@ fn a_field_without_an_equivalent_is_not_the_clients() {
     );
     assert!(routes.contains("remove: [X-User, X-Cert]"), "{routes}");
 }
+
+#[test]
+fn a_prefix_that_refuses_covers_what_nginx_refuses() {
+    let routes = routes(
+        "location /admin { deny all; } location /admin/open/ { proxy_pass http://127.0.0.1:1; } \
+         location / { proxy_pass http://127.0.0.1:1; }",
+    );
+    let admin = route(&routes, "admin");
+    assert!(admin.contains("path: \"~^/admin\"") && admin.contains("status: 403"), "{routes}");
+    assert!(admin.contains(r#"when: '!request.path.startsWith("/admin/open/")'"#), "{routes}");
+    // One that only forwards has whole segments.
+    let open = self::routes("location /app { proxy_pass http://127.0.0.1:1; }");
+    assert!(open.contains("path: /app\n"), "{open}");
+}

@@ -35,7 +35,7 @@ pub(super) struct Location<'a> {
     pub(super) path: LocationPath,
     /// Conditions, beside the path, under which nginx chooses it.
     pub(super) conditions: Vec<String>,
-    /// Whether its route is a regular expression although it is a prefix: `^~` wins over regular expressions.
+    /// Whether its route is a regular expression although it is a prefix.
     pub(super) is_regex_route: bool,
     pub(super) scope: Scope<'a>,
     /// Why its requests are refused: its path has no exact equivalent, or is not known.
@@ -110,7 +110,11 @@ pub(super) fn collect<'a>(
     gather(context, server.children(), scope, None, &mut gathered);
     let places: Vec<Place> = gathered
         .iter()
-        .map(|(location, parent)| Place { path: location.path.clone(), parent: *parent })
+        .map(|(location, parent)| Place {
+            path: location.path.clone(),
+            parent: *parent,
+            may_refuse: closed::may_refuse(location.directive),
+        })
         .collect();
     let mut placed = Vec::new();
     for (number, precedence) in precedence::of(&places).into_iter().enumerate() {

@@ -2,7 +2,9 @@
 //!
 //! nginx takes the longest prefix at each level of nesting. Regular expressions of the innermost level are tried first;
 //! those of a level are not tried if its chosen prefix is `^~`. In the gateway any regular expression wins over any
-//! prefix, so that nested ones need conditions, and prefixes below `^~` become regular expressions before others.
+//! prefix, so that nested ones need conditions, and prefixes below `^~` become regular expressions before others. A prefix
+//! of the gateway has whole segments; where nginx's are not and may refuse requests, they become regular expressions
+//! after others.
 
 use super::paths::LocationPath;
 use crate::cel_text::literal;
@@ -15,6 +17,18 @@ pub(super) struct Place {
     pub(super) path: LocationPath,
     /// The number of the location around it.
     pub(super) parent: Option<usize>,
+    /// Whether it may refuse requests.
+    pub(super) may_refuse: bool,
+}
+
+impl Place {
+    /// Its prefix, if that ends within a segment: a route's prefix has whole segments.
+    fn open_prefix(&self) -> Option<&str> {
+        match &self.path {
+            LocationPath::Prefix { path, .. } => Some(path.as_str()).filter(|path| !path.ends_with('/')),
+            _ => None,
+        }
+    }
 }
 
 /// How a location competes with the others.
@@ -42,6 +56,9 @@ struct Levels<'p> {
     prefixes: HashMap<Option<usize>, Prefixes<'p>>,
     exact: HashSet<(Option<usize>, &'p str)>,
     has_regexes: bool,
+    /// Whether prefixes that end within a segment are exact, since one of them may refuse requests. Then, the prefixes of
+    /// all levels that requests reach.
+    reached: Option<BTreeMap<&'p str, usize>>,
 }
 
 /// The precedence of every location.
@@ -58,7 +75,18 @@ pub(super) fn of(places: &[Place]) -> Vec<Precedence> {
     }
     let is_regex = |place: &Place| place.parent.is_none() && matches!(place.path, LocationPath::Regex(_));
     let has_regexes = places.iter().any(is_regex);
-    let levels = Levels { places, prefixes, exact, has_regexes };
+    let mut levels = Levels { places, prefixes, exact, has_regexes, reached: None };
+    if places.iter().any(|place| place.may_refuse && place.open_prefix().is_some()) {
+        let mut reached = BTreeMap::new();
+        for (number, place) in places.iter().enumerate() {
+            if let LocationPath::Prefix { path, .. } = &place.path
+                && levels.is_reached(path, &levels.chain(number))
+            {
+                reached.entry(path.as_str()).or_insert(number);
+            }
+        }
+        levels.reached = Some(reached);
+    }
     (0..places.len()).map(|number| levels.precedence(number)).collect()
 }
 
@@ -114,9 +142,9 @@ impl Levels<'_> {
     fn prefix(&self, number: usize, path: &str, chain: &[usize]) -> Precedence {
         let outermost = chain.last().copied().unwrap_or(number);
         let stops = matches!(self.places[outermost].path, LocationPath::Prefix { stops_regex: true, .. });
-        let is_regex_route = stops && self.has_regexes;
+        let is_first = stops && self.has_regexes;
         let mut conditions = Vec::new();
-        if is_regex_route {
+        if is_first {
             // Longer ones that are no regular expressions themselves.
             for (longer, other) in self.extensions(path, None) {
                 if matches!(self.places[other].path, LocationPath::Prefix { stops_regex: false, .. }) {
@@ -124,13 +152,21 @@ impl Levels<'_> {
                 }
             }
         }
+        // One that ends within a segment comes after the expressions, and the longer ones come before it.
+        let is_last = !is_first && self.reached.is_some() && !path.ends_with('/');
+        if is_last {
+            let longer = self.reached.iter().flat_map(|reached| below(reached, path));
+            let longer = longer.filter(|(longer, _)| longer.ends_with('/')).collect();
+            conditions.extend(shortest(longer).into_iter().map(is_not_below));
+        }
         Precedence {
             is_reached: self.is_reached(path, chain),
             conditions,
-            is_regex_route,
-            rank: match is_regex_route {
-                true => (1, Reverse(path.len()), 0, Reverse(0)),
-                false => (2, Reverse(0), number, Reverse(0)),
+            is_regex_route: is_first || is_last,
+            rank: match (is_first, is_last) {
+                (true, _) => (1, Reverse(path.len()), 0, Reverse(0)),
+                (_, true) => (3, Reverse(path.len()), 0, Reverse(0)),
+                _ => (2, Reverse(0), number, Reverse(0)),
             },
         }
     }
@@ -138,12 +174,7 @@ impl Levels<'_> {
     /// The longer prefixes of a level below a path.
     fn extensions<'s>(&'s self, path: &'s str, level: Option<usize>) -> Vec<(&'s str, usize)> {
         let Some(prefixes) = self.prefixes.get(&level) else { return Vec::new() };
-        let after = (Bound::Excluded(path), Bound::Unbounded);
-        prefixes
-            .range::<str, _>(after)
-            .take_while(|(longer, _)| longer.starts_with(path))
-            .map(|(longer, number)| (*longer, *number))
-            .collect()
+        below(prefixes, path).collect()
     }
 
     fn regex(&self, number: usize, chain: &[usize]) -> Precedence {
@@ -207,6 +238,13 @@ impl Levels<'_> {
     }
 }
 
+/// The longer prefixes below a path.
+fn below<'s>(prefixes: &'s Prefixes<'_>, path: &'s str) -> impl Iterator<Item = (&'s str, usize)> {
+    let after = (Bound::Excluded(path), Bound::Unbounded);
+    let longer = prefixes.range::<str, _>(after).take_while(move |(longer, _)| longer.starts_with(path));
+    longer.map(|(longer, number)| (*longer, *number))
+}
+
 /// The paths that are not below another one of them.
 fn shortest(mut paths: Vec<(&str, usize)>) -> Vec<&str> {
     let mut last: Option<&str> = None;
@@ -233,7 +271,11 @@ mod tests {
     fn conditions(locations: &[(&[&str], Option<usize>)]) -> Vec<String> {
         let places: Vec<Place> = locations
             .iter()
-            .map(|(words, parent)| Place { path: LocationPath::read(words).unwrap(), parent: *parent })
+            .map(|(words, parent)| Place {
+                path: LocationPath::read(words).unwrap(),
+                parent: *parent,
+                may_refuse: true,
+            })
             .collect();
         let short = |text: &str| text.replace("request.path.", "").replace("startsWith", "in");
         of(&places)
@@ -298,5 +340,17 @@ mod tests {
             ]),
             ["", "-", "", "-", "", "-", ""]
         );
+    }
+
+    #[test]
+    fn a_prefix_that_ends_within_a_segment_excepts_longer_ones() {
+        let locations: &[(&[&str], Option<usize>)] = &[
+            (&["/a"], None),
+            (&["/ab/"], None),
+            (&["/abc"], None),
+            (&["/a/x/"], Some(0)),
+            (&["/a/x/y/"], Some(0)),
+        ];
+        assert_eq!(conditions(locations), [r#"!in("/a/x/") && !in("/ab/")"#, "", "", "", ""]);
     }
 }

@@ -42,7 +42,8 @@ impl Numbers {
     fn level(&mut self, prefix: &str, depth: usize, number: &mut usize, text: &mut String) {
         let mut known = BTreeSet::new();
         for _ in 0..2 + self.below(5) {
-            let (modifier, path) = match self.below(8) {
+            let (modifier, path) = match self.below(9) {
+                8 => ("", format!("{}x", self.below_prefix(prefix))),
                 0..3 => ("", self.below_prefix(prefix)),
                 3..5 => ("^~", self.below_prefix(prefix)),
                 5 => ("=", format!("{}x.a", self.below_prefix(prefix))),
@@ -57,8 +58,12 @@ impl Numbers {
             *number += 1;
             let _ = write!(text, "location {modifier} \"{path}\" {{ ");
             let _ = write!(text, "return 200 \"{number}\"; ");
+            // A prefix of the gateway has whole segments, unless it may refuse. `return` comes before `deny`.
+            if path.ends_with('x') && is_prefix {
+                text.push_str("deny all; ");
+            }
             // Neither nests in an exact location, nor a prefix in an expression.
-            if depth < 3 && is_prefix && self.below(2) == 0 {
+            if depth < 3 && is_prefix && path.ends_with('/') && self.below(2) == 0 {
                 self.level(&path, depth + 1, number, text);
             } else if depth < 3 && modifier == "~" && self.below(3) == 0 {
                 *number += 1;
@@ -71,7 +76,7 @@ impl Numbers {
     fn path(&mut self) -> String {
         let prefix = self.below_prefix("/");
         let prefix = if self.below(2) == 0 { self.below_prefix(&prefix) } else { prefix };
-        format!("{prefix}{}", self.one_of(&["x.a", "x.b", "y.a", "x.A", "y"]))
+        format!("{prefix}{}", self.one_of(&["x.a", "x.b", "y.a", "x.A", "y", "xx/y", "x/a/x.b"]))
     }
 }
 

@@ -77,8 +77,9 @@ impl Draft {
     pub(super) fn write(self, upstreams: &Upstreams<'_>) -> Map {
         let mut map = Map::block();
         for comment in self.comments {
-            if !map.comments.contains(&comment) {
-                map.comments.push(comment);
+            let lines = crate::wrapped(&comment);
+            if !lines.iter().all(|line| map.comments.contains(line)) {
+                map.comments.extend(lines);
             }
         }
         map.set("name", Yaml::text(self.name));
