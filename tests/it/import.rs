@@ -2,6 +2,7 @@
 //! gateway on the imported file forward alike to the same backends.
 
 mod against_nginx;
+mod random_directives;
 
 use crate::support::certs::Authority;
 use crate::support::moongate;

@@ -197,7 +197,19 @@ fn a_large_configuration_is_read_in_a_moment() {
             "server {{ listen 80; server_name s{number}.example; location / {{ proxy_pass http://u; }} }}"
         );
     }
-    for text in [format!("server {{ listen 80; {locations} }}"), includes, servers] {
+    let mut addresses = String::new();
+    for number in 0..60_000 {
+        let _ = write!(
+            addresses,
+            "listen 10.{}.{}.1:80; set_real_ip_from 10.0.{}.{};",
+            number / 250,
+            number % 250,
+            number / 250,
+            number % 250
+        );
+    }
+    let addresses = format!("server {{ {addresses} return 200; }}");
+    for text in [format!("server {{ listen 80; {locations} }}"), includes, servers, addresses] {
         let started = Instant::now();
         imported(&text);
         // A debug build needs about a second; the quadratic and cubic ones took minutes.

@@ -165,8 +165,9 @@ impl RequestFields {
 
     /// Sets a field, or adds one more of its name.
     fn put(&mut self, name: &str, value: Yaml) {
-        let is_known = |set: &Map| set.has_field(name);
-        if !is_known(&self.set) {
+        // There is exactly one Host.
+        let name = if name.eq_ignore_ascii_case("host") { "Host" } else { name };
+        if name == "Host" || !self.set.has_field(name) {
             return self.set.set(name, value);
         }
         put_in(&mut self.add, name, value);

@@ -6,6 +6,7 @@ use crate::names::UniqueNames;
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::yaml::{Map, Yaml};
+use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 /// An address at which servers listen.
@@ -39,12 +40,18 @@ pub(super) fn read(
     servers: &[(&Directive, Scope<'_>)],
 ) -> (Vec<Listener>, Vec<Requirement>) {
     let mut listeners: Vec<Listener> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
     let mut requirements = vec![Requirement::None; servers.len()];
     for (number, (server, scope)) in servers.iter().enumerate() {
         let listens: Vec<&Directive> =
             server.children().iter().filter(|child| child.name == "listen").collect();
         if listens.is_empty() {
-            add(&mut listeners, Listen { address: "0.0.0.0:80".to_owned(), port: Some(80) }, number);
+            add(
+                &mut listeners,
+                &mut known,
+                Listen { address: "0.0.0.0:80".to_owned(), port: Some(80) },
+                number,
+            );
         }
         for directive in listens {
             let words: Vec<&str> = directive.texts().skip(1).collect();
@@ -55,7 +62,7 @@ pub(super) fn read(
             }
             match address(directive.argument(0)) {
                 Some(listen) => {
-                    let listener = add(&mut listeners, listen, number);
+                    let listener = add(&mut listeners, &mut known, listen, number);
                     options(context, directive, &words, listener, number);
                     if words.contains(&"proxy_protocol") && trusted(scope, "proxy_protocol").is_empty() {
                         forged(context, directive);
@@ -143,10 +150,16 @@ pub(super) fn write(listeners: Vec<Listener>, document: &mut Map) {
     document.set("listeners", Yaml::List(items));
 }
 
-fn add(listeners: &mut Vec<Listener>, listen: Listen, server: usize) -> &mut Listener {
-    let at = match listeners.iter().position(|listener| listener.address == listen.address) {
-        Some(at) => at,
+fn add<'l>(
+    listeners: &'l mut Vec<Listener>,
+    known: &mut HashMap<String, usize>,
+    listen: Listen,
+    server: usize,
+) -> &'l mut Listener {
+    let at = match known.get(&listen.address) {
+        Some(at) => *at,
         None => {
+            known.insert(listen.address.clone(), listeners.len());
             listeners.push(Listener {
                 name: String::new(),
                 address: listen.address,
@@ -164,7 +177,8 @@ fn add(listeners: &mut Vec<Listener>, listen: Listen, server: usize) -> &mut Lis
         }
     };
     let listener = &mut listeners[at];
-    if !listener.servers.contains(&server) {
+    // Servers are read in their order.
+    if listener.servers.last() != Some(&server) {
         listener.servers.push(server);
     }
     listener

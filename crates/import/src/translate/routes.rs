@@ -92,7 +92,7 @@ struct Routes<'a> {
 
 fn listens(listeners: &[Listener], server: usize) -> Vec<(usize, bool)> {
     let at = |(number, listener): (usize, &Listener)| {
-        listener.servers.contains(&server).then_some((number, listener.default == server))
+        listener.servers.binary_search(&server).is_ok().then_some((number, listener.default == server))
     };
     listeners.iter().enumerate().filter_map(at).collect()
 }
