@@ -1,7 +1,7 @@
 //! The effective configuration as YAML, with defaults; it can be loaded again.
 
 use super::model::Config;
-use moongate_config::{Settings, Value, ValueKind};
+use moongate_config::{Settings, Value, ValueKind, escape_dollars};
 
 /// Marks an unquoted number in an unusual spelling (`1.50`, `007`), which serde_yaml would quote or respell.
 /// This private-use character is removed from the finished text.
@@ -77,19 +77,6 @@ fn mark(value: &mut Value) {
         ValueKind::Map(entries) => entries.iter_mut().for_each(|(_, value)| mark(value)),
         ValueKind::Null | ValueKind::Scalar { .. } => {}
     }
-}
-
-/// Doubles a dollar that would start a variable or pair with the next dollar.
-fn escape_dollars(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        out.push(c);
-        if c == '$' && matches!(rest.peek(), Some('$' | '{')) {
-            out.push('$');
-        }
-    }
-    out
 }
 
 #[cfg(test)]

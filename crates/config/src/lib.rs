@@ -2,6 +2,7 @@
 //! crate does not parse YAML: a loader builds [`Value`]s.
 
 mod deserialize;
+mod dollars;
 mod files;
 mod kind;
 mod off_if_zero;
@@ -13,6 +14,7 @@ mod value;
 mod yaml_scalars;
 
 pub use deserialize::raise;
+pub use dollars::escape_dollars;
 pub use files::{Digest, FileRecord, Files, read_regular_file, regular_file};
 pub use kind::Kind;
 pub use off_if_zero::{OffIfZero, RateOrZero, off_if_zero, rate_or_zero_schema};

@@ -1,6 +1,6 @@
 //! Pieces of text with nginx's variables, and literals of expressions (CEL).
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// A piece of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +72,54 @@ pub(crate) fn literal(text: &str) -> String {
 
 /// An expression in parentheses, if it has operators.
 pub(crate) fn grouped(expression: String) -> String {
-    if expression.contains(' ') && !expression.starts_with('"') {
+    if expression.contains(' ') && !is_literal(&expression) && !is_grouped(&expression) {
         format!("({expression})")
     } else {
         expression
+    }
+}
+
+/// Whether an expression is one literal of text.
+fn is_literal(expression: &str) -> bool {
+    let Some(inner) = expression.strip_prefix('"') else { return false };
+    let mut is_escaped = false;
+    let end = inner.char_indices().find(|(_, c)| {
+        let ends = *c == '"' && !is_escaped;
+        is_escaped = *c == '\\' && !is_escaped;
+        ends
+    });
+    end.is_some_and(|(at, _)| at + 1 == inner.len())
+}
+
+/// Whether one pair of parentheses surrounds an expression.
+fn is_grouped(expression: &str) -> bool {
+    let (mut depth, mut is_quoted, mut is_escaped) = (0_usize, false, false);
+    for (at, c) in expression.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            '(' if !is_quoted => depth += 1,
+            ')' if !is_quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return at > 0 && at + 1 == expression.len();
+        }
+    }
+    false
+}
+
+/// The conjunction of conditions; `None` without one.
+pub(crate) fn all_of(conditions: &[String]) -> Option<String> {
+    let term = |condition: &String| {
+        let is_loose = condition.contains(" ? ") || condition.contains(" || ");
+        if is_loose && !is_grouped(condition) { format!("({condition})") } else { condition.clone() }
+    };
+    match conditions {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(many.iter().map(term).collect::<Vec<_>>().join(" && ")),
     }
 }
 
@@ -83,20 +127,68 @@ pub(crate) fn grouped(expression: String) -> String {
 ///
 /// # Errors
 /// It uses a feature that linear-time matching does not have.
-pub(crate) fn regex_text(pattern: &str, ignore_case: bool) -> Result<String, String> {
+pub(crate) fn regex_text(pattern: &str, ignore_case: bool) -> Result<String, NoEquivalent> {
     let mut text = pattern.replace("\\/", "/");
     if ignore_case {
         text.insert_str(0, "(?i)");
     }
     match regex::RegexBuilder::new(&text).size_limit(1 << 20).build() {
         Ok(_) => Ok(text),
-        Err(_) => Err(format!(
+        Err(_) => Err(NoEquivalent::Reason(format!(
             "the regular expression `{pattern}` uses look-around, back-references or another feature of PCRE"
-        )),
+        ))),
     }
 }
 
-/// Why a text has no equivalent: the name of a variable, or a reason.
-pub(crate) fn no_equivalent(variable: &str) -> String {
-    if variable.contains(' ') { variable.to_owned() } else { format!("`${variable}` has no equivalent") }
+/// The regular expression of `~pattern` or `~*pattern`, as [`regex_text`]; `None` for another text.
+pub(crate) fn marked_regex(text: &str) -> Option<Result<String, NoEquivalent>> {
+    let pattern = text.strip_prefix('~')?;
+    Some(match pattern.strip_prefix('*') {
+        Some(pattern) => regex_text(pattern, true),
+        None => regex_text(pattern, false),
+    })
+}
+
+/// Why a text has no equivalent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoEquivalent {
+    /// The name of a variable without one.
+    Variable(String),
+    /// Another reason.
+    Reason(String),
+}
+
+impl fmt::Display for NoEquivalent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => write!(f, "`${name}` has no equivalent"),
+            Self::Reason(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<NoEquivalent> for String {
+    fn from(cause: NoEquivalent) -> Self {
+        cause.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_with_operators_is_grouped_once() {
+        for (expression, expected) in [
+            ("request.host", "request.host"),
+            (r#""a b""#, r#""a b""#),
+            (r#""a\" b""#, r#""a\" b""#),
+            (r#""a" + request.host"#, r#"("a" + request.host)"#),
+            ("(a ? b : c)", "(a ? b : c)"),
+            ("(a) + (b)", "((a) + (b))"),
+            (r#"("(" + b)"#, r#"("(" + b)"#),
+        ] {
+            assert_eq!(grouped(expression.to_owned()), expected);
+        }
+    }
 }

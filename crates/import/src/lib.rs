@@ -7,6 +7,7 @@
 mod cel;
 mod cel_text;
 mod maps;
+mod names;
 mod reader;
 mod report;
 mod scope;
@@ -108,7 +109,7 @@ fn head(findings: &[Finding], remarks: &[String]) -> Vec<String> {
 }
 
 /// A text in lines of at most 100 characters.
-fn wrapped(text: &str) -> Vec<String> {
+pub(crate) fn wrapped(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {

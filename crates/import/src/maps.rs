@@ -1,14 +1,16 @@
 //! `map`, `geo` and `split_clients`: variables whose value depends on another one.
 
-use crate::cel_text::{grouped, literal, regex_text};
+use crate::cel_text::{NoEquivalent, grouped, literal, marked_regex};
 use crate::reader::Directive;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most entries of a map that is part of an expression: expressions have at most 32 levels.
 const LARGEST_MAP: usize = 24;
 
 /// The longest expression in bytes.
-const LONGEST_EXPRESSION: usize = 4096;
+pub(crate) const LONGEST_EXPRESSION: usize = 4096;
 
 /// A `map` or a `geo`.
 #[derive(Clone, Debug)]
@@ -20,46 +22,65 @@ pub(crate) struct MapVariable {
     /// The value if no pattern matches.
     default: String,
     /// Why it cannot be translated.
-    problem: Option<String>,
+    problem: Option<NoEquivalent>,
 }
 
 #[derive(Clone, Debug)]
 enum Pattern {
+    /// Text in lower case: nginx compares without regard to case.
     Text(String),
+    /// The end of a host, in lower case.
+    End(String),
+    /// The beginning of a host, in lower case.
+    Start(String),
     Regex(String),
     Network(String),
 }
 
 /// The maps of a configuration by their variables.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Maps(BTreeMap<String, MapVariable>);
+pub(crate) struct Maps {
+    variables: BTreeMap<String, MapVariable>,
+    /// The variables that translated directives use.
+    used: RefCell<BTreeSet<String>>,
+}
 
 impl Maps {
     /// The map with that variable.
     pub(crate) fn get(&self, variable: &str) -> Option<&MapVariable> {
-        self.0.get(variable)
+        self.variables.get(variable)
     }
 
-    /// Reads the maps of the `http` level.
-    pub(crate) fn read(directives: &[Directive]) -> Self {
-        let mut maps = BTreeMap::new();
-        for directive in directives {
-            let variable = |index: usize| directive.argument(index).trim_start_matches('$').to_owned();
-            match (directive.name.as_str(), directive.arguments.len()) {
-                ("map", 2) => {
-                    maps.insert(variable(1), MapVariable::map(directive));
-                }
-                ("geo", 1) => {
-                    maps.insert(variable(0), MapVariable::geo("$remote_addr".to_owned(), directive));
-                }
-                ("geo", 2) => {
-                    maps.insert(variable(1), MapVariable::geo(directive.argument(0).to_owned(), directive));
-                }
-                _ => {}
-            }
-        }
-        Self(maps)
+    /// Notes that a translated directive has the values of the map.
+    pub(crate) fn note_use(&self, variable: &str) {
+        self.used.borrow_mut().insert(variable.to_owned());
     }
+
+    /// Whether a translated directive has the values of the map.
+    pub(crate) fn is_used(&self, directive: &Directive) -> bool {
+        self.used.borrow().contains(&variable_of(directive))
+    }
+
+    /// Reads the maps of the `http` level. `failed` are the numbers of includes that were not read.
+    pub(crate) fn read(directives: &[Directive], failed: &BTreeSet<usize>) -> Self {
+        let mut variables = BTreeMap::new();
+        for directive in directives {
+            let map = match (directive.name.as_str(), directive.arguments.len()) {
+                ("map", 2) => MapVariable::map(directive, failed),
+                ("geo", 1) => MapVariable::geo("$remote_addr".to_owned(), directive, failed),
+                ("geo", 2) => MapVariable::geo(directive.argument(0).to_owned(), directive, failed),
+                _ => continue,
+            };
+            variables.insert(variable_of(directive), map);
+        }
+        Self { variables, used: RefCell::default() }
+    }
+}
+
+/// The variable of a `map` or a `geo`: the last argument.
+fn variable_of(directive: &Directive) -> String {
+    let last = directive.arguments.last().map_or("", |argument| &argument.text);
+    last.trim_start_matches('$').to_owned()
 }
 
 /// Whether a map chooses the `Connection` field of WebSocket handshakes, in any of its spellings.
@@ -68,56 +89,75 @@ pub(crate) fn is_upgrade_map(directive: &Directive) -> bool {
 }
 
 impl MapVariable {
-    fn map(directive: &Directive) -> Self {
+    fn map(directive: &Directive, failed: &BTreeSet<usize>) -> Self {
         let mut map = Self {
             source: directive.argument(0).to_owned(),
             entries: Vec::new(),
             default: String::new(),
             problem: None,
         };
-        let mut regexes = Vec::new();
+        let has_hosts = directive.children().iter().any(|entry| entry.name == "hostnames");
+        let (mut ends, mut starts, mut regexes) = (Vec::new(), Vec::new(), Vec::new());
         for entry in directive.children() {
             let value = entry.argument(0).to_owned();
             match entry.name.as_str() {
                 "default" => map.default = value,
-                "hostnames" => map.problem = Some("`hostnames` has no equivalent".to_owned()),
-                "volatile" | "include" => {}
+                "volatile" | "hostnames" if entry.arguments.is_empty() => {}
+                "include" => map.include(entry, failed),
                 name => {
-                    if let Some(pattern) = name.strip_prefix('~') {
-                        let (pattern, ignore_case) =
-                            pattern.strip_prefix('*').map_or((pattern, false), |pattern| (pattern, true));
-                        match regex_text(pattern, ignore_case) {
+                    let text = name.strip_prefix('\\').unwrap_or(name).to_ascii_lowercase();
+                    if let Some(pattern) = marked_regex(name) {
+                        match pattern {
                             Ok(pattern) => regexes.push((Pattern::Regex(pattern), value)),
                             Err(problem) => map.problem = Some(problem),
                         }
+                    } else if let Some(domain) = text.strip_prefix('.').filter(|_| has_hosts) {
+                        map.entries.push((Pattern::Text(domain.to_owned()), value.clone()));
+                        ends.push((Pattern::End(text), value));
+                    } else if let Some(end) = text.strip_prefix('*').filter(|_| has_hosts) {
+                        ends.push((Pattern::End(end.to_owned()), value));
+                    } else if let Some(start) = text.strip_suffix('*').filter(|_| has_hosts) {
+                        starts.push((Pattern::Start(start.to_owned()), value));
                     } else {
-                        let text = name.strip_prefix('\\').unwrap_or(name);
-                        map.entries.push((Pattern::Text(text.to_owned()), value));
+                        map.entries.push((Pattern::Text(text), value));
                     }
                 }
             }
         }
-        // Text is looked up before regular expressions are tried.
+        // Text is looked up first, then the longest end and the longest beginning; regular expressions are tried last.
+        let length = |(pattern, _): &(Pattern, String)| Reverse(pattern.length());
+        ends.sort_by_key(length);
+        starts.sort_by_key(length);
+        map.entries.extend(ends);
+        map.entries.extend(starts);
         map.entries.extend(regexes);
         map
     }
 
-    fn geo(source: String, directive: &Directive) -> Self {
+    /// The contents of an included file follow its `include`, if the file was read.
+    fn include(&mut self, include: &Directive, failed: &BTreeSet<usize>) {
+        if failed.contains(&include.id) {
+            let reason = format!("the entries of `{}` are not known", include.argument(0));
+            self.problem = Some(NoEquivalent::Reason(reason));
+        }
+    }
+
+    fn geo(source: String, directive: &Directive, failed: &BTreeSet<usize>) -> Self {
         let mut map = Self { source, entries: Vec::new(), default: String::new(), problem: None };
         let mut networks = Vec::new();
         for entry in directive.children() {
             let value = entry.argument(0).to_owned();
             match entry.name.as_str() {
                 "default" => map.default = value,
-                "include" => {}
+                "include" => map.include(entry, failed),
                 "ranges" | "delete" | "proxy" | "proxy_recursive" => {
-                    map.problem = Some(format!("`{}` has no equivalent", entry.name));
+                    map.problem = Some(NoEquivalent::Reason(format!("`{}` has no equivalent", entry.name)));
                 }
                 network => {
                     let bits = network.split_once('/').and_then(|(_, bits)| bits.parse::<u32>().ok());
                     let address = network.split('/').next().unwrap_or_default();
                     if address.parse::<std::net::IpAddr>().is_err() {
-                        map.problem = Some(format!("`{network}` is not a network"));
+                        map.problem = Some(NoEquivalent::Reason(format!("`{network}` is not a network")));
                     }
                     let whole = if address.contains(':') { 128 } else { 32 };
                     let bits = bits.unwrap_or(whole);
@@ -126,14 +166,14 @@ impl MapVariable {
             }
         }
         // The smallest network decides.
-        networks.sort_by_key(|(bits, ..)| std::cmp::Reverse(*bits));
+        networks.sort_by_key(|(bits, ..)| Reverse(*bits));
         map.entries = networks.into_iter().map(|(_, pattern, value)| (pattern, value)).collect();
         map
     }
 
     /// The different values, the default last, each with the condition under which the map has it. `None` is the
     /// condition of the default.
-    pub(crate) fn cases(&self, source: &str) -> Result<Vec<(Option<String>, String)>, String> {
+    pub(crate) fn cases(&self, source: &str) -> Result<Vec<(Option<String>, String)>, NoEquivalent> {
         if let Some(problem) = &self.problem {
             return Err(problem.clone());
         }
@@ -148,22 +188,23 @@ impl MapVariable {
     /// The value as an expression; `value_of` translates a value of the map.
     ///
     /// # Errors
-    /// The name of a variable without an equivalent, or why the map cannot be translated.
+    /// A variable without an equivalent, or why the map cannot be translated.
     pub(crate) fn expression(
         &self,
         source: &str,
-        value_of: impl Fn(&str) -> Result<String, String>,
-    ) -> Result<String, String> {
+        value_of: impl Fn(&str) -> Result<String, NoEquivalent>,
+    ) -> Result<String, NoEquivalent> {
+        let reason = |reason: String| Err(NoEquivalent::Reason(reason));
         let mut expression = value_of(&self.default)?;
         let cases = self.cases(source)?;
         if cases.len() > LARGEST_MAP {
-            return Err(format!("a map of more than {LARGEST_MAP} entries has no equivalent"));
+            return reason(format!("a map of more than {LARGEST_MAP} entries has no equivalent"));
         }
         for (test, value) in cases.iter().rev() {
             let Some(test) = test else { continue };
             expression = format!("{test} ? {} : {}", grouped(value_of(value)?), grouped_ternary(&expression));
             if expression.len() > LONGEST_EXPRESSION {
-                return Err("the expression of the map would be too long".to_owned());
+                return reason("the expression of the map would be too long".to_owned());
             }
         }
         Ok(format!("({expression})"))
@@ -178,10 +219,49 @@ fn grouped_ternary(expression: &str) -> String {
 impl Pattern {
     fn test(&self, source: &str) -> String {
         let source = grouped(source.to_owned());
+        // A host and a scheme have no capitals.
+        let has_case = |text: &str| {
+            text.bytes().any(|byte| byte.is_ascii_alphabetic())
+                && !["request.host", "request.scheme"].contains(&source.as_str())
+        };
+        let folded =
+            |text: &str| if has_case(text) { format!("{source}.lowerAscii()") } else { source.clone() };
         match self {
-            Self::Text(text) => format!("{source} == {}", literal(text)),
+            Self::Text(text) => format!("{} == {}", folded(text), literal(text)),
+            Self::End(end) => format!("{}.endsWith({})", folded(end), literal(end)),
+            Self::Start(start) => format!("{}.startsWith({})", folded(start), literal(start)),
             Self::Regex(pattern) => format!("{source}.matches({})", literal(pattern)),
             Self::Network(network) => format!("cidr({}).containsIP({source})", literal(network)),
         }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::End(text) | Self::Start(text) => text.len(),
+            Self::Regex(text) | Self::Network(text) => text.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn test(pattern: &Pattern) -> String {
+        pattern.test("request.headers[\"x\"]")
+    }
+
+    #[test]
+    fn text_is_compared_without_regard_to_case() {
+        for (pattern, expected) in [
+            (Pattern::Text("admin".to_owned()), r#"request.headers["x"].lowerAscii() == "admin""#),
+            (Pattern::Text("1".to_owned()), r#"request.headers["x"] == "1""#),
+            (Pattern::End(".a".to_owned()), r#"request.headers["x"].lowerAscii().endsWith(".a")"#),
+            (Pattern::Regex("^A".to_owned()), r#"request.headers["x"].matches("^A")"#),
+        ] {
+            assert_eq!(test(&pattern), expected);
+        }
+        assert_eq!(Pattern::Text("a".to_owned()).test("request.host"), r#"request.host == "a""#);
     }
 }

@@ -83,6 +83,7 @@ impl Notes {
     pub(crate) fn help(&mut self, directive: &Directive, help: impl Into<String>) {
         let help = help.into();
         if let Some(Some(finding)) = self.findings.get_mut(directive.id)
+            && !help.is_empty()
             && !finding.help.contains(&help)
         {
             finding.help.push(help);

@@ -1,6 +1,9 @@
 //! Fixtures: each configuration becomes the file beside it, and every directive has a finding.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod access;
+mod findings;
+
 use super::*;
 use std::fs;
 

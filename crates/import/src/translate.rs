@@ -1,6 +1,8 @@
 //! Translation of directives into a document of our configuration, with a finding for every directive.
 
 mod access;
+mod client_certificate;
+mod closed;
 mod compression;
 mod fields;
 mod hosts;
@@ -8,6 +10,7 @@ mod listeners;
 mod locations;
 mod logs;
 mod paths;
+mod precedence;
 mod process;
 mod proxy;
 mod responses;
@@ -18,9 +21,13 @@ use crate::maps::{Maps, is_upgrade_map};
 use crate::reader::{Directive, Source};
 use crate::report::{Finding, Notes, Outcome};
 use crate::scope::Scope;
-use crate::tables;
-use crate::yaml::Map;
+use crate::tables::{self, Treatment};
+use crate::yaml::{Map, Yaml};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+/// The port of the admin address, unless nginx listens there.
+const ADMIN_PORT: u16 = 9901;
 
 /// Where relative paths of the result begin.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +57,10 @@ pub(crate) struct Context<'a> {
     pub(crate) maps: &'a Maps,
     pub(crate) paths: &'a Paths,
     pub(crate) remarks: Vec<String>,
+    /// The numbers of includes that were not read.
+    pub(crate) failed: &'a BTreeSet<usize>,
+    /// Whether proxies are trusted to report the client.
+    pub(crate) trusts_proxies: bool,
 }
 
 impl Context<'_> {
@@ -59,28 +70,55 @@ impl Context<'_> {
             self.remarks.push(remark.to_owned());
         }
     }
+
+    /// The path of a file with a key or a password.
+    pub(crate) fn secret(&mut self, path: &str) -> String {
+        self.remark(
+            "The user of the gateway, `moongate` in the packages, must be able to read the files of keys and passwords.",
+        );
+        self.paths.written(path)
+    }
 }
 
 /// Translates a read configuration.
 pub(crate) fn translate(source: &Source, paths: &Paths) -> Translation {
     let http = http_level(&source.directives);
-    let maps = Maps::read(&http);
-    let mut context = Context { notes: Notes::new(source.count), maps: &maps, paths, remarks: Vec::new() };
-    for failed in &source.failed {
-        if let Some(directive) = find(&source.directives, failed.id) {
-            failed_include(&mut context, directive, &failed.reason);
-        }
-    }
+    let reasons: BTreeMap<usize, &str> =
+        source.failed.iter().map(|failed| (failed.id, failed.reason.as_str())).collect();
+    let failed: BTreeSet<usize> = reasons.keys().copied().collect();
+    let maps = Maps::read(&http, &failed);
+    let mut context = Context {
+        notes: Notes::new(source.count),
+        maps: &maps,
+        paths,
+        remarks: Vec::new(),
+        failed: &failed,
+        trusts_proxies: false,
+    };
+    failed_includes(&mut context, &source.directives, &reasons);
     let scope = Scope::of(&http);
     let mut document = Map::default();
     process::translate(&mut context, &scope, &source.directives, &mut document);
     logs::translate(&mut context, &scope, &mut document);
+    admin(&source.directives, &mut document);
     routes::translate(&mut context, &http, &scope, &mut document);
     for directive in &source.directives {
         leftover(&mut context, directive);
     }
     let Context { notes, remarks, .. } = context;
     Translation { document, findings: notes.into_findings(), remarks }
+}
+
+/// Adds the admin address, at a port that no `listen` has.
+fn admin(files: &[Directive], document: &mut Map) {
+    let ports: BTreeSet<u16> = process::everywhere(files, "listen")
+        .into_iter()
+        .filter_map(|listen| listen.argument(0).rsplit(':').next()?.parse().ok())
+        .collect();
+    let port = (ADMIN_PORT..u16::MAX).find(|port| !ports.contains(port)).unwrap_or(ADMIN_PORT);
+    document.set("admin", Map::default().with("address", Yaml::text(format!("127.0.0.1:{port}"))));
+    document
+        .comment("admin", "for `systemctl reload`, `moongate status`, `moongate check --live` and /metrics");
 }
 
 /// The directives of `http`, or of a file without it: those of a site, as in `sites-available`. The directives of the
@@ -97,21 +135,24 @@ fn http_level(directives: &[Directive]) -> Vec<Directive> {
     level
 }
 
-fn find(directives: &[Directive], id: usize) -> Option<&Directive> {
-    directives.iter().find_map(|directive| {
-        if directive.id == id { Some(directive) } else { find(directive.children(), id) }
-    })
+/// Notes the includes that were not read.
+fn failed_includes(context: &mut Context<'_>, directives: &[Directive], reasons: &BTreeMap<usize, &str>) {
+    for directive in directives {
+        if let Some(reason) = reasons.get(&directive.id) {
+            failed_include(context, directive, reason);
+        }
+        failed_includes(context, directive.children(), reasons);
+    }
 }
 
 fn failed_include(context: &mut Context<'_>, directive: &Directive, reason: &str) {
     let file = directive.argument(0);
-    let is_implied = ["mime.types", "proxy_params", "fastcgi_params", "fastcgi.conf", "modules-enabled"];
-    if file.ends_with(is_implied[0]) {
+    if file.ends_with("mime.types") {
         context.notes.implied(directive, "it concerns files, which the gateway does not serve");
-    } else if file.contains(is_implied[4]) {
+    } else if file.contains("modules-enabled") {
         context.notes.implied(directive, "it loads nginx's modules");
     } else {
-        let help = tables::refused("include").map_or("", |(_, help)| help);
+        let help = "copy it beside the others and import again, or set `--prefix`";
         context.notes.refused(directive, reason.to_owned(), help);
     }
 }
@@ -123,41 +164,29 @@ fn leftover(context: &mut Context<'_>, directive: &Directive) {
         context.notes.block(directive, Outcome::Implied, "every route forwards WebSockets", None);
         return;
     }
-    if ["map", "geo", "types", "split_clients", "events", "stream", "mail"].contains(&name) {
-        if !context.notes.has(directive) {
-            if let Some((why, help)) = tables::refused(name) {
-                context.notes.block(directive, Outcome::NotTranslated, why, Some(help));
-            } else {
-                let why =
-                    tables::implied(name).unwrap_or("its variable is not used in a translated directive");
-                context.notes.block(directive, Outcome::Implied, why, None);
-            }
+    if ["map", "geo"].contains(&name) {
+        return if context.maps.is_used(directive) {
+            let became = "expressions where the variable is used";
+            context.notes.block(directive, Outcome::TakenOver, became, None);
         } else {
-            context.notes.block(
-                directive,
-                Outcome::TakenOver,
-                "expressions where the variable is used",
-                None,
-            );
-        }
-        return;
+            let why = "its variable is not used in a translated directive";
+            context.notes.block(directive, Outcome::Implied, why, None);
+        };
+    }
+    if ["types", "split_clients", "events", "stream", "mail"].contains(&name) {
+        return match tables::treatment(name) {
+            Some(Treatment::Refused(why, help)) => {
+                context.notes.block(directive, Outcome::NotTranslated, why, Some(help));
+            }
+            Some(Treatment::Implied(why)) => context.notes.block(directive, Outcome::Implied, why, None),
+            _ => context.notes.block(directive, Outcome::NotTranslated, "it has no equivalent", None),
+        };
     }
     if !context.notes.has(directive) {
         if name == "include" {
             context.notes.implied(directive, "the contents of the files are included");
-        } else if let Some(why) = tables::implied(name) {
-            context.notes.implied(directive, why);
-        } else if tables::is_translated(name) {
-            context.notes.implied(directive, "it applies to no translated location");
-        } else if let Some((why, help)) = tables::refused(name) {
-            context.notes.refused(directive, why, help);
         } else {
-            let why = "the import does not know this directive";
-            context.notes.refused(
-                directive,
-                why,
-                "look for an equivalent in the reference of the configuration",
-            );
+            tables::note(&mut context.notes, directive);
         }
     }
     for child in directive.children() {

@@ -100,6 +100,11 @@ impl Map {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
+    /// Whether a key is there, in any case.
+    pub(crate) fn has_field(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key.eq_ignore_ascii_case(name))
+    }
+
     /// The mapping at a key, created if it is absent.
     pub(crate) fn map(&mut self, key: &str) -> &mut Map {
         let at = match self.entries.iter().position(|entry| entry.key == key) {
@@ -296,17 +301,9 @@ fn key_text(key: &str) -> String {
     scalar(key)
 }
 
-/// Text as a scalar that reads back as this text: `$` is doubled where it would begin a variable.
+/// Text as a scalar that reads back as this text.
 fn scalar(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        escaped.push(c);
-        if c == '$' && matches!(rest.peek(), Some('$' | '{')) {
-            escaped.push('$');
-        }
-    }
-    let text = escaped;
+    let text = moongate_config::escape_dollars(text);
     if is_plain_scalar(&text) {
         return text;
     }

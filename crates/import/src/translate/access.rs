@@ -4,7 +4,7 @@
 use super::Context;
 use super::upstreams::key_of;
 use crate::cel::Variables;
-use crate::cel_text::sole_variable;
+use crate::cel_text::{literal, sole_variable};
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::units;
@@ -22,6 +22,10 @@ pub(super) fn addresses(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<
                 format!("`{entry}` is not an address"),
                 "write addresses or networks",
             );
+            // The rules after it could allow what it denies. Clients of Unix sockets have no address, and are denied.
+            if directive.name == "deny" && entry != "unix:" {
+                rules.push((false, "all".to_owned()));
+            }
             continue;
         }
         rules.push((directive.name == "allow", entry.to_owned()));
@@ -60,6 +64,34 @@ pub(super) fn addresses(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<
     Some(plugin)
 }
 
+/// The condition under which `allow` and `deny` allow a client, where another reason suffices too. `None` if an entry is
+/// not an address.
+pub(super) fn allowed(scope: &Scope<'_>) -> Option<String> {
+    let mut rules = scope.any_of(&["allow", "deny"]);
+    // A client in no rule needs another reason.
+    let mut condition = "false".to_owned();
+    if rules.last().is_some_and(|rule| rule.name == "deny" && rule.argument(0) == "all") {
+        rules.pop();
+    }
+    for rule in rules.into_iter().rev() {
+        let (entry, is_allowed) = (rule.argument(0), rule.name == "allow");
+        if entry == "all" {
+            condition = is_allowed.to_string();
+            continue;
+        }
+        let address = entry.split('/').next().unwrap_or_default();
+        let bits = if address.parse::<std::net::IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
+        let network = if entry.contains('/') { entry.to_owned() } else { format!("{entry}/{bits}") };
+        let test = format!("cidr({}).containsIP(request.client_ip)", literal(&network));
+        condition = match (is_allowed, condition.as_str()) {
+            (true, "false") => test,
+            (true, other) => format!("{test} || {other}"),
+            (false, other) => format!("(!{test} && ({other}))"),
+        };
+    }
+    Some(condition)
+}
+
 /// Whether every client is denied here.
 pub(super) fn denies_all(scope: &Scope<'_>) -> bool {
     scope
@@ -72,15 +104,21 @@ pub(super) fn denies_all(scope: &Scope<'_>) -> bool {
 pub(super) fn basic_auth(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<Map> {
     let realm = scope.find("auth_basic")?;
     if realm.argument(0) == "off" {
-        context.notes.implied(realm, "nothing is asked for without the plugin `basic_auth`");
+        context.notes.implied(realm, "without the plugin `basic_auth`, no password is needed");
         return None;
     }
     let Some(file) = scope.find("auth_basic_user_file") else {
         context.notes.refused(realm, "there is no `auth_basic_user_file`", "add it");
         return None;
     };
+    if file.argument(0).contains('$') {
+        let help = "write a route for each file";
+        context.notes.refused(realm, "the file is chosen by a variable", help);
+        context.notes.refused(file, "the file is chosen by a variable", help);
+        return None;
+    }
     let mut plugin = Map::default().with("kind", Yaml::text("basic_auth"));
-    plugin.set("file", Yaml::text(context.paths.written(file.argument(0))));
+    plugin.set("file", Yaml::text(context.secret(file.argument(0))));
     if realm.argument(0).contains('$') {
         context.notes.changed(realm, "the realm has a variable and is `restricted`");
     } else {

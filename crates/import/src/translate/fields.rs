@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::cel::Variables;
-use crate::cel_text::{no_equivalent, sole_variable};
+use crate::cel_text::sole_variable;
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::units;
@@ -14,11 +14,8 @@ const ADDED: &str = "response.status >= 200 && response.status < 400";
 /// Fields that every forwarded request has, with the variables whose value they have.
 const FORWARDED: &[(&str, &[&str])] = &[
     ("host", &["http_host", "host"]),
-    (
-        "x-forwarded-for",
-        &["proxy_add_x_forwarded_for", "remote_addr", "http_x_forwarded_for", "realip_remote_addr"],
-    ),
-    ("x-forwarded-proto", &["scheme", "http_x_forwarded_proto"]),
+    ("x-forwarded-for", &["proxy_add_x_forwarded_for", "remote_addr", "realip_remote_addr"]),
+    ("x-forwarded-proto", &["scheme"]),
     ("x-forwarded-host", &["host", "http_host", "server_name"]),
     ("upgrade", &["http_upgrade"]),
     ("connection", &["http_connection", "http_upgrade"]),
@@ -28,6 +25,8 @@ const FORWARDED: &[(&str, &[&str])] = &[
 #[derive(Debug, Default)]
 pub(super) struct RequestFields {
     set: Map,
+    /// Further fields of the same names, each mapping for a plugin of its own after the first.
+    add: Vec<Map>,
     remove: Vec<Yaml>,
     /// The Host that nginx sends, if it is not the client's.
     pub(super) host: Option<String>,
@@ -74,6 +73,9 @@ impl RequestFields {
         let lower = name.to_ascii_lowercase();
         let variable = sole_variable(value);
         if lower == "host" {
+            if variable.as_deref() == Some("proxy_host") {
+                return context.notes.taken(directive, "`set: { Host: … }` of the plugin `headers`");
+            }
             self.host = None;
         }
         self.upgrades |= lower == "upgrade" && variable.as_deref() == Some("http_upgrade");
@@ -117,6 +119,13 @@ impl RequestFields {
         }
         let own = format!("http_{}", lower.replace('-', "_"));
         if variable.as_deref() == Some(&own) {
+            if lower.starts_with("x-forwarded-") && !context.trusts_proxies {
+                notes.changed(directive, "the value of a client is replaced, as no proxy is trusted");
+                return notes.help(
+                    directive,
+                    "set `server.trusted_proxies` to the addresses of the balancer, whose value is then forwarded",
+                );
+            }
             return notes.implied(directive, "fields of the client are forwarded");
         }
         if ["content-length", "transfer-encoding", "te", "trailer", "keep-alive"].contains(&lower.as_str()) {
@@ -131,23 +140,41 @@ impl RequestFields {
         }
         match variables.template(value) {
             Ok(template) => {
-                self.set.set(name, Yaml::text(template.clone()));
-                if variable.is_some_and(|name| context.maps.get(&name).is_none()) && template.starts_with("{cel:") {
-                    let why = "the plugin `headers`; an empty value is sent as an empty field, which nginx omits";
+                let is_sent_empty = variable.is_some_and(|name| context.maps.get(&name).is_none())
+                    && template.starts_with("{cel:");
+                let became = format!("`set: {{ {name}: \"{template}\" }}` of the plugin `headers`");
+                self.put(name, Yaml::text(template));
+                if is_sent_empty {
+                    let why =
+                        "the plugin `headers`; an empty value is sent as an empty field, which nginx omits";
                     return notes.changed(directive, why);
                 }
-                notes.taken(directive, format!("`set: {{ {name}: \"{template}\" }}` of the plugin `headers`"));
+                notes.taken(directive, became);
             }
-            Err(variable) => notes.refused(
-                directive,
-                no_equivalent(&variable),
-                "set the field by the plugin `headers`, or by a `luau` script, to a value that an expression can compute",
-            ),
+            Err(why) => {
+                let help = "set the field by the plugin `headers`, or by a `luau` script, to a value that an expression can compute";
+                if lower == "host" {
+                    return notes.refused(directive, why.to_string(), help);
+                }
+                // A backend that relies on the field must not take a client's value for it.
+                self.remove.push(Yaml::text(name));
+                notes.refused(directive, format!("{why}; the field is removed from requests"), help);
+            }
         }
     }
 
-    /// The plugin's `request`, if it has anything.
-    pub(super) fn into_map(self) -> Option<Map> {
+    /// Sets a field, or adds one more of its name.
+    fn put(&mut self, name: &str, value: Yaml) {
+        // There is exactly one Host.
+        let name = if name.eq_ignore_ascii_case("host") { "Host" } else { name };
+        if name == "Host" || !self.set.has_field(name) {
+            return self.set.set(name, value);
+        }
+        put_in(&mut self.add, name, value);
+    }
+
+    /// The `request` of plugins, each with one field of a name.
+    pub(super) fn into_maps(self) -> Vec<Map> {
         let mut request = Map::default();
         if !self.remove.is_empty() {
             request.set("remove", Yaml::List(self.remove));
@@ -155,22 +182,38 @@ impl RequestFields {
         if !self.set.is_empty() {
             request.set("set", self.set);
         }
-        (!request.is_empty()).then_some(request)
+        let mut more = self.add.into_iter();
+        if let Some(add) = more.next() {
+            request.set("add", add);
+        }
+        let more = more.map(|add| Map::default().with("add", add));
+        [request].into_iter().chain(more).filter(|request| !request.is_empty()).collect()
     }
 }
 
-/// The plugins that change responses: `proxy_hide_header`, `add_header` and `expires`.
+/// Adds a field to the first mapping without one of its name.
+fn put_in(maps: &mut Vec<Map>, name: &str, value: Yaml) {
+    match maps.iter_mut().find(|map| !map.has_field(name)) {
+        Some(map) => map.set(name, value),
+        None => maps.push(Map::default().with(name, value)),
+    }
+}
+
+/// The plugins that change responses: `proxy_hide_header`, `add_header` and `expires`. `requests` are those of requests.
 pub(super) fn response_plugins(
     context: &mut Context<'_>,
     scope: &Scope<'_>,
     variables: &Variables<'_>,
-    request: Option<Map>,
+    requests: Vec<Map>,
 ) -> Vec<Map> {
-    let (mut always, mut conditional) = (Map::default(), Map::default());
-    for directive in scope.any_of(&["proxy_hide_header"]) {
-        always.push("remove", Yaml::text(directive.argument(0)));
+    let (mut remove, mut set) = (Vec::new(), Map::default());
+    let (mut always, mut conditional) = (Vec::new(), Vec::new());
+    for directive in scope.any_of(&["proxy_hide_header", "grpc_hide_header"]) {
+        remove.push(Yaml::text(directive.argument(0)));
         context.notes.taken(directive, "`remove` of the plugin `headers`");
     }
+    expires(context, scope, &mut set);
+    let variables = variables.with_response();
     for directive in scope.all("add_header") {
         let (name, value) = (directive.argument(0), directive.argument(1));
         let target = if directive.argument(2) == "always" { &mut always } else { &mut conditional };
@@ -180,36 +223,47 @@ pub(super) fn response_plugins(
         }
         match variables.template(value) {
             Ok(template) => {
-                target.map("add").set(name, Yaml::text(template));
+                put_in(target, name, Yaml::text(template));
                 context.notes.taken(directive, format!("`add: {{ {name}: … }}` of the plugin `headers`"));
             }
-            Err(variable) => context.notes.refused(
+            Err(why) => context.notes.refused(
                 directive,
-                no_equivalent(&variable),
+                why.to_string(),
                 "the plugins `cors` and `security_headers` cover common fields",
             ),
         }
     }
-    expires(context, scope, &mut conditional);
-    let mut plugins = Vec::new();
     let headers = || Map::default().with("kind", Yaml::text("headers"));
-    if request.is_some() || !always.is_empty() {
-        let mut plugin = headers();
-        if let Some(request) = request {
-            plugin.set("request", request);
+    let mut plugins: Vec<Map> =
+        requests.into_iter().map(|request| headers().with("request", request)).collect();
+    let responses = changes((!remove.is_empty()).then_some(("remove", Yaml::List(remove))), always);
+    for (number, response) in responses.into_iter().enumerate() {
+        match plugins.first_mut().filter(|_| number == 0) {
+            Some(plugin) => plugin.set("response", response),
+            None => plugins.push(headers().with("response", response)),
         }
-        if !always.is_empty() {
-            plugin.set("response", always);
-        }
-        plugins.push(plugin);
     }
-    if !conditional.is_empty() {
-        plugins.push(headers().with("when", Yaml::text(ADDED)).with("response", conditional));
+    for response in changes((!set.is_empty()).then_some(("set", set.into())), conditional) {
+        plugins.push(headers().with("when", Yaml::text(ADDED)).with("response", response));
     }
     plugins
 }
 
-fn expires(context: &mut Context<'_>, scope: &Scope<'_>, conditional: &mut Map) {
+/// The `response` of plugins: the first has another change too.
+fn changes(first: Option<(&str, Yaml)>, added: Vec<Map>) -> Vec<Map> {
+    let mut changes: Vec<Map> = Vec::new();
+    changes.extend(first.map(|(key, value)| Map::default().with(key, value)));
+    let mut added = added.into_iter();
+    if let (Some(change), Some(add)) = (changes.first_mut(), added.as_slice().first()) {
+        change.set("add", add.clone());
+        added.next();
+    }
+    changes.extend(added.map(|add| Map::default().with("add", add)));
+    changes
+}
+
+/// nginx replaces the field of the backend.
+fn expires(context: &mut Context<'_>, scope: &Scope<'_>, set: &mut Map) {
     let Some(directive) = scope.find("expires") else { return };
     let value = match directive.argument(0) {
         "off" => return context.notes.implied(directive, "it is off"),
@@ -219,7 +273,7 @@ fn expires(context: &mut Context<'_>, scope: &Scope<'_>, conditional: &mut Map) 
     };
     match value {
         Some(value) => {
-            conditional.map("add").set("Cache-Control", Yaml::text(value));
+            set.set("Cache-Control", Yaml::text(value));
             context
                 .notes
                 .changed(directive, "`Cache-Control` by the plugin `headers`; `Expires` is not sent");

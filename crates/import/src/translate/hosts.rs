@@ -1,7 +1,7 @@
 //! `server_name` as hosts of routes.
 
 use super::Context;
-use crate::cel_text::regex_text;
+use crate::cel_text::{NoEquivalent, regex_text};
 use crate::reader::Directive;
 
 /// The names of a server.
@@ -13,6 +13,8 @@ pub(super) struct Hosts {
     pub(super) first: Option<String>,
     /// A regular expression with named captures is among them.
     pub(super) has_captures: bool,
+    /// A name has no equivalent.
+    pub(super) is_incomplete: bool,
 }
 
 impl Hosts {
@@ -31,6 +33,8 @@ impl Hosts {
                     Ok(true) => nothing = false,
                     Ok(false) => {}
                     Err(why) => {
+                        nothing = false;
+                        hosts.is_incomplete = true;
                         let help = "list the names instead";
                         context.notes.refused(directive, format!("`{name}` has no equivalent: {why}"), help);
                     }
@@ -50,7 +54,7 @@ impl Hosts {
     }
 
     /// Adds a name; returns whether requests can have it.
-    fn add(&mut self, name: &str) -> Result<bool, String> {
+    fn add(&mut self, name: &str) -> Result<bool, NoEquivalent> {
         if let Some(pattern) = name.strip_prefix('~') {
             let pattern = regex_text(pattern, true)?;
             self.has_captures |= pattern.contains("?<") || pattern.contains("?P<");
@@ -84,7 +88,7 @@ impl Hosts {
         } else if name == "*" {
             return Ok(false);
         } else {
-            return Err("it is not a host name".to_owned());
+            return Err(NoEquivalent::Reason("it is not a host name".to_owned()));
         }
         Ok(true)
     }

@@ -1,9 +1,12 @@
 //! `listen`, and the TLS settings of the servers at an address, as listeners.
 
 use super::Context;
+use super::client_certificate::{self, Requirement};
+use crate::names::UniqueNames;
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::yaml::{Map, Yaml};
+use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 /// An address at which servers listen.
@@ -18,7 +21,7 @@ pub(super) struct Listener {
     /// The server of requests for other hosts.
     pub(super) default: usize,
     has_explicit_default: bool,
-    is_tls: bool,
+    pub(super) is_tls: bool,
     is_proxied: bool,
     has_h2c: bool,
     accepts_ipv4: bool,
@@ -31,14 +34,24 @@ struct Listen {
     port: Option<u16>,
 }
 
-/// Reads the listeners of all servers.
-pub(super) fn read(context: &mut Context<'_>, servers: &[(&Directive, Scope<'_>)]) -> Vec<Listener> {
+/// Reads the listeners of all servers, and what the routes of each server require of client certificates.
+pub(super) fn read(
+    context: &mut Context<'_>,
+    servers: &[(&Directive, Scope<'_>)],
+) -> (Vec<Listener>, Vec<Requirement>) {
     let mut listeners: Vec<Listener> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut requirements = vec![Requirement::None; servers.len()];
     for (number, (server, scope)) in servers.iter().enumerate() {
         let listens: Vec<&Directive> =
             server.children().iter().filter(|child| child.name == "listen").collect();
         if listens.is_empty() {
-            add(&mut listeners, Listen { address: "0.0.0.0:80".to_owned(), port: Some(80) }, number);
+            add(
+                &mut listeners,
+                &mut known,
+                Listen { address: "0.0.0.0:80".to_owned(), port: Some(80) },
+                number,
+            );
         }
         for directive in listens {
             let words: Vec<&str> = directive.texts().skip(1).collect();
@@ -49,8 +62,11 @@ pub(super) fn read(context: &mut Context<'_>, servers: &[(&Directive, Scope<'_>)
             }
             match address(directive.argument(0)) {
                 Some(listen) => {
-                    let listener = add(&mut listeners, listen, number);
+                    let listener = add(&mut listeners, &mut known, listen, number);
                     options(context, directive, &words, listener, number);
+                    if words.contains(&"proxy_protocol") && trusted(scope, "proxy_protocol").is_empty() {
+                        forged(context, directive);
+                    }
                 }
                 None => context.notes.refused(
                     directive,
@@ -70,13 +86,21 @@ pub(super) fn read(context: &mut Context<'_>, servers: &[(&Directive, Scope<'_>)
         if listener.is_tls {
             let mut order = listener.servers.clone();
             order.sort_by_key(|number| (*number != default, *number));
-            let scopes: Vec<&Scope<'_>> = order.iter().map(|number| &servers[*number].1).collect();
-            let tls = tls(context, &scopes);
+            let scopes: Vec<(usize, &Scope<'_>)> =
+                order.iter().map(|number| (*number, &servers[*number].1)).collect();
+            let mut tls = tls(context, &scopes);
+            client_certificate::translate(context, &scopes, &mut tls, &mut requirements);
             listener.settings.set("tls", tls);
         }
         if listener.is_proxied {
-            let from = trusted(&servers[default].1, "proxy_protocol");
-            let from = if from.is_empty() { vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()] } else { from };
+            let mut from: Vec<String> = Vec::new();
+            for server in &listener.servers {
+                let trusted = trusted(&servers[*server].1, "proxy_protocol");
+                from.extend(trusted.into_iter().filter(|entry| !from.contains(entry)).collect::<Vec<_>>());
+            }
+            if from.is_empty() {
+                from = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
+            }
             listener.settings.set("proxy_protocol", Map::default().with("from", Yaml::texts(from)));
         }
         if listener.has_h2c && !listener.is_tls {
@@ -87,7 +111,18 @@ pub(super) fn read(context: &mut Context<'_>, servers: &[(&Directive, Scope<'_>)
         }
     }
     name(&mut listeners);
-    listeners
+    (listeners, requirements)
+}
+
+/// Notes a `listen` with the PROXY protocol whose senders nginx does not trust.
+fn forged(context: &mut Context<'_>, listen: &Directive) {
+    context.notes.changed(
+        listen,
+        "every client may send a PROXY header, and is then the client that it names, also to `ip_access` and limits; \
+         without `set_real_ip_from`, nginx only offers `$proxy_protocol_addr`",
+    );
+    context.notes.help(listen, "set `proxy_protocol.from` of the listener to the addresses of the balancer");
+    context.remark("A listener accepts PROXY headers from every address: set its `proxy_protocol.from`.");
 }
 
 /// The addresses whose reports of the client count, if the field is this one.
@@ -115,10 +150,16 @@ pub(super) fn write(listeners: Vec<Listener>, document: &mut Map) {
     document.set("listeners", Yaml::List(items));
 }
 
-fn add(listeners: &mut Vec<Listener>, listen: Listen, server: usize) -> &mut Listener {
-    let at = match listeners.iter().position(|listener| listener.address == listen.address) {
-        Some(at) => at,
+fn add<'l>(
+    listeners: &'l mut Vec<Listener>,
+    known: &mut HashMap<String, usize>,
+    listen: Listen,
+    server: usize,
+) -> &'l mut Listener {
+    let at = match known.get(&listen.address) {
+        Some(at) => *at,
         None => {
+            known.insert(listen.address.clone(), listeners.len());
             listeners.push(Listener {
                 name: String::new(),
                 address: listen.address,
@@ -136,7 +177,8 @@ fn add(listeners: &mut Vec<Listener>, listen: Listen, server: usize) -> &mut Lis
         }
     };
     let listener = &mut listeners[at];
-    if !listener.servers.contains(&server) {
+    // Servers are read in their order.
+    if listener.servers.last() != Some(&server) {
         listener.servers.push(server);
     }
     listener
@@ -201,7 +243,7 @@ fn address(text: &str) -> Option<Listen> {
 }
 
 fn name(listeners: &mut [Listener]) {
-    let mut names: Vec<String> = Vec::new();
+    let mut names = UniqueNames::default();
     for listener in listeners {
         let kind = match listener.port {
             None => "unix",
@@ -216,27 +258,20 @@ fn name(listeners: &mut [Listener]) {
         if listener.address.starts_with('[') {
             name.push_str("-ipv6");
         }
-        let base = name.clone();
-        let mut number = 2;
-        while names.contains(&name) {
-            name = format!("{base}-{number}");
-            number += 1;
-        }
-        names.push(name.clone());
-        listener.name = name;
+        listener.name = names.unique(name);
     }
 }
 
 /// The `tls` of a listener; the default server's scope is the first.
-fn tls(context: &mut Context<'_>, scopes: &[&Scope<'_>]) -> Map {
+fn tls(context: &mut Context<'_>, scopes: &[(usize, &Scope<'_>)]) -> Map {
     let mut tls = Map::default();
-    for scope in scopes {
+    for (_, scope) in scopes {
         let certificates = scope.all("ssl_certificate");
         let keys = scope.all("ssl_certificate_key");
         for (certificate, key) in certificates.iter().zip(&keys) {
             let entry = Map::default()
                 .with("cert", Yaml::text(context.paths.written(certificate.argument(0))))
-                .with("key", Yaml::text(context.paths.written(key.argument(0))));
+                .with("key", Yaml::text(context.secret(key.argument(0))));
             let known = matches!(tls.get("certificates"), Some(Yaml::List(list)) if list.contains(&Yaml::Map(entry.clone())));
             let variable = certificate.argument(0).contains('$') || key.argument(0).contains('$');
             if variable {
@@ -254,16 +289,17 @@ fn tls(context: &mut Context<'_>, scopes: &[&Scope<'_>]) -> Map {
             context.notes.taken(key, "`key` of the listener's `tls`");
         }
         for directive in scope.all("ssl_session_ticket_key") {
-            tls.push("ticket_keys", Yaml::text(context.paths.written(directive.argument(0))));
+            let file = context.secret(directive.argument(0));
+            tls.push("ticket_keys", Yaml::text(file));
             context.notes.taken(directive, "`tls.ticket_keys` of the listener");
         }
     }
-    let Some(default) = scopes.first() else { return tls };
+    let Some((_, default)) = scopes.first() else { return tls };
     if let Some(directive) = default.find("ssl_reject_handshake").filter(|found| found.argument(0) == "on") {
         tls.set("unknown_sni", Yaml::text("reject"));
         context.notes.taken(directive, "`tls.unknown_sni: reject` of the listener");
     }
-    for scope in scopes {
+    for (_, scope) in scopes {
         protocols(context, scope, &mut tls);
         for name in ["ssl_ciphers", "ssl_ecdh_curve"] {
             if let Some(directive) = scope.find(name) {
@@ -272,7 +308,6 @@ fn tls(context: &mut Context<'_>, scopes: &[&Scope<'_>]) -> Map {
                     .changed(directive, "the ciphers and curves are those of Mozilla's intermediate profile");
             }
         }
-        client_auth(context, scope, &mut tls);
     }
     tls
 }
@@ -292,33 +327,4 @@ fn protocols(context: &mut Context<'_>, scope: &Scope<'_>, tls: &mut Map) {
     } else {
         context.notes.implied(directive, "TLS 1.2 and 1.3 are the default");
     }
-}
-
-fn client_auth(context: &mut Context<'_>, scope: &Scope<'_>, tls: &mut Map) {
-    let Some(directive) = scope.find("ssl_verify_client") else { return };
-    let Some(ca) = scope.find("ssl_client_certificate") else { return };
-    let mode = directive.argument(0);
-    match mode {
-        "off" => return context.notes.implied(directive, "no certificate is requested"),
-        "on" | "optional" => {
-            let mut auth = Map::default().with("ca", Yaml::text(context.paths.written(ca.argument(0))));
-            if mode == "optional" {
-                auth.set("mode", Yaml::text("optional"));
-            }
-            tls.set("client_auth", auth);
-            context.notes.changed(
-                directive,
-                "`tls.client_auth` of the listener, for all its hosts; an invalid certificate fails the handshake",
-            );
-        }
-        _ => {
-            let help = "verify the certificate in the gateway by `tls.client_auth`";
-            return context.notes.refused(
-                directive,
-                "certificates of unknown issuers have no equivalent",
-                help,
-            );
-        }
-    }
-    context.notes.taken(ca, "`tls.client_auth.ca` of the listener");
 }

@@ -1,12 +1,13 @@
 //! Locations of a server: nested ones flattened, with what nginx would serve for each.
 
 use super::Context;
+use super::closed;
 use super::paths::LocationPath;
-use crate::cel_text::regex_text;
+use super::precedence::{self, Place};
+use crate::cel_text::{NoEquivalent, literal, regex_text};
 use crate::reader::Directive;
 use crate::report::Outcome;
 use crate::scope::Scope;
-use std::cmp::Reverse;
 
 /// Directives that hand a request to something other than HTTP, or serve files.
 const HANDLERS: &[&str] = &[
@@ -24,22 +25,28 @@ const HANDLERS: &[&str] = &[
     "dav_methods",
 ];
 
+/// The longest conditions of a route in bytes; expressions have at most 4 KiB.
+const LONGEST_CONDITION: usize = 3500;
+
 /// One location.
 #[derive(Clone, Debug)]
 pub(super) struct Location<'a> {
-    /// `None` for the server outside of its locations.
-    pub(super) directive: Option<&'a Directive>,
+    pub(super) directive: &'a Directive,
     pub(super) path: LocationPath,
-    /// A regular expression of paths that it does not match.
-    pub(super) except: Option<String>,
+    /// Conditions, beside the path, under which nginx chooses it.
+    pub(super) conditions: Vec<String>,
+    /// Whether its route is a regular expression although it is a prefix.
+    pub(super) is_regex_route: bool,
     pub(super) scope: Scope<'a>,
+    /// Why its requests are refused: its path has no exact equivalent, or is not known.
+    pub(super) closed: Option<String>,
 }
 
-/// What answers the requests of a location.
+/// The handler of the requests of a location.
 #[derive(Clone, Debug)]
 pub(super) enum Handler<'a> {
-    /// `proxy_pass` or `grpc_pass`, in the scope whose directives apply.
-    Proxy(&'a Directive, Scope<'a>),
+    /// `proxy_pass` or `grpc_pass`, with the named location of `try_files` that has it.
+    Proxy(&'a Directive, Option<Location<'a>>),
     /// Files, or a protocol that the gateway does not have.
     Other(Option<&'a Directive>),
 }
@@ -47,7 +54,12 @@ pub(super) enum Handler<'a> {
 impl<'a> Location<'a> {
     /// Whether only internal requests reach it.
     pub(super) fn is_internal(&self) -> bool {
-        self.scope.own_directive("internal").is_some() || matches!(self.path, LocationPath::Named(_))
+        self.scope.find("internal").is_some()
+    }
+
+    /// The path as its route writes it; `None` if it matches every path.
+    pub(super) fn written_path(&self) -> Option<String> {
+        self.path.written(self.is_regex_route)
     }
 
     /// Whether it matches every path.
@@ -55,11 +67,11 @@ impl<'a> Location<'a> {
         matches!(&self.path, LocationPath::Prefix { path, .. } if path == "/")
     }
 
-    /// What answers its requests.
+    /// The handler of its requests.
     pub(super) fn handler(&self, context: &mut Context<'_>, all: &[Location<'a>]) -> Handler<'a> {
         for name in ["proxy_pass", "grpc_pass"] {
             if let Some(directive) = self.scope.own_directive(name) {
-                return Handler::Proxy(directive, self.scope.clone());
+                return Handler::Proxy(directive, None);
             }
         }
         for name in HANDLERS {
@@ -73,91 +85,139 @@ impl<'a> Location<'a> {
             let named =
                 all.iter().find(|other| matches!(&other.path, LocationPath::Named(name) if name == last));
             if let Some(target) = named
-                && let Handler::Proxy(pass, scope) = target.handler(context, &[])
+                && let Handler::Proxy(pass, _) = target.handler(context, &[])
             {
                 context.notes.changed(
                     directive,
                     format!("files are not served; every request is forwarded as in `{last}`"),
                 );
-                if let Some(location) = target.directive {
-                    context.notes.taken(location, "the route of the location that falls back to it");
-                }
-                return Handler::Proxy(pass, scope);
+                context.notes.taken(target.directive, "the route of the location that falls back to it");
+                return Handler::Proxy(pass, Some(target.clone()));
             }
         }
         Handler::Other(None)
     }
 }
 
-/// The locations of a server in the order of their routes: exact paths, regular expressions as written (and before
-/// them `^~` prefixes, which stop their search), then prefixes as written.
+/// The locations of a server in the order of their routes: regular expressions as nginx tries them, the others as
+/// written. Locations that no request reaches are left out.
 pub(super) fn collect<'a>(
     context: &mut Context<'_>,
     server: &'a Directive,
     scope: &Scope<'a>,
 ) -> Vec<Location<'a>> {
-    let mut locations = Vec::new();
-    gather(context, server.children(), scope, &mut locations);
-    let has_regexes = locations.iter().any(|location| matches!(location.path, LocationPath::Regex(_)));
-    if has_regexes {
-        let rank = |location: &Location<'_>| match &location.path {
-            LocationPath::Prefix { path, stops_regex: true } if path != "/" => (0, Reverse(path.len())),
-            _ => (1, Reverse(0)),
-        };
-        locations.sort_by_key(rank);
-        note_shadowed(context, &locations);
-    }
-    locations
-}
-
-/// Reports prefixes below a `^~` prefix: the route of the latter is a regular expression, which wins over them.
-fn note_shadowed(context: &mut Context<'_>, locations: &[Location<'_>]) {
-    for location in locations {
-        let LocationPath::Prefix { path: outer, stops_regex: true } = &location.path else { continue };
-        for other in locations {
-            if let (LocationPath::Prefix { path: inner, stops_regex: false }, Some(directive)) =
-                (&other.path, other.directive)
-                && inner != outer
-                && inner.starts_with(outer.as_str())
-            {
-                context.notes.changed(directive, format!("the route of `^~ {outer}` wins over this one"));
-                context.notes.help(directive, "write `^~` here too, or list more exact paths");
-            }
+    let mut gathered = Vec::new();
+    gather(context, server.children(), scope, None, &mut gathered);
+    let places: Vec<Place> = gathered
+        .iter()
+        .map(|(location, parent)| Place {
+            path: location.path.clone(),
+            parent: *parent,
+            may_refuse: closed::may_refuse(location.directive),
+        })
+        .collect();
+    let mut placed = Vec::new();
+    for (number, precedence) in precedence::of(&places).into_iter().enumerate() {
+        let mut location = gathered[number].0.clone();
+        if !precedence.is_reached {
+            let why = "no request reaches it: another location with a longer path is chosen first";
+            context.notes.implied(location.directive, why);
+            continue;
         }
+        location.is_regex_route = precedence.is_regex_route;
+        location.conditions.splice(0..0, precedence.conditions);
+        if location.conditions.iter().map(String::len).sum::<usize>() > LONGEST_CONDITION {
+            location.conditions.clear();
+            location.closed = Some("too many other paths are within its own".to_owned());
+        }
+        placed.push((precedence.rank, location));
     }
+    placed.sort_by_key(|(rank, _)| *rank);
+    placed.into_iter().map(|(_, location)| location).collect()
 }
 
+/// Adds the locations of a level, each after the regular expressions in it, which nginx tries first.
 fn gather<'a>(
     context: &mut Context<'_>,
     level: &'a [Directive],
     scope: &Scope<'a>,
-    locations: &mut Vec<Location<'a>>,
+    parent: Option<usize>,
+    gathered: &mut Vec<(Location<'a>, Option<usize>)>,
 ) {
     for directive in level.iter().filter(|directive| directive.name == "location") {
         let words: Vec<&str> = directive.texts().collect();
+        let scope = scope.within(directive.children());
+        let mut location = Location {
+            directive,
+            path: LocationPath::Regex(String::new()),
+            conditions: Vec::new(),
+            is_regex_route: false,
+            scope: scope.clone(),
+            closed: None,
+        };
         match read_path(&words) {
             Ok((path, except)) => {
+                location.path = path;
                 if let Some(except) = &except {
                     let why = format!(
                         "a route with `when`: paths with `{except}` are excepted, wherever it is in them"
                     );
                     context.notes.changed(directive, why);
+                    location.conditions.push(format!("!request.path.matches({})", literal(except)));
                 }
-                let scope = scope.within(directive.children());
-                // A location with nested ones alone serves files.
-                locations.push(Location { directive: Some(directive), path, except, scope: scope.clone() });
-                gather(context, directive.children(), &scope, locations);
             }
             Err(why) => {
                 let help = "write routes by prefixes, or a regular expression without these features";
-                context.notes.block(directive, Outcome::NotTranslated, &why, Some(help));
+                context.notes.block(directive, Outcome::NotTranslated, &why.to_string(), Some(help));
+                if !closed::may_refuse(directive) {
+                    continue;
+                }
+                // More paths than nginx's, none of them open.
+                let wider = words.last().and_then(|pattern| wider(pattern, words.contains(&"~*")));
+                location.path = LocationPath::Regex(wider.unwrap_or_else(|| "^".to_owned()));
+                location.closed = Some(why.to_string());
             }
+        }
+        let is_closed = location.closed.is_some();
+        gathered.push((location, parent));
+        if !is_closed {
+            let number = gathered.len() - 1;
+            gather(context, directive.children(), &scope, Some(number), gathered);
         }
     }
 }
 
+/// A regular expression that matches at least what the pattern matches, without look-around and other features of PCRE.
+fn wider(pattern: &str, ignore_case: bool) -> Option<String> {
+    let mut text = pattern.to_owned();
+    while let Some(at) = ["(?=", "(?!", "(?<=", "(?<!"].iter().filter_map(|start| text.find(start)).min() {
+        let end = group_end(&text[at..])?;
+        text.replace_range(at..at + end, "");
+    }
+    let text = text.replace("(?>", "(?:").replace("*+", "*").replace("++", "+").replace("?+", "?");
+    regex_text(&text, ignore_case).ok()
+}
+
+/// The length of a group at the beginning of a text.
+fn group_end(text: &str) -> Option<usize> {
+    let (mut depth, mut is_escaped) = (0_usize, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '(' => depth += 1,
+            ')' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at + c.len_utf8());
+        }
+    }
+    None
+}
+
 /// The path of a location. A negative look-ahead, as in `/\.(?!well-known)`, becomes an exception.
-fn read_path(words: &[&str]) -> Result<(LocationPath, Option<String>), String> {
+fn read_path(words: &[&str]) -> Result<(LocationPath, Option<String>), NoEquivalent> {
     let why = match LocationPath::read(words) {
         Ok(path) => return Ok((path, None)),
         Err(why) => why,
@@ -178,4 +238,21 @@ fn read_path(words: &[&str]) -> Result<(LocationPath, Option<String>), String> {
 /// The number of negative look-aheads.
 fn pattern_count(words: &[&str]) -> usize {
     words.last().map_or(0, |pattern| pattern.matches("(?!").count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wider_expression_has_no_look_around() {
+        for (pattern, expected) in [
+            ("^/(?=a(b)c)x", Some("^/x")),
+            ("^/a++(?!b(?!c))$", Some("^/a+$")),
+            ("(?>a|b)(?<!\\))", Some("(?:a|b)")),
+            ("(a)\\1", None),
+        ] {
+            assert_eq!(wider(pattern, false).as_deref(), expected, "{pattern}");
+        }
+    }
 }

@@ -36,8 +36,11 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("request_id", "{request_id}", ""),
     ("ssl_protocol", "{tls_version}", ""),
     ("ssl_cipher", "{tls_cipher}", ""),
-    ("remote_user", "-", ""),
+    ("remote_user", "-", "`$remote_user` is not logged"),
 ];
+
+/// The directory of nginx's log, and the one that the unit of the package lets the gateway write.
+const DIRECTORIES: (&str, &str) = ("/var/log/", "/var/log/moongate/");
 
 /// nginx's own format `combined`.
 const COMBINED: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
@@ -126,11 +129,18 @@ fn log(context: &mut Context<'_>, http: &Scope<'_>, directive: &Directive) -> Ma
         }
         None => log.set("format", Yaml::text("combined")),
     }
-    log.set("path", Yaml::text(path(context, directive.argument(0))));
+    let path = path(context, directive.argument(0));
+    if path.starts_with(DIRECTORIES.1) && path != directive.argument(0) {
+        differences.push(format!("the path is `{path}`: the gateway may not write to nginx's directory"));
+    }
+    log.set("path", Yaml::text(path));
     if differences.is_empty() {
         context.notes.taken(directive, "`access_log`");
     } else {
         context.notes.changed(directive, differences.join("; "));
+        context
+            .notes
+            .help(directive, "`access_log.path` may be any file that the user of the gateway can write");
     }
     log
 }
@@ -139,6 +149,11 @@ fn path(context: &Context<'_>, path: &str) -> String {
     match path {
         "/dev/stdout" => "stdout".to_owned(),
         "/dev/stderr" => "stderr".to_owned(),
+        // Another service's directory belongs to its user.
+        path if path.starts_with(DIRECTORIES.0) && !path.starts_with(DIRECTORIES.1) => {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            format!("{}{name}", DIRECTORIES.1)
+        }
         path => context.paths.written(path),
     }
 }

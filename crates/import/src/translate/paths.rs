@@ -1,6 +1,6 @@
 //! Paths of locations: nginx's modifiers in the forms of routes.
 
-use crate::cel_text::regex_text;
+use crate::cel_text::{NoEquivalent, regex_text};
 
 /// The path that a location matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl LocationPath {
     ///
     /// # Errors
     /// Why the path has no equivalent.
-    pub(super) fn read(arguments: &[&str]) -> Result<Self, String> {
+    pub(super) fn read(arguments: &[&str]) -> Result<Self, NoEquivalent> {
         let (modifier, path) = match arguments {
             [modifier, path] => (*modifier, *path),
             // The modifier may touch the path, as in `=/a`.
@@ -28,7 +28,10 @@ impl LocationPath {
                 .iter()
                 .find_map(|modifier| Some((*modifier, word.strip_prefix(modifier)?)))
                 .unwrap_or(("", word)),
-            _ => return Err("a location has a modifier and a path".to_owned()),
+            _ => {
+                let why = "a location has a modifier and a path";
+                return Err(NoEquivalent::Reason(why.to_owned()));
+            }
         };
         match modifier {
             "=" => Ok(Self::Exact(encoded(path))),
@@ -37,17 +40,16 @@ impl LocationPath {
             "^~" => Ok(Self::Prefix { path: encoded(path), stops_regex: true }),
             "~" => regex_text(path, false).map(Self::Regex),
             "~*" => regex_text(path, true).map(Self::Regex),
-            other => Err(format!("`{other}` is not a modifier of a location")),
+            other => Err(NoEquivalent::Reason(format!("`{other}` is not a modifier of a location"))),
         }
     }
 
-    /// The path as a route writes it; `None` if it matches every path.
-    pub(super) fn written(&self, server_has_regexes: bool) -> Option<String> {
+    /// The path as a route writes it, a prefix as a regular expression if it must win over others; `None` if it
+    /// matches every path.
+    pub(super) fn written(&self, as_regex: bool) -> Option<String> {
         match self {
+            Self::Prefix { path, .. } if as_regex => Some(format!("~^{}", regex::escape(path))),
             Self::Prefix { path, .. } if path == "/" => None,
-            Self::Prefix { path, stops_regex: true } if server_has_regexes => {
-                Some(format!("~^{}", regex::escape(path)))
-            }
             Self::Prefix { path, .. } => Some(path.clone()),
             Self::Exact(path) => Some(format!("={path}")),
             Self::Regex(pattern) => Some(format!("~{pattern}")),
@@ -108,8 +110,7 @@ mod tests {
     #[test]
     fn locations_become_paths_of_routes() {
         for (arguments, written, name) in [
-            (&["/"][..], None, ""),
-            (&["/a/b/"], Some("/a/b/"), "a-b"),
+            (&["/a/b/"][..], Some("~^/a/b/"), "a-b"),
             (&["=", "/a"], Some("=/a"), "a"),
             (&["=/a"], Some("=/a"), "a"),
             (&["^~", "/a.b/"], Some("~^/a\\.b/"), "a.b"),
@@ -118,6 +119,9 @@ mod tests {
             let path = LocationPath::read(arguments).unwrap();
             assert_eq!(path.written(true).as_deref(), written, "{arguments:?}");
             assert_eq!(path.name().trim_start_matches("i-"), name, "{arguments:?}");
+        }
+        for (arguments, written) in [(&["/"][..], None), (&["^~", "/a.b/"], Some("/a.b/"))] {
+            assert_eq!(LocationPath::read(arguments).unwrap().written(false).as_deref(), written);
         }
         assert!(LocationPath::read(&["~", "(?=x)"]).is_err());
     }

@@ -7,6 +7,7 @@ use crate::scope::Scope;
 use crate::units;
 use crate::yaml::{Map, Yaml};
 use moongate_config::Period;
+use std::collections::BTreeSet;
 
 /// Times of `server`: the directive, the key and the gateway's default in seconds.
 const TIMES: &[(&str, &str, u64)] = &[
@@ -63,7 +64,7 @@ pub(super) fn translate(
 }
 
 /// Every directive of that name, at any level.
-fn everywhere<'a>(directives: &'a [Directive], name: &str) -> Vec<&'a Directive> {
+pub(super) fn everywhere<'a>(directives: &'a [Directive], name: &str) -> Vec<&'a Directive> {
     let mut found = Vec::new();
     for directive in directives {
         if directive.name == name && directive.block.is_none() {
@@ -139,8 +140,10 @@ fn real_ip(context: &mut Context<'_>, http: &Scope<'_>, files: &[Directive], ser
     let header = http.find("real_ip_header");
     let field = header.map_or("X-Real-IP", |directive| directive.argument(0)).to_ascii_lowercase();
     let inner: Vec<&Directive> = everywhere(files, "set_real_ip_from");
-    let is_http =
-        |directive: &&Directive| http.all("set_real_ip_from").iter().any(|other| other.id == directive.id);
+    let of_http: BTreeSet<usize> =
+        http.all("set_real_ip_from").iter().map(|directive| directive.id).collect();
+    let is_http = |directive: &&Directive| of_http.contains(&directive.id);
+    let mut known: BTreeSet<String> = from.iter().cloned().collect();
     for directive in inner {
         let entry = directive.argument(0);
         match (field.as_str(), entry) {
@@ -150,7 +153,7 @@ fn real_ip(context: &mut Context<'_>, http: &Scope<'_>, files: &[Directive], ser
                 context.notes.taken(directive, "`server.trusted_proxies`");
             }
             _ => {
-                if !from.iter().any(|known| known == entry) {
+                if known.insert(entry.to_owned()) {
                     from.push(entry.to_owned());
                 }
                 context.notes.changed(directive, "`server.trusted_proxies`, for all servers; X-Forwarded-For and Forwarded name the client");
@@ -179,6 +182,7 @@ fn real_ip(context: &mut Context<'_>, http: &Scope<'_>, files: &[Directive], ser
             context.notes.changed(directive, "the nearest hop that is not trusted is the client");
         }
     }
+    context.trusts_proxies = !from.is_empty();
     if !from.is_empty() {
         server.set("trusted_proxies", Yaml::texts(from));
     }

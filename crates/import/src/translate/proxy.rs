@@ -2,15 +2,19 @@
 
 use super::Context;
 use super::paths::LocationPath;
-use crate::cel::Variables;
-use crate::cel_text::{Part, no_equivalent, parts};
+use crate::cel::{Assigned, Variables};
+use crate::cel_text::{NoEquivalent, Part, parts};
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::units;
 use crate::yaml::{Map, Yaml};
 
+/// Texts that are the whole target of a request, its path and its query.
+pub(super) const WHOLE_TARGETS: [&str; 4] =
+    ["${request_uri}", "${uri}${is_args}${args}", "${uri}?${args}", "${document_uri}${is_args}${args}"];
+
 /// The scheme of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Scheme {
     Http,
     Https,
@@ -68,13 +72,11 @@ impl Target {
         if authority.is_empty() || authority == "unix:" {
             return Err("the address is a variable".to_owned());
         }
-        let whole = [
-            "${request_uri}",
-            "${uri}${is_args}${args}",
-            "${uri}?${args}",
-            "${document_uri}${is_args}${args}",
-        ];
-        let uri = if uri.is_empty() || whole.contains(&uri) { None } else { Some(uri.to_owned()) };
+        if !is_authority(&authority) {
+            return Err(format!("`{authority}` is not an address"));
+        }
+        let uri = if WHOLE_TARGETS.contains(&uri) { "" } else { uri };
+        let uri = if uri.is_empty() { None } else { Some(uri.to_owned()) };
         if uri.as_ref().is_some_and(|uri| uri.contains('$')) {
             return Err("its path has variables".to_owned());
         }
@@ -88,6 +90,27 @@ impl Target {
     pub(super) fn proxy_host(&self) -> String {
         if self.authority.starts_with("unix:") { "localhost".to_owned() } else { self.authority.clone() }
     }
+}
+
+/// Whether a text can be the name of an upstream or an address.
+fn is_authority(text: &str) -> bool {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return path.starts_with('/');
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, port),
+        _ => (text, "80"),
+    };
+    let is_mistyped = || {
+        let last = host.rsplit('.').next().unwrap_or_default();
+        last.bytes().all(|byte| byte.is_ascii_digit()) && host.parse::<std::net::Ipv4Addr>().is_err()
+    };
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    port.parse::<u16>().is_ok_and(|port| port > 0)
+        && match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => host.bytes().all(is_allowed) && !is_mistyped(),
+        }
 }
 
 /// What a location sets for its upstream. Locations with different settings get upstreams of their own.
@@ -119,37 +142,62 @@ impl Settings {
 /// A target and the condition under which it applies.
 pub(super) struct Case {
     pub(super) when: Option<String>,
-    pub(super) target: Target,
+    /// `None` if nginx fails, because the address is empty.
+    pub(super) target: Option<Target>,
 }
 
-/// The targets of `proxy_pass`: one, or one for each value of a map.
+/// The targets of `proxy_pass`: one, or one for each value of a map or of a `set` in an `if`. The last one has no
+/// condition.
 ///
 /// # Errors
 /// Why it has no equivalent.
 pub(super) fn cases(directive: &Directive, variables: &Variables<'_>) -> Result<Vec<Case>, String> {
     let default = if directive.name == "grpc_pass" { Scheme::Grpc } else { Scheme::Http };
     let url = variables.expand(directive.argument(0));
-    let map = parts(&url).into_iter().find_map(|part| match part {
-        Part::Variable(name) => variables.maps.get(&name).map(|map| (name, map)),
+    let values = parts(&url).into_iter().find_map(|part| match part {
+        Part::Variable(name) => values(&name, variables).map(|values| (name, values)),
         Part::Literal(_) => None,
     });
-    let Some((name, map)) = map else {
-        return Ok(vec![Case { when: None, target: Target::read(&url, default)? }]);
+    let Some((name, values)) = values else {
+        return Ok(vec![Case { when: None, target: Some(Target::read(&url, default)?) }]);
     };
-    let unknown = |name: String| no_equivalent(&name);
-    let source = variables.expression(&map.source).map_err(unknown)?;
-    let mut cases = Vec::new();
-    for (when, value) in map.cases(&source)? {
-        if when.is_none() && value.is_empty() {
-            continue;
-        }
-        let url = variables.expand(&url.replace(&format!("${{{name}}}"), &value));
-        cases.push(Case { when, target: Target::read(&url, default)? });
+    let values = values?;
+    if values.len() > 20 {
+        return Err("the variable has more than 20 values".to_owned());
     }
-    if cases.len() > 20 { Err("the map has more than 20 entries".to_owned()) } else { Ok(cases) }
+    let mut cases = Vec::new();
+    for (when, value) in values {
+        if when.as_ref().is_some_and(|when| when.contains("request.id") || when.contains("request.route")) {
+            return Err("a route cannot depend on the ID of a request".to_owned());
+        }
+        let url = variables.expand(&url.replace(&format!("${{{name}}}"), &variables.expand(&value)));
+        let is_empty = ["", "http://", "https://", "grpc://", "grpcs://"].contains(&url.as_str());
+        let target = if is_empty { None } else { Some(Target::read(&url, default)?) };
+        cases.push(Case { when, target });
+    }
+    variables.maps.note_use(&name);
+    Ok(cases)
+}
+
+/// Values with their conditions.
+type Values = Vec<(Option<String>, String)>;
+
+/// The values of a variable with their conditions; `None` if it is not known by them.
+fn values(name: &str, variables: &Variables<'_>) -> Option<Result<Values, NoEquivalent>> {
+    match variables.assigned(name) {
+        Some(Assigned::Cases(cases)) => return Some(Ok(cases.clone())),
+        Some(Assigned::Unknown(why)) => return Some(Err(why.clone())),
+        Some(_) => return None,
+        None => {}
+    }
+    let map = variables.maps.get(name)?;
+    Some(variables.expression(&map.source).and_then(|source| map.cases(&source)))
 }
 
 /// The plugin `rewrite` for the path that a target with a URI gets.
+///
+/// # Errors
+/// Why it has no equivalent.
 pub(super) fn path_rewrite(path: &LocationPath, uri: &str) -> Result<Option<Map>, String> {
     let rewrite = || Map::default().with("kind", Yaml::text("rewrite"));
     let Some(location) = path.literal() else {
@@ -198,14 +246,15 @@ pub(super) fn upstream_settings(
     }
     settings.retries = retries(context, scope);
     if scheme.is_tls() {
-        settings.tls = Some(tls(context, scope, variables));
+        let family = if scheme.is_grpc() { "grpc" } else { "proxy" };
+        settings.tls = Some(tls(context, scope, variables, family));
     }
     settings
 }
 
 fn retries(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<usize> {
     let mut retries = None;
-    if let Some(directive) = scope.find("proxy_next_upstream_tries") {
+    if let Some(directive) = scope.any_of(&["proxy_next_upstream_tries", "grpc_next_upstream_tries"]).pop() {
         match directive.argument(0).parse::<usize>() {
             Ok(0) => context.notes.implied(directive, "every endpoint is tried once"),
             Ok(tries) => {
@@ -215,7 +264,7 @@ fn retries(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<usize> {
             Err(_) => context.notes.refused(directive, "it is not a number", ""),
         }
     }
-    if let Some(directive) = scope.find("proxy_next_upstream") {
+    if let Some(directive) = scope.any_of(&["proxy_next_upstream", "grpc_next_upstream"]).pop() {
         let words: Vec<&str> = directive.texts().collect();
         if words.contains(&"off") {
             context.notes.taken(directive, "`retries: 0` of the upstream");
@@ -237,9 +286,10 @@ fn retries(context: &mut Context<'_>, scope: &Scope<'_>) -> Option<usize> {
     retries
 }
 
-fn tls(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>) -> Map {
+/// The `tls` of an upstream by `proxy_ssl_…` or, in another family, `grpc_ssl_…`.
+fn tls(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>, family: &str) -> Map {
     let mut tls = Map::default();
-    match scope.find("proxy_ssl_verify") {
+    match scope.find(&format!("{family}_ssl_verify")) {
         Some(directive) if directive.argument(0) == "on" => {
             context.notes.implied(directive, "certificates are verified");
         }
@@ -250,7 +300,7 @@ fn tls(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>) 
             }
         }
     }
-    if let Some(directive) = scope.find("proxy_ssl_name") {
+    if let Some(directive) = scope.find(&format!("{family}_ssl_name")) {
         let name = variables.expand(directive.argument(0));
         if name.contains('$') {
             context.notes.refused(directive, "the name is a variable", "set `sni` of the upstream's `tls`");
@@ -259,13 +309,11 @@ fn tls(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>) 
             tls.set("sni", Yaml::text(name));
         }
     }
-    for (name, key) in [
-        ("proxy_ssl_trusted_certificate", "ca"),
-        ("proxy_ssl_certificate", "cert"),
-        ("proxy_ssl_certificate_key", "key"),
-    ] {
-        if let Some(directive) = scope.find(name) {
-            tls.set(key, Yaml::text(context.paths.written(directive.argument(0))));
+    for (name, key) in [("trusted_certificate", "ca"), ("certificate", "cert"), ("certificate_key", "key")] {
+        if let Some(directive) = scope.find(&format!("{family}_ssl_{name}")) {
+            let path = directive.argument(0);
+            let path = if key == "key" { context.secret(path) } else { context.paths.written(path) };
+            tls.set(key, Yaml::text(path));
             context.notes.taken(directive, format!("`{key}` of the upstream's `tls`"));
         }
     }
@@ -274,6 +322,10 @@ fn tls(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>) 
 
 /// The timeouts of a route.
 pub(super) fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Map) {
+    context.remark(
+        "A WebSocket handshake fails 5 s after the connect began (`websocket.handshake_timeout`), in nginx after \
+         `proxy_connect_timeout` and `proxy_read_timeout`.",
+    );
     let Some(directive) = scope.any_of(&["proxy_read_timeout", "grpc_read_timeout"]).pop() else {
         context.remark(
             "nginx ends a silent WebSocket after 60 s (`proxy_read_timeout`), the gateway after 1 h without a message \
@@ -299,5 +351,30 @@ pub(super) fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut
             );
         }
         None => context.notes.refused(directive, "it is not a time", ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_has_an_address() {
+        for (text, is_valid) in [
+            ("127.0.0.1:8080", true),
+            ("[::1]:80", true),
+            ("[::1]", true),
+            ("my_app", true),
+            ("app.internal:3000", true),
+            ("unix:/run/app.sock", true),
+            ("a b", false),
+            ("127.0.0.1:9x", false),
+            ("127.0.0.1:0", false),
+            ("1:80", false),
+            ("::1", false),
+            ("unix:app.sock", false),
+        ] {
+            assert_eq!(is_authority(text), is_valid, "{text}");
+        }
     }
 }

@@ -1,8 +1,10 @@
-//! `return`, `rewrite` and `if` as the plugins `respond`, `redirect` and `rewrite`.
+//! `return`, `rewrite`, `if` and `set` as the plugins `respond`, `redirect` and `rewrite`.
 
 use super::Context;
-use crate::cel::{self, Variables};
-use crate::cel_text::{literal, no_equivalent, regex_text};
+use super::closed;
+use super::proxy::WHOLE_TARGETS;
+use crate::cel::{self, Assigned, Variables};
+use crate::cel_text::{Part, literal, parts, regex_text};
 use crate::reader::Directive;
 use crate::report::Outcome;
 use crate::yaml::{Map, Yaml};
@@ -13,19 +15,49 @@ const SCRIPT: &str = "write a route for the requests that it concerns, or a `lua
 /// What the rewrite directives of a level do, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
-    /// Plugins that respond under a condition, or change the path.
+    /// Plugins that respond, some under a condition.
     pub(super) plugins: Vec<Map>,
-    /// Routes for redirects by regular expressions: path and plugins.
-    pub(super) routes: Vec<(String, Vec<Map>)>,
+    /// Routes for redirects by regular expressions.
+    pub(super) redirects: Vec<Rewrite>,
+    /// Changes of the path by `break`. The first one that matches is the only one.
+    pub(super) rewrites: Vec<Rewrite>,
+    /// What is not translated and closes the route.
+    pub(super) comments: Vec<String>,
     /// Whether the last plugin always responds.
     pub(super) is_final: bool,
 }
 
-/// Reads the rewrite directives of a level.
-pub(super) fn steps(context: &mut Context<'_>, level: &[Directive], variables: &Variables<'_>) -> Steps {
+/// A rewrite of the paths that a regular expression matches.
+#[derive(Clone, Debug)]
+pub(super) struct Rewrite {
+    pub(super) pattern: String,
+    pub(super) plugins: Vec<Map>,
+}
+
+impl Rewrite {
+    /// The condition under which it applies.
+    pub(super) fn condition(&self) -> String {
+        format!("request.path.matches({})", literal(&self.pattern))
+    }
+}
+
+/// Whether the rewrites are those of a server: nginx chooses the location afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Server,
+    Location,
+}
+
+/// Reads the rewrite directives of a level. The variables get the values of `set`.
+pub(super) fn steps(
+    context: &mut Context<'_>,
+    at: Level,
+    level: &[Directive],
+    variables: &mut Variables<'_>,
+) -> Steps {
     let mut steps = Steps::default();
     for directive in level {
-        if steps.is_final && ["return", "rewrite", "if"].contains(&directive.name.as_str()) {
+        if steps.is_final && ["return", "rewrite", "if", "set"].contains(&directive.name.as_str()) {
             context.notes.block(directive, Outcome::Implied, "an earlier `return` always responds", None);
             continue;
         }
@@ -37,15 +69,12 @@ pub(super) fn steps(context: &mut Context<'_>, level: &[Directive], variables: &
                 }
                 Err(why) => context.notes.refused(directive, why, SCRIPT),
             },
-            "rewrite" => rewrite(context, directive, variables, &mut steps),
+            "rewrite" => rewrite(context, at, directive, variables, &mut steps),
             "if" => branch(context, directive, variables, &mut steps),
-            "set"
-                if !directive.argument(1).contains('$')
-                    || variables.template(directive.argument(1)).is_ok() =>
-            {
-                context.notes.taken(directive, "the value where the variable is used");
+            "set" => {
+                let name = directive.argument(0).trim_start_matches('$').to_owned();
+                note_set(context, directive, variables.assign(&name, directive.argument(1)));
             }
-            "set" => context.notes.refused(directive, "its value has no equivalent", SCRIPT),
             "break" => context.notes.implied(directive, "a path is not rewritten twice"),
             _ => {}
         }
@@ -53,46 +82,108 @@ pub(super) fn steps(context: &mut Context<'_>, level: &[Directive], variables: &
     steps
 }
 
-/// An `if` that ends with `return` or with a redirect.
-fn branch(context: &mut Context<'_>, directive: &Directive, variables: &Variables<'_>, steps: &mut Steps) {
+fn note_set(context: &mut Context<'_>, directive: &Directive, value: &Assigned) {
+    match value {
+        Assigned::Unknown(why) => {
+            let why = format!("its value has no equivalent: {why}");
+            context.notes.refused(directive, why, SCRIPT);
+        }
+        _ => context.notes.taken(directive, "the value where the variable is used"),
+    }
+}
+
+/// An `if`: the values of `set`, and a `return` or a redirect, which ends the request.
+fn branch(
+    context: &mut Context<'_>,
+    directive: &Directive,
+    variables: &mut Variables<'_>,
+    steps: &mut Steps,
+) {
     let words: Vec<&str> = directive.texts().collect();
-    let refuse = |context: &mut Context<'_>, why: &str| {
-        context.notes.block(directive, Outcome::NotTranslated, why, Some(SCRIPT));
-    };
-    let condition = match cel::condition(&words, variables) {
+    let condition = cel::condition(&words, variables);
+    let mut response = None;
+    let mut others: Vec<&Directive> = Vec::new();
+    for child in directive.children() {
+        match child.name.as_str() {
+            _ if response.is_some()
+                && ["return", "rewrite", "set", "break"].contains(&child.name.as_str()) =>
+            {
+                context.notes.implied(child, "an earlier `return` responds");
+            }
+            "set" => {
+                let name = child.argument(0).trim_start_matches('$').to_owned();
+                note_set(context, child, variables.assign_if(&condition, &name, child.argument(1)));
+            }
+            "break" => context.notes.implied(child, "a path is not rewritten twice"),
+            "return" => response = Some((child, response_of_if(context, child, variables))),
+            "rewrite" if is_redirect(child) => {
+                response = Some((child, response_of_if(context, child, variables)));
+            }
+            _ => others.push(child),
+        }
+    }
+    let refuses = closed::may_refuse(directive);
+    let condition = match condition {
         Ok(condition) => condition,
-        Err(why) => return refuse(context, &why),
+        Err(why) => {
+            context.notes.block(directive, Outcome::NotTranslated, &why.to_string(), Some(SCRIPT));
+            if refuses {
+                close(directive, None, steps);
+            }
+            return;
+        }
     };
-    let inner: Vec<&Directive> = directive.children().iter().filter(|child| child.name != "break").collect();
-    let [child] = inner.as_slice() else {
-        return match inner.is_empty() {
-            true => context.notes.block(directive, Outcome::Implied, "it does nothing", None),
-            false => refuse(context, "only an `if` with one `return` or one redirect has an equivalent"),
-        };
-    };
-    let plugin = match child.name.as_str() {
-        "return" => response(context, child, variables),
-        "rewrite" => whole_redirect(child, variables).and_then(|(plugin, _)| {
-            plugin.ok_or_else(|| "only an `if` with a redirect has an equivalent".to_owned())
-        }),
-        "set" => Err("a variable that depends on a condition has no equivalent".to_owned()),
-        other => Err(format!("`{other}` in an `if` has no equivalent")),
-    };
-    match plugin {
-        Ok(mut plugin) => {
+    match response {
+        Some((child, Ok(mut plugin))) => {
             plugin.insert_after_kind("when", Yaml::text(condition));
             let kind = plugin.kind();
             context.notes.taken(directive, format!("`when` of the plugin `{kind}`"));
             if !context.notes.has(child) {
                 context.notes.taken(child, format!("the plugin `{kind}`"));
             }
-            for other in directive.children().iter().filter(|child| child.name == "break") {
-                context.notes.implied(other, "a path is not rewritten twice");
-            }
             steps.plugins.push(plugin);
         }
-        Err(why) => refuse(context, &why),
+        Some((child, Err(why))) => {
+            context.notes.refused(child, why, SCRIPT);
+            if refuses {
+                close(directive, Some(condition), steps);
+            }
+        }
+        None if others.is_empty() => match directive.children().iter().any(|child| child.name == "set") {
+            true => context.notes.taken(directive, "the values of its variables"),
+            false => context.notes.implied(directive, "it does nothing"),
+        },
+        None => {
+            let why = "only an `if` with `return`, a redirect or `set` has an equivalent";
+            context.notes.refused(directive, why, SCRIPT);
+        }
     }
+    for other in others {
+        let why = format!("`{}` in an `if` has no equivalent", other.name);
+        context.notes.block(other, Outcome::NotTranslated, &why, Some(SCRIPT));
+    }
+}
+
+fn response_of_if(
+    context: &mut Context<'_>,
+    child: &Directive,
+    variables: &Variables<'_>,
+) -> Result<Map, String> {
+    if child.name == "return" {
+        return response(context, child, variables);
+    }
+    let (plugin, _) = whole_redirect(child, variables)?;
+    plugin.ok_or_else(|| "only an `if` with a redirect of whole paths has an equivalent".to_owned())
+}
+
+/// Refuses requests that an `if` may refuse, all of them without a condition.
+fn close(directive: &Directive, condition: Option<String>, steps: &mut Steps) {
+    steps.comments.push(format!("not translated: `{}`; the route is closed until it is", directive.line()));
+    let mut plugin = respond(403);
+    if let Some(condition) = condition {
+        plugin.insert_after_kind("when", Yaml::text(condition));
+    }
+    steps.plugins.push(plugin);
 }
 
 /// The plugin of a `return`.
@@ -124,7 +215,11 @@ fn response(
     if let Some(text) = text {
         let text = variables.expand(text);
         if text.contains("${") {
-            return Err("a body with variables has no equivalent".to_owned());
+            context.notes.changed(
+                directive,
+                format!("the plugin `respond` with {status}, without the body, as that has variables"),
+            );
+            return Ok(plugin);
         }
         plugin.set("body", Yaml::text(text));
     }
@@ -144,8 +239,7 @@ pub(super) fn respond(status: u16) -> Map {
 /// The plugin `redirect` for a URL.
 fn redirect(url: &str, status: u16, variables: &Variables<'_>) -> Result<Map, String> {
     let url = variables.expand(url);
-    let whole = ["${request_uri}", "${uri}${is_args}${args}", "${document_uri}${is_args}${args}"];
-    let (start, keep_query) = match whole.iter().find_map(|end| url.strip_suffix(end)) {
+    let (start, keep_query) = match WHOLE_TARGETS.iter().find_map(|end| url.strip_suffix(end)) {
         Some(start) => (format!("{start}${{uri}}"), true),
         None => (url.clone(), false),
     };
@@ -155,8 +249,11 @@ fn redirect(url: &str, status: u16, variables: &Variables<'_>) -> Result<Map, St
         Some(start) => variables.template(start).map(|start| format!("{start}{{path}}")),
         None => variables.template(&start),
     };
-    let to = to.map_err(|name| no_equivalent(&name))?;
-    if !to.starts_with(['/', '{']) && !to.starts_with("http://") && !to.starts_with("https://") {
+    let to = to?;
+    let has_space = parts(&url)
+        .iter()
+        .any(|part| matches!(part, Part::Literal(text) if text.contains(|c: char| c.is_whitespace() || c.is_control())));
+    if has_space || !to.starts_with(['/', '{']) && !to.starts_with("http://") && !to.starts_with("https://") {
         return Err(format!("`{url}` is not a URL"));
     }
     let mut plugin = Map::default().with("kind", Yaml::text("redirect")).with("to", Yaml::text(to));
@@ -169,8 +266,15 @@ fn redirect(url: &str, status: u16, variables: &Variables<'_>) -> Result<Map, St
     Ok(plugin)
 }
 
-fn rewrite(context: &mut Context<'_>, directive: &Directive, variables: &Variables<'_>, steps: &mut Steps) {
-    let flag = directive.argument(2);
+fn rewrite(
+    context: &mut Context<'_>,
+    at: Level,
+    directive: &Directive,
+    variables: &Variables<'_>,
+    steps: &mut Steps,
+) {
+    let (pattern, replacement, flag) = (directive.argument(0), directive.argument(1), directive.argument(2));
+    let path = regex_text(pattern, false);
     match whole_redirect(directive, variables) {
         Ok((Some(plugin), true)) => {
             context.notes.taken(directive, "the plugin `redirect`");
@@ -179,11 +283,8 @@ fn rewrite(context: &mut Context<'_>, directive: &Directive, variables: &Variabl
             return;
         }
         Ok((Some(mut plugin), false)) => {
-            let Ok(pattern) = regex_text(directive.argument(0), false) else { return };
-            plugin.insert_after_kind(
-                "when",
-                Yaml::text(format!("request.path.matches({})", literal(&pattern))),
-            );
+            let Ok(path) = path else { return };
+            plugin.insert_after_kind("when", Yaml::text(format!("request.path.matches({})", literal(&path))));
             context.notes.taken(directive, "the plugin `redirect` with `when`");
             steps.plugins.push(plugin);
             return;
@@ -191,31 +292,50 @@ fn rewrite(context: &mut Context<'_>, directive: &Directive, variables: &Variabl
         Ok((None, _)) => {}
         Err(why) => return context.notes.refused(directive, why, SCRIPT),
     }
-    let (pattern, replacement) = (directive.argument(0), directive.argument(1));
+    let path = match path {
+        Ok(path) => path,
+        Err(why) => return context.notes.refused(directive, why.to_string(), SCRIPT),
+    };
     let replaced = replace_plugin(pattern, replacement);
-    match (replaced, is_redirect(directive)) {
-        (Err(why), _) => context.notes.refused(directive, why, SCRIPT),
-        (Ok((plugin, origin)), true) => {
-            let Ok(path) = regex_text(pattern, false) else { return };
-            let status = if flag == "permanent" { 301 } else { 302 };
-            let keep = if replacement.ends_with('?') { "" } else { "${is_args}${args}" };
-            match redirect(&format!("{origin}${{uri}}{keep}"), status, variables) {
-                Ok(redirect) => {
-                    steps.routes.push((format!("~{path}"), vec![plugin, redirect]));
-                    context.notes.taken(directive, "a route with the plugins `rewrite` and `redirect`");
-                }
-                Err(why) => context.notes.refused(directive, why, SCRIPT),
+    if is_redirect(directive) {
+        let status = if flag == "permanent" { 301 } else { 302 };
+        let keep = if replacement.ends_with('?') { "" } else { "${is_args}${args}" };
+        let found = replaced.and_then(|(plugin, origin)| {
+            Ok((plugin, redirect(&format!("{origin}${{uri}}{keep}"), status, variables)?))
+        });
+        return match found {
+            Ok((plugin, redirect)) => {
+                // Earlier steps respond first.
+                let mut plugins = steps.plugins.clone();
+                plugins.extend([plugin, redirect]);
+                steps.redirects.push(Rewrite { pattern: path, plugins });
+                context.notes.taken(directive, "a route with the plugins `rewrite` and `redirect`");
             }
-        }
-        (Ok((plugin, _)), false) if flag == "break" => {
-            steps.plugins.push(plugin);
+            Err(why) => context.notes.refused(directive, why, SCRIPT),
+        };
+    }
+    match replaced {
+        Ok((plugin, _)) if flag == "break" && at == Level::Location => {
+            steps.rewrites.push(Rewrite { pattern: path, plugins: vec![plugin] });
             context.notes.taken(directive, "`replace` of the plugin `rewrite`");
         }
-        (Ok(_), false) => context.notes.refused(
-            directive,
-            "a rewritten path does not choose another route",
-            "write a route for the old path, with the plugin `rewrite` and the upstream of the new one",
-        ),
+        // nginx serves the new path by another location, with its own access: the old one must not stay open.
+        replaced => {
+            let why = match (replaced, at) {
+                (Err(why), _) => why,
+                (Ok(_), Level::Server) => "a rewritten path does not choose the location".to_owned(),
+                (Ok(_), Level::Location) => "a rewritten path does not choose another location".to_owned(),
+            };
+            context.notes.refused(
+                directive,
+                format!("{why}; the paths that match get 404"),
+                "write a route for the old path, with the plugin `rewrite` and the upstream of the new one",
+            );
+            steps.comments.push(format!("not translated: `{}`; its paths get 404", directive.line()));
+            let mut plugin = respond(404);
+            plugin.insert_after_kind("when", Yaml::text(format!("request.path.matches({})", literal(&path))));
+            steps.plugins.push(plugin);
+        }
     }
 }
 
@@ -262,6 +382,9 @@ fn whole_redirect(directive: &Directive, variables: &Variables<'_>) -> Result<(O
 /// The plugin that changes the path as a rewrite does, and scheme and host of the replacement.
 fn replace_plugin(pattern: &str, replacement: &str) -> Result<(Map, String), String> {
     let pattern = anchored(&regex_text(pattern, false)?);
+    // A group that the pattern does not have is empty.
+    let groups = regex::Regex::new(&pattern).map_or(1, |regex| regex.captures_len());
+    let has_group = |name: &str| name.parse::<usize>().is_ok_and(|group| group < groups);
     let replacement = replacement.strip_suffix('?').unwrap_or(replacement);
     let (origin, path) = match replacement.split_once("://") {
         Some((scheme, rest)) => {
@@ -274,13 +397,15 @@ fn replace_plugin(pattern: &str, replacement: &str) -> Result<(Map, String), Str
         return Err("a rewrite that changes the query has no equivalent".to_owned());
     }
     let mut with = String::new();
-    for part in crate::cel_text::parts(path) {
+    for part in parts(path) {
         match part {
-            crate::cel_text::Part::Literal(text) => with.push_str(&text.replace('$', "$$")),
-            crate::cel_text::Part::Variable(name) if name.bytes().all(|byte| byte.is_ascii_digit()) => {
-                with.push_str(&format!("${{{name}}}"));
+            Part::Literal(text) => with.push_str(&text.replace('$', "$$")),
+            Part::Variable(name) if name.bytes().all(|byte| byte.is_ascii_digit()) => {
+                if has_group(&name) {
+                    with.push_str(&format!("${{{name}}}"));
+                }
             }
-            crate::cel_text::Part::Variable(name) => {
+            Part::Variable(name) => {
                 return Err(format!("`${name}` in a path has no equivalent"));
             }
         }

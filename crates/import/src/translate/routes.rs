@@ -1,23 +1,27 @@
 //! Servers and their locations as routes.
 
 mod auth;
+mod forwarding;
 mod mapping;
+mod mirror;
 mod route;
 
+use super::client_certificate::Requirement;
 use super::hosts::Hosts;
 use super::listeners::{self, Listener};
 use super::locations::{self, Handler, Location};
 use super::paths::LocationPath;
-use super::responses::{self, Steps};
+use super::responses::{self, Level, Rewrite, Steps};
 use super::upstreams::Upstreams;
-use super::{Context, logs};
+use super::{Context, fields, logs};
 use crate::cel::Variables;
-use crate::cel_text::literal;
 use crate::reader::Directive;
+use crate::report::Outcome;
 use crate::scope::Scope;
 use crate::yaml::{Map, Yaml};
+use forwarding::Forwarding;
 use route::{Destination, Draft, Names};
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 /// A server with what its routes need.
 struct Server<'a> {
@@ -26,6 +30,8 @@ struct Server<'a> {
     hosts: Hosts,
     /// The listeners, and whether it is the default server there.
     listens: Vec<(usize, bool)>,
+    /// What its routes require of client certificates.
+    certificates: Requirement,
 }
 
 /// The hosts and listeners of one set of routes of a server.
@@ -45,7 +51,7 @@ pub(super) fn translate<'a>(
     let blocks = http.iter().filter(|directive| directive.name == "server" && directive.block.is_some());
     let blocks: Vec<(&Directive, Scope<'a>)> =
         blocks.map(|directive| (directive, scope.within(directive.children()))).collect();
-    let listeners = listeners::read(context, &blocks);
+    let (listeners, mut requirements) = listeners::read(context, &blocks);
     let servers: Vec<Server<'a>> = blocks
         .into_iter()
         .enumerate()
@@ -54,6 +60,7 @@ pub(super) fn translate<'a>(
             scope,
             hosts: Hosts::read(context, directive),
             listens: listens(&listeners, number),
+            certificates: std::mem::take(&mut requirements[number]),
         })
         .collect();
     let mut routes = Routes {
@@ -67,6 +74,9 @@ pub(super) fn translate<'a>(
     }
     routes.upstreams.note_unused(context);
     if !servers.is_empty() {
+        context.remark(
+            "nginx and the gateway listen at the same addresses: stop nginx before the gateway starts.",
+        );
         listeners::write(listeners, document);
     }
     finish(routes, document);
@@ -82,14 +92,23 @@ struct Routes<'a> {
 
 fn listens(listeners: &[Listener], server: usize) -> Vec<(usize, bool)> {
     let at = |(number, listener): (usize, &Listener)| {
-        listener.servers.contains(&server).then_some((number, listener.default == server))
+        listener.servers.binary_search(&server).is_ok().then_some((number, listener.default == server))
     };
     listeners.iter().enumerate().filter_map(at).collect()
 }
 
 /// Moves plugins that every route has to the top, and writes the routes.
 fn finish(routes: Routes<'_>, document: &mut Map) {
-    let Routes { upstreams, mut drafts, .. } = routes;
+    let Routes { upstreams, mut drafts, mut names, .. } = routes;
+    // An upstream without a name has that of its route.
+    let known = upstreams.names();
+    for draft in &mut drafts {
+        if matches!(draft.destination, Destination::Upstream(number) if upstreams.is_inline(number))
+            && known.contains(draft.name.as_str())
+        {
+            draft.name = names.another(&draft.name, &known);
+        }
+    }
     let mut shared: Vec<Map> = Vec::new();
     if drafts.len() > 1 {
         for kind in ["body_limit", "compress"] {
@@ -128,40 +147,42 @@ fn server<'a>(
     let server = &servers[number];
     let reaches = reaches(context, servers, number, listeners);
     if reaches.is_empty() {
-        context.notes.block(
-            server.directive,
-            crate::report::Outcome::Implied,
-            "no request reaches it: it has no name of a host and is no default server",
-            None,
-        );
+        let (outcome, why) = match server.hosts.is_incomplete {
+            true => (Outcome::NotTranslated, "no name of it has an equivalent"),
+            false => {
+                (Outcome::Implied, "no request reaches it: it has no name of a host and is no default server")
+            }
+        };
+        context.notes.block(server.directive, outcome, why, None);
         return;
     }
     context.notes.taken(server.directive, "the routes of its locations");
-    let variables = variables(context, server, listeners);
-    let mut drafts = Vec::new();
-    let steps = responses::steps(context, server.scope.own(), &variables);
+    let mut variables = variables(context, server, listeners);
+    let steps = responses::steps(context, Level::Server, server.scope.own(), &mut variables);
+    let mut drafts = redirects_of_server(&steps);
     if steps.is_final {
-        let base = Draft::new(&LocationPath::Prefix { path: "/".to_owned(), stops_regex: false }, None);
-        let mut draft = base;
-        draft.destination = Destination::Response;
-        draft.plugins = steps.plugins.clone();
-        drafts.extend(redirect_routes(&steps));
+        let mut draft = Draft::new(&LocationPath::Prefix { path: "/".to_owned(), stops_regex: false }, None);
+        draft.comments.clone_from(&steps.comments);
+        draft.plugins = steps.plugins;
         drafts.push(draft);
         for child in server.directive.children().iter().filter(|child| child.name == "location") {
             let why = "the `return` of the server responds to every request";
-            context.notes.block(child, crate::report::Outcome::Implied, why, None);
+            context.notes.block(child, Outcome::Implied, why, None);
         }
     } else {
         let locations = locations::collect(context, server.directive, &server.scope);
-        drafts.extend(redirect_routes(&steps));
+        let literals = locations.iter().filter_map(|location| location.path.literal()).collect();
+        let site = Site { all: &locations, literals, steps: &steps, variables: &variables };
         for location in &locations {
-            self::location(context, routes, &variables, location, &locations, &steps, &mut drafts);
+            self::location(context, routes, &site, location, &mut drafts);
         }
         let is_complete = locations.iter().any(Location::is_catch_all);
         if !is_complete {
             rest(server, servers, &steps, &mut drafts);
         }
     }
+    route::keep_order(&mut drafts);
+    require_certificates(server, listeners, &mut drafts);
     let first = server.hosts.first.clone();
     for reach in &reaches {
         for draft in &drafts {
@@ -177,6 +198,51 @@ fn server<'a>(
         && reaches.last().is_some_and(|reach| reach.hosts.is_empty())
     {
         last.comments.insert(0, format!("{first}, and any other host: nginx's default server"));
+    }
+}
+
+/// What the locations of a server share.
+struct Site<'s, 'a> {
+    all: &'s [Location<'a>],
+    /// The paths of prefixes and exact locations.
+    literals: HashSet<&'s str>,
+    steps: &'s Steps,
+    variables: &'s Variables<'s>,
+}
+
+/// The routes of a server's own redirects: nginx tries them before it chooses a location, also an exact one.
+fn redirects_of_server(steps: &Steps) -> Vec<Draft> {
+    let whole = LocationPath::Prefix { path: "/".to_owned(), stops_regex: false };
+    let draft = |rewrite: &Rewrite| {
+        let path = LocationPath::Regex(rewrite.pattern.clone());
+        let mut draft = redirect(&Draft::new(&whole, None), rewrite);
+        draft.path = path.written(false);
+        draft.rename(&path);
+        draft.when.clear();
+        draft
+    };
+    steps.redirects.iter().map(draft).collect()
+}
+
+/// The route of a redirect for some paths of another route.
+fn redirect(of: &Draft, rewrite: &Rewrite) -> Draft {
+    let mut draft = of.clone();
+    draft.destination = Destination::Response;
+    draft.suffix = "redirect";
+    draft.when.push(rewrite.condition());
+    draft.plugins.extend(rewrite.plugins.iter().cloned());
+    draft
+}
+
+/// Adds the refusal of requests without a client certificate.
+fn require_certificates(server: &Server<'_>, listeners: &[Listener], drafts: &mut [Draft]) {
+    let may_be_plain = server.listens.iter().any(|(at, _)| !listeners[*at].is_tls);
+    let Some(plugin) = server.certificates.plugin(may_be_plain) else { return };
+    for draft in drafts {
+        if let Requirement::Closed(name) = &server.certificates {
+            draft.comments.push(format!("not translated: `{name}`; the route is closed until it is"));
+        }
+        draft.plugins.insert(0, plugin.clone());
     }
 }
 
@@ -219,41 +285,16 @@ fn reaches(
 }
 
 fn variables<'m>(context: &Context<'m>, server: &Server<'_>, listeners: &[Listener]) -> Variables<'m> {
-    let mut constants = BTreeMap::new();
+    let mut variables = Variables::new(context.maps);
     if let Some(first) = &server.hosts.first {
-        constants.insert("server_name".to_owned(), first.clone());
+        variables.define("server_name", first.clone());
     }
     let mut ports: Vec<u16> = server.listens.iter().filter_map(|(at, _)| listeners[*at].port).collect();
     ports.dedup();
     if let [port] = ports.as_slice() {
-        constants.insert("server_port".to_owned(), port.to_string());
+        variables.define("server_port", port.to_string());
     }
-    add_set(server.scope.own(), &mut constants);
-    Variables { maps: context.maps, constants }
-}
-
-/// The variables that `set` gives a value at a level.
-fn add_set(level: &[Directive], constants: &mut BTreeMap<String, String>) {
-    for directive in level.iter().filter(|directive| directive.name == "set") {
-        let name = directive.argument(0).trim_start_matches('$').to_owned();
-        let value = directive.argument(1);
-        // A value that refers to the variable itself would never end.
-        if !value.contains(&format!("${name}")) && !value.contains(&format!("${{{name}}}")) {
-            constants.insert(name, value.to_owned());
-        }
-    }
-}
-
-fn redirect_routes(steps: &Steps) -> Vec<Draft> {
-    let draft = |(path, plugins): &(String, Vec<Map>)| {
-        let mut draft =
-            Draft::new(&LocationPath::Regex(path.trim_start_matches('~').to_owned()), Some(path.clone()));
-        draft.destination = Destination::Response;
-        draft.plugins.clone_from(plugins);
-        draft.suffix = "redirect";
-        draft
-    };
-    steps.routes.iter().map(draft).collect()
+    variables
 }
 
 /// The route of requests that no location of a server matches.
@@ -267,6 +308,7 @@ fn rest(server: &Server<'_>, servers: &[Server<'_>], steps: &Steps, drafts: &mut
     draft.destination = Destination::Response;
     draft.suffix = "rest";
     draft.comments.push("no location of the server matches; nginx serves files here".to_owned());
+    draft.comments.extend(steps.comments.iter().cloned());
     draft.plugins.clone_from(&steps.plugins);
     draft.plugins.push(responses::respond(404));
     drafts.push(draft);
@@ -276,48 +318,72 @@ fn rest(server: &Server<'_>, servers: &[Server<'_>], steps: &Steps, drafts: &mut
 fn location<'a>(
     context: &mut Context<'_>,
     routes: &mut Routes<'a>,
-    variables: &Variables<'_>,
+    site: &Site<'_, 'a>,
     location: &Location<'a>,
-    all: &[Location<'a>],
-    server_steps: &Steps,
     drafts: &mut Vec<Draft>,
 ) {
-    let Some(directive) = location.directive else { return };
-    if location.is_internal() {
-        if let Some(internal) = location.scope.own_directive("internal") {
-            context.notes.implied(internal, "requests of clients have no route to it");
-        }
+    if matches!(location.path, LocationPath::Named(_)) {
         return;
     }
-    let has_regexes = all.iter().any(|other| matches!(other.path, LocationPath::Regex(_)));
-    let path = location.path.written(has_regexes);
-    note_path(context, directive, &location.path);
-    let mut variables = variables.clone();
-    add_set(location.scope.own(), &mut variables.constants);
-    let steps = responses::steps(context, location.scope.own(), &variables);
-    let mut draft = Draft::new(&location.path, path);
-    draft.when = location.except.as_ref().map(|except| format!("!request.path.matches({})", literal(except)));
-    draft.access_log = !logs::is_off(context, &location.scope, &routes.http);
-    draft.plugins.clone_from(&server_steps.plugins);
-    for mut redirect in redirect_routes(&steps) {
-        redirect.access_log = draft.access_log;
-        drafts.push(redirect);
+    let mut draft = Draft::new(&location.path, location.written_path());
+    draft.when.clone_from(&location.conditions);
+    draft.comments.extend(site.steps.comments.iter().cloned());
+    draft.plugins.clone_from(&site.steps.plugins);
+    if let LocationPath::Exact(path) = &location.path {
+        let matches = |rewrite: &&Rewrite| {
+            regex::Regex::new(&rewrite.pattern).is_ok_and(|pattern| pattern.is_match(path))
+        };
+        drafts.extend(site.steps.redirects.iter().filter(matches).map(|rewrite| redirect(&draft, rewrite)));
     }
-    draft.plugins.extend(steps.plugins.iter().filter(|plugin| plugin.kind() != "rewrite").cloned());
-    let rewrites: Vec<Map> =
-        steps.plugins.iter().filter(|plugin| plugin.kind() == "rewrite").cloned().collect();
+    if let Some(why) = &location.closed {
+        draft.comments.push(format!(
+            "not translated: `{}`, because {why}; these paths are closed until it is",
+            location.directive.line()
+        ));
+        context.notes.refused(location.directive, "the paths that may match it get 403", "");
+        draft.plugins.push(responses::respond(403));
+        drafts.push(draft);
+        return;
+    }
+    note_path(context, location);
+    draft.access_log = !logs::is_off(context, &location.scope, &routes.http);
+    if location.is_internal() {
+        if let Some(internal) = location.scope.find("internal") {
+            context.notes.taken(internal, "the plugin `respond` with 404: no client reaches the location");
+        }
+        draft.plugins.push(responses::respond(404));
+        drafts.push(draft);
+        return;
+    }
+    let mut variables = site.variables.clone();
+    let mut steps = responses::steps(context, Level::Location, location.scope.own(), &mut variables);
+    drafts.extend(steps.redirects.iter().map(|rewrite| redirect(&draft, rewrite)));
+    draft.comments.append(&mut steps.comments);
+    draft.plugins.append(&mut steps.plugins);
     if steps.is_final {
-        draft.destination = Destination::Response;
-        let extra = super::fields::response_plugins(context, &location.scope, &variables, None);
+        let extra = fields::response_plugins(context, &location.scope, &variables, Vec::new());
         // Plugins after one that responds see its response, too.
         draft.plugins.splice(0..0, extra);
         drafts.push(draft);
         return;
     }
-    match location.handler(context, all) {
-        Handler::Proxy(pass, scope) => {
-            auth::access(context, routes, &scope, &variables, all, &mut draft);
-            proxied(context, routes, &variables, location, pass, &scope, draft, &rewrites, all, drafts);
+    match location.handler(context, site.all) {
+        Handler::Proxy(pass, named) => {
+            let mut scopes = vec![&location.scope];
+            if let Some(named) = &named {
+                // nginx goes through the named location too, its `if` and its access included.
+                let mut inner = responses::steps(context, Level::Location, named.scope.own(), &mut variables);
+                drafts.extend(inner.redirects.iter().map(|rewrite| redirect(&draft, rewrite)));
+                draft.comments.append(&mut inner.comments);
+                draft.plugins.append(&mut inner.plugins);
+                steps.rewrites.append(&mut inner.rewrites);
+                scopes.push(&named.scope);
+            }
+            auth::access(context, routes, &scopes, &variables, site.all, &mut draft);
+            let scope = named.as_ref().map_or(&location.scope, |named| &named.scope);
+            let forwarding =
+                Forwarding { site, location, pass, scope, variables: &variables, rewrites: &steps.rewrites };
+            forwarding.routes(context, routes, draft, drafts);
         }
         Handler::Other(handler) => {
             let status = if super::access::denies_all(&location.scope) { 403 } else { 404 };
@@ -329,128 +395,34 @@ fn location<'a>(
             } else {
                 let what = handler.map_or("files".to_owned(), |handler| format!("`{}`", handler.name));
                 context.notes.refused(
-                    directive,
+                    location.directive,
                     format!("nginx serves {what} here; the route responds 404"),
                     "add an upstream that serves them, or remove the route",
                 );
                 draft.comments.push(format!("not translated: {what}"));
-                if location.is_catch_all() && draft.plugins.is_empty() && all.len() == 1 {
+                if location.is_catch_all() && draft.plugins.is_empty() && site.all.len() == 1 {
                     draft.suffix = "rest";
                 }
             }
-            draft.destination = Destination::Response;
             draft.plugins.push(responses::respond(status));
             drafts.push(draft);
         }
     }
 }
 
-fn note_path(context: &mut Context<'_>, directive: &Directive, path: &LocationPath) {
-    match path {
-        LocationPath::Prefix { path, .. } if path != "/" && !path.ends_with('/') => {
+fn note_path(context: &mut Context<'_>, location: &Location<'_>) {
+    match &location.path {
+        LocationPath::Prefix { path, .. }
+            if path != "/" && !path.ends_with('/') && !location.is_regex_route =>
+        {
             context.notes.changed(
-                directive,
+                location.directive,
                 format!("`path: {path}` matches whole segments: `{path}` and `{path}/…`, not `{path}x`"),
             );
         }
         LocationPath::Prefix { .. } | LocationPath::Exact(_) | LocationPath::Regex(_) => {
-            context.notes.taken(directive, "a route");
+            context.notes.taken(location.directive, "a route");
         }
         LocationPath::Named(_) => {}
     }
-}
-
-/// Adds the routes of a location that is forwarded.
-#[allow(clippy::too_many_arguments, reason = "the parts of a location are read by different modules")]
-fn proxied<'a>(
-    context: &mut Context<'_>,
-    routes: &mut Routes<'a>,
-    variables: &Variables<'_>,
-    location: &Location<'a>,
-    pass: &'a Directive,
-    scope: &Scope<'a>,
-    draft: Draft,
-    rewrites: &[Map],
-    all: &[Location<'a>],
-    drafts: &mut Vec<Draft>,
-) {
-    let cases = match super::proxy::cases(pass, variables) {
-        Ok(cases) => cases,
-        Err(why) => {
-            let help = "write a route for each target, with `when` for its condition";
-            context.notes.refused(pass, format!("{why}; the route responds 404"), help);
-            let mut draft = draft;
-            draft.comments.push(format!("not translated: {}", pass.line()));
-            draft.destination = Destination::Response;
-            draft.plugins.push(responses::respond(404));
-            drafts.push(draft);
-            return;
-        }
-    };
-    let has_cases = cases.len() > 1;
-    let redirects = cases.iter().any(|case| case.target.uri.is_some());
-    if !redirects {
-        drafts.extend(slash_redirect(location, all, &draft));
-    }
-    for case in cases {
-        let mut draft = draft.clone();
-        draft.when = match (draft.when.take(), case.when) {
-            (Some(except), Some(case)) => Some(format!("{except} && ({case})")),
-            (except, case) => except.or(case),
-        };
-        let host = case.target.proxy_host();
-        let mut variables = variables.clone();
-        variables.constants.insert("proxy_host".to_owned(), host.clone());
-        let variables = &variables;
-        let settings = super::proxy::upstream_settings(context, scope, variables, case.target.scheme);
-        let number = routes.upstreams.number(context, variables, &case.target, settings);
-        draft.destination = Destination::Upstream(number);
-        route::proxy_settings(context, scope, &mut draft, variables);
-        let fields =
-            super::fields::RequestFields::read(context, scope, variables, &draft.copied_fields, &host);
-        let keeps_host = fields.host.is_none();
-        draft.plugins.extend(rewrites.iter().cloned());
-        if let Some(uri) = &case.target.uri {
-            match super::proxy::path_rewrite(&location.path, uri) {
-                Ok(plugin) => mapping::map_back(context, scope, variables, plugin, keeps_host, &mut draft),
-                Err(why) => context.notes.refused(pass, why, "write the plugin `rewrite`"),
-            }
-        } else {
-            mapping::map_back(context, scope, variables, None, true, &mut draft);
-        }
-        let headers = super::fields::response_plugins(context, scope, variables, fields.into_map());
-        draft.plugins.extend(headers);
-        draft.plugins.extend(super::compression::plugin(context, scope));
-        if has_cases {
-            draft.suffix_text = Some(case.target.authority.clone());
-        }
-        drafts.push(draft);
-    }
-    if !context.notes.has(pass) {
-        context.notes.taken(
-            pass,
-            if has_cases { "a route for each value of the map" } else { "`upstream` of the route" },
-        );
-    }
-}
-
-/// The redirect of `/a` to `/a/` that nginx makes for a location `/a/` that is forwarded.
-fn slash_redirect(location: &Location<'_>, all: &[Location<'_>], draft: &Draft) -> Option<Draft> {
-    let LocationPath::Prefix { path, .. } = &location.path else { return None };
-    let short = path.strip_suffix('/').filter(|short| !short.is_empty())?;
-    if all.iter().any(|other| other.path.literal() == Some(short)) {
-        return None;
-    }
-    let mut redirect = Draft::new(&LocationPath::Exact(short.to_owned()), Some(format!("={short}")));
-    redirect.destination = Destination::Response;
-    redirect.suffix = "slash";
-    redirect.access_log = draft.access_log;
-    redirect.plugins.push(
-        Map::default()
-            .with("kind", Yaml::text("redirect"))
-            .with("to", Yaml::text(path.clone()))
-            .with("keep_query", Yaml::word(&true))
-            .with("status", Yaml::word(&301)),
-    );
-    Some(redirect)
 }

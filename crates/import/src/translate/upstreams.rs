@@ -3,17 +3,18 @@
 use super::Context;
 use super::proxy::{Scheme, Settings, Target};
 use crate::cel::Variables;
-use crate::cel_text::{no_equivalent, parts, sole_variable};
+use crate::cel_text::{NoEquivalent, Part, parts, sole_variable};
+use crate::names::UniqueNames;
 use crate::reader::Directive;
 use crate::units;
 use crate::yaml::{Map, Yaml};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The number of further endpoints that the gateway tries by default.
 const DEFAULT_RETRIES: usize = 2;
 
 /// An upstream of the result.
-struct Draft {
+struct UpstreamDraft {
     name: String,
     target: (String, Scheme),
     settings: Settings,
@@ -29,7 +30,10 @@ struct Draft {
 /// The upstreams.
 pub(super) struct Upstreams<'a> {
     definitions: BTreeMap<String, &'a Directive>,
-    drafts: Vec<Draft>,
+    names: UniqueNames,
+    /// The drafts of each target.
+    of_target: HashMap<(String, Scheme), Vec<usize>>,
+    drafts: Vec<UpstreamDraft>,
 }
 
 impl<'a> Upstreams<'a> {
@@ -37,7 +41,7 @@ impl<'a> Upstreams<'a> {
         let definitions = http.iter().filter(|directive| directive.name == "upstream");
         let definitions =
             definitions.map(|directive| (directive.argument(0).to_owned(), directive)).collect();
-        Self { definitions, drafts: Vec::new() }
+        Self { definitions, names: UniqueNames::default(), of_target: HashMap::new(), drafts: Vec::new() }
     }
 
     /// The number of an upstream for a target.
@@ -49,8 +53,8 @@ impl<'a> Upstreams<'a> {
         settings: Settings,
     ) -> usize {
         let key = (target.authority.clone(), target.scheme);
-        let same = |draft: &Draft| draft.target == key && draft.settings.agrees(&settings);
-        if let Some(at) = self.drafts.iter().position(same) {
+        let known = self.of_target.entry(key.clone()).or_default();
+        if let Some(at) = known.iter().copied().find(|at| self.drafts[*at].settings.agrees(&settings)) {
             let draft = &mut self.drafts[at];
             draft.uses += 1;
             if draft.settings != settings {
@@ -64,16 +68,13 @@ impl<'a> Upstreams<'a> {
             Some(definition) => block(context, variables, definition, target.scheme),
             None => (Yaml::texts([endpoint(&target.authority, target.scheme)]), Map::block(), 1),
         };
-        let mut name =
+        let wanted =
             if definition.is_some() { safe_name(&target.authority) } else { name_of(&target.authority) };
-        if self.drafts.iter().any(|draft| draft.name == name) {
-            let base = name.clone();
-            name = (2..)
-                .map(|n| format!("{base}-{n}"))
-                .find(|n| !self.drafts.iter().any(|d| d.name == *n))
-                .unwrap_or(base);
+        let name = self.names.unique(wanted.clone());
+        if name != wanted && !known.is_empty() {
             body.comments.push("the same servers with the settings of another location".to_owned());
         }
+        known.push(self.drafts.len());
         if target.scheme.is_grpc() {
             body.set("protocol", Yaml::text(if target.scheme.is_tls() { "h2" } else { "h2c" }));
         }
@@ -89,7 +90,7 @@ impl<'a> Upstreams<'a> {
             }
         }
         let is_block = definition.is_some();
-        self.drafts.push(Draft {
+        self.drafts.push(UpstreamDraft {
             name,
             target: key,
             settings,
@@ -108,6 +109,17 @@ impl<'a> Upstreams<'a> {
         let draft = &mut self.drafts[number];
         draft.is_named = true;
         draft.name.clone()
+    }
+
+    /// The names of the upstreams that are written by name.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        let named = self.drafts.iter().filter(|draft| !draft.is_inline());
+        named.map(|draft| draft.name.as_str()).collect()
+    }
+
+    /// Whether an upstream is written where it is used.
+    pub(super) fn is_inline(&self, number: usize) -> bool {
+        self.drafts[number].is_inline()
     }
 
     /// The value of `upstream` of a route: a name, or the endpoints of one that has nothing else.
@@ -140,8 +152,9 @@ impl<'a> Upstreams<'a> {
 
     /// The blocks that no location uses.
     pub(super) fn note_unused(&self, context: &mut Context<'_>) {
+        let used: BTreeSet<&str> = self.drafts.iter().map(|draft| draft.target.0.as_str()).collect();
         for (name, directive) in &self.definitions {
-            if !self.drafts.iter().any(|draft| draft.target.0 == *name) {
+            if !used.contains(name.as_str()) {
                 let why = "no translated location uses it";
                 context.notes.block(directive, crate::report::Outcome::Implied, why, None);
             }
@@ -149,7 +162,7 @@ impl<'a> Upstreams<'a> {
     }
 }
 
-impl Draft {
+impl UpstreamDraft {
     fn is_inline(&self) -> bool {
         let is_default = self.settings.connect_timeout.is_none() && self.retries().is_none();
         !self.is_block && !self.is_named && self.uses == 1 && self.body.is_empty() && is_default
@@ -382,11 +395,9 @@ fn balance(context: &mut Context<'_>, variables: &Variables<'_>, directive: &Dir
                     notes.taken(directive, "`balance: { kind: consistent_hash, … }`, which moves fewer keys");
                 }
             }
-            Err(variable) => notes.refused(
-                directive,
-                no_equivalent(&variable),
-                "set `balance: { kind: consistent_hash, key: … }`",
-            ),
+            Err(why) => {
+                notes.refused(directive, why.to_string(), "set `balance: { kind: consistent_hash, key: … }`");
+            }
         },
         ("sticky", "cookie") => sticky(context, directive, body),
         ("sticky", _) => notes.refused(
@@ -422,20 +433,36 @@ fn sticky(context: &mut Context<'_>, directive: &Directive, body: &mut Map) {
     context.notes.taken(directive, "`balance: { kind: sticky, … }`");
 }
 
+/// Names that an expression of a key cannot read.
+const NOT_IN_KEYS: [&str; 10] = [
+    "request.host",
+    "request.id",
+    "request.listener",
+    "request.method",
+    "request.peer_ip",
+    "request.route",
+    "request.scheme",
+    "request.tls.",
+    "request.version",
+    "response.",
+];
+
 /// A key of nginx as one of ours: `client_ip`, `header:X`, `cookie:X`, `query:X` or an expression.
 ///
 /// # Errors
-/// The first variable without an equivalent.
-pub(super) fn key_of(text: &str, variables: &Variables<'_>) -> Result<String, String> {
+/// The first variable without an equivalent, or why the key has none.
+pub(super) fn key_of(text: &str, variables: &Variables<'_>) -> Result<String, NoEquivalent> {
     let text = variables.expand(text);
-    let known = sole_variable(&text).and_then(|name| {
-        if ["remote_addr", "binary_remote_addr", "proxy_protocol_addr"].contains(&name.as_str()) {
-            return Some("client_ip".to_owned());
+    let is_own = |name: &String| variables.maps.get(name).is_none() && variables.assigned(name).is_none();
+    let known = sole_variable(&text).filter(is_own).and_then(|name| {
+        match name.as_str() {
+            "remote_addr" | "binary_remote_addr" | "proxy_protocol_addr" => {
+                return Some("client_ip".to_owned());
+            }
+            "host" => return Some("header:Host".to_owned()),
+            _ => {}
         }
-        if name == "uri" {
-            return Some("path".to_owned());
-        }
-        if let Some(field) = name.strip_prefix("http_").filter(|_| variables.maps.get(&name).is_none()) {
+        if let Some(field) = name.strip_prefix("http_") {
             let words: Vec<String> = field
                 .split('_')
                 .map(|word| {
@@ -448,11 +475,18 @@ pub(super) fn key_of(text: &str, variables: &Variables<'_>) -> Result<String, St
         let cookie = name.strip_prefix("cookie_").map(|cookie| format!("cookie:{cookie}"));
         cookie.or_else(|| name.strip_prefix("arg_").map(|parameter| format!("query:{parameter}")))
     });
-    match known {
-        Some(key) => Ok(key),
-        None if parts(&text).iter().all(|part| matches!(part, crate::cel_text::Part::Literal(_))) => {
-            Err("a fixed text".to_owned())
+    if let Some(key) = known {
+        return Ok(key);
+    }
+    if parts(&text).iter().all(|part| matches!(part, Part::Literal(_))) {
+        return Err(NoEquivalent::Reason("a fixed text is no key".to_owned()));
+    }
+    let expression = variables.expression(&text)?.replace("request.host", "request.headers[\"host\"]");
+    match NOT_IN_KEYS.iter().find(|name| expression.contains(**name)) {
+        Some(name) => {
+            let name = name.trim_end_matches('.');
+            Err(NoEquivalent::Reason(format!("a key cannot have the value of `{name}`")))
         }
-        None => Ok(format!("cel:{}", variables.expression(&text)?)),
+        None => Ok(format!("cel:{expression}")),
     }
 }

@@ -3,7 +3,7 @@
 use super::super::Context;
 use super::route::Draft;
 use crate::cel::Variables;
-use crate::cel_text::{no_equivalent, regex_text};
+use crate::cel_text::marked_regex;
 use crate::reader::Directive;
 use crate::scope::Scope;
 use crate::yaml::{Map, Yaml};
@@ -74,23 +74,20 @@ pub(super) fn map_back(
 /// Why it has no equivalent.
 fn replacement(directive: &Directive, variables: &Variables<'_>) -> Result<Map, String> {
     let (from, to) = (directive.argument(0), directive.argument(1));
-    let unknown = |name: String| no_equivalent(&name);
-    let (from, to) = match from.strip_prefix('~') {
+    let (from, to) = match marked_regex(from) {
         Some(pattern) => {
-            let (pattern, ignore_case) =
-                pattern.strip_prefix('*').map_or((pattern, false), |rest| (rest, true));
             let to = variables.expand(to).replace("${", "$").replace('}', "");
             if to.contains("$host") || to.contains("$scheme") || to.contains("$server") {
                 return Err("a replacement with captures and variables has no equivalent".to_owned());
             }
-            (format!("~{}", regex_text(pattern, ignore_case)?), to)
+            (format!("~{}", pattern?), to)
         }
         None => {
             let from = variables.expand(from);
             if from.contains("${") {
                 return Err("the replaced text is a variable".to_owned());
             }
-            (from, variables.template(to).map_err(unknown)?)
+            (from, variables.template(to)?)
         }
     };
     if from.is_empty() {

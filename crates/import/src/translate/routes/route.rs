@@ -5,6 +5,8 @@ use super::super::paths::LocationPath;
 use super::super::proxy;
 use super::super::upstreams::Upstreams;
 use crate::cel::Variables;
+use crate::cel_text::all_of;
+use crate::names::UniqueNames;
 use crate::scope::Scope;
 use crate::yaml::{Map, Yaml};
 use std::collections::BTreeSet;
@@ -30,7 +32,8 @@ pub(super) struct Draft {
     path_name: String,
     pub(super) suffix: &'static str,
     pub(super) suffix_text: Option<String>,
-    pub(super) when: Option<String>,
+    /// Conditions, all of which must hold.
+    pub(super) when: Vec<String>,
     pub(super) destination: Destination,
     pub(super) access_log: bool,
     /// `timeout`, `websocket` and the like.
@@ -51,7 +54,7 @@ impl Draft {
             path_name: location.name(),
             suffix: "",
             suffix_text: None,
-            when: None,
+            when: Vec::new(),
             destination: Destination::Response,
             access_log: true,
             settings: Map::block(),
@@ -60,10 +63,25 @@ impl Draft {
         }
     }
 
+    /// Names the route by another path.
+    pub(super) fn rename(&mut self, location: &LocationPath) {
+        self.path_name = location.name();
+    }
+
+    /// Whether its path is a regular expression.
+    pub(super) fn is_regex(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| path.starts_with('~'))
+    }
+
     /// The route as YAML.
     pub(super) fn write(self, upstreams: &Upstreams<'_>) -> Map {
         let mut map = Map::block();
-        map.comments = self.comments;
+        for comment in self.comments {
+            let lines = crate::wrapped(&comment);
+            if !lines.iter().all(|line| map.comments.contains(line)) {
+                map.comments.extend(lines);
+            }
+        }
         map.set("name", Yaml::text(self.name));
         if !self.hosts.is_empty() {
             map.set("host", Yaml::one_or_many(&self.hosts));
@@ -74,7 +92,7 @@ impl Draft {
         if !self.listeners.is_empty() {
             map.set("listeners", Yaml::texts(self.listeners));
         }
-        if let Some(when) = self.when {
+        if let Some(when) = all_of(&self.when) {
             map.set("when", Yaml::text(when));
         }
         if let Destination::Upstream(number) = self.destination {
@@ -93,14 +111,14 @@ impl Draft {
 
 /// The names of routes.
 pub(super) struct Names {
-    known: BTreeSet<String>,
+    known: UniqueNames,
     has_servers: bool,
 }
 
 impl Names {
     /// Names with the host, if there are several servers.
     pub(super) fn new(has_servers: bool) -> Self {
-        Self { known: BTreeSet::new(), has_servers }
+        Self { known: UniqueNames::default(), has_servers }
     }
 
     /// A name that no other route has.
@@ -125,13 +143,26 @@ impl Names {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
             .collect();
-        let mut name = base.clone();
-        let mut number = 2;
-        while !self.known.insert(name.clone()) {
-            name = format!("{base}-{number}");
-            number += 1;
+        self.known.unique(base)
+    }
+
+    /// Another name, which is not among those either.
+    pub(super) fn another(&mut self, name: &str, known: &BTreeSet<&str>) -> String {
+        loop {
+            let name = self.known.unique(name.to_owned());
+            if !known.contains(name.as_str()) {
+                return name;
+            }
         }
-        name
+    }
+}
+
+/// Keeps the order of regular expressions: one with `when` would win over an earlier one without.
+pub(super) fn keep_order(drafts: &mut [Draft]) {
+    if drafts.iter().any(|draft| draft.is_regex() && !draft.when.is_empty()) {
+        for draft in drafts.iter_mut().filter(|draft| draft.is_regex() && draft.when.is_empty()) {
+            draft.when.push("true".to_owned());
+        }
     }
 }
 

@@ -1,0 +1,242 @@
+//! Outcomes and settings that do not decide about access.
+
+use super::{finding, imported};
+use crate::Outcome;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+#[test]
+fn fields_of_one_name_are_all_kept() {
+    let result = imported(
+        "server { listen 80; location / { add_header X-A 1; add_header x-a 2; add_header X-A 3 always; expires 1h; \
+         add_header Cache-Control public; proxy_set_header X-B 1; proxy_set_header X-B 2; proxy_set_header x-b 3; \
+         proxy_pass http://127.0.0.1:1; } }",
+    );
+    for part in
+        ["X-A: \"1\"", "x-a: \"2\"", "X-A: \"3\"", "max-age=3600", "Cache-Control: public", "X-B: \"1\""]
+    {
+        assert!(result.yaml.contains(part), "{part}: {}", result.yaml);
+    }
+    assert!(result.yaml.contains("X-B: \"2\"") && result.yaml.contains("x-b: \"3\""), "{}", result.yaml);
+}
+
+#[test]
+fn a_forwarded_field_of_the_client_needs_a_trusted_proxy() {
+    let text = |field: &str, trust: &str| {
+        format!(
+            "{trust} server {{ listen 80; location / {{ proxy_set_header {field}; proxy_pass http://127.0.0.1:1; }} }}"
+        )
+    };
+    for field in [
+        "X-Forwarded-Proto $http_x_forwarded_proto",
+        "X-Forwarded-For $http_x_forwarded_for",
+        "X-Forwarded-Host $http_x_forwarded_host",
+    ] {
+        let result = imported(&text(field, ""));
+        assert_eq!(finding(&result, "proxy_set_header").0, Outcome::Changed, "{field}");
+        let trust = "set_real_ip_from 10.0.0.1; real_ip_header X-Forwarded-For;";
+        assert_eq!(
+            finding(&imported(&text(field, trust)), "proxy_set_header").0,
+            Outcome::Implied,
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn arguments_decide_whether_a_directive_is_implied() {
+    for (directive, outcome) in [
+        ("proxy_pass_request_headers on", Outcome::Implied),
+        ("proxy_pass_request_headers off", Outcome::NotTranslated),
+        ("proxy_pass_request_body off", Outcome::NotTranslated),
+        ("underscores_in_headers on", Outcome::Implied),
+        ("underscores_in_headers off", Outcome::Changed),
+        ("ssi on", Outcome::NotTranslated),
+        ("charset utf-8", Outcome::NotTranslated),
+        ("charset off", Outcome::Implied),
+        ("ssl_session_tickets off", Outcome::Changed),
+        ("ssl_early_data on", Outcome::Changed),
+        ("http2 off", Outcome::Changed),
+        ("proxy_ssl_protocols TLSv1.2", Outcome::Changed),
+        ("proxy_ssl_ciphers HIGH", Outcome::Changed),
+        ("satisfy all", Outcome::Implied),
+        ("proxy_cookie_flags ~ secure", Outcome::NotTranslated),
+    ] {
+        let text =
+            format!("server {{ listen 80; {directive}; location / {{ proxy_pass http://127.0.0.1:1; }} }}");
+        let name = directive.split(' ').next().unwrap_or_default();
+        assert_eq!(finding(&imported(&text), name).0, outcome, "{directive}");
+    }
+    let log = imported("log_format f '$remote_addr $remote_user'; access_log /var/log/nginx/a.log f;");
+    assert_eq!(finding(&log, "log_format").0, Outcome::Changed);
+}
+
+#[test]
+fn a_key_reads_what_a_key_may_read() {
+    let upstream = |key: &str| {
+        imported(&format!(
+            "upstream u {{ hash {key} consistent; server 127.0.0.1:1; }} \
+             server {{ listen 80; location / {{ proxy_pass http://u; }} }}"
+        ))
+    };
+    for (key, written) in [
+        ("$host", "key: header:Host"),
+        ("$host$uri", "key: 'cel:request.headers[\"host\"] + request.path'"),
+        ("$request_uri", "request.raw_path"),
+        ("$document_uri", "key: cel:request.path"),
+    ] {
+        let yaml = upstream(key).yaml;
+        assert!(yaml.contains(written), "{key}: {yaml}");
+    }
+    for key in ["$scheme", "$request_method$uri", "$ssl_client_s_dn", "$request_id", "$status"] {
+        let result = upstream(key);
+        assert_eq!(finding(&result, "hash").0, Outcome::NotTranslated, "{key}");
+        assert!(!result.yaml.contains("cel:"), "{}", result.yaml);
+    }
+}
+
+#[test]
+fn a_route_has_no_name_of_an_upstream() {
+    let result = imported(
+        "upstream x { server 127.0.0.1:1; server 127.0.0.1:2; } server { listen 80; \
+         location /x/ { proxy_pass http://127.0.0.1:3; } location /y/ { proxy_pass http://x; } }",
+    );
+    assert!(result.yaml.contains("- name: x-2\n"), "{}", result.yaml);
+}
+
+#[test]
+fn a_rewrite_names_the_groups_that_it_has() {
+    let result = imported(
+        "server { listen 80; location / { rewrite ^/a/(.*)$ /b/$1/$2 break; proxy_pass http://127.0.0.1:1; } }",
+    );
+    assert!(result.yaml.contains("with: /b/$1/ }"), "{}", result.yaml);
+}
+
+#[test]
+fn a_map_that_is_used_is_taken_over() {
+    let text = |place: &str| {
+        format!(
+            "map $arg_a $m {{ default 127.0.0.1:1; b 127.0.0.1:2; }} server {{ listen 80; location / {{ {place} }} }}"
+        )
+    };
+    for place in [
+        "proxy_set_header X-M $m; proxy_pass http://127.0.0.1:1;",
+        "proxy_pass http://$m;",
+        "if ($m = x) { return 403; } proxy_pass http://127.0.0.1:1;",
+        "add_header X-M $m; proxy_pass http://127.0.0.1:1;",
+    ] {
+        assert_eq!(finding(&imported(&text(place)), "map").0, Outcome::TakenOver, "{place}");
+    }
+    assert_eq!(finding(&imported(&text("proxy_pass http://127.0.0.1:1;")), "map").0, Outcome::Implied);
+}
+
+#[test]
+fn a_configuration_of_debian_becomes_one_that_starts() {
+    let result = imported(
+        "user www-data; pid /run/nginx.pid; error_log /var/log/nginx/error.log; include /etc/nginx/modules-enabled/*.conf; \
+         events { worker_connections 768; } http { sendfile on; tcp_nopush on; types_hash_max_size 2048; \
+         server_tokens build; include /etc/nginx/mime.types; default_type application/octet-stream; \
+         ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers off; access_log /var/log/nginx/access.log; gzip on; \
+         server { listen 80 default_server; server_name _; location / { proxy_pass http://127.0.0.1:1; } } }",
+    );
+    assert!(result.yaml.contains("path: /var/log/moongate/access.log"), "{}", result.yaml);
+    assert!(result.yaml.contains("admin: { address: 127.0.0.1:9901 }"), "{}", result.yaml);
+    assert_eq!(finding(&result, "access_log").0, Outcome::Changed);
+    assert!(result.remarks.iter().any(|remark| remark.contains("stop nginx")));
+    assert_eq!(result.count(Outcome::NotTranslated), 0, "{:?}", result.findings);
+    for (path, written) in [
+        ("/var/log/moongate/a.log", "/var/log/moongate/a.log"),
+        ("/dev/stdout", "stdout"),
+        ("/srv/log/a.log", "/srv/log/a.log"),
+        ("/var/log/site/b.log", "/var/log/moongate/b.log"),
+    ] {
+        let yaml = imported(&format!("access_log {path};")).yaml;
+        assert!(yaml.contains(&format!("path: {written}")), "{path}: {yaml}");
+    }
+    let busy = imported("server { listen 127.0.0.1:9901; return 200; }").yaml;
+    assert!(busy.contains("admin: { address: 127.0.0.1:9902 }"), "{busy}");
+}
+
+#[test]
+fn requests_are_copied_where_nginx_copies_them() {
+    let result = imported(
+        "server { listen 80; location / { mirror /copy; proxy_pass http://127.0.0.1:1; } \
+         location = /copy { internal; proxy_pass http://127.0.0.1:2$request_uri; } \
+         location /off/ { mirror off; proxy_pass http://127.0.0.1:1; } }",
+    );
+    assert!(result.yaml.contains("kind: mirror, upstream: backend-2"), "{}", result.yaml);
+    assert_eq!(result.count(Outcome::NotTranslated), 0, "{:?}", result.findings);
+    assert_eq!(result.yaml.matches("kind: mirror").count(), 1);
+}
+
+#[test]
+fn grpc_over_tls_has_its_own_directives() {
+    let result = imported(
+        "server { listen 80; location / { grpc_ssl_name calls.internal; grpc_ssl_verify on; \
+         grpc_ssl_trusted_certificate ca.pem; grpc_pass grpcs://10.0.0.1:443; } }",
+    );
+    assert!(result.yaml.contains("tls: { sni: calls.internal, ca: ca.pem }"), "{}", result.yaml);
+}
+
+#[test]
+fn a_large_configuration_is_read_in_a_moment() {
+    let mut locations = String::new();
+    for number in 0..3000 {
+        let _ = write!(
+            locations,
+            "location /{number}/ {{ proxy_pass http://10.0.{}.{}:8080; }}",
+            number / 250,
+            number % 250
+        );
+    }
+    let includes = "include x;".repeat(100_000);
+    let mut servers = String::new();
+    for number in 0..2000 {
+        let _ = write!(
+            servers,
+            "server {{ listen 80; server_name s{number}.example; location / {{ proxy_pass http://u; }} }}"
+        );
+    }
+    let mut addresses = String::new();
+    for number in 0..60_000 {
+        let _ = write!(
+            addresses,
+            "listen 10.{}.{}.1:80; set_real_ip_from 10.0.{}.{};",
+            number / 250,
+            number % 250,
+            number / 250,
+            number % 250
+        );
+    }
+    let addresses = format!("server {{ {addresses} return 200; }}");
+    for text in [format!("server {{ listen 80; {locations} }}"), includes, servers, addresses] {
+        let started = Instant::now();
+        imported(&text);
+        // A debug build needs about a second; the quadratic and cubic ones took minutes.
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn every_directive_of_the_guide_is_known() {
+    let guide = include_str!("../../../../docs/guides/from-nginx.md");
+    let mut unknown = Vec::new();
+    let mut is_table = false;
+    for line in guide.lines() {
+        is_table = line.starts_with('|') && (is_table || line.starts_with("| nginx |"));
+        let Some(cell) = line.strip_prefix('|').and_then(|line| line.split('|').next()).filter(|_| is_table)
+        else {
+            continue;
+        };
+        for words in cell.split('`').skip(1).step_by(2) {
+            let name = words.split([' ', '=']).next().unwrap_or_default();
+            let is_directive =
+                name.contains('_') && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let is_parameter = ["max_conns", "max_fails", "fail_timeout", "proxy_protocol"].contains(&name);
+            if is_directive && !is_parameter && crate::tables::treatment(name).is_none() {
+                unknown.push(name.to_owned());
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
