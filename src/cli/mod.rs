@@ -30,6 +30,7 @@ use crate::snapshot::{self, Kinds};
 use crate::telemetry::process_log::{self, LogColor};
 use admin_client::AdminAddress;
 use check::ExplainArguments;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use moongate_config::{Kind, Period};
 use moongate_sdk::Plugin;
@@ -48,8 +49,8 @@ const INCOMPLETE: u8 = 3;
 /// Exit code of an invalid configuration (EX_CONFIG of sysexits.h).
 const BAD_CONFIG: u8 = 78;
 
-/// The configuration file without `-c`.
-const DEFAULT_FILE: &str = "conf/moongate.yaml";
+/// The configuration files without `-c`: the first one that exists, or else the first.
+const DEFAULT_FILES: [&str; 2] = ["conf/moongate.yaml", "/etc/moongate/moongate.yaml"];
 
 /// Time limit for flushing the log at exit.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -156,14 +157,17 @@ enum Command {
 
 #[derive(clap::Args)]
 struct File {
-    /// Configuration file; before or after the command [default: conf/moongate.yaml]
+    /// Configuration file; before or after the command [default: conf/moongate.yaml, or without it
+    /// /etc/moongate/moongate.yaml]
     #[arg(short = 'c', long = "config", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     config: Option<PathBuf>,
 }
 
 impl File {
     fn path(&self) -> &Path {
-        self.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
+        let [first, _] = DEFAULT_FILES;
+        let default = || DEFAULT_FILES.into_iter().find(|file| Path::new(file).exists()).unwrap_or(first);
+        self.config.as_deref().unwrap_or_else(|| Path::new(default()))
     }
 }
 
@@ -237,7 +241,13 @@ impl Command {
 pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     // Before any slow step: a SIGHUP from here on is queued instead of terminating the process.
     let signals = server::SignalReceiver::take();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        if let Some(tip) = usage_tip(&error) {
+            print_error(&format!("\n  tip: {tip}\n"));
+        }
+        std::process::exit(error.exit_code())
+    });
     // `moongate plugin test` captures log records for its report.
     if !matches!(arguments.command, Some(Command::Plugin { .. })) {
         process_log::install(match color() {
@@ -290,6 +300,19 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         Command::Completions { shell } => completions::main(shell, Arguments::command()),
         Command::Man { output } => man_pages::main(output.as_deref(), Arguments::command()),
         Command::Schema => print_out(&format!("{:#}\n", config::schema(&snapshot::tables(plugins)))),
+    }
+}
+
+/// Advice for habits from other servers: a file as an argument, and `-s SIGNAL`.
+fn usage_tip(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    let is_file = Path::new(argument).extension().is_some_and(|end| end == "yaml" || end == "yml");
+    match argument.as_str() {
+        _ if is_file => Some(format!("the configuration is named with `-c {argument}`")),
+        "-s" | "--signal" => {
+            Some("`moongate reload` and `moongate upgrade` say what came of it; SIGTERM drains".to_owned())
+        }
+        _ => None,
     }
 }
 

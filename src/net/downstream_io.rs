@@ -95,6 +95,13 @@ impl Socket {
         };
     }
 
+    /// Whether a drop of a connection with TLS sends no alert.
+    pub(crate) fn set_ends_without_alert(&mut self, ends_without_alert: bool) {
+        if let Socket::Tls(stream) = self {
+            stream.set_ends_without_alert(ends_without_alert);
+        }
+    }
+
     /// The end of the connection does not complete what was sent: without TLS it becomes a reset, and with TLS it has no
     /// alert.
     pub(crate) fn reset_on_close(&mut self) {
@@ -103,7 +110,7 @@ impl Socket {
                 // The connection may be closed already.
                 let _ = socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
             }
-            Socket::Tls(stream) => stream.end_without_alert(),
+            Socket::Tls(stream) => stream.set_ends_without_alert(true),
             Socket::Unix(_) => {}
         }
     }

@@ -135,6 +135,11 @@ impl Context {
         self.busy.as_ref().is_some_and(|busy| busy.0.is_draining.load(Ordering::Relaxed))
     }
 
+    /// Whether the process is shutting down, also after the end of the request.
+    pub(super) fn shutdown_flag(&self) -> Arc<AtomicBool> {
+        self.busy.as_ref().map_or_else(Arc::default, |busy| Arc::clone(&busy.0.is_draining))
+    }
+
     /// Ends the request: releases its endpoint, and no longer counts it as active.
     pub(super) fn release(&mut self) {
         drop(self.attempts.take_lease());

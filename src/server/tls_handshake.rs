@@ -9,8 +9,8 @@ use crate::net::tunnel_io::{Carrier, RecordFollower, TlsConnection};
 use crate::runtime::worker_timer::timeout;
 use crate::telemetry::quoted;
 use crate::tls::{Acceptor, HandshakeFailure, TlsSelection};
-use log::debug;
-use moongate_sdk::Tls;
+use log::{Level, log};
+use moongate_sdk::{Tls, log_throttle};
 use rustls::ServerConfig;
 use rustls::server::Accepted;
 use std::io::{self, Read};
@@ -74,8 +74,12 @@ pub(super) async fn handshake(
     };
     let RefusedHandshake { cut: HandshakeFailure(reason), error, word } = refused;
     tls.metrics.failed(reason);
-    debug!(listener = &*tls.listener, client:%, reason, error = quoted(error.as_deref().unwrap_or_default());
-        "TLS handshake failed");
+    const MESSAGE: &str = "TLS handshake failed";
+    let listener = &*tls.listener;
+    // Every port of the internet gets such handshakes: one line for each reason and a count, and all of them for debugging.
+    let is_first = log_throttle::admit(Level::Info, MESSAGE, &[listener, reason]);
+    let level = if is_first { Level::Info } else { Level::Debug };
+    log!(level, listener, client:%, reason, error = quoted(error.as_deref().unwrap_or_default()); "{MESSAGE}");
     if let Some((socket, word)) = word {
         lingering_close::close(socket, &word).await;
     }

@@ -252,7 +252,11 @@ fn check_log(written: &config::AccessLog, problems: &mut Problems) {
         return;
     }
     if let Err(error) = AccessLog::check(&written.path) {
-        let problem = Problem::new(format!("cannot open the access log `{}`: {error}", written.path.value));
+        let mut problem =
+            Problem::new(format!("cannot open the access log `{}`: {error}", written.path.value));
+        if error.kind() == std::io::ErrorKind::NotFound {
+            problem = problem.help("create its directory; the packages create /var/log/moongate");
+        }
         problems.push(problem.at(&written.path.place));
     }
 }

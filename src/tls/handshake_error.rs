@@ -1,6 +1,6 @@
 //! Reasons of failed TLS handshakes, for metrics and logs.
 
-use rustls::{CertificateError, Error, PeerIncompatible};
+use rustls::{CertificateError, Error, PeerIncompatible, PeerMisbehaved};
 use std::io;
 
 /// The reason of a failed handshake.
@@ -41,6 +41,8 @@ impl HandshakeFailure {
             // The resolver has no certificate: the ACME certificate is not issued yet.
             Error::General(_) => "no_certificate",
             Error::AlertReceived(_) => "refused_by_client",
+            // rustls ends the handshake before a configuration is chosen (RFC 6066 §3).
+            Error::PeerMisbehaved(PeerMisbehaved::ServerNameMustContainOneHostName) => "invalid_name",
             _ => "malformed",
         })
     }

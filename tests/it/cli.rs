@@ -108,6 +108,22 @@ fn an_option_before_the_command_counts_as_one_after_it_or_is_refused() {
 }
 
 #[test]
+fn habits_from_other_servers_get_a_tip() {
+    for (arguments, tip) in [
+        (&["run", "first.yaml"][..], "tip: the configuration is named with `-c first.yaml`"),
+        (&["check", "a/b.yml"], "tip: the configuration is named with `-c a/b.yml`"),
+        (&["-s", "reload"], "tip: `moongate reload`"),
+    ] {
+        let output = moongate(arguments);
+        assert_eq!(code(&output), Some(2), "{arguments:?}");
+        assert!(both(&output).contains(tip), "{}", both(&output));
+    }
+    let log = "access_log: { path: /nowhere/of/this/machine/access.log }\n";
+    let output = moongate(&["check", "-c", &Folder::new().file("a.yaml", &format!("{log}{GOOD}"))]);
+    assert!(both(&output).contains("create its directory"), "{}", both(&output));
+}
+
+#[test]
 fn an_invalid_file_is_reported_completely_with_places_and_suggestions() {
     let folder = Folder::new();
     let output = moongate(&["check", "-c", &folder.file("bad.yaml", BAD)]);

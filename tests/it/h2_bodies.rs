@@ -5,6 +5,8 @@ use crate::support::frames::{
     ACK, DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, request,
 };
 use crate::support::{Gateway, Next, Origin};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 fn start(routes: &str) -> Gateway {
     Gateway::start_whole(&format!(
@@ -130,6 +132,38 @@ fn an_early_response_is_followed_by_no_reset_while_the_client_sends() {
             }
         }
     }
+}
+
+#[test]
+fn a_broken_response_ends_its_stream_at_once_although_the_client_sends() {
+    // It does not wait for the end of the body.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 64];
+        stream.read_exact(&mut head).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").unwrap();
+    });
+    let gateway = start(&format!("routes: [{{ upstream: ['{address}'] }}]"));
+    let mut frames = connect(&gateway);
+    frames.patience(std::time::Duration::from_secs(3));
+    frames.head(1, &request("POST", "/", &[]), false);
+    frames.frame(DATA, 0, 1, b"first");
+    frames.next_on(RST_STREAM, 1);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_an_upload_that_has_its_response() {
+    let gateway = start("routes: [{ plugins: [{ kind: respond, status: 401 }] }]");
+    let mut frames = connect(&gateway);
+    frames.head(1, &request("POST", "/", &[]), false);
+    assert_eq!(header(&mut frames, 1).status(), 401);
+    gateway.signal("TERM");
+    let reset = frames.next_on(RST_STREAM, 1);
+    assert_eq!(reset.number(0), 0, "NO_ERROR");
+    drop(frames);
+    assert!(gateway.exit_within(std::time::Duration::from_secs(4)).success());
 }
 
 #[test]

@@ -132,6 +132,25 @@ fn a_moved_websocket_ends_with_the_alert_in_its_last_process_alone() {
 }
 
 #[test]
+fn a_websocket_that_the_new_process_refuses_goes_on_in_the_old_one() {
+    let origin = Origin::named("a");
+    let setup = start(
+        "",
+        &format!(
+            "routes: [{{ upstream: [{origin}], websocket: {{ drain_window: 2s }}, plugins: [{{ kind: message_filter, name: first, max_size: 1KiB }}] }}]"
+        ),
+    );
+    let mut all: Vec<_> = (0..10).map(|_| setup.open("/")).collect();
+    let file = std::fs::read_to_string(setup.gateway.file()).unwrap();
+    setup.gateway.write_whole(&file.replace("name: first", "name: second"));
+    assert_eq!(upgraded(&setup.gateway), (0, 10));
+    for secure in &mut all {
+        secure.send(&masked(TEXT, b"hello")).unwrap();
+        ends_with(secure, 1012);
+    }
+}
+
+#[test]
 fn a_connection_of_http_1_ends_with_the_alert() {
     let origin = Origin::named("a");
     let setup =

@@ -87,9 +87,10 @@ impl<S: TlsSession> TlsConnection<S> {
         Self { stream: Some(stream), ends_without_alert: false }
     }
 
-    /// The end of the connection would complete what was sent, and it is incomplete: no alert is sent when it is dropped.
-    pub fn end_without_alert(&mut self) {
-        self.ends_without_alert = true;
+    /// Whether no alert is sent when it is dropped: the end of the connection would complete what was sent, which is
+    /// incomplete.
+    pub fn set_ends_without_alert(&mut self, ends_without_alert: bool) {
+        self.ends_without_alert = ends_without_alert;
     }
 
     /// The transport, and the keys in use. No alert is sent: the connection continues.

@@ -13,6 +13,7 @@
 
 use crate::proxy::downstream::session::Session;
 use crate::proxy::downstream::upload_gate::Gate;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -20,6 +21,9 @@ use tokio::time::{Instant, timeout_at};
 /// connection is reset: in total, and between two reads.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_IDLE: Duration = Duration::from_secs(5);
+
+/// The interval of checks for a shutdown meanwhile.
+const SHUTDOWN_LOOK: Duration = Duration::from_millis(200);
 
 /// A final response came early: the client's body is no longer read. The idle limit of the response applies
 /// to the wait.
@@ -38,7 +42,9 @@ pub(in crate::proxy) fn end(session: &Session) {
 /// discards the body for a while. A connection closed with unread bytes is reset, and the response may be
 /// lost (RFC 9112 §9.6). An HTTP/2 stream is reset without an error after that time (RFC 9113 §8.1), and not at once:
 /// clients of Node.js take a reset before the end of their upload for the failure of the request.
-pub(in crate::proxy) async fn linger(session: &mut Session) {
+///
+/// A shutdown waits for the streams of a connection, so they are reset when it begins.
+pub(in crate::proxy) async fn linger(session: &mut Session, shutdown: &AtomicBool) {
     if !session.has_response() || !session.is_in_body() || session.flush().await.is_err() {
         return;
     }
@@ -46,11 +52,16 @@ pub(in crate::proxy) async fn linger(session: &mut Session) {
     session.end_sending();
     session.set_body_timeout(None);
     let end = Instant::now() + LINGER;
-    while !session.is_body_done() {
-        let until = end.min(Instant::now() + LINGER_IDLE);
-        let read = timeout_at(until, session.read_body()).await;
-        if !matches!(read, Ok(Ok(Some(_)))) {
-            return;
+    let mut idle_end = Instant::now() + LINGER_IDLE;
+    let ends = |session: &Session| session.is_body_done() || session.is_http2() && shutdown.load(Relaxed);
+    while !ends(session) {
+        let until = end.min(idle_end);
+        let look = if session.is_http2() { until.min(Instant::now() + SHUTDOWN_LOOK) } else { until };
+        match timeout_at(look, session.read_body()).await {
+            Ok(Ok(Some(_))) => idle_end = Instant::now() + LINGER_IDLE,
+            Ok(_) => return,
+            Err(_) if Instant::now() >= until => return,
+            Err(_) => {}
         }
     }
 }

@@ -167,6 +167,11 @@ impl Connection {
         self.socket.reset_on_close();
     }
 
+    /// Whether the end of the connection would complete a response that is incomplete: with TLS it has no alert then.
+    pub(super) fn set_incomplete(&mut self, is_incomplete: bool) {
+        self.socket.set_ends_without_alert(is_incomplete);
+    }
+
     /// No other request can follow, since the end of the current one is unknown.
     pub(super) fn refuse_more(&mut self) {
         self.is_refused = true;

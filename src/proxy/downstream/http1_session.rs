@@ -312,6 +312,10 @@ impl Http1Session {
         let request = (&self.request.method, self.request.version);
         let out = self.connection.out();
         self.response_body = put_final_head(out, &mut head, names, request, &mut self.keeps_connection);
+        if matches!(self.response_body, ResponseBody::UntilClose) {
+            // Wherever the connection is dropped before the end of the body.
+            self.connection.set_incomplete(true);
+        }
         self.response = Some(head);
         if end { self.end_response().await } else { Ok(()) }
     }
@@ -343,11 +347,7 @@ impl Http1Session {
         if !large.is_empty() {
             let sent = self.connection.send(large, &tail).await;
             sent.map_err(write_error)?;
-            if end {
-                self.response_body = ResponseBody::Ended;
-                return self.flush().await;
-            }
-            return Ok(());
+            return if end { self.flush_last().await } else { Ok(()) };
         }
         if end {
             return self.end_response().await;
@@ -361,8 +361,21 @@ impl Http1Session {
             let ended = encoder.finish(self.connection.out());
             ended.or_err(ErrorType::WriteError, "ending a response body")?;
         }
+        self.flush_last().await
+    }
+
+    /// Sends what is buffered of a response that is complete then.
+    async fn flush_last(&mut self) -> Result<()> {
+        let ends_with_connection = matches!(self.response_body, ResponseBody::UntilClose);
+        if !ends_with_connection {
+            self.response_body = ResponseBody::Ended;
+        }
+        self.flush().await?;
         self.response_body = ResponseBody::Ended;
-        self.flush().await
+        if ends_with_connection {
+            self.connection.set_incomplete(false);
+        }
+        Ok(())
     }
 
     /// Sends what is buffered.

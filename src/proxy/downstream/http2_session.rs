@@ -273,9 +273,11 @@ impl Http2Session {
         self.control.gate.get() == Gate::Open && (self.has_no_body() || self.io.is_read())
     }
 
-    /// Returns whether the whole body has been read, or there is none.
-    pub(super) fn has_whole_body(&self) -> bool {
-        self.has_no_body() || self.io.is_read()
+    /// Returns whether the client still sends the body of a request that has its whole response. What follows an extended
+    /// CONNECT is no body.
+    pub(super) fn is_in_body(&self) -> bool {
+        let has_whole_body = self.has_no_body() || self.io.is_read();
+        self.control.is_answered() && !has_whole_body && !extended_connect::is_one(&self.request)
     }
 
     pub(super) fn is_body_empty(&self) -> bool {

@@ -23,6 +23,9 @@ const CONNECTION_FIELDS: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// The most bytes of interim responses of a stream; further ones are left out.
+const MOST_INTERIM: usize = 32 << 10;
+
 /// A stream after its request header.
 pub(in crate::proxy) struct StreamIo {
     /// `None` once it was taken.
@@ -39,6 +42,8 @@ pub(in crate::proxy) struct StreamIo {
     read: usize,
     sent: usize,
     replay: Option<RetryBuffer>,
+    /// The size of the interim responses so far.
+    interim: usize,
     /// The time limit for a client without window.
     pub(in crate::proxy) write_timeout: Option<Duration>,
 }
@@ -55,6 +60,7 @@ impl StreamIo {
             read: 0,
             sent: 0,
             replay: None,
+            interim: 0,
             write_timeout: None,
         }
     }
@@ -155,6 +161,12 @@ impl StreamIo {
             head.remove_header(name);
         }
         if head.status.is_informational() {
+            // They have no flow control.
+            let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+            self.interim = self.interim.saturating_add(fields.sum::<usize>() + 32);
+            if self.interim > MOST_INTERIM {
+                return Ok(());
+            }
             let interim = Response::from_parts(head.as_owned_parts(), ());
             return self
                 .respond

@@ -280,11 +280,12 @@ impl Session {
         }
     }
 
-    /// Returns whether an HTTP/1 client still sends its body.
+    /// Returns whether a client still sends its body. Over HTTP/2 only after a whole response: the end of the stream is what
+    /// tells of a broken one.
     pub(in crate::proxy) fn is_in_body(&self) -> bool {
         match self {
             Self::Http1(session) => !session.is_body_done() && session.connection.may_continue(),
-            Self::Http2(session) => !session.has_whole_body(),
+            Self::Http2(session) => session.is_in_body(),
         }
     }
 

@@ -21,9 +21,14 @@ use std::time::Duration;
 /// Counts and logs an ended request, then reads what a client still sends of a request that was answered early.
 pub(in crate::proxy) async fn end(session: &mut Session, ctx: &mut Context) {
     record(session, ctx);
+    let shutdown = ctx.shutdown_flag();
     // The shutdown does not wait for the rest of the request.
     ctx.release();
-    early_response::linger(session).await;
+    // A client that still waits for 100 sends nothing.
+    let sends_nothing = session.is_http2() && ctx.received.expects_continue && !ctx.upload.is_asked_for;
+    if !sends_nothing {
+        early_response::linger(session, &shutdown).await;
+    }
 }
 
 /// Counts and logs an ended request.

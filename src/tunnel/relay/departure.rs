@@ -151,6 +151,7 @@ pub(in crate::tunnel) fn resume(tunnel: Tunnel, state: TunnelState) -> Option<Re
     if let Some(rechecks) = &mut relay.rechecks {
         rechecks.resume(&recheck_waits, now);
     }
+    relay.transports.iter_mut().for_each(|transport| transport.set_lent(false));
     Some(relay)
 }
 
