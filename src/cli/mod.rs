@@ -241,13 +241,18 @@ impl Command {
 pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     // Before any slow step: a SIGHUP from here on is queued instead of terminating the process.
     let signals = server::SignalReceiver::take();
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
-        let _ = error.print();
-        if let Some(tip) = usage_tip(&error) {
-            print_error(&format!("\n  tip: {tip}\n"));
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed pipe is no error.
+            let _ = error.print();
+            if let Some(tip) = usage_tip(&error) {
+                print_error(&format!("\n  tip: {tip}\n"));
+            }
+            // 0 for help and version, otherwise 2.
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
-        std::process::exit(error.exit_code())
-    });
+    };
     // `moongate plugin test` captures log records for its report.
     if !matches!(arguments.command, Some(Command::Plugin { .. })) {
         process_log::install(match color() {

@@ -213,5 +213,5 @@ fn fields_arrive_in_their_order_and_spelling_in_both_directions() {
         response.head
     );
     let head = origin.seen()[0].head.clone();
-    assert!(head.starts_with("GET / HTTP/1.1\r\nX-b: 2\r\nX-B: 3\r\nhOST: a\r\nX-A: 1\r\n"), "{head}");
+    assert!(head.starts_with("GET / HTTP/1.1\r\nX-b: 2\r\nhOST: a\r\nX-A: 1\r\nX-B: 3\r\n"), "{head}");
 }

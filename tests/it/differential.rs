@@ -413,6 +413,12 @@ fn in_order_of_names(observed: Observed) -> Vec<String> {
     lines
 }
 
+/// Whether a line frames a body. Ours gives a body without a length, which has arrived over HTTP/2 before the request is sent,
+/// its length; Pingora's loop sends it in chunks.
+fn is_framing(line: &str) -> bool {
+    line.starts_with("| content-length: ") || line == "| transfer-encoding: chunked"
+}
+
 fn remove_received_bytes(line: &mut String) {
     let Some(start) = line.find("\"bytes_received\":") else { return };
     if let Some(length) = line[start..].find(',') {
@@ -431,6 +437,10 @@ fn our_exchange_and_pingoras_loop_behave_alike() {
         let [mut ours, mut theirs] = [in_order_of_names(ours), in_order_of_names(theirs)];
         if case.name.contains(OVER_AN_UPLOAD) {
             ours.iter_mut().chain(&mut theirs).for_each(remove_received_bytes);
+        }
+        if matches!(&case.client, Client::Http2 { fields, .. } if !fields.iter().any(|(name, _)| *name == "content-length")) {
+            ours.retain(|line| !is_framing(line));
+            theirs.retain(|line| !is_framing(line));
         }
         if is_intended == (ours == theirs) {
             report += &format!("{} {}\n{}", case.number, case.name, difference(&ours, &theirs));

@@ -31,8 +31,9 @@ routes: [{{ name: chat, upstream: chat, websocket: {{ on_endpoint_loss: reconnec
         assert_eq!(upgraded(&gateway), (2, 0));
     }
     socket.echo("moved");
-    a.die();
-    b.die();
+    // The first one last: its clients find no other meanwhile.
+    second.die();
+    first.die();
     second.revive();
     second.await_sockets(2);
     socket.echo("after");

@@ -5,6 +5,7 @@
 use super::field_names::{FieldNames, Spelled};
 use bytes::{BufMut, BytesMut};
 use http::{HeaderName, HeaderValue};
+use std::collections::HashSet;
 
 /// Writes fields. Those that were received keep their place, wherever a header map has put them, and others follow.
 pub fn write_fields<'f, I>(out: &mut BytesMut, names: &FieldNames, fields: impl Fn() -> I)
@@ -34,11 +35,13 @@ fn write_in_order<'f>(
     fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
 ) {
     let mut next = 0;
+    let mut places = HashSet::new();
     let mut lines: Vec<_> = fields
         .map(|(name, value)| {
             let spelled = names.line(name.as_str().as_bytes(), value.as_bytes(), &mut next);
-            let place = if spelled == Spelled::Unknown { usize::MAX } else { next };
-            (place, spelled, name, value)
+            // A field that was added beside received ones of its name has no place of its own.
+            let is_placed = spelled != Spelled::Unknown && places.insert(next);
+            (if is_placed { next } else { usize::MAX }, spelled, name, value)
         })
         .collect();
     lines.sort_by_key(|(place, ..)| *place);
@@ -191,6 +194,15 @@ mod tests {
         assert_eq!(written(&names, &map), changed.replace("hOST: a\r\n", ""));
         map.insert("host", HeaderValue::from_static("b"));
         assert_eq!(written(&names, &map), changed.replace("hOST: a", "hOST: b"));
+    }
+
+    #[test]
+    fn a_field_that_is_added_beside_received_ones_of_its_name_is_last() {
+        let (names, mut map) = received("Set-cookie: a\r\nX-A: 1\r\nset-Cookie: b\r\nX-B: 2\r\n");
+        map.append("set-cookie", HeaderValue::from_static("c"));
+        let lines = written(&names, &map);
+        let start = "Set-cookie: a\r\nX-A: 1\r\nset-Cookie: b\r\nX-B: 2\r\n";
+        assert!(lines.starts_with(start) && lines.len() > start.len(), "{lines}");
     }
 
     proptest! {
