@@ -7,10 +7,14 @@ use crate::diagnostics::{self, Color, Sources};
 use clap::Subcommand;
 use moongate_config::{Problem, Problems, Severity};
 use moongate_import::{Files, Finding, Imported, Outcome, Paths, import_nginx};
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use unicode_width::UnicodeWidthStr;
+
+/// The beginning of every result.
+const MARK: &[u8; 21] = b"# Imported from nginx";
 
 /// The widest left column of `--explain`.
 const WIDEST: usize = 70;
@@ -29,6 +33,9 @@ pub(super) struct Arguments {
     /// Write the configuration to this file instead of standard output
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
+    /// Replace a file that is not the result of an import
+    #[arg(long, requires = "output")]
+    force: bool,
     /// Directory of relative includes and files [default: the directory of the file]
     #[arg(long, value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
     prefix: Option<PathBuf>,
@@ -56,13 +63,18 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         .map_err(|error| CommandError::failed(format!("`{}`: {error}", prefix.display())))
         .map(|paths| import_nginx(file, &prefix, &paths, &mut files))?;
     let mut sources = Sources::default();
+    let mut read = vec![file.clone()];
     for (name, text) in files.0 {
+        read.push(PathBuf::from(&*name));
         sources.insert(name, text);
     }
     let imported = result.map_err(|problem| {
         let report = diagnostics::render(&Problems::from(problem), &sources, color());
         CommandError::report(report, BAD_CONFIG)
     })?;
+    if let Some(output) = &arguments.output {
+        replaceable(output, &read, arguments.force)?;
+    }
     let is_complete = imported.is_complete();
     if arguments.explain {
         print_out(&explain(&imported));
@@ -88,6 +100,33 @@ fn directory(file: &Path) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
+}
+
+/// Refuses a file of the import as its output, and without `force` any file that no import wrote.
+fn replaceable(output: &Path, read: &[PathBuf], force: bool) -> Result<(), CommandError> {
+    // A device or a pipe is written to, not replaced.
+    let Some(existing) = std::fs::metadata(output).ok().filter(std::fs::Metadata::is_file) else {
+        return Ok(());
+    };
+    let is_same = |path: &PathBuf| {
+        std::fs::metadata(path)
+            .is_ok_and(|other| (other.dev(), other.ino()) == (existing.dev(), existing.ino()))
+    };
+    if read.iter().any(is_same) {
+        let message = format!("`{}` is a file that the import reads; write to another one", output.display());
+        return Err(CommandError::failed(message));
+    }
+    if force || is_imported(output) {
+        return Ok(());
+    }
+    Err(CommandError::failed(format!("`{}` exists; --force replaces it", output.display())))
+}
+
+/// Whether an import wrote the file.
+fn is_imported(file: &Path) -> bool {
+    let mut start = [0; MARK.len()];
+    let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *MARK
 }
 
 /// Relative paths of the result begin at its own directory: they stay as they are if that is nginx's.

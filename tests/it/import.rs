@@ -128,3 +128,36 @@ fn includes_are_read_relative_to_the_prefix() {
     let report = stderr(&output);
     assert_eq!(report.matches("not translated: `include`").count(), 1, "{report}");
 }
+
+#[test]
+fn only_a_result_is_replaced_without_force() {
+    let howto = fs::read_to_string(fixtures().join("howto.conf")).unwrap();
+    let folder = folder("nginx.conf", &howto);
+    let (output, file) = import(&folder, "nginx.conf", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let written = fs::read_to_string(&file).unwrap();
+    let (output, _) = import(&folder, "nginx.conf", &[]);
+    assert_eq!(output.status.code(), Some(0), "a result is replaced: {}", stderr(&output));
+
+    fs::write(&file, "routes: []\n").unwrap();
+    let (output, _) = import(&folder, "nginx.conf", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("exists; --force replaces it"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "routes: []\n");
+    let (output, _) = import(&folder, "nginx.conf", &["--force"]);
+    assert_eq!((output.status.code(), fs::read_to_string(&file).unwrap()), (Some(0), written));
+
+    let main = "http { include site.conf; }";
+    fs::write(folder.path().join("main.conf"), main).unwrap();
+    fs::write(folder.path().join("site.conf"), "# Imported from nginx\nserver { listen 8080; return 200; }")
+        .unwrap();
+    for name in ["main.conf", "site.conf"] {
+        let path = folder.path().join(name);
+        let before = fs::read_to_string(&path).unwrap();
+        let input = folder.path().join("main.conf").display().to_string();
+        let output = moongate(&["import", "nginx", &input, "--force", "-o", &path.display().to_string()]);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains("is a file that the import reads"), "{}", stderr(&output));
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+    }
+}
