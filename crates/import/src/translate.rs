@@ -23,6 +23,7 @@ use crate::report::{Finding, Notes, Outcome};
 use crate::scope::Scope;
 use crate::tables::{self, Treatment};
 use crate::yaml::{Map, Yaml};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -61,6 +62,8 @@ pub(crate) struct Context<'a> {
     pub(crate) failed: &'a BTreeSet<usize>,
     /// Whether proxies are trusted to report the client.
     pub(crate) trusts_proxies: bool,
+    /// Names that are not known, with the known ones that are similar.
+    pub(crate) meant: RefCell<BTreeMap<String, Option<&'static str>>>,
 }
 
 impl Context<'_> {
@@ -94,6 +97,7 @@ pub(crate) fn translate(source: &Source, paths: &Paths) -> Translation {
         remarks: Vec::new(),
         failed: &failed,
         trusts_proxies: false,
+        meant: RefCell::default(),
     };
     failed_includes(&mut context, &source.directives, &reasons);
     let scope = Scope::of(&http);
@@ -186,7 +190,8 @@ fn leftover(context: &mut Context<'_>, directive: &Directive) {
         if name == "include" {
             context.notes.implied(directive, "the contents of the files are included");
         } else {
-            tables::note(&mut context.notes, directive);
+            let meant = closed::meant(context, &directive.name);
+            tables::note(&mut context.notes, directive, meant);
         }
     }
     for child in directive.children() {

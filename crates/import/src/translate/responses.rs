@@ -122,7 +122,7 @@ fn branch(
             _ => others.push(child),
         }
     }
-    let refuses = closed::may_refuse(directive);
+    let refuses = closed::may_refuse(context, directive);
     let condition = match condition {
         Ok(condition) => condition,
         Err(why) => {

@@ -13,7 +13,7 @@ use super::locations::{self, Handler, Location};
 use super::paths::LocationPath;
 use super::responses::{self, Level, Rewrite, Steps};
 use super::upstreams::Upstreams;
-use super::{Context, fields, logs};
+use super::{Context, closed, fields, logs};
 use crate::cel::Variables;
 use crate::reader::Directive;
 use crate::report::Outcome;
@@ -393,13 +393,7 @@ fn location<'a>(
                     context.notes.taken(rule, "the plugin `respond` with 403");
                 }
             } else {
-                let what = handler.map_or("files".to_owned(), |handler| format!("`{}`", handler.name));
-                context.notes.refused(
-                    location.directive,
-                    format!("nginx serves {what} here; the route responds 404"),
-                    "add an upstream that serves them, or remove the route",
-                );
-                draft.comments.push(format!("not translated: {what}"));
+                no_upstream(context, location, handler, &mut draft);
                 if location.is_catch_all() && draft.plugins.is_empty() && site.all.len() == 1 {
                     draft.suffix = "rest";
                 }
@@ -408,6 +402,32 @@ fn location<'a>(
             drafts.push(draft);
         }
     }
+}
+
+/// Notes a location without a destination.
+fn no_upstream(
+    context: &mut Context<'_>,
+    location: &Location<'_>,
+    handler: Option<&Directive>,
+    draft: &mut Draft,
+) {
+    let mistyped = location.scope.own().iter().find_map(|directive| {
+        closed::meant(context, &directive.name).filter(|meant| meant.ends_with("_pass"))
+    });
+    let (why, help, what) = match (handler, mistyped) {
+        (None, Some(meant)) => (
+            format!("no `{meant}` is understood here; the route responds 404"),
+            "correct the directive and import again",
+            format!("`{meant}`"),
+        ),
+        _ => {
+            let what = handler.map_or("files".to_owned(), |handler| format!("`{}`", handler.name));
+            let help = "add an upstream that serves them, or remove the route";
+            (format!("nginx serves {what} here; the route responds 404"), help, what)
+        }
+    };
+    context.notes.refused(location.directive, why, help);
+    draft.comments.push(format!("not translated: {what}"));
 }
 
 fn note_path(context: &mut Context<'_>, location: &Location<'_>) {
