@@ -390,3 +390,23 @@ fn a_mistyped_proxy_pass_is_not_called_files() {
     assert!(why.contains("no `proxy_pass` is understood here"), "{why}");
     assert!(result.yaml.contains("not translated: `proxy_pass`"), "{}", result.yaml);
 }
+
+#[test]
+fn an_include_of_http_that_cannot_be_read_closes_the_routes() {
+    for (include, is_closed) in [
+        ("conf.d/access.conf", true),
+        ("/etc/letsencrypt/options-ssl-nginx.conf", false),
+        ("mime.types", false),
+        ("/etc/nginx/modules-enabled/*.conf", false),
+    ] {
+        for text in [
+            format!(
+                "http {{ include {include}; server {{ listen 80; location / {{ proxy_pass http://a:1; }} }} }}"
+            ),
+            format!("include {include}; server {{ listen 80; location / {{ proxy_pass http://a:1; }} }}"),
+        ] {
+            let yaml = imported(&text).yaml;
+            assert_eq!(yaml.contains("status: 403"), is_closed, "{yaml}");
+        }
+    }
+}

@@ -39,9 +39,18 @@ const REFUSING: [&str; 11] = [
 /// The longest name that is compared with others.
 const LONGEST_NAME: usize = 40;
 
-/// Files that Debian and nginx ship for `include`, and parts of names of such files. None has access rules.
-const HARMLESS: [&str; 7] =
-    ["mime.types", "fastcgi_params", "fastcgi.conf", "proxy_params", "scgi_params", "uwsgi_params", "ssl"];
+/// Files that Debian, nginx and certbot (`options-ssl-nginx.conf`) ship for `include`, and parts of names of such
+/// files. None has access rules.
+const HARMLESS: [&str; 8] = [
+    "mime.types",
+    "modules-enabled",
+    "fastcgi_params",
+    "fastcgi.conf",
+    "proxy_params",
+    "scgi_params",
+    "uwsgi_params",
+    "ssl",
+];
 
 /// Why the routes of a scope are closed: directives around them that the import does not translate and that may refuse
 /// requests. The first of a name decides, as its value may be `off`.
@@ -51,8 +60,9 @@ pub(super) fn reasons(context: &Context<'_>, scope: &Scope<'_>) -> Vec<String> {
     let mut add = |directive: &Directive| {
         reasons.push(format!("not translated: `{}`; the route is closed until it is", directive.line()));
     };
-    // An include beside the servers has servers, or settings of the whole process.
-    for directive in scope.inner().filter(|directive| context.failed.contains(&directive.id)) {
+    // An include beside the servers may have refusals for all of them.
+    let includes = scope.inner().chain(scope.outermost(|name| name == "include"));
+    for directive in includes.filter(|directive| context.failed.contains(&directive.id)) {
         if !HARMLESS.iter().any(|part| directive.argument(0).contains(part)) {
             add(directive);
         }
