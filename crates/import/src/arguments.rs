@@ -1,9 +1,10 @@
-//! The numbers of arguments that nginx accepts. A directive without its `;` takes the next one as arguments: what that
+//! What nginx refuses before it starts: numbers of arguments, and two locations of one path.
+//! A directive without its `;` takes the next one as arguments: what that
 //! would refuse must not be lost.
 
 use crate::reader::{Directive, SyntaxError};
 use crate::tables;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 /// Names with the least and the most arguments of nginx.
@@ -109,17 +110,42 @@ static BY_NAME: LazyLock<HashMap<&str, (usize, usize)>> = LazyLock::new(|| {
     names.collect()
 });
 
-/// Checks the numbers of arguments, as nginx does before it starts.
+/// Checks the numbers of arguments and the paths of locations, as nginx does before it starts.
 ///
 /// # Errors
-/// The first directive with a number that nginx refuses.
+/// The first directive that nginx refuses.
 pub(crate) fn check(directives: &[Directive]) -> Result<(), SyntaxError> {
     for directive in directives {
         if let Some(message) = wrong(directive) {
             return Err(SyntaxError { message, place: directive.place.clone() });
         }
+        duplicate(directive)?;
         if !OTHERS.contains(&directive.name.as_str()) {
             check(directive.children())?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses two locations of one path in a block.
+fn duplicate(block: &Directive) -> Result<(), SyntaxError> {
+    let mut known = HashSet::new();
+    for location in block.children().iter().filter(|child| child.name == "location") {
+        let path = match location.texts().collect::<Vec<_>>().as_slice() {
+            ["~" | "~*", ..] => continue,
+            ["^~", path] => (false, (*path).to_owned()),
+            ["=", path] => (true, (*path).to_owned()),
+            [word] if word.starts_with('~') => continue,
+            [word] => match (word.strip_prefix('='), word.strip_prefix("^~")) {
+                (Some(path), _) => (true, path.to_owned()),
+                (None, path) => (false, path.unwrap_or(word).to_owned()),
+            },
+            _ => continue,
+        };
+        if !known.insert(path) {
+            let message =
+                format!("duplicate `{}`: nginx refuses a second location of a path", location.line());
+            return Err(SyntaxError { message, place: location.place.clone() });
         }
     }
     Ok(())
@@ -231,6 +257,18 @@ mod tests {
                 "`proxy_pass` has `location` as an argument; is a `;` missing at the end of line 1?",
             ),
             ("auth_basic { deny all; }", "`auth_basic` has no block; is a `;` missing at the end of line 1?"),
+            (
+                "server { location / { } location / { } }",
+                "duplicate `location /`: nginx refuses a second location of a path",
+            ),
+            (
+                "server { location =/a { } location = /a { } }",
+                "duplicate `location = /a`: nginx refuses a second location of a path",
+            ),
+            (
+                "server { location /a { } location ^~ /a { } }",
+                "duplicate `location ^~ /a`: nginx refuses a second location of a path",
+            ),
             ("location /a;", "`location` needs a block in braces"),
         ] {
             assert_eq!(message(text).as_deref(), Some(expected), "{text}");
@@ -248,6 +286,7 @@ mod tests {
             "if ($a = \"\") { return 403; }",
             "types { text/html html htm; }",
             "unknown_directive a b c;",
+            "server { location /a { location /b { } } location = /a { } location ~ a { } location ~ a { } location @a { } }",
             "keepalive_timeout 75s 60s; return 301 https://a; expires modified 1h;",
         ] {
             assert_eq!(message(text), None, "{text}");

@@ -98,6 +98,25 @@ impl Notes {
         }
     }
 
+    /// Notes that a block was not translated, also what was noted as translated in it.
+    pub(crate) fn refuse_block(&mut self, directive: &Directive, why: &str, help: &str) {
+        self.note(directive, Outcome::NotTranslated, why.to_owned(), Some(help.to_owned()));
+        for child in directive.children() {
+            self.refuse_within(child, &directive.name);
+        }
+    }
+
+    fn refuse_within(&mut self, directive: &Directive, block: &str) {
+        let Some(slot) = self.findings.get_mut(directive.id) else { return };
+        if slot.as_ref().is_none_or(|finding| finding.outcome < Outcome::NotTranslated) {
+            *slot = None;
+            self.within(directive, Outcome::NotTranslated, block);
+        }
+        for child in directive.children() {
+            self.refuse_within(child, block);
+        }
+    }
+
     /// Applies the finding of a block to a directive in it, unless it has one.
     fn within(&mut self, directive: &Directive, outcome: Outcome, block: &str) {
         if !self.has(directive) {

@@ -240,3 +240,54 @@ fn every_directive_of_the_guide_is_known() {
     }
     assert!(unknown.is_empty(), "{unknown:?}");
 }
+
+#[test]
+fn what_has_no_effect_is_not_called_taken_over() {
+    let result = imported(
+        "server { listen 80; location / { if (-f /x) { return 503; } proxy_pass http://127.0.0.1:1; } }",
+    );
+    assert_eq!(finding(&result, "return").0, Outcome::NotTranslated);
+
+    let result =
+        imported("server { listen 99999; server_name a.b; location / { proxy_pass http://127.0.0.1:1; } }");
+    for name in ["server", "server_name", "location", "proxy_pass"] {
+        assert_eq!(finding(&result, name).0, Outcome::NotTranslated, "{name}");
+    }
+    assert!(
+        finding(&result, "listen").1.contains("the port is not between"),
+        "{:?}",
+        finding(&result, "listen")
+    );
+
+    let (_, why) = finding(&imported("server { listen 80; location ~ ^/(foo { return 200; } }"), "location");
+    assert!(why.contains("is not valid: unclosed group"), "{why}");
+}
+
+#[test]
+fn responses_of_the_gateway_have_the_fields_of_add_header() {
+    let result = imported(
+        "server { listen 80; if ($http_x) { return 403; } add_header X-A 1 always; \
+         location ~ /\\. { deny all; } location /a/ { proxy_pass http://127.0.0.1:1; } \
+         location /b/ { proxy_pass http://$nobody; } }",
+    );
+    let routes = result.yaml.split_once("routes:").unwrap_or_default().1;
+    for route in routes.split("  - name: ").skip(1) {
+        assert!(route.contains("X-A: \"1\"") && route.contains("status: 403"), "{route}");
+    }
+    assert!(routes.contains("a-slash"), "{routes}");
+}
+
+#[test]
+fn a_name_without_an_upstream_is_reported() {
+    for (target, outcome) in [
+        ("http://backnd", Outcome::Changed),
+        ("http://backend", Outcome::TakenOver),
+        ("http://app:3000", Outcome::TakenOver),
+        ("http://localhost", Outcome::TakenOver),
+    ] {
+        let result = imported(&format!(
+            "upstream backend {{ server 127.0.0.1:1; }} server {{ listen 80; location / {{ proxy_pass {target}; }} }}"
+        ));
+        assert_eq!(finding(&result, "proxy_pass").0, outcome, "{target}");
+    }
+}

@@ -249,6 +249,13 @@ pub(super) fn response_plugins(
     plugins
 }
 
+/// The plugins that change refusals: `add_header` with `always`.
+pub(super) fn always(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>) -> Vec<Map> {
+    let mut plugins = response_plugins(context, scope, variables, Vec::new());
+    plugins.retain(|plugin| plugin.get("when").is_none());
+    plugins
+}
+
 /// The `response` of plugins: the first has another change too.
 fn changes(first: Option<(&str, Yaml)>, added: Vec<Map>) -> Vec<Map> {
     let mut changes: Vec<Map> = Vec::new();

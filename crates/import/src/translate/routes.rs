@@ -147,13 +147,16 @@ fn server<'a>(
     let server = &servers[number];
     let reaches = reaches(context, servers, number, listeners);
     if reaches.is_empty() {
-        let (outcome, why) = match server.hosts.is_incomplete {
-            true => (Outcome::NotTranslated, "no name of it has an equivalent"),
-            false => {
-                (Outcome::Implied, "no request reaches it: it has no name of a host and is no default server")
+        let why = match (server.listens.is_empty(), server.hosts.is_incomplete) {
+            (true, _) => "no address of its `listen` has an equivalent",
+            (false, true) => "no name of it has an equivalent",
+            (false, false) => {
+                let why = "no request reaches it: it has no name of a host and is no default server";
+                context.notes.block(server.directive, Outcome::Implied, why, None);
+                return;
             }
         };
-        context.notes.block(server.directive, outcome, why, None);
+        context.notes.refuse_block(server.directive, why, "");
         return;
     }
     context.notes.taken(server.directive, "the routes of its locations");
@@ -178,7 +181,7 @@ fn server<'a>(
         }
         let is_complete = locations.iter().any(Location::is_catch_all);
         if !is_complete {
-            rest(server, servers, &steps, &mut drafts);
+            rest(context, server, servers, &steps, &variables, &mut drafts);
         }
     }
     route::keep_order(&mut drafts);
@@ -298,7 +301,14 @@ fn variables<'m>(context: &Context<'m>, server: &Server<'_>, listeners: &[Listen
 }
 
 /// The route of requests that no location of a server matches.
-fn rest(server: &Server<'_>, servers: &[Server<'_>], steps: &Steps, drafts: &mut Vec<Draft>) {
+fn rest(
+    context: &mut Context<'_>,
+    server: &Server<'_>,
+    servers: &[Server<'_>],
+    steps: &Steps,
+    variables: &Variables<'_>,
+    drafts: &mut Vec<Draft>,
+) {
     if steps.plugins.is_empty()
         && (servers.len() == 1 || drafts.is_empty() && server.hosts.patterns.is_empty())
     {
@@ -309,7 +319,8 @@ fn rest(server: &Server<'_>, servers: &[Server<'_>], steps: &Steps, drafts: &mut
     draft.suffix = "rest";
     draft.comments.push("no location of the server matches; nginx serves files here".to_owned());
     draft.comments.extend(steps.comments.iter().cloned());
-    draft.plugins.clone_from(&steps.plugins);
+    draft.plugins = fields::always(context, &server.scope, variables);
+    draft.plugins.extend(steps.plugins.iter().cloned());
     draft.plugins.push(responses::respond(404));
     drafts.push(draft);
 }
@@ -330,10 +341,7 @@ fn location<'a>(
     draft.comments.extend(site.steps.comments.iter().cloned());
     draft.plugins.clone_from(&site.steps.plugins);
     if let LocationPath::Exact(path) = &location.path {
-        let matches = |rewrite: &&Rewrite| {
-            regex::Regex::new(&rewrite.pattern).is_ok_and(|pattern| pattern.is_match(path))
-        };
-        drafts.extend(site.steps.redirects.iter().filter(matches).map(|rewrite| redirect(&draft, rewrite)));
+        drafts.extend(site.steps.redirects_of(path).map(|rewrite| redirect(&draft, rewrite)));
     }
     if let Some(why) = &location.closed {
         draft.comments.push(format!(
@@ -398,6 +406,8 @@ fn location<'a>(
                     draft.suffix = "rest";
                 }
             }
+            let fields = fields::always(context, &location.scope, &variables);
+            draft.plugins.splice(0..0, fields);
             draft.plugins.push(responses::respond(status));
             drafts.push(draft);
         }

@@ -44,6 +44,13 @@ impl<'a> Upstreams<'a> {
         Self { definitions, names: UniqueNames::default(), of_target: HashMap::new(), drafts: Vec::new() }
     }
 
+    /// Whether a target looks like the name of an upstream, but none has it.
+    pub(super) fn is_missing(&self, authority: &str) -> bool {
+        !authority.contains(['.', ':', '['])
+            && authority != "localhost"
+            && !self.definitions.contains_key(authority)
+    }
+
     /// The number of an upstream for a target.
     pub(super) fn number(
         &mut self,
