@@ -62,6 +62,8 @@ pub(crate) struct Context<'a> {
     pub(crate) failed: &'a BTreeSet<usize>,
     /// Whether proxies are trusted to report the client.
     pub(crate) trusts_proxies: bool,
+    /// What lines of the access log name.
+    pub(crate) log_lines: &'static str,
     /// Names that are not known, with the known ones that are similar.
     pub(crate) meant: RefCell<BTreeMap<String, Option<&'static str>>>,
 }
@@ -97,6 +99,7 @@ pub(crate) fn translate(source: &Source, paths: &Paths) -> Translation {
         remarks: Vec::new(),
         failed: &failed,
         trusts_proxies: false,
+        log_lines: logs::NAMED,
         meant: RefCell::default(),
     };
     failed_includes(&mut context, &source.directives, &reasons);

@@ -291,3 +291,29 @@ fn a_name_without_an_upstream_is_reported() {
         assert_eq!(finding(&result, "proxy_pass").0, outcome, "{target}");
     }
 }
+
+#[test]
+fn the_log_of_a_site_is_compared_with_the_one_of_the_gateway() {
+    let text = |global: &str, site: &str| {
+        format!(
+            "log_format main '$remote_addr $status'; log_format named '$host $status'; {global} \
+             server {{ listen 80; {site} location / {{ proxy_pass http://127.0.0.1:1; }} }}"
+        )
+    };
+    let site = "access_log /var/log/nginx/a.log main;";
+    for (global, why) in [
+        ("", "one log for all sites, whose lines name the route"),
+        ("access_log /var/log/nginx/x.log;", "in the combined format; its lines name neither site nor route"),
+        ("access_log /var/log/nginx/x.log main;", "in one format; its lines name neither site nor route"),
+        ("access_log /var/log/nginx/x.log named;", "whose lines name the host"),
+    ] {
+        let result = imported(&text(global, site));
+        let found = result.findings.iter().rfind(|finding| finding.name == "access_log");
+        let found = found.expect("the site has a log");
+        assert_eq!(found.outcome, Outcome::Changed);
+        assert!(found.reasons.join("; ").contains(why), "{global}: {:?}", found.reasons);
+    }
+    let (outcome, why) = finding(&imported(&text("", site)), "log_format");
+    assert_eq!(outcome, Outcome::Changed, "{why}");
+    assert!(why.contains("a site's `access_log` uses it"), "{why}");
+}
