@@ -62,6 +62,8 @@ pub(crate) struct Context<'a> {
     pub(crate) failed: &'a BTreeSet<usize>,
     /// Whether proxies are trusted to report the client.
     pub(crate) trusts_proxies: bool,
+    /// Whether the server listens at a port that clients write in Host.
+    pub(crate) has_port_in_host: bool,
     /// What lines of the access log name.
     pub(crate) log_lines: &'static str,
     /// Names that are not known, with the known ones that are similar.
@@ -99,6 +101,7 @@ pub(crate) fn translate(source: &Source, paths: &Paths) -> Translation {
         remarks: Vec::new(),
         failed: &failed,
         trusts_proxies: false,
+        has_port_in_host: false,
         log_lines: logs::NAMED,
         meant: RefCell::default(),
     };

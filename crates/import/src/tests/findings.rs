@@ -317,3 +317,22 @@ fn the_log_of_a_site_is_compared_with_the_one_of_the_gateway() {
     assert_eq!(outcome, Outcome::Changed, "{why}");
     assert!(why.contains("a site's `access_log` uses it"), "{why}");
 }
+
+#[test]
+fn the_host_of_nginx_has_no_port() {
+    let text = |listen: &str, value: &str| {
+        format!(
+            "server {{ listen {listen}; location / {{ proxy_set_header Host {value}; proxy_pass http://127.0.0.1:1; }} }}"
+        )
+    };
+    for (listen, value, is_set) in [
+        ("80", "$host", false),
+        ("443 ssl", "$host", false),
+        ("8080", "$host", true),
+        ("8080", "$http_host", false),
+        ("8080", "$host:$server_port", false),
+    ] {
+        let yaml = imported(&text(listen, value)).yaml;
+        assert_eq!(yaml.contains("Host: \"{host}\"") || yaml.contains("Host: '{host}'"), is_set, "{yaml}");
+    }
+}

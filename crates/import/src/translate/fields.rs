@@ -77,6 +77,12 @@ impl RequestFields {
                 return context.notes.taken(directive, "`set: { Host: … }` of the plugin `headers`");
             }
             self.host = None;
+            if variable.as_deref() == Some("host") && context.has_port_in_host {
+                self.put("Host", Yaml::text("{host}"));
+                let became =
+                    "`set: { Host: \"{host}\" }` of the plugin `headers`: nginx's `$host` has no port";
+                return context.notes.taken(directive, became);
+            }
         }
         self.upgrades |= lower == "upgrade" && variable.as_deref() == Some("http_upgrade");
         let notes = &mut context.notes;

@@ -160,6 +160,8 @@ fn server<'a>(
         return;
     }
     context.notes.taken(server.directive, "the routes of its locations");
+    let mut ports = server.listens.iter().filter_map(|(at, _)| listeners[*at].port);
+    context.has_port_in_host = ports.any(|port| ![80, 443].contains(&port));
     let mut variables = variables(context, server, listeners);
     let steps = responses::steps(context, Level::Server, server.scope.own(), &mut variables);
     let mut drafts = redirects_of_server(&steps);
