@@ -16,6 +16,9 @@ use unicode_width::UnicodeWidthStr;
 /// The beginning of every result.
 const MARK: &[u8; 21] = b"# Imported from nginx";
 
+/// Directories of sites, beside nginx.conf.
+const SITES: [&str; 3] = ["sites-enabled", "sites-available", "conf.d"];
+
 /// The widest left column of `--explain`.
 const WIDEST: usize = 70;
 
@@ -36,7 +39,8 @@ pub(super) struct Arguments {
     /// Replace a file that is not the result of an import
     #[arg(long, requires = "output")]
     force: bool,
-    /// Directory of relative includes and files [default: the directory of the file]
+    /// Directory of relative includes and files [default: the directory of the file, for one in sites-enabled,
+    /// sites-available or conf.d the one above]
     #[arg(long, value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
     prefix: Option<PathBuf>,
     /// Write nothing unless every directive is taken over or implied
@@ -57,7 +61,7 @@ pub(super) fn main(command: &Command) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let file = &arguments.nginx_file;
-    let prefix = arguments.prefix.clone().unwrap_or_else(|| directory(file));
+    let prefix = arguments.prefix.clone().unwrap_or_else(|| default_prefix(file));
     let mut files = Files::default();
     let result = paths(&prefix, arguments.output.as_deref())
         .map_err(|error| CommandError::failed(format!("`{}`: {error}", prefix.display())))
@@ -93,6 +97,17 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         }
     }
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })
+}
+
+/// The directory of nginx.conf: that of the file, or the one above for the file of a site.
+fn default_prefix(file: &Path) -> PathBuf {
+    let own = directory(file);
+    let Ok(absolute) = std::path::absolute(&own) else { return own };
+    let is_of_sites = absolute.file_name().is_some_and(|name| SITES.iter().any(|sites| name == *sites));
+    match absolute.parent() {
+        Some(parent) if is_of_sites => parent.to_owned(),
+        _ => own,
+    }
 }
 
 fn directory(file: &Path) -> PathBuf {

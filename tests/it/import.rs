@@ -161,3 +161,21 @@ fn only_a_result_is_replaced_without_force() {
         assert_eq!(fs::read_to_string(&path).unwrap(), before);
     }
 }
+
+#[test]
+fn a_site_is_read_relative_to_the_directory_of_nginx_conf() {
+    let folder = folder("nginx.conf", "");
+    for sites in ["sites-enabled", "sites-available", "conf.d"] {
+        fs::create_dir(folder.path().join(sites)).unwrap();
+        let site = "server { listen 8443 ssl; ssl_certificate certs/site.pem; ssl_certificate_key certs/site.key; \
+                    location / { include upgrade.conf; proxy_pass http://127.0.0.1:1; } }";
+        fs::write(folder.path().join(sites).join("chat"), site).unwrap();
+        let fields = "proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade; \
+                      proxy_set_header Connection $connection_upgrade;";
+        fs::write(folder.path().join("upgrade.conf"), fields).unwrap();
+        let (output, file) = import(&folder, &format!("{sites}/chat"), &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let yaml = fs::read_to_string(&file).unwrap();
+        assert!(yaml.contains("cert: certs/site.pem"), "{yaml}");
+    }
+}

@@ -336,3 +336,24 @@ fn the_host_of_nginx_has_no_port() {
         assert_eq!(yaml.contains("Host: \"{host}\"") || yaml.contains("Host: '{host}'"), is_set, "{yaml}");
     }
 }
+
+#[test]
+fn a_variable_of_another_file_is_reported_as_such() {
+    let text = |directive: &str| {
+        format!("server {{ listen 80; location / {{ {directive} proxy_pass http://127.0.0.1:1; }} }}")
+    };
+    let both =
+        text("proxy_set_header Connection $connection_upgrade; proxy_set_header Upgrade $http_upgrade;");
+    assert_eq!(finding(&imported(&both), "proxy_set_header").0, Outcome::Implied);
+    let alone = text("proxy_set_header Connection $connection_upgrade;");
+    assert_eq!(finding(&imported(&alone), "proxy_set_header").0, Outcome::NotTranslated);
+    let why = "no `map` or `set` of the files read defines `$tenant`; import nginx.conf";
+    let (_, found) = finding(&imported(&text("proxy_set_header X-Tenant $tenant;")), "proxy_set_header");
+    assert!(found.contains(why), "{found}");
+    let (_, found) =
+        finding(&imported("server { listen 80; location / { proxy_pass http://$tenant; } }"), "proxy_pass");
+    assert!(found.contains(why), "{found}");
+    let (_, found) =
+        finding(&imported(&text("proxy_set_header X-Cert $ssl_client_cert;")), "proxy_set_header");
+    assert!(found.contains("`$ssl_client_cert` has no equivalent"), "{found}");
+}

@@ -44,7 +44,12 @@ impl RequestFields {
         proxy_host: &str,
     ) -> Self {
         let mut fields = Self { host: Some(proxy_host.to_owned()), ..Self::default() };
-        for directive in scope.any_of(&["proxy_set_header", "grpc_set_header"]) {
+        let directives = scope.any_of(&["proxy_set_header", "grpc_set_header"]);
+        fields.upgrades = directives.iter().any(|directive| {
+            directive.argument(0).eq_ignore_ascii_case("upgrade")
+                && sole_variable(directive.argument(1)).as_deref() == Some("http_upgrade")
+        });
+        for directive in directives {
             fields.directive(context, directive, variables, copied);
         }
         if !fields.upgrades {
@@ -84,7 +89,6 @@ impl RequestFields {
                 return context.notes.taken(directive, became);
             }
         }
-        self.upgrades |= lower == "upgrade" && variable.as_deref() == Some("http_upgrade");
         let notes = &mut context.notes;
         if let Some(variable) = &variable
             && copied.iter().any(|(field, copied)| *field == lower && copied == variable)
@@ -111,7 +115,11 @@ impl RequestFields {
                 .iter()
                 .any(|usual| value.eq_ignore_ascii_case(usual));
             let of_map = variable.as_ref().is_some_and(|name| context.maps.get(name).is_some());
-            if is_usual || of_map {
+            // The map of a site is in nginx.conf.
+            let of_other_file = self.upgrades
+                && lower == "connection"
+                && variable.as_ref().is_some_and(|name| !context.maps.is_defined(name));
+            if is_usual || of_map || of_other_file {
                 notes.implied(directive, "every route forwards WebSockets and keeps connections to backends");
             } else {
                 notes.refused(directive, "the gateway sets this field itself", "");
