@@ -7,6 +7,7 @@ use crate::diagnostics::{self, Color, Sources};
 use clap::Subcommand;
 use moongate_config::{Problem, Problems, Severity};
 use moongate_import::{Files, Finding, Imported, Outcome, Paths, import_nginx};
+use std::collections::HashSet;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -152,25 +153,33 @@ fn paths(prefix: &Path, output: Option<&Path>) -> io::Result<Paths> {
     Ok(Paths { before: if same { PathBuf::new() } else { prefix } })
 }
 
-/// The report: one line for a directive that is taken over or implied, an excerpt for any other, and the counts.
+/// The report: one line for a directive that is taken over or implied, then an excerpt for any other, the worst last,
+/// and the counts. A file that is included several times is reported once.
 fn report(imported: &Imported, sources: &Sources, color: Color) -> String {
+    let mut known = HashSet::new();
+    let mut is_new = |finding: &&Finding| {
+        let place = &finding.place;
+        known.insert((place.file.clone(), place.line, place.column, finding.outcome, finding.reasons.clone()))
+    };
+    let findings: Vec<&Finding> = imported.findings.iter().filter(|finding| is_new(finding)).collect();
     let mut report = String::new();
-    for finding in &imported.findings {
-        match finding.outcome {
-            Outcome::TakenOver | Outcome::Implied => report.push_str(&line(finding)),
-            // Their block is reported.
-            _ if finding.is_within => {}
-            Outcome::Changed | Outcome::NotTranslated => {
-                if !report.is_empty() && !report.ends_with("\n\n") {
-                    report.push('\n');
-                }
-                report.push_str(&excerpt(finding, sources, color));
-                report.push('\n');
-            }
+    for finding in &findings {
+        if matches!(finding.outcome, Outcome::TakenOver | Outcome::Implied) && !finding.is_entry {
+            report.push_str(&line(finding));
         }
     }
     for remark in &imported.remarks {
         report.push_str(&format!("note: {}\n", printable(remark)));
+    }
+    for outcome in [Outcome::Changed, Outcome::NotTranslated] {
+        // The block of a directive within one is reported.
+        for finding in findings.iter().filter(|finding| finding.outcome == outcome && !finding.is_within) {
+            if !report.is_empty() && !report.ends_with("\n\n") {
+                report.push('\n');
+            }
+            report.push_str(&excerpt(finding, sources, color));
+            report.push('\n');
+        }
     }
     report.push_str(&counts(imported));
     report
@@ -180,8 +189,13 @@ fn line(finding: &Finding) -> String {
     let place = &finding.place;
     let reasons = finding.reasons.join("; ");
     let text = format!("{}:{}: {}: {}", place.file, place.line, finding.outcome.words(), finding.line);
+    let entries = match finding.entries {
+        0 => String::new(),
+        1 => ": 1 entry".to_owned(),
+        count => format!(": {count} entries"),
+    };
     format!(
-        "{}{}\n",
+        "{}{entries}{}\n",
         printable(&text),
         if reasons.is_empty() { String::new() } else { format!(": {}", printable(&reasons)) }
     )

@@ -179,3 +179,27 @@ fn a_site_is_read_relative_to_the_directory_of_nginx_conf() {
         assert!(yaml.contains("cert: certs/site.pem"), "{yaml}");
     }
 }
+
+#[test]
+fn the_report_is_short_and_ends_with_what_matters() {
+    let main = "types { text/html html; text/css css; } map $http_upgrade $c { default upgrade; '' close; } \
+                upstream u { server 127.0.0.1:1; server 127.0.0.1:2; }\n\
+                server { listen 8080; location /a/ { include snippet.conf; proxy_pass http://u; }\n\
+                location /b/ { include snippet.conf; proxy_pass http://u; } }";
+    let folder = folder("nginx.conf", main);
+    let snippet = "sub_filter a b;\nssl_early_data on;\nproxy_http_version 1.1;\n";
+    fs::write(folder.path().join("snippet.conf"), snippet).unwrap();
+    let (output, _) = import(&folder, "nginx.conf", &[]);
+    let report = stderr(&output);
+    assert!(report.contains("implied: types: 2 entries: "), "{report}");
+    assert!(report.contains("upstream u: 2 entries"), "{report}");
+    assert!(!report.contains("text/html") && !report.contains("server 127.0.0.1:1"), "{report}");
+    for text in ["not translated: `sub_filter`", "changed: `ssl_early_data`", "proxy_http_version 1.1:"] {
+        assert_eq!(report.matches(text).count(), 1, "{text}: {report}");
+    }
+    let at = |text: &str| report.find(text).unwrap_or_else(|| panic!("{text}: {report}"));
+    assert!(at("proxy_http_version") < at("note: "), "{report}");
+    assert!(at("note: ") < at("changed: `ssl_early_data`"), "{report}");
+    assert!(at("changed: `ssl_early_data`") < at("not translated: `sub_filter`"), "{report}");
+    assert!(at("not translated: `sub_filter`") < at(" directives: "), "{report}");
+}

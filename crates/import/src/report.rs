@@ -45,6 +45,10 @@ pub struct Finding {
     pub help: Vec<String>,
     /// Whether the finding is that of the surrounding block.
     pub is_within: bool,
+    /// The number of entries of a table, such as `types` or `map`; 0 for any other directive.
+    pub entries: usize,
+    /// Whether it is an entry of a table, and the finding of the table suffices.
+    pub is_entry: bool,
 }
 
 /// The findings of all directives, in the order of the files.
@@ -130,6 +134,18 @@ impl Notes {
         }
     }
 
+    /// Counts the entries of a table. Those that are taken over or implied need no line of their own.
+    pub(crate) fn fold(&mut self, table: &Directive) {
+        if let Some(Some(finding)) = self.findings.get_mut(table.id) {
+            finding.entries = table.children().len();
+        }
+        for entry in table.children() {
+            if let Some(Some(finding)) = self.findings.get_mut(entry.id) {
+                finding.is_entry = finding.outcome <= Outcome::TakenOver;
+            }
+        }
+    }
+
     /// Whether the directive has a finding.
     pub(crate) fn has(&self, directive: &Directive) -> bool {
         self.findings.get(directive.id).is_some_and(Option::is_some)
@@ -146,6 +162,8 @@ impl Notes {
             reasons: Vec::new(),
             help: Vec::new(),
             is_within: false,
+            entries: 0,
+            is_entry: false,
         });
         if outcome > finding.outcome {
             finding.outcome = outcome;

@@ -115,6 +115,7 @@ pub(crate) fn translate(source: &Source, paths: &Paths) -> Translation {
     for directive in &source.directives {
         leftover(&mut context, directive);
     }
+    fold(&mut context.notes, &source.directives);
     let Context { notes, remarks, .. } = context;
     Translation { document, findings: notes.into_findings(), remarks }
 }
@@ -164,6 +165,16 @@ fn failed_include(context: &mut Context<'_>, directive: &Directive, reason: &str
     } else {
         let help = "copy it beside the others and import again, or set `--prefix`";
         context.notes.refused(directive, reason.to_owned(), help);
+    }
+}
+
+/// Counts the entries of tables.
+fn fold(notes: &mut Notes, directives: &[Directive]) {
+    for directive in directives {
+        match directive.name.as_str() {
+            "types" | "map" | "geo" | "split_clients" | "upstream" => notes.fold(directive),
+            _ => fold(notes, directive.children()),
+        }
     }
 }
 
