@@ -357,3 +357,32 @@ fn a_variable_of_another_file_is_reported_as_such() {
         finding(&imported(&text("proxy_set_header X-Cert $ssl_client_cert;")), "proxy_set_header");
     assert!(found.contains("`$ssl_client_cert` has no equivalent"), "{found}");
 }
+
+#[test]
+fn what_no_directive_says_is_a_remark() {
+    let server = |location: &str| format!("server {{ listen 80; {location} }}");
+    let two = "upstream u { server 127.0.0.1:1; server 127.0.0.1:2; } server { location / { proxy_pass http://u; } }";
+    for (text, remark) in [
+        (server("location /a/ { proxy_pass http://127.0.0.1:1/; }"), "X-Forwarded-Prefix"),
+        (server("location /a/ { proxy_pass http://127.0.0.1:1; }"), "relative Location"),
+        (server("return 301 /a;"), "relative Location"),
+        (two.to_owned(), "`max_fails`"),
+        (
+            server(
+                "location / { proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_pass http://a:1; }",
+            ),
+            "`server.trusted_proxies`",
+        ),
+    ] {
+        let has = |text: &str| imported(text).remarks.iter().any(|found| found.contains(remark));
+        assert!(has(&text), "{text}");
+        assert!(!has(&server("location / { proxy_pass http://127.0.0.1:1; }")), "{remark}");
+        let trusted = "set_real_ip_from 10.0.0.1; real_ip_header X-Forwarded-For; absolute_redirect off;";
+        if !remark.contains("Prefix") && !remark.contains("max_fails") {
+            assert!(!has(&format!("{trusted} {text}")), "{text}");
+        }
+    }
+    let (_, why) =
+        finding(&imported(&server("location /.well-known/acme-challenge/ { root /var/www; }")), "location");
+    assert!(why.contains("certbot's webroot"), "{why}");
+}

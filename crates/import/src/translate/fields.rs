@@ -100,6 +100,13 @@ impl RequestFields {
             .as_ref()
             .is_some_and(|variable| forwarded.is_some_and(|values| values.contains(&&**variable)))
         {
+            if variable.as_deref() == Some("proxy_add_x_forwarded_for") && !context.trusts_proxies {
+                context.remark(
+                    "X-Forwarded-For of a client is replaced, where `$proxy_add_x_forwarded_for` continues it: set \
+                     `server.trusted_proxies` to the addresses of a balancer before the gateway.",
+                );
+            }
+            let notes = &mut context.notes;
             return match lower.as_str() {
                 "x-forwarded-for" => notes.implied(
                     directive,

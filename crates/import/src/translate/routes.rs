@@ -186,6 +186,16 @@ fn server<'a>(
             rest(context, server, servers, &steps, &variables, &mut drafts);
         }
     }
+    let is_relative = |plugin: &Map| {
+        plugin.kind() == "redirect" && matches!(plugin.get("to"), Some(Yaml::Text(to)) if to.starts_with('/'))
+    };
+    if drafts.iter().flat_map(|draft| &draft.plugins).any(is_relative)
+        && !server.scope.is("absolute_redirect", "off")
+    {
+        context.remark(
+            "Redirects to a path have a relative Location; nginx adds scheme and host (`absolute_redirect`).",
+        );
+    }
     route::keep_order(&mut drafts);
     require_certificates(server, listeners, &mut drafts);
     let first = server.hosts.first.clone();
@@ -426,7 +436,14 @@ fn no_upstream(
     let mistyped = location.scope.own().iter().find_map(|directive| {
         closed::meant(context, &directive.name).filter(|meant| meant.ends_with("_pass"))
     });
+    let line = location.directive.line();
+    let is_webroot = line.contains("acme-challenge") || line.trim_end_matches('/').ends_with("well-known");
     let (why, help, what) = match (handler, mistyped) {
+        (None, None) if is_webroot => (
+            "certbot's webroot needs a file server here; the route responds 404".to_owned(),
+            "let the gateway request certificates: `tls.acme` of the listener; or add an upstream that serves the files",
+            "certbot's webroot".to_owned(),
+        ),
         (None, Some(meant)) => (
             format!("no `{meant}` is understood here; the route responds 404"),
             "correct the directive and import again",

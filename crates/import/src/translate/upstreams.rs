@@ -250,6 +250,12 @@ fn block(
             _ => balance(context, variables, child, &mut body),
         }
     }
+    if passive.fails.is_none() && count > 1 {
+        context.remark(
+            "nginx leaves a server out after 1 failure (`max_fails`), the gateway after 3 in a row \
+             (`passive_health.failures` of the upstream).",
+        );
+    }
     passive.finish(context, &mut body);
     context.notes.taken(directive, format!("`upstreams.{}`", safe_name(directive.argument(0))));
     (Yaml::List(endpoints), body, count)
