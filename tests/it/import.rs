@@ -96,6 +96,10 @@ fn the_exit_code_says_whether_everything_is_taken_over() {
     assert_eq!((output.status.code(), file.exists()), (Some(78), false));
     assert!(stderr(&output).contains("`listen` does not end with `;`"), "{}", stderr(&output));
     assert_eq!(moongate(&["import", "nginx", "/nonexistent/nginx.conf"]).status.code(), Some(78));
+    let empty = folder("nginx.conf", "# nothing\n");
+    let (output, file) = import(&empty, "nginx.conf", &[]);
+    assert_eq!((output.status.code(), file.exists()), (Some(78), false));
+    assert!(stderr(&output).contains("no directive in the file"), "{}", stderr(&output));
 }
 
 #[test]

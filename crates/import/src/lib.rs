@@ -55,7 +55,7 @@ impl Imported {
 /// the texts that were read are added to `files`.
 ///
 /// # Errors
-/// The file cannot be read, its syntax is wrong, or a directive has a number of arguments that nginx refuses.
+/// The file cannot be read, its syntax is wrong, it has no directive, or one has a number of arguments that nginx refuses.
 pub fn import_nginx(
     file: &Path,
     prefix: &Path,
@@ -66,6 +66,9 @@ pub fn import_nginx(
         ReadError::Unreadable(message) => Problem::new(message),
         ReadError::Syntax(error) => problem(error),
     })?;
+    if source.directives.is_empty() {
+        return Err(Problem::new(format!("`{}`: no directive in the file", file.display())));
+    }
     arguments::check(&source.directives).map_err(problem)?;
     Ok(import(&source, paths))
 }

@@ -349,7 +349,7 @@ pub(super) fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut
             context.notes.taken(
                 directive,
                 format!(
-                    "{period}: `timeout`, `stream_idle_timeout` and `websocket.idle_timeout` of the route"
+                    "`timeout: {period}` of the route, also as `stream_idle_timeout` and `websocket.idle_timeout`"
                 ),
             );
         }
