@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 
 /// Names with the least and the most arguments of nginx.
 const COUNTS: &[(usize, usize, &str)] = &[
-    (0, 0, "http events types stream mail internal break ip_hash stub_status ntlm mp4 flv"),
-    (0, 1, "least_conn multi_accept"),
+    (0, 0, "http events types stream mail internal break ip_hash ntlm mp4 flv"),
+    (0, 1, "least_conn multi_accept stub_status"),
     (
         1,
         1,
@@ -50,13 +50,9 @@ const COUNTS: &[(usize, usize, &str)] = &[
          worker_connections use accept_mutex accept_mutex_delay worker_processes worker_shutdown_timeout \
          load_module pcre_jit timer_resolution lock_file working_directory secure_link secure_link_md5 \
          secure_link_secret upstream open_file_cache_valid open_file_cache_min_uses open_file_cache_errors \
-         sub_filter_once ssi state zone_sync env debug_points postpone_output",
+         sub_filter_once ssi state env debug_points postpone_output",
     ),
-    (
-        1,
-        2,
-        "location user zone keepalive keepalive_timeout return auth_jwt expires geo hash random error_log open_file_cache",
-    ),
+    (1, 2, "location user zone keepalive keepalive_timeout return auth_jwt expires geo hash open_file_cache"),
     (1, 3, "limit_req directio"),
     (
         2,
@@ -70,10 +66,11 @@ const COUNTS: &[(usize, usize, &str)] = &[
     (
         1,
         usize::MAX,
-        "listen if limit_except server_name try_files access_log index resolver ssl_protocols gzip_types \
+        "listen if limit_except server_name try_files access_log error_log index resolver ssl_protocols gzip_types \
          gzip_proxied gzip_disable proxy_next_upstream grpc_next_upstream proxy_ignore_headers ssl_session_cache \
          proxy_ssl_protocols grpc_ssl_protocols proxy_cache_bypass proxy_no_cache",
     ),
+    (0, 2, "random"),
     (2, usize::MAX, "log_format error_page proxy_cache_path"),
 ];
 
@@ -286,6 +283,8 @@ mod tests {
             "if ($a = \"\") { return 403; }",
             "types { text/html html htm; }",
             "unknown_directive a b c;",
+            "stub_status; stub_status on; error_log syslog:server=a info;",
+            "upstream u { random; } upstream v { random two least_conn; } upstream w { hash $uri consistent; }",
             "server { location /a { location /b { } } location = /a { } location ~ a { } location ~ a { } location @a { } }",
             "keepalive_timeout 75s 60s; return 301 https://a; expires modified 1h;",
         ] {
