@@ -119,6 +119,16 @@ impl<'a> Variables<'a> {
         }))
     }
 
+    /// Why a text has no value: the first variable that nothing defines.
+    pub(crate) fn first_undefined(&self, text: &str) -> Option<NoEquivalent> {
+        parts(text).into_iter().find_map(|part| match part {
+            Part::Variable(name) if !self.assigned.contains_key(&name) && !self.maps.is_defined(&name) => {
+                Some(undefined(&name))
+            }
+            _ => None,
+        })
+    }
+
     /// Whether no variable of a text depends on a condition.
     fn is_plain(&self, text: &str) -> bool {
         !parts(text).iter().any(|part| match part {
@@ -217,6 +227,7 @@ impl<'a> Variables<'a> {
         }
         match variable(name) {
             Some(expression) if self.has_response || !expression.contains("response.") => Ok(expression),
+            None if !self.maps.is_defined(name) => Err(undefined(name)),
             _ => Err(unknown()),
         }
     }
@@ -235,6 +246,11 @@ impl<'a> Variables<'a> {
         }
         Ok(grouped(expression))
     }
+}
+
+/// Why a variable that no directive defines has no equivalent.
+fn undefined(name: &str) -> NoEquivalent {
+    NoEquivalent::Reason(format!("no `map` or `set` of the files read defines `${name}`; import nginx.conf"))
 }
 
 fn computed(expression: Result<String, NoEquivalent>) -> Assigned {
@@ -378,7 +394,8 @@ mod tests {
         ] {
             assert_eq!(variables.template(text).unwrap(), template);
         }
-        assert_eq!(variables.template("$nowhere").unwrap_err(), NoEquivalent::Variable("nowhere".to_owned()));
+        assert_eq!(variables.template("$nowhere").unwrap_err(), undefined("nowhere"));
+        assert_eq!(variables.template("$pid").unwrap_err(), NoEquivalent::Variable("pid".to_owned()));
         assert!(variables.template("$status").is_err());
         assert_eq!(variables.with_response().template("$status").unwrap(), "{cel: string(response.status)}");
     }

@@ -123,6 +123,15 @@ pub(crate) fn all_of(conditions: &[String]) -> Option<String> {
     }
 }
 
+/// What is wrong in a regular expression that PCRE refuses too; `None` for a feature of PCRE.
+fn mistake(error: &str) -> Option<&str> {
+    let why = error.lines().rev().find_map(|line| line.strip_prefix("error: "))?;
+    ["unclosed", "unopened", "repetition operator missing"]
+        .iter()
+        .any(|start| why.starts_with(start))
+        .then_some(why)
+}
+
 /// A regular expression of PCRE in the syntax of our `regex`.
 ///
 /// # Errors
@@ -134,9 +143,12 @@ pub(crate) fn regex_text(pattern: &str, ignore_case: bool) -> Result<String, NoE
     }
     match regex::RegexBuilder::new(&text).size_limit(1 << 20).build() {
         Ok(_) => Ok(text),
-        Err(_) => Err(NoEquivalent::Reason(format!(
-            "the regular expression `{pattern}` uses look-around, back-references or another feature of PCRE"
-        ))),
+        Err(error) => Err(NoEquivalent::Reason(match mistake(&error.to_string()) {
+            Some(why) => format!("the regular expression `{pattern}` is not valid: {why}"),
+            None => format!(
+                "the regular expression `{pattern}` uses look-around, back-references or another feature of PCRE"
+            ),
+        })),
     }
 }
 

@@ -4,6 +4,7 @@
 //! The result is text and findings; callers write and print them. Nothing is executed, and only the files of the
 //! configuration are read.
 
+mod arguments;
 mod cel;
 mod cel_text;
 mod maps;
@@ -24,7 +25,7 @@ pub use report::{Finding, Outcome};
 pub use translate::Paths;
 
 use moongate_config::Problem;
-use reader::{ReadError, Source};
+use reader::{ReadError, Source, SyntaxError};
 use std::path::Path;
 
 /// An imported configuration.
@@ -54,7 +55,7 @@ impl Imported {
 /// the texts that were read are added to `files`.
 ///
 /// # Errors
-/// The file cannot be read, or its syntax is wrong.
+/// The file cannot be read, its syntax is wrong, it has no directive, or one has a number of arguments that nginx refuses.
 pub fn import_nginx(
     file: &Path,
     prefix: &Path,
@@ -63,19 +64,27 @@ pub fn import_nginx(
 ) -> Result<Imported, Problem> {
     let source = reader::read_file(file, prefix, files).map_err(|error| match error {
         ReadError::Unreadable(message) => Problem::new(message),
-        ReadError::Syntax(error) => Problem::new(error.message).at(&error.place),
+        ReadError::Syntax(error) => problem(error),
     })?;
+    if source.directives.is_empty() {
+        return Err(Problem::new(format!("`{}`: no directive in the file", file.display())));
+    }
+    arguments::check(&source.directives).map_err(problem)?;
     Ok(import(&source, paths))
 }
 
 /// Imports an nginx configuration from text. Its includes are reported as not translated.
 ///
 /// # Errors
-/// The syntax is wrong.
+/// The syntax is wrong, or a directive has a number of arguments that nginx refuses.
 pub fn import_nginx_text(name: &str, text: &str, files: &mut Files) -> Result<Imported, Problem> {
-    let source =
-        reader::read_text(name, text, files).map_err(|error| Problem::new(error.message).at(&error.place))?;
+    let source = reader::read_text(name, text, files).map_err(problem)?;
+    arguments::check(&source.directives).map_err(problem)?;
     Ok(import(&source, &Paths::default()))
+}
+
+fn problem(error: SyntaxError) -> Problem {
+    Problem::new(error.message).at(&error.place)
 }
 
 fn import(source: &Source, paths: &Paths) -> Imported {

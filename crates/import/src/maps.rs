@@ -43,6 +43,8 @@ pub(crate) struct Maps {
     variables: BTreeMap<String, MapVariable>,
     /// The variables that translated directives use.
     used: RefCell<BTreeSet<String>>,
+    /// The variables that any directive of the files defines.
+    defined: BTreeSet<String>,
 }
 
 impl Maps {
@@ -73,8 +75,100 @@ impl Maps {
             };
             variables.insert(variable_of(directive), map);
         }
-        Self { variables, used: RefCell::default() }
+        let mut defined = BTreeSet::new();
+        define(directives, &mut defined);
+        Self { variables, used: RefCell::default(), defined }
     }
+
+    /// Whether a variable is nginx's own, or a directive of the files defines it.
+    pub(crate) fn is_defined(&self, variable: &str) -> bool {
+        self.variables.contains_key(variable) || self.defined.contains(variable) || is_of_nginx(variable)
+    }
+}
+
+/// Adds the variables that directives define, also by named groups of regular expressions.
+fn define(directives: &[Directive], defined: &mut BTreeSet<String>) {
+    for directive in directives {
+        let name = directive.name.as_str();
+        let defines = ["map", "geo", "split_clients"].contains(&name)
+            || name.starts_with("set")
+            || name.ends_with("_set");
+        // `geoip2` has a block with the names.
+        let words = std::iter::once(name).chain(directive.texts());
+        for (number, word) in words.enumerate() {
+            if let Some(variable) = word.strip_prefix('$').filter(|_| defines || number == 0) {
+                defined.insert(variable.to_owned());
+            }
+            for group in word.split("(?").skip(1) {
+                let group = group.strip_prefix('P').unwrap_or(group);
+                if let Some((name, _)) = group.strip_prefix('<').and_then(|group| group.split_once('>')) {
+                    defined.insert(name.to_owned());
+                }
+            }
+        }
+        define(directive.children(), defined);
+    }
+}
+
+/// Whether nginx or a usual module has a variable of that name.
+fn is_of_nginx(name: &str) -> bool {
+    const STARTS: [&str; 36] = [
+        "ancient_browser",
+        "arg",
+        "binary_remote_addr",
+        "body_bytes_sent",
+        "bytes_",
+        "connection_time",
+        "connections_",
+        "content_",
+        "cookie_",
+        "date_",
+        "document_",
+        "fastcgi_",
+        "geoip",
+        "gzip_ratio",
+        "host",
+        "http_",
+        "http2",
+        "http3",
+        "https",
+        "is_args",
+        "jwt_",
+        "limit_",
+        "modern_browser",
+        "msec",
+        "nginx_version",
+        "pid",
+        "pipe",
+        "proxy_",
+        "query_string",
+        "realip_",
+        "realpath_root",
+        "remote_",
+        "request",
+        "secure_link",
+        "sent_",
+        "server_",
+    ];
+    const MORE: [&str; 13] = [
+        "ssl_",
+        "status",
+        "tcpinfo_",
+        "time_",
+        "uid_",
+        "upstream_",
+        "uri",
+        "scheme",
+        "session_",
+        "slice_range",
+        "invalid_referer",
+        "memcached_key",
+        "protocol",
+    ];
+    // A capture of a regular expression.
+    name.bytes().all(|byte| byte.is_ascii_digit())
+        || ["connection", "connection_requests", "hostname", "spdy"].contains(&name)
+        || STARTS.iter().chain(&MORE).any(|start| name.starts_with(start))
 }
 
 /// The variable of a `map` or a `geo`: the last argument.

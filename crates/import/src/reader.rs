@@ -20,6 +20,8 @@ const DEEPEST: usize = 32;
 pub(crate) struct Argument {
     /// Its text without quotes and escapes.
     pub(crate) text: String,
+    /// Whether it was written in quotes.
+    pub(crate) is_quoted: bool,
     /// Its place.
     pub(crate) place: Place,
 }
@@ -60,11 +62,17 @@ impl Directive {
         // The patterns of a `map` are names, and may be empty.
         let mut line = if self.name.is_empty() { "''".to_owned() } else { self.name.clone() };
         for argument in &self.arguments {
-            line.push(' ');
-            if argument.text.is_empty() || argument.text.contains([' ', ';', '\t', '\n', '{']) {
-                line.push('"');
+            // The parenthesis of an `if` after a quoted text is a word of its own.
+            if !(self.name == "if" && argument.text == ")" && !argument.is_quoted) {
+                line.push(' ');
+            }
+            let needs_quotes =
+                argument.text.is_empty() || argument.text.contains([' ', ';', '\t', '\n', '{']);
+            if argument.is_quoted || needs_quotes {
+                let quote = if argument.text.contains('"') { '\'' } else { '"' };
+                line.push(quote);
                 line.push_str(&argument.text);
-                line.push('"');
+                line.push(quote);
             } else {
                 line.push_str(&argument.text);
             }
@@ -145,7 +153,8 @@ fn read_directive(
                         .saturating_sub(directive.place.column)
                         .max(1);
                 }
-                directive.arguments.push(Argument { text: token.text, place: token.place });
+                let Token { text, is_quoted, place, .. } = token;
+                directive.arguments.push(Argument { text, is_quoted, place });
             }
             TokenKind::Semicolon | TokenKind::Open => return Ok((directive, token.kind)),
             TokenKind::Close | TokenKind::End => {
@@ -228,6 +237,13 @@ mod tests {
         }
         let deep = "a{".repeat(40);
         assert_eq!(read(&deep).unwrap_err().message, "blocks are nested too deeply");
+    }
+
+    #[test]
+    fn a_line_has_the_quotes_of_the_file() {
+        for text in ["if ($a != \"b\");", "a \"b\" c;", "a 'b \"c\"';", "a \"\";", "auth_basic \"A\";"] {
+            assert_eq!(read(text).unwrap()[0].line(), text.trim_end_matches(';'));
+        }
     }
 
     #[test]

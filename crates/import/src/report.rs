@@ -45,6 +45,10 @@ pub struct Finding {
     pub help: Vec<String>,
     /// Whether the finding is that of the surrounding block.
     pub is_within: bool,
+    /// The number of entries of a table, such as `types` or `map`; 0 for any other directive.
+    pub entries: usize,
+    /// Whether it is an entry of a table, and the finding of the table suffices.
+    pub is_entry: bool,
 }
 
 /// The findings of all directives, in the order of the files.
@@ -98,6 +102,25 @@ impl Notes {
         }
     }
 
+    /// Notes that a block was not translated, also what was noted as translated in it.
+    pub(crate) fn refuse_block(&mut self, directive: &Directive, why: &str, help: &str) {
+        self.note(directive, Outcome::NotTranslated, why.to_owned(), Some(help.to_owned()));
+        for child in directive.children() {
+            self.refuse_within(child, &directive.name);
+        }
+    }
+
+    fn refuse_within(&mut self, directive: &Directive, block: &str) {
+        let Some(slot) = self.findings.get_mut(directive.id) else { return };
+        if slot.as_ref().is_none_or(|finding| finding.outcome < Outcome::NotTranslated) {
+            *slot = None;
+            self.within(directive, Outcome::NotTranslated, block);
+        }
+        for child in directive.children() {
+            self.refuse_within(child, block);
+        }
+    }
+
     /// Applies the finding of a block to a directive in it, unless it has one.
     fn within(&mut self, directive: &Directive, outcome: Outcome, block: &str) {
         if !self.has(directive) {
@@ -108,6 +131,18 @@ impl Notes {
         }
         for child in directive.children() {
             self.within(child, outcome, block);
+        }
+    }
+
+    /// Counts the entries of a table. Those that are taken over or implied need no line of their own.
+    pub(crate) fn fold(&mut self, table: &Directive) {
+        if let Some(Some(finding)) = self.findings.get_mut(table.id) {
+            finding.entries = table.children().len();
+        }
+        for entry in table.children() {
+            if let Some(Some(finding)) = self.findings.get_mut(entry.id) {
+                finding.is_entry = finding.outcome <= Outcome::TakenOver;
+            }
         }
     }
 
@@ -127,6 +162,8 @@ impl Notes {
             reasons: Vec::new(),
             help: Vec::new(),
             is_within: false,
+            entries: 0,
+            is_entry: false,
         });
         if outcome > finding.outcome {
             finding.outcome = outcome;

@@ -398,8 +398,13 @@ pub(crate) fn treatment(name: &str) -> Option<&'static Treatment> {
     BY_NAME.get(name).copied()
 }
 
-/// Gives a directive the finding of its name.
-pub(crate) fn note(notes: &mut Notes, directive: &Directive) {
+/// The names of all directives.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    BY_NAME.keys().copied()
+}
+
+/// Gives a directive the finding of its name. `meant` is a known directive with a similar name.
+pub(crate) fn note(notes: &mut Notes, directive: &Directive, meant: Option<&str>) {
     match treatment(&directive.name) {
         Some(Implied(why)) => notes.implied(directive, *why),
         Some(Changed(why, help)) => {
@@ -418,6 +423,10 @@ pub(crate) fn note(notes: &mut Notes, directive: &Directive) {
             notes.help(directive, *help);
         }
         Some(Translated) => notes.implied(directive, "it applies to no translated location"),
+        None if meant.is_some() => {
+            let help = format!("did you mean `{}`?", meant.unwrap_or_default());
+            notes.refused(directive, "the import does not know this directive", &help);
+        }
         None => notes.refused(
             directive,
             "the import does not know this directive",

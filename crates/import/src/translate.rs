@@ -23,6 +23,7 @@ use crate::report::{Finding, Notes, Outcome};
 use crate::scope::Scope;
 use crate::tables::{self, Treatment};
 use crate::yaml::{Map, Yaml};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -61,6 +62,12 @@ pub(crate) struct Context<'a> {
     pub(crate) failed: &'a BTreeSet<usize>,
     /// Whether proxies are trusted to report the client.
     pub(crate) trusts_proxies: bool,
+    /// Whether the server listens at a port that clients write in Host.
+    pub(crate) has_port_in_host: bool,
+    /// What lines of the access log name.
+    pub(crate) log_lines: &'static str,
+    /// Names that are not known, with the known ones that are similar.
+    pub(crate) meant: RefCell<BTreeMap<String, Option<&'static str>>>,
 }
 
 impl Context<'_> {
@@ -94,6 +101,9 @@ pub(crate) fn translate(source: &Source, paths: &Paths) -> Translation {
         remarks: Vec::new(),
         failed: &failed,
         trusts_proxies: false,
+        has_port_in_host: false,
+        log_lines: logs::NAMED,
+        meant: RefCell::default(),
     };
     failed_includes(&mut context, &source.directives, &reasons);
     let scope = Scope::of(&http);
@@ -105,6 +115,7 @@ pub(crate) fn translate(source: &Source, paths: &Paths) -> Translation {
     for directive in &source.directives {
         leftover(&mut context, directive);
     }
+    fold(&mut context.notes, &source.directives);
     let Context { notes, remarks, .. } = context;
     Translation { document, findings: notes.into_findings(), remarks }
 }
@@ -157,6 +168,16 @@ fn failed_include(context: &mut Context<'_>, directive: &Directive, reason: &str
     }
 }
 
+/// Counts the entries of tables.
+fn fold(notes: &mut Notes, directives: &[Directive]) {
+    for directive in directives {
+        match directive.name.as_str() {
+            "types" | "map" | "geo" | "split_clients" | "upstream" => notes.fold(directive),
+            _ => fold(notes, directive.children()),
+        }
+    }
+}
+
 /// Gives a finding to a directive that has none, and to those in its block.
 fn leftover(context: &mut Context<'_>, directive: &Directive) {
     let name = directive.name.as_str();
@@ -186,7 +207,8 @@ fn leftover(context: &mut Context<'_>, directive: &Directive) {
         if name == "include" {
             context.notes.implied(directive, "the contents of the files are included");
         } else {
-            tables::note(&mut context.notes, directive);
+            let meant = closed::meant(context, &directive.name);
+            tables::note(&mut context.notes, directive, meant);
         }
     }
     for child in directive.children() {

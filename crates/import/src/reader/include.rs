@@ -118,7 +118,9 @@ impl Reading<'_> {
         if depth >= DEEPEST || self.files.0.len() >= MOST_FILES {
             return Err("too many files are included; does a file include itself?".to_owned());
         }
-        let whole = prefix.join(pattern);
+        // `./` before every path would be in every line of the report.
+        let shown = |path: PathBuf| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
+        let whole = shown(prefix.join(pattern));
         if !pattern.contains(['*', '?', '[']) {
             return Ok(vec![whole]);
         }
@@ -126,7 +128,7 @@ impl Reading<'_> {
         let prefix = glob::Pattern::escape(&prefix.to_string_lossy());
         let whole = Path::new(&prefix).join(pattern);
         let found = glob::glob(&whole.to_string_lossy()).map_err(|error| error.msg.to_owned())?;
-        found.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())
+        found.map(|path| path.map(shown)).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())
     }
 }
 
@@ -135,4 +137,23 @@ fn read_text_file(path: &Path) -> Result<String, String> {
         .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
     // Comments in other encodings are common, and must not prevent an import.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn paths_of_the_working_directory_have_no_dot() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("nginx.conf");
+        std::fs::write(&main, "include fixtures/howto.conf; include fixtures/howto.con?;").unwrap();
+        let mut files = Files::default();
+        // Tests run in the directory of the package.
+        let source = read_file(&main, Path::new("."), &mut files).unwrap();
+        assert!(source.failed.is_empty(), "{:?}", source.failed);
+        let names: Vec<&str> = files.0.iter().skip(1).map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["fixtures/howto.conf", "fixtures/howto.conf"]);
+    }
 }

@@ -22,6 +22,7 @@ pub(super) struct Token {
     pub(super) kind: TokenKind,
     /// The text of a word without quotes and escapes.
     pub(super) text: String,
+    pub(super) is_quoted: bool,
     pub(super) place: Place,
 }
 
@@ -124,7 +125,7 @@ impl<'a> Tokens<'a> {
         }
         self.after_quote = true;
         self.widen(&mut place);
-        Ok(Token { kind: TokenKind::Word, text, place })
+        Ok(Token { kind: TokenKind::Word, text, is_quoted: true, place })
     }
 
     fn word(&mut self, mut place: Place) -> Token {
@@ -144,7 +145,7 @@ impl<'a> Tokens<'a> {
             }
         }
         self.widen(&mut place);
-        Token { kind: TokenKind::Word, text, place }
+        Token { kind: TokenKind::Word, text, is_quoted: false, place }
     }
 
     /// The character after a backslash: a quote and a backslash lose it, `\t`, `\r` and `\n` are control characters,
@@ -183,7 +184,7 @@ impl<'a> Tokens<'a> {
     }
 
     fn token(&self, kind: TokenKind, place: Place) -> Token {
-        Token { kind, text: String::new(), place }
+        Token { kind, text: String::new(), is_quoted: false, place }
     }
 
     fn error(&self, message: &str, place: Place) -> SyntaxError {

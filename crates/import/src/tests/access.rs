@@ -350,3 +350,63 @@ fn a_prefix_that_refuses_covers_what_nginx_refuses() {
     let open = self::routes("location /app { proxy_pass http://127.0.0.1:1; }");
     assert!(open.contains("path: /app\n"), "{open}");
 }
+
+#[test]
+fn a_refusal_with_a_typing_error_closes_the_route() {
+    for (control, meant) in [
+        ("auth_basc \"A\"; auth_basic_user_file htpasswd;", "auth_basic"),
+        ("allow 10.0.0.0/8; dney all;", "deny"),
+        ("auth_reqest /auth;", "auth_request"),
+        ("limit_exept GET { deny all; }", "limit_except"),
+        ("modsecurty on;", "modsecurity"),
+    ] {
+        for text in [
+            format!("server {{ listen 80; location / {{ {control} proxy_pass http://127.0.0.1:1; }} }}"),
+            format!("server {{ listen 80; {control} location / {{ proxy_pass http://127.0.0.1:1; }} }}"),
+            format!("{control} server {{ listen 80; location / {{ proxy_pass http://127.0.0.1:1; }} }}"),
+        ] {
+            let result = imported(&text);
+            assert!(result.yaml.contains("kind: respond, status: 403"), "{text}: {}", result.yaml);
+            let help = format!("did you mean `{meant}`?");
+            assert!(result.findings.iter().any(|finding| finding.help.contains(&help)), "{text}");
+        }
+    }
+    // Any unknown directive may be the one that another needs.
+    for (rule, is_closed) in [("auth_basic_user_file f;", true), ("allow all;", true), ("", false)] {
+        let text = format!(
+            "server {{ listen 80; location / {{ frobnicate on; {rule} proxy_pass http://127.0.0.1:1; }} }}"
+        );
+        assert_eq!(imported(&text).yaml.contains("status: 403"), is_closed, "{text}");
+    }
+    let open = imported("server { listen 80; location / { allow all; proxy_pass http://127.0.0.1:1; } }");
+    assert!(!open.yaml.contains("status: 403"), "{}", open.yaml);
+}
+
+#[test]
+fn a_mistyped_proxy_pass_is_not_called_files() {
+    let result = imported("server { listen 80; location /a/ { proxy_pas http://127.0.0.1:1; } }");
+    let (outcome, why) = finding(&result, "location");
+    assert_eq!(outcome, Outcome::NotTranslated);
+    assert!(why.contains("no `proxy_pass` is understood here"), "{why}");
+    assert!(result.yaml.contains("not translated: `proxy_pass`"), "{}", result.yaml);
+}
+
+#[test]
+fn an_include_of_http_that_cannot_be_read_closes_the_routes() {
+    for (include, is_closed) in [
+        ("conf.d/access.conf", true),
+        ("/etc/letsencrypt/options-ssl-nginx.conf", false),
+        ("mime.types", false),
+        ("/etc/nginx/modules-enabled/*.conf", false),
+    ] {
+        for text in [
+            format!(
+                "http {{ include {include}; server {{ listen 80; location / {{ proxy_pass http://a:1; }} }} }}"
+            ),
+            format!("include {include}; server {{ listen 80; location / {{ proxy_pass http://a:1; }} }}"),
+        ] {
+            let yaml = imported(&text).yaml;
+            assert_eq!(yaml.contains("status: 403"), is_closed, "{yaml}");
+        }
+    }
+}

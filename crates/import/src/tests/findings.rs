@@ -240,3 +240,149 @@ fn every_directive_of_the_guide_is_known() {
     }
     assert!(unknown.is_empty(), "{unknown:?}");
 }
+
+#[test]
+fn what_has_no_effect_is_not_called_taken_over() {
+    let result = imported(
+        "server { listen 80; location / { if (-f /x) { return 503; } proxy_pass http://127.0.0.1:1; } }",
+    );
+    assert_eq!(finding(&result, "return").0, Outcome::NotTranslated);
+
+    let result =
+        imported("server { listen 99999; server_name a.b; location / { proxy_pass http://127.0.0.1:1; } }");
+    for name in ["server", "server_name", "location", "proxy_pass"] {
+        assert_eq!(finding(&result, name).0, Outcome::NotTranslated, "{name}");
+    }
+    assert!(
+        finding(&result, "listen").1.contains("the port is not between"),
+        "{:?}",
+        finding(&result, "listen")
+    );
+
+    let (_, why) = finding(&imported("server { listen 80; location ~ ^/(foo { return 200; } }"), "location");
+    assert!(why.contains("is not valid: unclosed group"), "{why}");
+}
+
+#[test]
+fn responses_of_the_gateway_have_the_fields_of_add_header() {
+    let result = imported(
+        "server { listen 80; if ($http_x) { return 403; } add_header X-A 1 always; \
+         location ~ /\\. { deny all; } location /a/ { proxy_pass http://127.0.0.1:1; } \
+         location /b/ { proxy_pass http://$nobody; } }",
+    );
+    let routes = result.yaml.split_once("routes:").unwrap_or_default().1;
+    for route in routes.split("  - name: ").skip(1) {
+        assert!(route.contains("X-A: \"1\"") && route.contains("status: 403"), "{route}");
+    }
+    assert!(routes.contains("a-slash"), "{routes}");
+}
+
+#[test]
+fn a_name_without_an_upstream_is_reported() {
+    for (target, outcome) in [
+        ("http://backnd", Outcome::Changed),
+        ("http://backend", Outcome::TakenOver),
+        ("http://app:3000", Outcome::TakenOver),
+        ("http://localhost", Outcome::TakenOver),
+    ] {
+        let result = imported(&format!(
+            "upstream backend {{ server 127.0.0.1:1; }} server {{ listen 80; location / {{ proxy_pass {target}; }} }}"
+        ));
+        assert_eq!(finding(&result, "proxy_pass").0, outcome, "{target}");
+    }
+}
+
+#[test]
+fn the_log_of_a_site_is_compared_with_the_one_of_the_gateway() {
+    let text = |global: &str, site: &str| {
+        format!(
+            "log_format main '$remote_addr $status'; log_format named '$host $status'; {global} \
+             server {{ listen 80; {site} location / {{ proxy_pass http://127.0.0.1:1; }} }}"
+        )
+    };
+    let site = "access_log /var/log/nginx/a.log main;";
+    for (global, why) in [
+        ("", "one log for all sites, whose lines name the route"),
+        ("access_log /var/log/nginx/x.log;", "in the combined format; its lines name neither site nor route"),
+        ("access_log /var/log/nginx/x.log main;", "in one format; its lines name neither site nor route"),
+        ("access_log /var/log/nginx/x.log named;", "whose lines name the host"),
+    ] {
+        let result = imported(&text(global, site));
+        let found = result.findings.iter().rfind(|finding| finding.name == "access_log");
+        let found = found.expect("the site has a log");
+        assert_eq!(found.outcome, Outcome::Changed);
+        assert!(found.reasons.join("; ").contains(why), "{global}: {:?}", found.reasons);
+    }
+    let (outcome, why) = finding(&imported(&text("", site)), "log_format");
+    assert_eq!(outcome, Outcome::Changed, "{why}");
+    assert!(why.contains("a site's `access_log` uses it"), "{why}");
+}
+
+#[test]
+fn the_host_of_nginx_has_no_port() {
+    let text = |listen: &str, value: &str| {
+        format!(
+            "server {{ listen {listen}; location / {{ proxy_set_header Host {value}; proxy_pass http://127.0.0.1:1; }} }}"
+        )
+    };
+    for (listen, value, is_set) in [
+        ("80", "$host", false),
+        ("443 ssl", "$host", false),
+        ("8080", "$host", true),
+        ("8080", "$http_host", false),
+        ("8080", "$host:$server_port", false),
+    ] {
+        let yaml = imported(&text(listen, value)).yaml;
+        assert_eq!(yaml.contains("Host: \"{host}\"") || yaml.contains("Host: '{host}'"), is_set, "{yaml}");
+    }
+}
+
+#[test]
+fn a_variable_of_another_file_is_reported_as_such() {
+    let text = |directive: &str| {
+        format!("server {{ listen 80; location / {{ {directive} proxy_pass http://127.0.0.1:1; }} }}")
+    };
+    let both =
+        text("proxy_set_header Connection $connection_upgrade; proxy_set_header Upgrade $http_upgrade;");
+    assert_eq!(finding(&imported(&both), "proxy_set_header").0, Outcome::Implied);
+    let alone = text("proxy_set_header Connection $connection_upgrade;");
+    assert_eq!(finding(&imported(&alone), "proxy_set_header").0, Outcome::NotTranslated);
+    let why = "no `map` or `set` of the files read defines `$tenant`; import nginx.conf";
+    let (_, found) = finding(&imported(&text("proxy_set_header X-Tenant $tenant;")), "proxy_set_header");
+    assert!(found.contains(why), "{found}");
+    let (_, found) =
+        finding(&imported("server { listen 80; location / { proxy_pass http://$tenant; } }"), "proxy_pass");
+    assert!(found.contains(why), "{found}");
+    let (_, found) =
+        finding(&imported(&text("proxy_set_header X-Cert $ssl_client_cert;")), "proxy_set_header");
+    assert!(found.contains("`$ssl_client_cert` has no equivalent"), "{found}");
+}
+
+#[test]
+fn what_no_directive_says_is_a_remark() {
+    let server = |location: &str| format!("server {{ listen 80; {location} }}");
+    let two = "upstream u { server 127.0.0.1:1; server 127.0.0.1:2; } server { location / { proxy_pass http://u; } }";
+    for (text, remark) in [
+        (server("location /a/ { proxy_pass http://127.0.0.1:1/; }"), "X-Forwarded-Prefix"),
+        (server("location /a/ { proxy_pass http://127.0.0.1:1; }"), "relative Location"),
+        (server("return 301 /a;"), "relative Location"),
+        (two.to_owned(), "`max_fails`"),
+        (
+            server(
+                "location / { proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_pass http://a:1; }",
+            ),
+            "`server.trusted_proxies`",
+        ),
+    ] {
+        let has = |text: &str| imported(text).remarks.iter().any(|found| found.contains(remark));
+        assert!(has(&text), "{text}");
+        assert!(!has(&server("location / { proxy_pass http://127.0.0.1:1; }")), "{remark}");
+        let trusted = "set_real_ip_from 10.0.0.1; real_ip_header X-Forwarded-For; absolute_redirect off;";
+        if !remark.contains("Prefix") && !remark.contains("max_fails") {
+            assert!(!has(&format!("{trusted} {text}")), "{text}");
+        }
+    }
+    let (_, why) =
+        finding(&imported(&server("location /.well-known/acme-challenge/ { root /var/www; }")), "location");
+    assert!(why.contains("certbot's webroot"), "{why}");
+}

@@ -173,6 +173,7 @@ pub(super) fn rate_limits(
             differences.push("requests within the burst are not delayed");
         }
         differences.push("each route counts separately");
+        differences.push("responses have RateLimit fields (`headers: false` leaves them out)");
         context.notes.changed(directive, format!("the plugin `rate_limit`; {}", differences.join("; ")));
         plugins.push(plugin);
     }

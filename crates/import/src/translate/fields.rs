@@ -44,7 +44,12 @@ impl RequestFields {
         proxy_host: &str,
     ) -> Self {
         let mut fields = Self { host: Some(proxy_host.to_owned()), ..Self::default() };
-        for directive in scope.any_of(&["proxy_set_header", "grpc_set_header"]) {
+        let directives = scope.any_of(&["proxy_set_header", "grpc_set_header"]);
+        fields.upgrades = directives.iter().any(|directive| {
+            directive.argument(0).eq_ignore_ascii_case("upgrade")
+                && sole_variable(directive.argument(1)).as_deref() == Some("http_upgrade")
+        });
+        for directive in directives {
             fields.directive(context, directive, variables, copied);
         }
         if !fields.upgrades {
@@ -77,8 +82,13 @@ impl RequestFields {
                 return context.notes.taken(directive, "`set: { Host: … }` of the plugin `headers`");
             }
             self.host = None;
+            if variable.as_deref() == Some("host") && context.has_port_in_host {
+                self.put("Host", Yaml::text("{host}"));
+                let became =
+                    "`set: { Host: \"{host}\" }` of the plugin `headers`: nginx's `$host` has no port";
+                return context.notes.taken(directive, became);
+            }
         }
-        self.upgrades |= lower == "upgrade" && variable.as_deref() == Some("http_upgrade");
         let notes = &mut context.notes;
         if let Some(variable) = &variable
             && copied.iter().any(|(field, copied)| *field == lower && copied == variable)
@@ -90,6 +100,13 @@ impl RequestFields {
             .as_ref()
             .is_some_and(|variable| forwarded.is_some_and(|values| values.contains(&&**variable)))
         {
+            if variable.as_deref() == Some("proxy_add_x_forwarded_for") && !context.trusts_proxies {
+                context.remark(
+                    "X-Forwarded-For of a client is replaced, where `$proxy_add_x_forwarded_for` continues it: set \
+                     `server.trusted_proxies` to the addresses of a balancer before the gateway.",
+                );
+            }
+            let notes = &mut context.notes;
             return match lower.as_str() {
                 "x-forwarded-for" => notes.implied(
                     directive,
@@ -105,7 +122,11 @@ impl RequestFields {
                 .iter()
                 .any(|usual| value.eq_ignore_ascii_case(usual));
             let of_map = variable.as_ref().is_some_and(|name| context.maps.get(name).is_some());
-            if is_usual || of_map {
+            // The map of a site is in nginx.conf.
+            let of_other_file = self.upgrades
+                && lower == "connection"
+                && variable.as_ref().is_some_and(|name| !context.maps.is_defined(name));
+            if is_usual || of_map || of_other_file {
                 notes.implied(directive, "every route forwards WebSockets and keeps connections to backends");
             } else {
                 notes.refused(directive, "the gateway sets this field itself", "");
@@ -246,6 +267,13 @@ pub(super) fn response_plugins(
     for response in changes((!set.is_empty()).then_some(("set", set.into())), conditional) {
         plugins.push(headers().with("when", Yaml::text(ADDED)).with("response", response));
     }
+    plugins
+}
+
+/// The plugins that change refusals: `add_header` with `always`.
+pub(super) fn always(context: &mut Context<'_>, scope: &Scope<'_>, variables: &Variables<'_>) -> Vec<Map> {
+    let mut plugins = response_plugins(context, scope, variables, Vec::new());
+    plugins.retain(|plugin| plugin.get("when").is_none());
     plugins
 }
 

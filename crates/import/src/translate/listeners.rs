@@ -68,6 +68,9 @@ pub(super) fn read(
                         forged(context, directive);
                     }
                 }
+                None if has_wrong_port(directive.argument(0)) => {
+                    context.notes.refused(directive, "the port is not between 1 and 65535", "");
+                }
                 None => context.notes.refused(
                     directive,
                     "the address is neither an IP address nor a Unix socket",
@@ -217,6 +220,13 @@ fn options(
     } else {
         context.notes.changed(directive, differences.join("; "));
     }
+}
+
+/// Whether the port of a `listen` is a number that is none.
+fn has_wrong_port(text: &str) -> bool {
+    let port = text.rsplit(':').next().unwrap_or_default();
+    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && !port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// The address of a `listen`.

@@ -113,7 +113,7 @@ pub(super) fn collect<'a>(
         .map(|(location, parent)| Place {
             path: location.path.clone(),
             parent: *parent,
-            may_refuse: closed::may_refuse(location.directive),
+            may_refuse: closed::may_refuse(context, location.directive),
         })
         .collect();
     let mut placed = Vec::new();
@@ -169,7 +169,7 @@ fn gather<'a>(
             Err(why) => {
                 let help = "write routes by prefixes, or a regular expression without these features";
                 context.notes.block(directive, Outcome::NotTranslated, &why.to_string(), Some(help));
-                if !closed::may_refuse(directive) {
+                if !closed::may_refuse(context, directive) {
                     continue;
                 }
                 // More paths than nginx's, none of them open.

@@ -45,6 +45,12 @@ const DIRECTORIES: (&str, &str) = ("/var/log/", "/var/log/moongate/");
 /// nginx's own format `combined`.
 const COMBINED: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
 
+/// The lines of the log of all sites, if they name the route or the site, and if they do not.
+pub(super) const NAMED: &str = "whose lines name the route";
+const NAMED_HOST: &str = "whose lines name the host";
+const COMBINED_LINES: &str = "in the combined format; its lines name neither site nor route";
+const UNNAMED: &str = "in one format; its lines name neither site nor route";
+
 /// Translates the log of the `http` level.
 pub(super) fn translate(context: &mut Context<'_>, http: &Scope<'_>, document: &mut Map) {
     let mut is_written = false;
@@ -52,6 +58,7 @@ pub(super) fn translate(context: &mut Context<'_>, http: &Scope<'_>, document: &
         let path = directive.argument(0);
         if path == "off" {
             document.set("access_log", Yaml::word(&"off"));
+            context.log_lines = "which is off, as in `http`";
             context.notes.taken(directive, "`access_log: off`");
             return;
         }
@@ -83,10 +90,20 @@ pub(super) fn is_off(context: &mut Context<'_>, scope: &Scope<'_>, http: &Scope<
             context.notes.taken(directive, "`access_log: false` of the route");
             off = true;
         } else {
-            context.notes.changed(
-                directive,
-                "the gateway has one access log, with the name of the route in each line",
-            );
+            let why = format!("one log for all sites, {}", context.log_lines);
+            context.notes.changed(directive, why);
+            if context.log_lines != NAMED {
+                context.notes.help(directive, "set `access_log.template`, with `{host}` and `{route}`");
+            }
+            let name = directive.argument(1);
+            let formats = scope.all("log_format");
+            if let Some(format) = formats.into_iter().find(|format| format.argument(0) == name)
+                && !context.notes.has(format)
+            {
+                let why = "a site's `access_log` uses it; the one log of the gateway does not";
+                context.notes.changed(format, why);
+                context.notes.help(format, "write it as `access_log.template`");
+            }
         }
     }
     off
@@ -112,6 +129,7 @@ fn log(context: &mut Context<'_>, http: &Scope<'_>, directive: &Directive) -> Ma
             }
             let text = words.concat();
             if text == COMBINED {
+                context.log_lines = COMBINED_LINES;
                 log.set("format", Yaml::text("combined"));
                 context.notes.taken(format, "`access_log.format: combined`");
             } else if escape {
@@ -119,6 +137,11 @@ fn log(context: &mut Context<'_>, http: &Scope<'_>, directive: &Directive) -> Ma
                 context.notes.help(format, "`access_log.fields` selects fields of the lines");
             } else {
                 let (template, changes) = template(&text);
+                context.log_lines = match (template.contains("{route}"), template.contains("{host}")) {
+                    (true, _) => NAMED,
+                    (false, true) => NAMED_HOST,
+                    (false, false) => UNNAMED,
+                };
                 log.set("template", Yaml::text(template));
                 if changes.is_empty() {
                     context.notes.taken(format, "`access_log.template`");
@@ -127,7 +150,10 @@ fn log(context: &mut Context<'_>, http: &Scope<'_>, directive: &Directive) -> Ma
                 }
             }
         }
-        None => log.set("format", Yaml::text("combined")),
+        None => {
+            context.log_lines = COMBINED_LINES;
+            log.set("format", Yaml::text("combined"));
+        }
     }
     let path = path(context, directive.argument(0));
     if path.starts_with(DIRECTORIES.1) && path != directive.argument(0) {

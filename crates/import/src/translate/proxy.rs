@@ -159,6 +159,9 @@ pub(super) fn cases(directive: &Directive, variables: &Variables<'_>) -> Result<
         Part::Literal(_) => None,
     });
     let Some((name, values)) = values else {
+        if let Some(why) = variables.first_undefined(&url) {
+            return Err(why.to_string());
+        }
         return Ok(vec![Case { when: None, target: Some(Target::read(&url, default)?) }]);
     };
     let values = values?;
@@ -346,7 +349,7 @@ pub(super) fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut
             context.notes.taken(
                 directive,
                 format!(
-                    "{period}: `timeout`, `stream_idle_timeout` and `websocket.idle_timeout` of the route"
+                    "`timeout: {period}` of the route, also as `stream_idle_timeout` and `websocket.idle_timeout`"
                 ),
             );
         }

@@ -27,6 +27,16 @@ pub(super) struct Steps {
     pub(super) is_final: bool,
 }
 
+impl Steps {
+    /// The redirects that concern one path.
+    pub(super) fn redirects_of(&self, path: &str) -> impl Iterator<Item = &Rewrite> {
+        let matches = move |rewrite: &&Rewrite| {
+            regex::Regex::new(&rewrite.pattern).is_ok_and(|pattern| pattern.is_match(path))
+        };
+        self.redirects.iter().filter(matches)
+    }
+}
+
 /// A rewrite of the paths that a regular expression matches.
 #[derive(Clone, Debug)]
 pub(super) struct Rewrite {
@@ -122,11 +132,11 @@ fn branch(
             _ => others.push(child),
         }
     }
-    let refuses = closed::may_refuse(directive);
+    let refuses = closed::may_refuse(context, directive);
     let condition = match condition {
         Ok(condition) => condition,
         Err(why) => {
-            context.notes.block(directive, Outcome::NotTranslated, &why.to_string(), Some(SCRIPT));
+            context.notes.refuse_block(directive, &why.to_string(), SCRIPT);
             if refuses {
                 close(directive, None, steps);
             }

@@ -13,7 +13,7 @@ use super::locations::{self, Handler, Location};
 use super::paths::LocationPath;
 use super::responses::{self, Level, Rewrite, Steps};
 use super::upstreams::Upstreams;
-use super::{Context, fields, logs};
+use super::{Context, closed, fields, logs};
 use crate::cel::Variables;
 use crate::reader::Directive;
 use crate::report::Outcome;
@@ -147,16 +147,21 @@ fn server<'a>(
     let server = &servers[number];
     let reaches = reaches(context, servers, number, listeners);
     if reaches.is_empty() {
-        let (outcome, why) = match server.hosts.is_incomplete {
-            true => (Outcome::NotTranslated, "no name of it has an equivalent"),
-            false => {
-                (Outcome::Implied, "no request reaches it: it has no name of a host and is no default server")
+        let why = match (server.listens.is_empty(), server.hosts.is_incomplete) {
+            (true, _) => "no address of its `listen` has an equivalent",
+            (false, true) => "no name of it has an equivalent",
+            (false, false) => {
+                let why = "no request reaches it: it has no name of a host and is no default server";
+                context.notes.block(server.directive, Outcome::Implied, why, None);
+                return;
             }
         };
-        context.notes.block(server.directive, outcome, why, None);
+        context.notes.refuse_block(server.directive, why, "");
         return;
     }
     context.notes.taken(server.directive, "the routes of its locations");
+    let mut ports = server.listens.iter().filter_map(|(at, _)| listeners[*at].port);
+    context.has_port_in_host = ports.any(|port| ![80, 443].contains(&port));
     let mut variables = variables(context, server, listeners);
     let steps = responses::steps(context, Level::Server, server.scope.own(), &mut variables);
     let mut drafts = redirects_of_server(&steps);
@@ -178,8 +183,18 @@ fn server<'a>(
         }
         let is_complete = locations.iter().any(Location::is_catch_all);
         if !is_complete {
-            rest(server, servers, &steps, &mut drafts);
+            rest(context, server, servers, &steps, &variables, &mut drafts);
         }
+    }
+    let is_relative = |plugin: &Map| {
+        plugin.kind() == "redirect" && matches!(plugin.get("to"), Some(Yaml::Text(to)) if to.starts_with('/'))
+    };
+    if drafts.iter().flat_map(|draft| &draft.plugins).any(is_relative)
+        && !server.scope.is("absolute_redirect", "off")
+    {
+        context.remark(
+            "Redirects to a path have a relative Location; nginx adds scheme and host (`absolute_redirect`).",
+        );
     }
     route::keep_order(&mut drafts);
     require_certificates(server, listeners, &mut drafts);
@@ -298,7 +313,14 @@ fn variables<'m>(context: &Context<'m>, server: &Server<'_>, listeners: &[Listen
 }
 
 /// The route of requests that no location of a server matches.
-fn rest(server: &Server<'_>, servers: &[Server<'_>], steps: &Steps, drafts: &mut Vec<Draft>) {
+fn rest(
+    context: &mut Context<'_>,
+    server: &Server<'_>,
+    servers: &[Server<'_>],
+    steps: &Steps,
+    variables: &Variables<'_>,
+    drafts: &mut Vec<Draft>,
+) {
     if steps.plugins.is_empty()
         && (servers.len() == 1 || drafts.is_empty() && server.hosts.patterns.is_empty())
     {
@@ -309,7 +331,8 @@ fn rest(server: &Server<'_>, servers: &[Server<'_>], steps: &Steps, drafts: &mut
     draft.suffix = "rest";
     draft.comments.push("no location of the server matches; nginx serves files here".to_owned());
     draft.comments.extend(steps.comments.iter().cloned());
-    draft.plugins.clone_from(&steps.plugins);
+    draft.plugins = fields::always(context, &server.scope, variables);
+    draft.plugins.extend(steps.plugins.iter().cloned());
     draft.plugins.push(responses::respond(404));
     drafts.push(draft);
 }
@@ -330,10 +353,7 @@ fn location<'a>(
     draft.comments.extend(site.steps.comments.iter().cloned());
     draft.plugins.clone_from(&site.steps.plugins);
     if let LocationPath::Exact(path) = &location.path {
-        let matches = |rewrite: &&Rewrite| {
-            regex::Regex::new(&rewrite.pattern).is_ok_and(|pattern| pattern.is_match(path))
-        };
-        drafts.extend(site.steps.redirects.iter().filter(matches).map(|rewrite| redirect(&draft, rewrite)));
+        drafts.extend(site.steps.redirects_of(path).map(|rewrite| redirect(&draft, rewrite)));
     }
     if let Some(why) = &location.closed {
         draft.comments.push(format!(
@@ -393,21 +413,50 @@ fn location<'a>(
                     context.notes.taken(rule, "the plugin `respond` with 403");
                 }
             } else {
-                let what = handler.map_or("files".to_owned(), |handler| format!("`{}`", handler.name));
-                context.notes.refused(
-                    location.directive,
-                    format!("nginx serves {what} here; the route responds 404"),
-                    "add an upstream that serves them, or remove the route",
-                );
-                draft.comments.push(format!("not translated: {what}"));
+                no_upstream(context, location, handler, &mut draft);
                 if location.is_catch_all() && draft.plugins.is_empty() && site.all.len() == 1 {
                     draft.suffix = "rest";
                 }
             }
+            let fields = fields::always(context, &location.scope, &variables);
+            draft.plugins.splice(0..0, fields);
             draft.plugins.push(responses::respond(status));
             drafts.push(draft);
         }
     }
+}
+
+/// Notes a location without a destination.
+fn no_upstream(
+    context: &mut Context<'_>,
+    location: &Location<'_>,
+    handler: Option<&Directive>,
+    draft: &mut Draft,
+) {
+    let mistyped = location.scope.own().iter().find_map(|directive| {
+        closed::meant(context, &directive.name).filter(|meant| meant.ends_with("_pass"))
+    });
+    let line = location.directive.line();
+    let is_webroot = line.contains("acme-challenge") || line.trim_end_matches('/').ends_with("well-known");
+    let (why, help, what) = match (handler, mistyped) {
+        (None, None) if is_webroot => (
+            "certbot's webroot needs a file server here; the route responds 404".to_owned(),
+            "let the gateway request certificates: `tls.acme` of the listener; or add an upstream that serves the files",
+            "certbot's webroot".to_owned(),
+        ),
+        (None, Some(meant)) => (
+            format!("no `{meant}` is understood here; the route responds 404"),
+            "correct the directive and import again",
+            format!("`{meant}`"),
+        ),
+        _ => {
+            let what = handler.map_or("files".to_owned(), |handler| format!("`{}`", handler.name));
+            let help = "add an upstream that serves them, or remove the route";
+            (format!("nginx serves {what} here; the route responds 404"), help, what)
+        }
+    };
+    context.notes.refused(location.directive, why, help);
+    draft.comments.push(format!("not translated: {what}"));
 }
 
 fn note_path(context: &mut Context<'_>, location: &Location<'_>) {

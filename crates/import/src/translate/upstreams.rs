@@ -44,6 +44,13 @@ impl<'a> Upstreams<'a> {
         Self { definitions, names: UniqueNames::default(), of_target: HashMap::new(), drafts: Vec::new() }
     }
 
+    /// Whether a target looks like the name of an upstream, but none has it.
+    pub(super) fn is_missing(&self, authority: &str) -> bool {
+        !authority.contains(['.', ':', '['])
+            && authority != "localhost"
+            && !self.definitions.contains_key(authority)
+    }
+
     /// The number of an upstream for a target.
     pub(super) fn number(
         &mut self,
@@ -242,6 +249,12 @@ fn block(
             },
             _ => balance(context, variables, child, &mut body),
         }
+    }
+    if passive.fails.is_none() && count > 1 {
+        context.remark(
+            "nginx leaves a server out after 1 failure (`max_fails`), the gateway after 3 in a row \
+             (`passive_health.failures` of the upstream).",
+        );
     }
     passive.finish(context, &mut body);
     context.notes.taken(directive, format!("`upstreams.{}`", safe_name(directive.argument(0))));

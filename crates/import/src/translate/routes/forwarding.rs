@@ -6,7 +6,7 @@ use super::super::proxy::{self, Target};
 use super::super::responses::{self, Rewrite};
 use super::super::{Context, compression, fields};
 use super::route::{self, Destination, Draft};
-use super::{Routes, Site, mapping, mirror};
+use super::{Routes, Site, mapping, mirror, redirect};
 use crate::cel::Variables;
 use crate::reader::Directive;
 use crate::scope::Scope;
@@ -40,6 +40,7 @@ impl<'a> Forwarding<'_, 'a> {
                 context.notes.refused(self.pass, format!("{why}; the route responds 404"), help);
                 let mut draft = draft;
                 draft.comments.push(format!("not translated: {}", self.pass.line()));
+                draft.plugins.splice(0..0, fields::always(context, self.scope, self.variables));
                 draft.plugins.push(responses::respond(404));
                 drafts.push(draft);
                 return;
@@ -48,7 +49,7 @@ impl<'a> Forwarding<'_, 'a> {
         let has_cases = cases.len() > 1;
         let has_uri = |target: &Option<Target>| target.as_ref().is_some_and(|target| target.uri.is_some());
         if !cases.iter().any(|case| has_uri(&case.target)) {
-            drafts.extend(self.slash_redirect(&draft));
+            self.slash_redirect(context, &draft, drafts);
         }
         for case in cases {
             let mut draft = draft.clone();
@@ -86,6 +87,16 @@ impl<'a> Forwarding<'_, 'a> {
         variables.define("proxy_host", host.clone());
         let settings = proxy::upstream_settings(context, self.scope, &variables, target.scheme);
         let number = routes.upstreams.number(context, &variables, target, settings);
+        if routes.upstreams.is_missing(&target.authority) {
+            let name = &target.authority;
+            context.notes.changed(
+                self.pass,
+                format!("there is no `upstream {name}` in the files read; it is resolved as a host name"),
+            );
+            context
+                .notes
+                .help(self.pass, "import nginx.conf, which includes the file with it, or correct the name");
+        }
         draft.destination = Destination::Upstream(number);
         route::proxy_settings(context, self.scope, &mut draft, &variables);
         let fields =
@@ -132,23 +143,30 @@ impl<'a> Forwarding<'_, 'a> {
         rest.is_some_and(|rest| ["", "(.*)", "(.*)$", ".*", ".*$"].contains(&rest))
     }
 
-    /// The redirect of `/a` to `/a/` that nginx makes for a location `/a/` that is forwarded.
-    fn slash_redirect(&self, draft: &Draft) -> Option<Draft> {
-        let LocationPath::Prefix { path, .. } = &self.location.path else { return None };
-        let short = path.strip_suffix('/').filter(|short| !short.is_empty())?;
+    /// Adds the redirect of `/a` to `/a/` that nginx makes for a location `/a/` that is forwarded, after the server's
+    /// own steps and with the fields of the location.
+    fn slash_redirect(&self, context: &mut Context<'_>, draft: &Draft, drafts: &mut Vec<Draft>) {
+        let LocationPath::Prefix { path, .. } = &self.location.path else { return };
+        let Some(short) = path.strip_suffix('/').filter(|short| !short.is_empty()) else { return };
         if self.site.literals.contains(short) {
-            return None;
+            return;
         }
-        let mut redirect = Draft::new(&LocationPath::Exact(short.to_owned()), Some(format!("={short}")));
-        redirect.suffix = "slash";
-        redirect.access_log = draft.access_log;
-        redirect.plugins.push(
+        let mut slash = Draft::new(&LocationPath::Exact(short.to_owned()), Some(format!("={short}")));
+        slash.suffix = "slash";
+        slash.access_log = draft.access_log;
+        let steps = self.site.steps;
+        slash.comments.clone_from(&steps.comments);
+        slash.plugins.clone_from(&steps.plugins);
+        drafts.extend(steps.redirects_of(short).map(|rewrite| redirect(&slash, rewrite)));
+        let fields = fields::response_plugins(context, &self.location.scope, self.variables, Vec::new());
+        slash.plugins.splice(0..0, fields);
+        slash.plugins.push(
             Map::default()
                 .with("kind", Yaml::text("redirect"))
                 .with("to", Yaml::text(path.clone()))
                 .with("keep_query", Yaml::word(&true))
                 .with("status", Yaml::word(&301)),
         );
-        Some(redirect)
+        drafts.push(slash);
     }
 }

@@ -26,6 +26,9 @@ pub(super) fn map_back(
 ) {
     let has_prefix = |key: &str| plugin.as_ref().is_some_and(|plugin| plugin.get(key).is_some());
     let strips = has_prefix("strip_prefix");
+    if strips {
+        context.remark("A route that strips a prefix sends it to the backend in X-Forwarded-Prefix.");
+    }
     let has_prefix = strips || has_prefix("add_prefix");
     let mut is_needed = plugin.is_some();
     let mut plugin = plugin.unwrap_or_else(|| Map::default().with("kind", Yaml::text("rewrite")));
