@@ -438,7 +438,8 @@ fn our_exchange_and_pingoras_loop_behave_alike() {
         if case.name.contains(OVER_AN_UPLOAD) {
             ours.iter_mut().chain(&mut theirs).for_each(remove_received_bytes);
         }
-        if matches!(&case.client, Client::Http2 { fields, .. } if !fields.iter().any(|(name, _)| *name == "content-length")) {
+        if matches!(&case.client, Client::Http2 { fields, .. } if !fields.iter().any(|(name, _)| *name == "content-length"))
+        {
             ours.retain(|line| !is_framing(line));
             theirs.retain(|line| !is_framing(line));
         }
