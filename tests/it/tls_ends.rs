@@ -1,4 +1,4 @@
-//! Ends of TLS connections: each has its closing alert (RFC 8446 §6.1), whoever ends the connection and why.
+//! Ends of TLS connections: each has its closing alert (RFC 8446 §6.1), on either side and for every cause.
 
 use crate::moved_websockets::upgraded;
 use crate::support::certs::{Authority, Client, Secure};

@@ -126,7 +126,7 @@ impl<S: TlsSession> Drop for TlsConnection<S> {
         let (carrier, session) = stream.parts_mut();
         // No effect if it was sent.
         session.send_close_notify();
-        // What the socket does not take at once is lost, as it was before: nobody waits for it any more.
+        // What the socket does not take at once is lost: no task waits for it.
         while session.wants_write() && matches!(session.write_tls(&mut AtOnce(carrier)), Ok(1..)) {}
     }
 }
