@@ -234,7 +234,10 @@ class DebTest(MachineTest):
         shutil.copy(ROOT / "crates/import/fixtures/howto.conf", nginx / "sites-available/ws")
         (nginx / "sites-enabled/ws").symlink_to("/etc/nginx/sites-available/ws")
 
-        imported = self.machine.run(f"moongate import nginx /etc/nginx/nginx.conf -o {self.config}", check=False)
+        command = f"moongate import nginx /etc/nginx/nginx.conf -o {self.config}"
+        kept = self.machine.run(command, check=False)
+        self.assertEqual(kept.returncode, 1, kept.stdout)
+        imported = self.machine.run(f"{command} --force", check=False)
         self.assertIn(imported.returncode, (0, 3), imported.stdout)
         self.machine.run(f"moongate check -c {self.config}")
         self.machine.run("systemctl restart moongate")
