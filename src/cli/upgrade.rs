@@ -22,10 +22,13 @@ pub(super) struct Arguments {
     /// Reload instead, unless the program at the path of the running process is another file by now
     #[arg(long, conflicts_with = "json")]
     or_reload: bool,
+    /// Let the new process serve only while the service manager restarts the service; for `ExecStop=` of a unit
+    #[arg(long, conflicts_with = "or_reload")]
+    for_restart: bool,
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    let Arguments { admin, timeout, json, or_reload } = arguments;
+    let Arguments { admin, timeout, json, or_reload, for_restart } = arguments;
     let client = match admin.client(*timeout) {
         Ok(client) => client,
         Err(error) => return error.print(),
@@ -34,7 +37,9 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
         if *or_reload && !is_program_replaced(&client, *timeout).await? {
             return reload::request(&client, admin, *timeout, *timeout).await;
         }
-        match client.call(Method::POST, &RequestTarget::new("/api/v1/upgrade"), *timeout).await {
+        let target = RequestTarget::new("/api/v1/upgrade");
+        let target = if *for_restart { target.query("for", "restart") } else { target };
+        match client.call(Method::POST, &target, *timeout).await {
             Ok(outcome) if *json => Ok(print_out(&format!("{outcome}\n"))),
             Ok(outcome) => Ok(print_out(&done(&outcome))),
             Err(error) => Err(failed(error, &client, *timeout)),

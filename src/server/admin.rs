@@ -25,6 +25,7 @@ mod tests;
 
 pub(super) use listener::AdminListener;
 
+use super::handover::Succession;
 use crate::control::{EndpointDrain, ReloadHistory};
 use crate::proxy::ExplainRequest;
 use crate::telemetry::metrics::{self, TextFormat};
@@ -75,7 +76,7 @@ pub trait AdminState: Send + Sync {
     ///
     /// # Errors
     /// Why this process continues.
-    async fn upgrade(&self) -> Result<UpgradedProcess, String>;
+    async fn upgrade(&self, succession: Succession) -> Result<UpgradedProcess, String>;
 
     /// Applies an order to an endpoint of an upstream; `None` if it does not exist.
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()>;
@@ -413,7 +414,7 @@ impl Admin {
                 }
             }
             Call::Reload => reload(state).await,
-            Call::Upgrade => match state.upgrade().await {
+            Call::Upgrade => match state.upgrade(succession(query)?).await {
                 Ok(UpgradedProcess { pid, version, websockets_moved, websockets_left }) => {
                     let done = json!({
                         "ok": true,
@@ -509,6 +510,18 @@ async fn reload(state: &dyn AdminState) -> Response {
             let body = json!({ "ok": false, "report": report });
             Response::json(StatusCode::UNPROCESSABLE_ENTITY, &body)
         }
+    }
+}
+
+/// How long the new process of an upgrade serves: `for=restart`, or no parameter.
+///
+/// # Errors
+/// Another value.
+fn succession(query: &Query) -> Result<Succession, String> {
+    match query.get("for") {
+        None => Ok(Succession::Permanent),
+        Some("restart") => Ok(Succession::UntilRestart),
+        Some(_) => Err("`for` must be `restart`".to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Process status for the admin API.
 
 use super::admin::{AdminState, ClientLimits, EndpointFacts, ProcessFacts, ReloadOutcome, UpgradedProcess};
+use super::handover::Succession;
 use super::process_sockets::ProcessSockets;
 use super::upgrade::{UpgradeOrder, Upgraded, is_program_replaced};
 use crate::control::{EndpointDrain, ReloadCause, ReloadHistory, Reloaded};
@@ -117,9 +118,10 @@ impl AdminState for ProcessStatus {
         }
     }
 
-    async fn upgrade(&self) -> Result<UpgradedProcess, String> {
-        let (order, outcome) = oneshot::channel();
+    async fn upgrade(&self, succession: Succession) -> Result<UpgradedProcess, String> {
+        let (sender, outcome) = oneshot::channel();
         let ended = || "the process is shutting down".to_owned();
+        let order = UpgradeOrder { succession, outcome: sender };
         self.upgrades.send(order).map_err(|_| ended())?;
         let outcome = outcome.await.map_err(|_| ended())?;
         outcome.map(|Upgraded { pid, binary, websockets }| UpgradedProcess {

@@ -1,14 +1,12 @@
 //! Graceful shutdown: stop accepting, finish active requests, and close WebSockets with 1012 one by one, so
 //! that their clients do not reconnect to other gateways all at once.
 
-use super::signal_request::{Ask, again};
 use crate::proxy::Shared;
 use crate::tunnel::{Cause, Filter};
 use log::{info, warn};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedReceiver;
 
 /// The interval of checks for the end of the last request. WebSockets notify instead.
 const LOOK: Duration = Duration::from_millis(20);
@@ -16,8 +14,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long connections may take for their first request: the client had connected when the process still accepted.
 const FIRST_REQUESTS: Duration = Duration::from_secs(1);
 
-/// Waits until nothing is active, at most the grace period, or until another signal.
-pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>) {
+/// Waits until nothing is active, at most the grace period, or until `ended` is done: another signal.
+pub(super) async fn wait(ended: impl Future<Output = ()>, shared: &Arc<Shared>) {
     let grace = shared.live.look().globals.grace_period;
     info!(requests = shared.requests(), websockets = shared.tunnels.len(); "draining started");
     let asking = tokio::spawn(ask_all(Arc::clone(shared), grace));
@@ -26,7 +24,7 @@ pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>
         () = tokio::time::sleep(grace) => {
             warn!(requests = shared.requests(), websockets = shared.tunnels.len(); "grace period expired");
         }
-        () = again(asks) => warn!("second signal received; process exits"),
+        () = ended => warn!("second signal received; process exits"),
     }
     asking.abort();
 }

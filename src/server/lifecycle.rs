@@ -1,11 +1,11 @@
 //! Process lifecycle from the first bind to the exit code: the order of startup and shutdown.
 
-use super::handover::{NewProcess, OldProcess, ProcessState};
+use super::handover::{NewProcess, OldProcess, ProcessState, Succession};
 use super::inherited_sockets::InheritedSockets;
 use super::process_sockets::ProcessSockets;
 use super::service_manager::notify;
 use super::shutdown_watchdog::Deadline;
-use super::signal_request::{Ask, again};
+use super::signal_request::{Ask, again, ask_to_drain};
 use super::signals::SignalReceiver;
 use super::upgrade::{FinishedUpgrade, PendingUpgrade, UpgradeOrder, Upgrader};
 use super::worker_pool::WorkerPool;
@@ -122,7 +122,9 @@ fn run_after(
         .enable_all()
         .build()
         .map_err(|error| StartError::Process(format!("cannot start the runtime: {error}")))?;
-    let ended = runtime.block_on(serve(Arc::new(live), signals, inherited, old, ready));
+    let succession = state.succession;
+    let ended =
+        runtime.block_on(serve(Arc::new(live), signals, inherited, old.map(|old| (old, succession)), ready));
     // Probes and admin connections can be aborted.
     runtime.shutdown_background();
     ended.map_err(StartError::Process)
@@ -132,7 +134,7 @@ async fn serve(
     live: Arc<Live>,
     signals: SignalReceiver,
     inherited: InheritedSockets,
-    old: Option<Arc<OldProcess>>,
+    old: Option<(Arc<OldProcess>, Succession)>,
     ready: impl FnOnce(&[(String, String)]),
 ) -> Result<(), String> {
     let gauges: Weak<dyn MetricSource> = Arc::<Live>::downgrade(&live);
@@ -166,9 +168,9 @@ async fn serve(
     let mut starting = on_thread(LONGEST_START, move || starting.start_workers().map(|()| starting))
         .await?
         .map_err(|error| error.to_string())?;
-    if let Some(old) = &old {
-        let old = Arc::clone(old);
-        let parts = on_thread(LONGEST_START, move || old.await_order()).await?;
+    if let Some((old, succession)) = &old {
+        let (old, succession) = (Arc::clone(old), *succession);
+        let parts = on_thread(LONGEST_START, move || old.await_order(succession)).await?;
         running_state::restore(parts, &live, starting.history().as_deref());
         starting.serve_admin();
     }
@@ -182,7 +184,8 @@ async fn serve(
     if old.is_none() {
         notify(&[NotifyState::Ready]);
     }
-    if let Some(old) = old {
+    let succession = old.as_ref().map_or(Succession::Permanent, |(_, succession)| *succession);
+    if let Some((old, _)) = old {
         // The old process may have stopped reading.
         let own = Arc::clone(&old);
         on_thread(LONGEST_BIND, move || own.confirm()).await?;
@@ -194,14 +197,20 @@ async fn serve(
                 own.store();
             }
         };
-        let adopt = move || channel.adopt_websockets(|adoptions| own.adopt(adoptions), become_main);
+        let adopt = move || {
+            channel.adopt_websockets(|adoptions| own.adopt(adoptions), become_main);
+            if succession == Succession::UntilRestart {
+                // The old process has ended, and the service manager starts the next one.
+                ask_to_drain();
+            }
+        };
         let started = std::thread::Builder::new().name("adoption".to_owned()).spawn(adopt);
         if let Err(error) = started {
             error!(error:%; "no thread for the WebSockets of the old process");
             old.close();
         }
     }
-    follow(Orders { asks, upgrades, deadline }, &shared, &state, &sockets).await;
+    follow(Orders { asks, upgrades, deadline, succession }, &shared, &state, &sockets).await;
     sockets.finish().await;
     tokio::join!(last_lines(&shared), shared.live.finish_traces(LAST_SPANS));
     info!("process stopped");
@@ -223,12 +232,14 @@ struct Orders {
     /// Upgrades of the admin API.
     upgrades: UnboundedReceiver<UpgradeOrder>,
     deadline: Arc<Mutex<Deadline>>,
+    /// How long this process serves.
+    succession: Succession,
 }
 
 /// Handles orders until the process should end: SIGINT or a second SIGTERM at once, a first SIGTERM or a handover after
 /// the graceful shutdown.
 async fn follow(
-    Orders { mut asks, mut upgrades, deadline }: Orders,
+    Orders { mut asks, mut upgrades, deadline, succession }: Orders,
     shared: &Arc<Shared>,
     state: &admin_state::ProcessStatus,
     sockets: &Arc<ProcessSockets>,
@@ -237,7 +248,7 @@ async fn follow(
     let (reload, live) = (Arc::clone(&wanted), Arc::clone(&shared.live));
     let work = move || reload_when(Arc::clone(&reload), Arc::clone(&live));
     let reloader = supervision::spawn("reload", "", work);
-    let upgrader = Upgrader::new(Arc::clone(sockets), Arc::clone(&shared.live));
+    let upgrader = Upgrader::new(Arc::clone(sockets), Arc::clone(&shared.live), succession);
     let mut pending: Option<PendingUpgrade> = None;
     // The new process may have read the file before it was changed.
     let mut reload_after = false;
@@ -256,7 +267,7 @@ async fn follow(
                     // Those who ask from now on get an error at once.
                     drop(upgrades);
                     return match cancel(pending).await {
-                        Some(new) => drain_after_handover(&mut asks, shared, state, sockets, new).await,
+                        Some(new) => drain_after_handover(again(&mut asks), shared, state, sockets, new).await,
                         None => drain(&mut asks, shared, state, sockets).await,
                     };
                 }
@@ -269,21 +280,33 @@ async fn follow(
             },
             Some(order) = upgrades.recv() => Some(order),
             outcome = outcome_of(&mut pending) => {
-                let new = pending.take().and_then(|pending| pending.finish(outcome));
-                if let Some(new) = new {
+                let Some(finished) = pending.take() else { continue };
+                let succession = finished.succession();
+                if outcome.is_ok() {
+                    // Before the service manager has the outcome, and sends its signal.
+                    deadline.lock().handed_over(succession);
+                }
+                if let Some(new) = finished.finish(outcome) {
                     if std::mem::take(&mut reload_after) {
                         new.reload();
                     }
                     reloader.abort();
                     drop(upgrades);
-                    deadline.lock().asked(Ask::Drain);
-                    return drain_after_handover(&mut asks, shared, state, sockets, new).await;
+                    let ended = async move {
+                        if succession == Succession::UntilRestart {
+                            // The service manager's signal to stop follows, which this process does already.
+                            again(&mut asks).await;
+                        }
+                        again(&mut asks).await;
+                    };
+                    return drain_after_handover(ended, shared, state, sockets, new).await;
                 }
                 reload_after = false;
                 continue;
             }
         };
-        pending.get_or_insert_with(|| upgrader.begin()).join(upgrade);
+        let succession = upgrade.as_ref().map_or(Succession::Permanent, |order| order.succession);
+        pending.get_or_insert_with(|| upgrader.begin(succession)).join(upgrade);
     }
 }
 
@@ -303,9 +326,9 @@ async fn outcome_of(pending: &mut Option<PendingUpgrade>) -> FinishedUpgrade {
     }
 }
 
-/// Ends what this process still serves, while the new one accepts connections.
+/// Ends what this process still serves, while the new one accepts connections; at once when `ended` is done.
 async fn drain_after_handover(
-    asks: &mut UnboundedReceiver<Ask>,
+    ended: impl Future<Output = ()>,
     shared: &Arc<Shared>,
     state: &admin_state::ProcessStatus,
     sockets: &Arc<ProcessSockets>,
@@ -314,7 +337,7 @@ async fn drain_after_handover(
     state.draining();
     shared.start_draining();
     sockets.leave();
-    graceful_shutdown::wait(asks, shared).await;
+    graceful_shutdown::wait(ended, shared).await;
     // The new process may have stopped reading.
     let _ = blocking_pool::LAST_LINES.run_within(LAST_LINES, move || new.send_last_counts()).await;
 }
@@ -357,7 +380,7 @@ async fn drain(
     notify(&[NotifyState::Stopping]);
     shared.start_draining();
     close(sockets).await;
-    graceful_shutdown::wait(asks, shared).await;
+    graceful_shutdown::wait(again(asks), shared).await;
 }
 
 /// Flushes the access log within a time limit.

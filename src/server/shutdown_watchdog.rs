@@ -3,6 +3,7 @@
 //! Usually the process has ended before. Without the deadline, a task that blocks the runtime of reloads
 //! would hang the process, since the timers of that runtime stop too.
 
+use super::handover::Succession;
 use super::signal_request::Ask;
 use crate::control::Live;
 use crate::telemetry::process_log;
@@ -28,6 +29,8 @@ pub(super) struct Deadline {
     moments: Sender<Instant>,
     drains: bool,
     ends: bool,
+    /// Whether a signal to drain is still to come, for what this process does already.
+    expects_drain: bool,
 }
 
 impl Deadline {
@@ -39,13 +42,20 @@ impl Deadline {
         let (moments, earlier) = mpsc::channel();
         let watched = Arc::clone(&live);
         thread::Builder::new().name("deadline".to_owned()).spawn(move || watch(&watched, &earlier))?;
-        Ok(Self { live, moments, drains: false, ends: false })
+        Ok(Self { live, moments, drains: false, ends: false, expects_drain: false })
+    }
+
+    /// Records the end of a handover, with which a drain starts. In a restart the signal of the service manager follows.
+    pub(super) fn handed_over(&mut self, succession: Succession) {
+        self.asked(Ask::Drain);
+        self.expects_drain = succession == Succession::UntilRestart;
     }
 
     /// Records a signal. The first one that starts a drain sets the deadline, the next one moves it earlier.
     pub(super) fn asked(&mut self, ask: Ask) {
         let limit = match ask {
             Ask::Reload | Ask::Upgrade => return,
+            Ask::Drain if std::mem::take(&mut self.expects_drain) => return,
             Ask::Drain if !self.drains => {
                 self.drains = true;
                 let snapshot = self.live.look();

@@ -15,6 +15,12 @@ pub(super) enum Ask {
     Stop,
 }
 
+/// Asks this process as SIGTERM does.
+pub(super) fn ask_to_drain() {
+    // Fails only for invalid signal numbers.
+    let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
+}
+
 /// Waits for a signal that says to end.
 pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
     loop {

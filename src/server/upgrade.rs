@@ -1,9 +1,9 @@
 //! Upgrade of the running process to a new one: the order, its work on a thread, and its outcome.
 
-use super::handover::{MoveCounts, NewProcess, ProcessState, SecretKey, UpgradeFailure};
+use super::handover::{MoveCounts, NewProcess, ProcessState, SecretKey, Succession, UpgradeFailure};
 use super::process_sockets::ProcessSockets;
 use super::running_state;
-use super::service_manager::notify;
+use super::service_manager::{SocketKeeper, keeps_sockets, notify};
 use crate::control::Live;
 use crate::upstream::process_secret;
 use log::{error, info};
@@ -35,7 +35,12 @@ pub(super) struct Upgraded {
 pub(super) type UpgradeOutcome = Result<Upgraded, String>;
 
 /// A request for an upgrade.
-pub(super) type UpgradeOrder = oneshot::Sender<UpgradeOutcome>;
+pub(super) struct UpgradeOrder {
+    /// How long the new process serves.
+    pub(super) succession: Succession,
+    /// Gets the outcome.
+    pub(super) outcome: oneshot::Sender<UpgradeOutcome>,
+}
 
 /// Starts new processes of the program that this process was started from.
 pub(super) struct Upgrader {
@@ -49,30 +54,43 @@ pub(super) struct Upgrader {
 pub(super) struct PendingUpgrade {
     gives_up: Arc<AtomicBool>,
     outcome: oneshot::Receiver<FinishedUpgrade>,
+    /// How long the new process serves.
+    succession: Succession,
     /// Who waits for the outcome.
-    orders: Vec<UpgradeOrder>,
+    waiting: Vec<oneshot::Sender<UpgradeOutcome>>,
 }
 
 impl Upgrader {
-    /// For the process that runs.
-    pub(super) fn new(sockets: Arc<ProcessSockets>, live: Arc<Live>) -> Self {
-        Self { program: program(), sockets, live }
+    /// For the process that runs, and serves for as long as `own` says.
+    pub(super) fn new(sockets: Arc<ProcessSockets>, live: Arc<Live>, own: Succession) -> Self {
+        let program = match own {
+            Succession::Permanent => program(),
+            Succession::UntilRestart => Err("this process serves only while the service restarts".to_owned()),
+        };
+        Self { program, sockets, live }
     }
 
     /// Starts an upgrade. It begins after a reload in progress, and further reloads wait for its end.
-    pub(super) fn begin(&self) -> PendingUpgrade {
+    pub(super) fn begin(&self, succession: Succession) -> PendingUpgrade {
         let gives_up = Arc::new(AtomicBool::new(false));
         let (sender, outcome) = oneshot::channel();
-        let pending = PendingUpgrade { gives_up: Arc::clone(&gives_up), outcome, orders: Vec::new() };
-        let (program, sockets, live) =
-            (self.program.clone(), Arc::clone(&self.sockets), Arc::clone(&self.live));
+        let pending =
+            PendingUpgrade { gives_up: Arc::clone(&gives_up), outcome, succession, waiting: Vec::new() };
+        let (sockets, live) = (Arc::clone(&self.sockets), Arc::clone(&self.live));
+        let program = match succession {
+            Succession::UntilRestart if keeps_sockets() == SocketKeeper::None => {
+                Err("there is no service manager that keeps the listening sockets (`FDSTORE`)".to_owned())
+            }
+            _ => self.program.clone(),
+        };
         info!("upgrade started");
         tokio::spawn(async move {
             let reloads = live.hold_reloads().await;
             let live = Arc::clone(&live);
             let work = move || {
                 let outcome = program.and_then(|program| {
-                    hand_over(&program, &sockets, &live, &gives_up).map_err(|failure| failure.to_string())
+                    let outcome = hand_over(&program, &sockets, &live, succession, &gives_up);
+                    outcome.map_err(|failure| failure.to_string())
                 });
                 drop(reloads);
                 // The receiver is gone if the process shuts down.
@@ -87,9 +105,20 @@ impl Upgrader {
 }
 
 impl PendingUpgrade {
-    /// Tells the outcome to one more.
+    /// Tells the outcome to one more, if its order is the same.
     pub(super) fn join(&mut self, order: Option<UpgradeOrder>) {
-        self.orders.extend(order);
+        let Some(UpgradeOrder { succession, outcome }) = order else { return };
+        if succession == self.succession {
+            self.waiting.push(outcome);
+        } else {
+            // Its client may be gone.
+            let _ = outcome.send(Err("another upgrade is in progress".to_owned()));
+        }
+    }
+
+    /// How long the new process serves.
+    pub(super) fn succession(&self) -> Succession {
+        self.succession
     }
 
     /// Waits for the outcome.
@@ -117,7 +146,7 @@ impl PendingUpgrade {
             }
             Err(reason) => error!(reason = reason.as_str(); "upgrade failed; this process continues"),
         }
-        for order in self.orders.drain(..) {
+        for order in self.waiting.drain(..) {
             // Its client may be gone.
             let _ = order.send(outcome.clone());
         }
@@ -154,17 +183,22 @@ fn hand_over(
     program: &PathBuf,
     sockets: &ProcessSockets,
     live: &Live,
+    succession: Succession,
     gives_up: &AtomicBool,
 ) -> Result<(Upgraded, NewProcess), UpgradeFailure> {
-    let mut new = NewProcess::start(program, state_of(live), &sockets.held(), || gives_up.load(Relaxed))?;
+    let state = state_of(live, succession);
+    let mut new = NewProcess::start(program, state, &sockets.held(), || gives_up.load(Relaxed))?;
     let (pid, binary) = (new.pid(), new.binary.clone());
     new.serve(running_state::collect(live, sockets.history().as_deref()))?;
     // The new process alone accepts connections while the WebSockets move.
     sockets.pause();
     let commit = |new: &NewProcess| {
-        // The service manager accepts notifications of the main process only: from here on of the new one.
-        notify(&[NotifyState::MainPid(pid)]);
-        new.is_main();
+        // During a restart the main process is this one, and then the one that the service manager starts.
+        if succession == Succession::Permanent {
+            // The service manager accepts notifications of the main process only: from here on of the new one.
+            notify(&[NotifyState::MainPid(pid)]);
+            new.is_main();
+        }
         sockets.leave();
     };
     let websockets = new.take_websockets(live.tunnels(), commit).inspect_err(|_| sockets.resume())?;
@@ -172,7 +206,7 @@ fn hand_over(
 }
 
 /// What the new process continues.
-fn state_of(live: &Live) -> ProcessState {
+fn state_of(live: &Live, succession: Succession) -> ProcessState {
     let snapshot = live.pin();
     let names = snapshot.clusters().map(|cluster| (cluster.name().to_string(), cluster.name_states()));
     ProcessState {
@@ -182,5 +216,6 @@ fn state_of(live: &Live) -> ProcessState {
         cookie_key: SecretKey(process_secret().map(Vec::from).unwrap_or_default()),
         hash_key: SecretKey(hash_key().to_vec()),
         names: names.filter(|(_, names)| !names.is_empty()).collect(),
+        succession,
     }
 }

@@ -1,5 +1,6 @@
 """The Debian package, in a clean Debian with systemd: installed, used, upgraded while WebSockets are open, purged."""
 
+import json
 import re
 import shutil
 import socket
@@ -191,6 +192,52 @@ class DebTest(MachineTest):
             self.machine.run(command)
             # A refused connect is an exception.
             eventually("a new process serves", lambda: status() == 200 and self.main_pid() not in (0, old))
+
+    def test_another_process_serves_while_a_restart_drains_the_old_one(self):
+        self.install()
+        clients = self.open_websockets()
+        old = self.main_pid()
+        # The old process cannot end before this request.
+        upload = socket.create_connection(self.web)
+        self.addCleanup(upload.close)
+        upload.settimeout(60)
+        upload.sendall(b"POST /held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\na")
+        eventually("the request is in flight", lambda: self.requests_in_flight() == 1)
+        self.machine.run("systemctl restart --no-block moongate")
+        eventually("another process serves", lambda: len(self.gateways()) == 2)
+        eventually("the old process is to stop", lambda: "stop-sigterm" in self.machine.output("systemctl show --property=SubState moongate"))
+        for client in clients:
+            client.echo("moved")
+        with urllib.request.urlopen("http://127.0.0.1:8080/", timeout=30) as response:
+            self.assertEqual(response.status, 200)
+        self.assertEqual(self.main_pid(), old)
+        upload.sendall(b"b")
+        self.assertTrue(upload.recv(64).startswith(b"HTTP/1.1 200 "))
+        eventually("the next process serves", lambda: self.state() == "active" and self.main_pid() not in (0, old))
+        for client in clients:
+            self.assertEqual(client.close_code(), 1012)
+        eventually("it serves alone", lambda: self.gateways() == [self.main_pid()])
+        self.open_websockets()
+
+    def test_a_stop_starts_no_other_process(self):
+        self.install()
+        clients = self.open_websockets()
+        mark = self.machine.output("journalctl -u moongate | wc -l")
+        self.machine.run("systemctl stop moongate")
+        for client in clients:
+            self.assertEqual(client.close_code(), 1012)
+        self.assertEqual(self.gateways(), [])
+        journal = self.machine.output(f"journalctl -u moongate --output=cat | tail -n +{mark}")
+        self.assertNotIn("upgrade", journal)
+
+    def gateways(self):
+        """The processes of the service."""
+        listed = self.machine.run("cat /sys/fs/cgroup/system.slice/moongate.service/cgroup.procs", check=False).stdout
+        names = ((pid, self.machine.run(f"cat /proc/{pid}/comm", check=False).stdout.strip()) for pid in listed.split() if pid.isdigit())
+        return [int(pid) for pid, name in names if name == "moongate"]
+
+    def requests_in_flight(self):
+        return json.loads(self.machine.output("moongate status --json -c /etc/moongate/moongate.yaml"))["requests"]
 
     def test_a_stopped_and_disabled_service_stays_so(self):
         self.install()

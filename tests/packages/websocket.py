@@ -76,12 +76,19 @@ class Client:
             assert (opcode, data.decode()) == (TEXT, text), f"opcode {opcode} with {data!r} instead of {text!r}"
             return
 
+    def close_code(self):
+        """Waits for the peer's Close, and returns its code."""
+        while True:
+            opcode, data = read_frame(self.stream)
+            if opcode == CLOSE:
+                return int.from_bytes(data[:2], "big")
+
     def close(self):
         self.stream.close()
 
 
 class Backend:
-    """Accepts WebSockets on every path and sends every message back; other requests get 200."""
+    """Accepts WebSockets on every path and sends every message back; other requests get 200 after their body."""
 
     def __init__(self, address):
         self.listener = socket.create_server(address)
@@ -106,6 +113,7 @@ def serve(stream):
             fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.split("\r\n"))}
             key = fields.get("sec-websocket-key")
             if key is None:
+                read_exact(stream, int(fields.get("content-length", "0")))
                 stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
                 return
             accept = base64.b64encode(hashlib.sha1((key + MAGIC).encode()).digest()).decode()

@@ -162,11 +162,21 @@ fn a_new_process_that_is_killed_at_a_step_of_the_old_one_loses_no_websocket_that
 
 /// The old process dies; the new one serves with at least `least` of the WebSockets.
 fn survive_the_old_process(step: &str, least: usize, die: impl FnOnce(&FaultyGateway)) {
-    let origin = Origin::named("a");
     let (mine, theirs) = match step.contains("Old") {
         true => (Before::Fault(step), Before::Nothing),
         false => (Before::Nothing, Before::Fault(step)),
     };
+    survive(step, (mine, theirs), least, die);
+}
+
+/// The same, with a fault of each process.
+fn survive(
+    step: &str,
+    (mine, theirs): (Before<'_>, Before<'_>),
+    least: usize,
+    die: impl FnOnce(&FaultyGateway),
+) {
+    let origin = Origin::named("a");
     let faulty = FaultyGateway::start(mine, &yaml(&origin));
     let mut sockets = open(&faulty.gateway);
     faulty.replace(theirs);
@@ -205,6 +215,16 @@ fn an_old_process_that_dies_takes_no_websocket_with_it_that_has_moved() {
 #[test]
 fn an_old_process_that_is_killed_at_a_step_of_the_new_one_takes_no_websocket_with_it_that_has_moved() {
     let _alone = alone();
+    // What it has passed by then waits in the channel.
+    let (mine, theirs) = (Before::Fault("SIGSTOP OldPassed"), Before::Fault("SIGSTOP NewStarted"));
+    survive("NewStarted", (mine, theirs), 0, |faulty| {
+        let (old, new) = (faulty.gateway.pid(), faulty.started());
+        await_stop(new);
+        await_stop(old);
+        faulty.gateway.signal("KILL");
+        faulty.gateway.exit_within(EXIT);
+        signal("CONT", new);
+    });
     for (step, least) in [
         ("NewPassed", 0),
         ("NewReady", 0),
@@ -222,4 +242,22 @@ fn an_old_process_that_is_killed_at_a_step_of_the_new_one_takes_no_websocket_wit
             signal("CONT", new);
         });
     }
+}
+
+/// The new process has no socket yet, so that it cannot serve: it ends too, and another gateway can bind the addresses.
+#[test]
+fn an_old_process_that_dies_before_it_has_passed_its_sockets_leaves_no_process() {
+    let _alone = alone();
+    let origin = Origin::named("a");
+    let faulty = FaultyGateway::start(Before::Fault("SIGKILL OldStarted"), &yaml(&origin));
+    let (web, mut sockets) = (faulty.gateway.web(), open(&faulty.gateway));
+    faulty.replace(Before::Nothing);
+    faulty.gateway.signal("USR2");
+    let new = faulty.started();
+    faulty.gateway.exit_within(EXIT);
+    eventually("the new process ends", || faulty.gateway.has_process_ended(new).then_some(()));
+    sockets.iter_mut().for_each(|socket| assert_eq!(socket.try_echo("gone"), Err(None)));
+    let head = format!("admin: {{ address: 127.0.0.1:0 }}\nlisteners: [{{ name: web, address: '{web}' }}]\n");
+    let next = Gateway::start_whole(&format!("{head}{}", yaml(&origin)));
+    assert_eq!(next.get("/").status, 200);
 }

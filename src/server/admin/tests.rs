@@ -86,7 +86,7 @@ impl AdminState for Gateway {
         true
     }
 
-    async fn upgrade(&self) -> Result<UpgradedProcess, String> {
+    async fn upgrade(&self, _: Succession) -> Result<UpgradedProcess, String> {
         Err("not here".to_owned())
     }
 
@@ -231,16 +231,17 @@ async fn a_token_is_wanted_for_all_but_the_probes() {
 async fn wrong_parameters_are_explained() {
     let address = serve(&Arc::default(), None).await;
     for path in [
-        "/api/v1/sockets?sort=colour",
-        "/api/v1/sockets?filter=age%3Esoon",
-        "/api/v1/sockets?per_page=0",
-        "/api/v1/live?sections=all",
-        "/api/v1/explain",
-        "/api/v1/explain?method=PUT&url=/",
-        "/api/v1/explain?url=/&client=x",
-        "/api/v1/log?log=none",
+        "GET /api/v1/sockets?sort=colour",
+        "GET /api/v1/sockets?filter=age%3Esoon",
+        "GET /api/v1/sockets?per_page=0",
+        "GET /api/v1/live?sections=all",
+        "GET /api/v1/explain",
+        "GET /api/v1/explain?method=PUT&url=/",
+        "GET /api/v1/explain?url=/&client=x",
+        "GET /api/v1/log?log=none",
+        "POST /api/v1/upgrade?for=ever",
     ] {
-        let (status, _, body) = ask(address, &format!("GET {path}"), "").await;
+        let (status, _, body) = ask(address, path, "").await;
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, &body["error"]), (422, &json!("bad_parameter")), "{path}");
         assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{path}: {body}");

@@ -53,6 +53,9 @@ pub(super) enum Message {
         /// Its version.
         #[serde(default)]
         binary: String,
+        /// How long it will serve, as it has understood.
+        #[serde(default)]
+        succession: Succession,
     },
     /// From the new process: it cannot serve, and ends.
     Failed {
@@ -144,6 +147,18 @@ fn wipe(value: &mut serde_json::Value) {
     }
 }
 
+/// How long the new process serves.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Succession {
+    /// As the main process of the service.
+    #[default]
+    Permanent,
+    /// While the service manager restarts the service: until the old process has ended and the manager starts the next
+    /// one with the stored sockets.
+    UntilRestart,
+}
+
 /// State of the old process that the new one continues.
 #[derive(Clone, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(default)]
@@ -158,6 +173,8 @@ pub(in crate::server) struct ProcessState {
     pub(in crate::server) hash_key: SecretKey,
     /// The addresses of host names, by upstream.
     pub(in crate::server) names: Vec<(String, Vec<NameState>)>,
+    /// How long the new process serves.
+    pub(in crate::server) succession: Succession,
 }
 
 impl std::fmt::Debug for ProcessState {
@@ -217,7 +234,7 @@ mod tests {
         assert_eq!(read(r#"{"version":9,"kind":"teleport","to":[1]}"#).unwrap(), Message::Unknown);
         assert_eq!(
             read(r#"{"version":1,"kind":"ready"}"#).unwrap(),
-            Message::Ready { binary: String::new() }
+            Message::Ready { binary: String::new(), succession: Succession::Permanent }
         );
         assert!(read(r#"{"kind":"serve"}"#).is_err());
         let sockets = r#"{"version":1,"kind":"sockets","sockets":[{"address":"unix:/a"}]}"#;

@@ -13,7 +13,7 @@ mod moved_websockets;
 mod new_process;
 mod old_process;
 
-pub(super) use message::{ProcessState, SecretKey, SecretState};
+pub(super) use message::{ProcessState, SecretKey, SecretState, Succession};
 pub(super) use moved_websockets::MoveCounts;
 pub(super) use new_process::{NewProcess, UpgradeFailure};
 pub(super) use old_process::OldProcess;

@@ -3,7 +3,7 @@
 use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
 use super::counts;
 use super::fault_point::{self, Step};
-use super::message::{Message, ProcessState, SecretState, SocketEntry};
+use super::message::{Message, ProcessState, SecretState, SocketEntry, Succession};
 use super::moved_websockets::{LAST_PASSES, MoveCounts, Mover, PASSES};
 use super::old_process::VARIABLE;
 use crate::server::passed_socket::HeldSocket;
@@ -81,11 +81,12 @@ impl NewProcess {
         fault_point::reach(Step::OldStarted);
         let pid = child.id();
         let mut started = Self { channel, child: Some(child), pid, binary: String::new() };
+        let succession = state.succession;
         let passed =
             started.channel.send(Message::Process { state }, &[]).and_then(|()| started.pass(sockets));
         passed.map_err(|error| started.explain(&error))?;
         fault_point::reach(Step::OldPassed);
-        started.wait_until_ready(gives_up)?;
+        started.wait_until_ready(succession, gives_up)?;
         fault_point::reach(Step::OldReady);
         Ok(started)
     }
@@ -116,11 +117,19 @@ impl NewProcess {
         Ok(())
     }
 
-    fn wait_until_ready(&mut self, gives_up: impl Fn() -> bool) -> Result<(), UpgradeFailure> {
+    fn wait_until_ready(
+        &mut self,
+        succession: Succession,
+        gives_up: impl Fn() -> bool,
+    ) -> Result<(), UpgradeFailure> {
         let until = Instant::now() + LONGEST_START;
         loop {
             match self.channel.receive(LOOK) {
-                Ok((Message::Ready { binary }, _)) => {
+                // A binary that does not have this succession would serve beside the restarted process for ever.
+                Ok((Message::Ready { succession: understood, .. }, _)) if understood != succession => {
+                    return Err(failed("the new binary cannot serve for the time of a restart"));
+                }
+                Ok((Message::Ready { binary, .. }, _)) => {
                     self.binary = binary;
                     return Ok(());
                 }

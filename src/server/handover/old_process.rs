@@ -3,7 +3,7 @@
 use super::channel::HandoverChannel;
 use super::counts::ReceivedCounts;
 use super::fault_point::{self, Step};
-use super::message::{Message, ProcessState, Refusal, SecretState, SocketEntry};
+use super::message::{Message, ProcessState, Refusal, SecretState, SocketEntry, Succession};
 use super::moved_websockets;
 use crate::server::passed_socket::{PassedSocket, SocketRole};
 use crate::server::worker::Adoption;
@@ -89,9 +89,9 @@ impl OldProcess {
 
     /// Says that this process would serve, and waits for the order to do so. A process that has ended meanwhile gives
     /// no order, and is replaced too. Returns the parts of the state.
-    pub(in crate::server) fn await_order(&self) -> Vec<SecretState> {
+    pub(in crate::server) fn await_order(&self, succession: Succession) -> Vec<SecretState> {
         let mut parts = Vec::new();
-        let ready = Message::Ready { binary: env!("CARGO_PKG_VERSION").to_owned() };
+        let ready = Message::Ready { binary: env!("CARGO_PKG_VERSION").to_owned(), succession };
         let order = self.0.send(ready, &[]).and_then(|()| {
             fault_point::reach(Step::NewReady);
             let mut counts = ReceivedCounts::default();
