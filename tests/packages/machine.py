@@ -164,8 +164,7 @@ class MachineTest(unittest.TestCase):
         root.mkdir()
         cls.machine = Machine(root)
         cls.addClassCleanup(cls.machine.close)
-        # The parent is in the network of the host.
-        cls.addClassCleanup(set_network, f"/proc/{os.getppid()}/ns/net")
+        cls.addClassCleanup(enter, open_network("/proc/self/ns/net"))
         cls.machine.enter_network()
         for port in (8081, 8082):
             cls.addClassCleanup(Backend(("127.0.0.1", port)).close)
@@ -220,10 +219,18 @@ def find_package(pattern, target):
     return packages[-1]
 
 
+def open_network(path):
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def set_network(path):
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    enter(open_network(path))
+
+
+def enter(network):
+    """Moves this thread to that network, and closes its descriptor."""
     try:
-        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
+        if ctypes.CDLL(None, use_errno=True).setns(network, CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
     finally:
-        os.close(descriptor)
+        os.close(network)

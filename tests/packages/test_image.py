@@ -97,7 +97,7 @@ class ImageTest(unittest.TestCase):
         self.assertEqual(fields["Uid"].split(), ["65532"] * 4)
         self.assertEqual([int(fields[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")], [0, 0, 0])
         self.assertEqual(fields["NoNewPrivs"].strip(), "1")
-        self.addCleanup(machine.set_network, f"/proc/{os.getppid()}/ns/net")
+        self.addCleanup(machine.enter, machine.open_network("/proc/self/ns/net"))
         machine.set_network(f"/proc/{init}/ns/net")
         backend = Backend(("127.0.0.1", 8081))
         self.addCleanup(backend.close)
