@@ -28,7 +28,7 @@ pub struct ListenerTls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acme: Option<Placed<Acme>>,
     /// Serves the first certificate (`default`) or sends the alert `unrecognized_name` (`reject`) for a name without
-    /// a certificate. A handshake without SNI counts as one. Default default.
+    /// a certificate. A handshake without SNI, or with one that is no DNS name, counts as one. Default default.
     #[serde(default)]
     pub unknown_sni: UnknownSni,
     /// Sets the lowest TLS version: `"1.2"` or `"1.3"`. Default "1.2".

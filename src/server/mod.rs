@@ -25,6 +25,7 @@ mod signal_request;
 mod signals;
 mod socket_file;
 mod tls_handshake;
+mod tls_ignored_name;
 mod upgrade;
 mod worker;
 mod worker_pool;

@@ -41,7 +41,7 @@ impl HandshakeFailure {
             // The resolver has no certificate: the ACME certificate is not issued yet.
             Error::General(_) => "no_certificate",
             Error::AlertReceived(_) => "refused_by_client",
-            // rustls ends the handshake before a configuration is chosen (RFC 6066 §3).
+            // A name that is no DNS name, and that cannot be ignored.
             Error::PeerMisbehaved(PeerMisbehaved::ServerNameMustContainOneHostName) => "invalid_name",
             _ => "malformed",
         })

@@ -4,14 +4,15 @@ use super::cert_resolver::CertResolver;
 use super::certificate::{self, About, LoadedCertificate};
 use super::dynamic_certs::{Challenges, Slot};
 use super::session_tickets::{EphemeralTicketKeys, Key, Keys, TicketKeyState, Tickets};
-use super::{HandshakeFailure, certificate_names, client_trust};
+use super::{HandshakeFailure, certificate_names, client_trust, transcript};
 use crate::config::{ListenerTls, TlsVersion, UnknownSni};
 use crate::telemetry::metrics::{LazyHandle, TlsMetrics};
 use arc_swap::ArcSwap;
 use moongate_config::{Files, Placed, Problem, Problems};
 use moongate_sdk::Tls;
 use parking_lot::Mutex;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage};
 use rustls::{ServerConfig, ServerConnection, version};
 use std::sync::Arc;
@@ -67,10 +68,21 @@ pub enum TlsSelection {
     NoProtocol,
 }
 
+/// How a ClientHello is passed to rustls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelloForm {
+    /// As it was received.
+    Received,
+    /// With an ignored server name.
+    IgnoredName,
+}
+
 /// The configuration made of a listener's files.
 #[derive(Debug)]
 struct Material {
     config: Arc<ServerConfig>,
+    /// The configuration for [`HelloForm::IgnoredName`].
+    ignored_name: Arc<ServerConfig>,
     resolver: Arc<CertResolver>,
     keys: Keys,
     certificates: Vec<LoadedCertificate>,
@@ -123,7 +135,7 @@ impl Acceptor {
     }
 
     /// Selects the configuration for a ClientHello.
-    pub fn select_config(&self, hello: &ClientHello<'_>) -> TlsSelection {
+    pub fn select_config(&self, hello: &ClientHello<'_>, form: HelloForm) -> TlsSelection {
         if let Some(proof) = self.challenges.handshake(hello) {
             return TlsSelection::Proven(proof);
         }
@@ -135,7 +147,10 @@ impl Acceptor {
         if !self.alpn.http1 && hello.alpn().is_none() {
             return TlsSelection::NoProtocol;
         }
-        TlsSelection::Served(Arc::clone(&current.config))
+        TlsSelection::Served(Arc::clone(match form {
+            HelloForm::Received => &current.config,
+            HelloForm::IgnoredName => &current.ignored_name,
+        }))
     }
 
     /// Whether HTTP/1 is served.
@@ -247,22 +262,32 @@ impl Material {
             TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12][..],
             TlsVersion::V1_3 => &[&version::TLS13],
         };
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .map_err(|error| Problem::new(format!("TLS cannot be set up: {error}")).at(&written.place))?;
-        let (config, mark) = match trust.flatten() {
-            Some((verifier, mark)) => (config.with_client_cert_verifier(verifier), mark),
-            None => (config.with_no_client_auth(), client_trust::NO_CLIENT_CERTIFICATES),
+        let (verifier, mark) = match trust.flatten() {
+            Some((verifier, mark)) => (Some(verifier), mark),
+            None => (None, client_trust::NO_CLIENT_CERTIFICATES),
         };
         let resolver = Arc::new(CertResolver::new(&certificates, later.cloned()));
-        let mut config = config.with_cert_resolver(Arc::clone(&resolver) as _);
-        config.alpn_protocols = alpn.names();
-        // WebSockets move to another process with their keys.
-        config.enable_secret_extraction = true;
-        config.ticketer = Arc::new(Tickets::new(keys.clone(), mark));
-        // Sessions are in tickets. A session store would be memory that clients can fill.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), resolver, keys, certificates, files })
+        let tickets = Arc::new(Tickets::new(keys.clone(), mark));
+        let build = |provider: Arc<CryptoProvider>, verifier: Option<Arc<dyn ClientCertVerifier>>| {
+            let config = ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(versions)
+                .map_err(|error| Problem::new(format!("TLS cannot be set up: {error}")).at(&written.place))?;
+            let config = match verifier {
+                Some(verifier) => config.with_client_cert_verifier(verifier),
+                None => config.with_no_client_auth(),
+            };
+            let mut config = config.with_cert_resolver(Arc::clone(&resolver) as _);
+            config.alpn_protocols = alpn.names();
+            // WebSockets move to another process with their keys.
+            config.enable_secret_extraction = true;
+            config.ticketer = Arc::clone(&tickets) as _;
+            // Sessions are in tickets. A session store would be memory that clients can fill.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            Ok::<_, Problem>(Arc::new(config))
+        };
+        let ignored_name = build(transcript::provider(), verifier.clone().map(transcript::verifier))?;
+        let config = build(provider, verifier)?;
+        Ok(Self { config, ignored_name, resolver, keys, certificates, files })
     }
 }
 

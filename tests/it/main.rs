@@ -78,6 +78,7 @@ mod terminal;
 mod timeouts;
 mod tls;
 mod tls_ends;
+mod tls_names;
 mod tls_rotation;
 mod trace;
 mod traces;

@@ -317,40 +317,6 @@ fn a_tls_1_1_client_gets_the_protocol_version_alert() {
 }
 
 #[test]
-fn a_server_name_that_is_none_has_a_line_and_is_counted() {
-    let (ca, origin) = (Authority::new(), Origin::named("a"));
-    let pair = ca.issue("a", &["a.example"]);
-    let (gateway, secure) =
-        start(&format!("certificates: [{}], unknown_sni: default", listed(&pair)), &origin);
-    let hello = |name: &str| {
-        // As programs write it that take the name from `host:port`.
-        let valid = "x".repeat(name.len());
-        let config = std::sync::Arc::new(ca.client().config.clone());
-        let name_of_hello = rustls::pki_types::ServerName::try_from(valid.clone()).unwrap();
-        let mut hello = Vec::new();
-        rustls::ClientConnection::new(config, name_of_hello).unwrap().write_tls(&mut hello).unwrap();
-        let at = hello.windows(valid.len()).position(|bytes| bytes == valid.as_bytes()).unwrap();
-        hello[at..at + name.len()].copy_from_slice(name.as_bytes());
-        hello
-    };
-    let names = ["localhost:8443", "[::1]", "*.foo.com", "foo-.com", "a..b", "\u{fc}mlaut"];
-    for name in names {
-        let mut wire = Wire::connect(secure);
-        wire.send(hello(name));
-        // illegal_parameter
-        assert_eq!(wire.rest(), [21, 3, 3, 0, 2, 2, 47], "{name}");
-    }
-    // An IP address is no name either, and counts as none (RFC 6066 §3).
-    let mut wire = Wire::connect(secure);
-    wire.send(hello("127.0.0.1"));
-    assert_eq!(wire.exactly(1).unwrap(), [22], "a ServerHello");
-    eventually("all are counted", || {
-        (failures(&gateway, "invalid_name") == names.len() as f64).then_some(())
-    });
-    gateway.log().wait(0, &["TLS handshake failed listener=secure client=127.0.0.1:", "reason=invalid_name"]);
-}
-
-#[test]
 fn the_ocsp_response_is_stapled() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
@@ -461,7 +427,7 @@ impl Anything {
         self.stapled.lock().unwrap().clone()
     }
 
-    fn of(schemes: &[SignatureScheme]) -> Self {
+    pub(crate) fn of(schemes: &[SignatureScheme]) -> Self {
         Self { schemes: schemes.to_vec(), stapled: Mutex::default() }
     }
 }

@@ -7,7 +7,7 @@ pub struct Tls {
     pub version: &'static str,
     /// The cipher suite by its IANA name, as in `TLS_AES_128_GCM_SHA256`.
     pub cipher: &'static str,
-    /// The requested server name (SNI, RFC 6066 §3), in lower case.
+    /// The requested server name (SNI, RFC 6066 §3), in lower case, if it is a DNS name.
     pub server_name: Option<Box<str>>,
     /// The client's certificate, verified against the listener's `client_auth`.
     pub client: Option<ClientCertificate>,

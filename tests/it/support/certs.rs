@@ -212,6 +212,11 @@ impl Client {
 }
 
 impl Secure {
+    /// A connection after its handshake.
+    pub(crate) fn new(session: ClientConnection, stream: TcpStream) -> Self {
+        Self { session, stream, ahead: Vec::new() }
+    }
+
     /// A GET; the connection stays open.
     pub(crate) fn get(&mut self, host: &str, path: &str) -> Result<Response, Cut> {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
