@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime};
 /// Bytes in the queue; lines beyond them are dropped and counted.
 const CAPACITY: u64 = 1 << 20;
 
-/// Filters besides the level. Pingora logs every client that hangs up and every retry as an error; the gateway logs
-/// what matters of that itself, with the route.
-const DEPENDENCIES: &str = "pingora_proxy=off,pingora_core=error,pingora_load_balancing=error";
+/// Filters besides the level. Pingora logs every client that hangs up and every retry as an error, and rustls warns of every
+/// server name that is no DNS name; the gateway logs what matters of that itself, with the route or the listener.
+const DEPENDENCIES: &str =
+    "pingora_proxy=off,pingora_core=error,pingora_load_balancing=error,rustls::msgs::handshake=error";
 
 /// The variable that has precedence over the level of the configuration.
 const VARIABLE: &str = "RUST_LOG";

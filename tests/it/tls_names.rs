@@ -121,6 +121,24 @@ fn a_name_that_is_no_dns_name_is_rejected_if_configured() {
 }
 
 #[test]
+fn a_served_name_has_no_line_in_the_log() {
+    let (ca, origin) = (Authority::new(), Origin::named("a"));
+    let tls = format!("certificates: [{}]", listed(&ca.issue("a", &["a.example"])));
+    let gateway = Gateway::start_whole(&file(&tls, &origin, ""));
+    let secure = gateway.listener("secure");
+    for name in [&b"localhost:8443"[..], b"127.0.0.1"] {
+        let mark = gateway.log().mark();
+        let client = AnyNameClient::new(name, &TLS13, KeyShare::Usable);
+        assert_eq!(client.connect(secure).unwrap().get("a.example", "/").unwrap().status, 200);
+        // A line after it.
+        gateway.reload_whole(&file(&tls, &origin, "")).unwrap();
+        gateway.log().wait(mark, &["reload"]);
+        let text = gateway.log().text();
+        assert!(!text.contains("SNI") && !text.contains("localhost:8443"), "{text}");
+    }
+}
+
+#[test]
 fn sessions_of_such_names_are_resumed() {
     let setup = start("");
     for (version, label) in VERSIONS {
