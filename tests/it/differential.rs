@@ -21,10 +21,11 @@ use transcript::{Kind, show};
 const PINGORA_LOOP: &str = "MOONGATE_TEST_PINGORA_LOOP";
 
 /// Intended differences: a part of a case's name, and the reason.
-const INTENDED: [(&str, &str); 3] = [
+const INTENDED: [(&str, &str); 4] = [
     ("invalid chunk", "Pingora sends the header before it reads the first chunk; ours becomes a 502"),
     ("empty chunk size", "Pingora takes it for the last chunk"),
     ("too many interim responses", "Pingora has no limit"),
+    ("fields of one connection", "Pingora drops `TE: trailers`"),
 ];
 
 /// Responses that succeed while the upload goes on: ours reads on until the response is complete, Pingora's loop does not,

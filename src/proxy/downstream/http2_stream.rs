@@ -173,7 +173,10 @@ impl StreamIo {
                 .send_informational(interim)
                 .or_err(ErrorType::WriteError, "sending an interim response");
         }
-        head.insert_header(header::DATE, get_cached_date())?;
+        // RFC 9110 §6.6.1: that of the backend, if it sent one.
+        if !head.headers.contains_key(header::DATE) {
+            head.insert_header(header::DATE, get_cached_date())?;
+        }
         let response = Response::from_parts(head.as_owned_parts(), ());
         let sent = self.respond.send_response(response, end);
         self.to_client = Some(sent.or_err(ErrorType::WriteError, "sending a response header")?);

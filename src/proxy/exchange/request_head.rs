@@ -8,6 +8,7 @@ use crate::proxy::attempt;
 use crate::proxy::body::request_body::{self, OutgoingBody};
 use crate::proxy::context::Context;
 use crate::route::carried;
+use crate::websocket::elements;
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use moongate_sdk::Fields;
@@ -42,8 +43,8 @@ struct ChangedFields<'a> {
 }
 
 impl<'a> ChangedFields<'a> {
-    /// What is sent of a received field: nothing of one hop, and the value of a replacement in place of the first of its
-    /// name.
+    /// What is sent of a received field: the value of a replacement in place of the first of its name, and otherwise
+    /// nothing of one hop.
     fn outgoing<'f>(
         &'f self,
         name: &'f HeaderName,
@@ -52,11 +53,8 @@ impl<'a> ChangedFields<'a> {
     where
         'a: 'f,
     {
-        if is_hop_by_hop(name) {
-            return None;
-        }
         let Some((_, replacement)) = self.replaced.iter().find(|(replaced, _)| replaced == name) else {
-            return Some((name, value));
+            return (!is_hop_by_hop(name)).then_some((name, value));
         };
         let is_first = self.received.get(name).is_some_and(|first| std::ptr::eq(first, value));
         replacement.as_ref().filter(|_| is_first).map(|value| (name, value))
@@ -116,10 +114,7 @@ pub(in crate::proxy) fn write(
     let body = request_body::outgoing_body(&received.headers, ctx);
     let mut fields = ChangedFields { received: &received.headers, replaced: Vec::new(), added: Vec::new() };
     attempt::prepare_fields(&mut fields, ctx)?;
-    if !ctx.attempts.keeps_connections() {
-        // RFC 9112 §9.6.
-        fields.append(&header::CONNECTION, HeaderValue::from_static("close"));
-    }
+    set_connection(&mut fields, received.version, ctx.attempts.keeps_connections());
     let encoder = frame(&mut fields, body, client_body);
     let mut out = BytesMut::with_capacity(INITIAL_CAPACITY);
     out.put_slice(ctx.method().unwrap_or(&received.method).as_str().as_bytes());
@@ -135,6 +130,27 @@ pub(in crate::proxy) fn write(
     }
     out.put_slice(b"\r\n");
     Ok((out, encoder))
+}
+
+/// Sets what the gateway says about its connection: that it ends after the response (RFC 9112 §9.6), and that trailers are
+/// not lost, if the client says so (RFC 9110 §10.1.4).
+fn set_connection(fields: &mut ChangedFields<'_>, version: Version, keeps_connection: bool) {
+    let accepts_trailers = version != Version::HTTP_10 && accepts_trailers(fields.received);
+    let options = match (keeps_connection, accepts_trailers) {
+        (true, false) => return,
+        (true, true) => "TE",
+        (false, false) => "close",
+        (false, true) => "close, TE",
+    };
+    if accepts_trailers {
+        fields.set(&header::TE, HeaderValue::from_static("trailers"));
+    }
+    fields.set(&header::CONNECTION, HeaderValue::from_static(options));
+}
+
+fn accepts_trailers(received: &HeaderMap) -> bool {
+    let mut codings = elements(received, &header::TE);
+    codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The request target for the backend.
@@ -181,7 +197,7 @@ fn frame(fields: &mut ChangedFields<'_>, body: OutgoingBody, client_body: Client
         OutgoingBody::Empty => return BodyEncoder::with_length(0),
         OutgoingBody::UnknownLength => fields.remove(&header::CONTENT_LENGTH),
     }
-    fields.append(&header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    fields.set(&header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     BodyEncoder::chunked()
 }
 

@@ -11,9 +11,10 @@ use pingora::{ErrorType, OrErr, Result};
 const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
 const VIA_2: HeaderValue = HeaderValue::from_static("2.0 moongate");
 
-/// The tokens that may stay in a request's `Connection`: connection options, and fields that Pingora refuses
-/// as nominations.
-const STAYS: [&str; 10] = [
+/// The tokens that may stay in a request's `Connection`: connection options, fields that Pingora refuses as nominations, and
+/// `TE`, which tells whether the client accepts trailers.
+const STAYS: [&str; 11] = [
+    "te",
     "close",
     "keep-alive",
     "upgrade",

@@ -16,7 +16,7 @@ const FIELDS: [(&str, &str); 12] = [
     ("empty values and blanks", "X-Empty:\r\nX-Blanks:   a  b   \r\nX-Tab:\ta\r\n"),
     ("bytes above ASCII", "X-Utf: \u{e9}\u{2713}\r\n"),
     (
-        "hop-by-hop fields",
+        "fields of one connection",
         "Connection: keep-alive, x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nTrailer: a\r\nProxy-Connection: close\r\n",
     ),
     ("authorization of a proxy", "Proxy-Authorization: Basic x\r\nAuthorization: Basic y\r\n"),
