@@ -10,6 +10,7 @@ use super::request::hop_by_hop;
 use super::tracing::client_span;
 use crate::config::UpstreamProtocol;
 use crate::upstream::{AttemptEnd, ProxyAddrs};
+use crate::websocket::elements;
 use http::{StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -56,6 +57,12 @@ pub(super) fn is_call(ctx: &Context) -> bool {
 /// Returns whether the upstream's backends support HTTP/2.
 fn has_http2_upstream(ctx: &Context) -> bool {
     ctx.attempts.protocol().is_some_and(|protocol| protocol != UpstreamProtocol::Http1)
+}
+
+/// Returns whether the client accepts trailers (RFC 9110 §10.1.4), which HTTP/1.0 does not have.
+pub(super) fn accepts_trailers(head: &RequestHeader) -> bool {
+    let mut codings = elements(&head.headers, &header::TE);
+    head.version != Version::HTTP_10 && codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The addresses for the PROXY header, if the upstream sends one.
@@ -152,7 +159,7 @@ pub(super) fn response_started(
         session.control().hear();
     }
     let via = ctx.snapshot.globals.via.is_in_responses();
-    hop_by_hop::response(head, via)?;
+    ctx.response.nominated = hop_by_hop::response(head, via)?;
     // RFC 9110 §2.5: the version of a message is its sender's, here the gateway's.
     head.set_version(Version::HTTP_11);
     Ok(())

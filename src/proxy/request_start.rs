@@ -83,7 +83,8 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
     let ends_here = request_validation::ends_here(session.request());
     let found = match check(session, ctx) {
         Ok(()) => {
-            clean(session.request_mut(), &ctx.received, ctx.snapshot.globals.x_forwarded)?;
+            let policy = ctx.snapshot.globals.x_forwarded;
+            ctx.received.nominated = clean(session.request_mut(), &ctx.received, policy)?;
             find(session, ctx)
         }
         refused => refused,

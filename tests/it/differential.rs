@@ -21,10 +21,12 @@ use transcript::{Kind, show};
 const PINGORA_LOOP: &str = "MOONGATE_TEST_PINGORA_LOOP";
 
 /// Intended differences: a part of a case's name, and the reason.
-const INTENDED: [(&str, &str); 4] = [
+const INTENDED: [(&str, &str); 6] = [
     ("invalid chunk", "Pingora sends the header before it reads the first chunk; ours becomes a 502"),
     ("empty chunk size", "Pingora takes it for the last chunk"),
     ("too many interim responses", "Pingora has no limit"),
+    ("extensions and trailers, plain, HTTP/2", "Pingora drops trailers"),
+    ("announced trailers", "Pingora drops trailers and `Trailer`"),
     ("fields of one connection", "Pingora drops `TE: trailers`"),
 ];
 

@@ -81,6 +81,7 @@ mod tls_ends;
 mod tls_rotation;
 mod trace;
 mod traces;
+mod trailers;
 mod transfer_rates;
 mod tunnel;
 mod unreadable_files;

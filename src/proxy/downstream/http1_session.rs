@@ -8,6 +8,7 @@ use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
 use crate::net::http1::body_encoder::BodyEncoder;
 use crate::net::http1::field_lines::{OwnField, put_field, write_fields, write_fields_and};
 use crate::net::http1::field_names::FieldNames;
+use crate::net::http1::trailers::Trailers;
 use crate::proxy::failure::{Detail, Failure, INVALID_FRAMING};
 use crate::proxy::request::head_parser::ReceivedHead;
 use crate::proxy::request::received_parts::ReceivedParts;
@@ -130,6 +131,11 @@ impl Http1Session {
     /// Returns whether the whole body was read.
     pub fn is_body_done(&self) -> bool {
         self.body.is_over()
+    }
+
+    /// The trailers after a body that was read to its end.
+    pub(super) fn trailers(&self) -> Option<Trailers> {
+        self.body.trailers()
     }
 
     /// The number of body bytes that were read for the backend.
@@ -357,8 +363,16 @@ impl Http1Session {
 
     /// Ends the response.
     async fn end_response(&mut self) -> Result<()> {
+        self.write_trailers(None).await
+    }
+
+    /// Ends the response with trailers, which only one in chunks has.
+    ///
+    /// # Errors
+    /// As [`Http1Session::write_body`].
+    pub(super) async fn write_trailers(&mut self, trailers: Option<&Trailers>) -> Result<()> {
         if let ResponseBody::Framed(encoder) = &mut self.response_body {
-            let ended = encoder.finish(self.connection.out());
+            let ended = encoder.finish_with(trailers, self.connection.out());
             ended.or_err(ErrorType::WriteError, "ending a response body")?;
         }
         self.flush_last().await

@@ -8,7 +8,6 @@ use crate::proxy::attempt;
 use crate::proxy::body::request_body::{self, OutgoingBody};
 use crate::proxy::context::Context;
 use crate::route::carried;
-use crate::websocket::elements;
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use moongate_sdk::Fields;
@@ -40,6 +39,8 @@ struct ChangedFields<'a> {
     replaced: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Fields after the received ones.
     added: Vec<(HeaderName, HeaderValue)>,
+    /// The body stays in chunks, so that trailers may follow it.
+    keeps_trailers: bool,
 }
 
 impl<'a> ChangedFields<'a> {
@@ -54,7 +55,8 @@ impl<'a> ChangedFields<'a> {
         'a: 'f,
     {
         let Some((_, replacement)) = self.replaced.iter().find(|(replaced, _)| replaced == name) else {
-            return (!is_hop_by_hop(name)).then_some((name, value));
+            let stays = !is_hop_by_hop(name) || (*name == header::TRAILER && self.keeps_trailers);
+            return stays.then_some((name, value));
         };
         let is_first = self.received.get(name).is_some_and(|first| std::ptr::eq(first, value));
         replacement.as_ref().filter(|_| is_first).map(|value| (name, value))
@@ -112,10 +114,16 @@ pub(in crate::proxy) fn write(
     client_body: ClientBody,
 ) -> Result<(BytesMut, BodyEncoder)> {
     let body = request_body::outgoing_body(&received.headers, ctx);
-    let mut fields = ChangedFields { received: &received.headers, replaced: Vec::new(), added: Vec::new() };
+    let mut fields = ChangedFields {
+        received: &received.headers,
+        replaced: Vec::new(),
+        added: Vec::new(),
+        keeps_trailers: false,
+    };
     attempt::prepare_fields(&mut fields, ctx)?;
-    set_connection(&mut fields, received.version, ctx.attempts.keeps_connections());
+    set_connection(&mut fields, attempt::accepts_trailers(received), ctx.attempts.keeps_connections());
     let encoder = frame(&mut fields, body, client_body);
+    fields.keeps_trailers = encoder.is_chunked() && received.headers.contains_key(header::TRANSFER_ENCODING);
     let mut out = BytesMut::with_capacity(INITIAL_CAPACITY);
     out.put_slice(ctx.method().unwrap_or(&received.method).as_str().as_bytes());
     out.put_u8(b' ');
@@ -134,8 +142,7 @@ pub(in crate::proxy) fn write(
 
 /// Sets what the gateway says about its connection: that it ends after the response (RFC 9112 §9.6), and that trailers are
 /// not lost, if the client says so (RFC 9110 §10.1.4).
-fn set_connection(fields: &mut ChangedFields<'_>, version: Version, keeps_connection: bool) {
-    let accepts_trailers = version != Version::HTTP_10 && accepts_trailers(fields.received);
+fn set_connection(fields: &mut ChangedFields<'_>, accepts_trailers: bool, keeps_connection: bool) {
     let options = match (keeps_connection, accepts_trailers) {
         (true, false) => return,
         (true, true) => "TE",
@@ -146,11 +153,6 @@ fn set_connection(fields: &mut ChangedFields<'_>, version: Version, keeps_connec
         fields.set(&header::TE, HeaderValue::from_static("trailers"));
     }
     fields.set(&header::CONNECTION, HeaderValue::from_static(options));
-}
-
-fn accepts_trailers(received: &HeaderMap) -> bool {
-    let mut codings = elements(received, &header::TE);
-    codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The request target for the backend.

@@ -4,6 +4,7 @@
 //! share the session: Pingora's type borrows it while it reads or writes, the hooks while they run. Pingora
 //! never does both at once, since its type is borrowed exclusively for either.
 
+use crate::net::http1::trailers::Trailers;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::downstream::shared_session::{BorrowedSession, SharedSession};
@@ -149,7 +150,11 @@ impl CustomSession for Adapter {
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.shared.borrow()?.write_trailers(trailers).await
+        let mut session = self.shared.borrow()?;
+        match Trailers::from_fields(trailers) {
+            Some(trailers) => session.write_trailers(trailers).await,
+            None => session.write_body(Bytes::new(), true).await,
+        }
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -164,9 +169,7 @@ impl CustomSession for Adapter {
                 HttpTask::Body(_, true) | HttpTask::Trailer(None) | HttpTask::Done => {
                     (self.shared.borrow()?.write_body(Bytes::new(), true).await, true)
                 }
-                HttpTask::Trailer(Some(trailers)) => {
-                    (self.shared.borrow()?.write_trailers(*trailers).await, true)
-                }
+                HttpTask::Trailer(Some(trailers)) => (self.write_trailers(*trailers).await, true),
                 HttpTask::Failed(error) => {
                     self.shared.borrow()?.flush_now().await;
                     return Err(error);

@@ -1,7 +1,7 @@
 //! Attempts in Pingora's loop: the endpoint as Pingora's peer, and the header that Pingora sends.
 
 use crate::config::UpstreamProtocol;
-use crate::proxy::attempt::{begin_waiting, end, ends, is_call, lease, prepare_fields};
+use crate::proxy::attempt::{accepts_trailers, begin_waiting, end, ends, is_call, lease, prepare_fields};
 use crate::proxy::body::request_body;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
@@ -103,8 +103,8 @@ pub(super) async fn dispatch(
         // RFC 9112 §9.6. Pingora does not reuse the connection after it either.
         head.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
     }
-    if head.version == Version::HTTP_2 && ctx.received.is_grpc {
-        // gRPC servers require `te: trailers`, which this hop supports too.
+    if head.version == Version::HTTP_2 && accepts_trailers(session.request()) {
+        // gRPC servers require it, and this hop supports trailers too.
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     request_body::frame(head, ctx)?;

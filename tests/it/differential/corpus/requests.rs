@@ -43,7 +43,10 @@ const FRAMINGS: [(&str, &str); 12] = [
     ("chunks", "Transfer-Encoding: chunked\r\n\r\n5\r\nquiet\r\n0\r\n\r\n"),
     ("no chunks", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ("extensions", "Transfer-Encoding: chunked\r\n\r\n5;a=\"b\" ;c\r\nhello\r\n0;d\r\n\r\n"),
-    ("trailers", "Trailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"),
+    (
+        "announced trailers",
+        "Trailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n",
+    ),
     ("coding in capitals", "Transfer-Encoding: CHUNKED\r\n\r\n00005\r\nhello\r\n00\r\n\r\n"),
     ("length and chunks", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
     ("wrong line end of a chunk", "Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n"),
