@@ -9,6 +9,7 @@ use super::request_head::{self, ClientBody};
 use crate::net::http1::body_decoder::BodyDecoder;
 use crate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
 use crate::net::http1::field_names::FieldNames;
+use crate::net::http1::response_head::MAX_INTERIM;
 use crate::proxy::attempt;
 use crate::proxy::body::{request_body, response_body};
 use crate::proxy::context::Context;
@@ -24,9 +25,6 @@ use moongate_sdk::BodyLength;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::io;
-
-/// The maximum number of interim responses of one exchange.
-const MAX_INTERIM: u32 = 100;
 
 /// The maximum size of a response body that is read and dropped, so that its connection can be reused.
 const MAX_DROPPED: usize = 256 << 10;
