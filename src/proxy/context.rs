@@ -49,6 +49,8 @@ pub(super) struct Context {
     pub(super) original_fields: Option<Box<HeaderMap>>,
     /// Its attempts at endpoints.
     pub(super) attempts: Attempts,
+    /// How often an endpoint turned out to use another HTTP version than expected.
+    pub(super) version_changes: u8,
     /// The cause of the last attempt's failure, for the log.
     pub(super) cause: Cause,
     /// Why the last attempt failed, or why the gateway responds itself.
@@ -74,6 +76,7 @@ impl Context {
             upload: Upload::default(),
             original_fields: None,
             attempts: Attempts::new(now),
+            version_changes: 0,
             cause: None,
             failure: None,
             response: ResponseProgress::default(),

@@ -7,6 +7,7 @@ mod acme;
 mod admin;
 mod admin_abuse;
 mod admin_commands;
+mod backend_versions;
 mod backup_endpoints;
 mod bad_backends;
 mod balance;

@@ -8,6 +8,7 @@ use crate::net::http1::trailers::Trailers;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::downstream::shared_session::{BorrowedSession, SharedSession};
+use crate::proxy::failure::OURS;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -26,7 +27,18 @@ use std::time::Duration;
 /// A routed request in Pingora's loop, which begins with an empty one. It is public only as the context of
 /// `ProxyHttp`.
 #[derive(Default)]
-pub struct LentRequest(Option<(Context, SharedSession)>);
+pub struct LentRequest(Option<Lent>);
+
+struct Lent {
+    ctx: Context,
+    shared: SharedSession,
+    /// The loop ends without a response: the request is served otherwise.
+    is_handed_back: bool,
+    returned: Returned,
+}
+
+/// The context of a request that was handed back.
+type Returned = Arc<Mutex<Option<Context>>>;
 
 impl LentRequest {
     /// The context, and the client's session, for a hook of the loop.
@@ -35,8 +47,28 @@ impl LentRequest {
     /// When the request was not routed before, or another hook runs; both are excluded.
     pub(super) fn borrow(&mut self) -> Result<(&mut Context, BorrowedSession)> {
         match &mut self.0 {
-            Some((ctx, shared)) => Ok((ctx, shared.borrow()?)),
+            Some(lent) => Ok((&mut lent.ctx, lent.shared.borrow()?)),
             None => Error::e_explain(ErrorType::InternalError, "the request was not routed"),
+        }
+    }
+
+    /// Hands the request back: nothing of it was sent, and its endpoint uses HTTP/1.1. The error ends the loop.
+    pub(super) fn hand_back(&mut self) -> Box<Error> {
+        if let Some(lent) = &mut self.0 {
+            lent.is_handed_back = true;
+        }
+        Error::new(OURS)
+    }
+
+    /// Returns whether the request is handed back.
+    pub(super) fn is_handed_back(&self) -> bool {
+        self.0.as_ref().is_some_and(|lent| lent.is_handed_back)
+    }
+
+    /// Returns the context of a request that is handed back. The loop has ended.
+    pub(super) fn return_context(&mut self) {
+        if let Some(lent) = self.0.take() {
+            *lent.returned.lock() = Some(lent.ctx);
         }
     }
 }
@@ -44,14 +76,29 @@ impl LentRequest {
 /// A routed request on its way into the loop.
 struct Passage(Mutex<LentRequest>);
 
+/// What the lender keeps of a request in Pingora's loop.
+pub(in crate::proxy) struct Loan {
+    shared: SharedSession,
+    returned: Returned,
+}
+
+impl Loan {
+    /// The session after the loop, and the context of a request that was handed back.
+    pub(in crate::proxy) fn end(self) -> Option<(Session, Option<Context>)> {
+        let ctx = self.returned.lock().take();
+        self.shared.take().map(|session| (session, ctx))
+    }
+}
+
 /// Wraps a routed request for Pingora's loop.
-pub(in crate::proxy) fn lend(session: Session, ctx: Context) -> (ServerSession, SharedSession) {
+pub(in crate::proxy) fn lend(session: Session, ctx: Context) -> (ServerSession, Loan) {
     let mut request = session.request().clone();
-    let shared = SharedSession::new(session);
-    let lent = LentRequest(Some((ctx, shared.clone())));
+    let loan = Loan { shared: SharedSession::new(session), returned: Arc::default() };
+    let (shared, returned) = (loan.shared.clone(), Arc::clone(&loan.returned));
+    let lent = LentRequest(Some(Lent { ctx, shared, is_handed_back: false, returned }));
     request.extensions_mut().insert(Arc::new(Passage(Mutex::new(lent))));
-    let adapter = Adapter { shared: shared.clone(), request, response: None, digest: Digest::default() };
-    (ServerSession::new_custom(Box::new(adapter)), shared)
+    let adapter = Adapter { shared: loan.shared.clone(), request, response: None, digest: Digest::default() };
+    (ServerSession::new_custom(Box::new(adapter)), loan)
 }
 
 /// The request that [`lend`] has wrapped. Returned once; empty otherwise.

@@ -1,7 +1,7 @@
 //! Attempts in Pingora's loop: the endpoint as Pingora's peer, and the header that Pingora sends.
 
 use crate::config::UpstreamProtocol;
-use crate::proxy::attempt::{accepts_trailers, begin_waiting, end, ends, is_call, lease, prepare_fields};
+use crate::proxy::attempt::{accepts_trailers, begin_waiting, end, ends, is_call, prepare_fields};
 use crate::proxy::body::request_body;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
@@ -19,20 +19,11 @@ use std::time::Duration;
 /// Pingora's own read timeout, used only after the session no longer enforces its limits.
 const LAST_RESORT: Duration = Duration::from_secs(3600);
 
-/// The next endpoint as Pingora's peer.
+/// The leased endpoint as Pingora's peer.
 ///
 /// # Errors
-/// As [`lease`].
-pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-    // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts.count() > 0 && session.has_left() {
-        ctx.failure = Some(Failure::ClientGone);
-        return Err(Error::new(OURS));
-    }
-    lease(session.request(), ctx).await.map_err(|failure| {
-        ctx.failure = Some(failure);
-        Error::new(OURS)
-    })?;
+/// When there is none, which is excluded.
+pub(super) fn leased_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     let (Some(cluster), Some(lease), Some(route)) =
         (ctx.attempts.cluster(), ctx.attempts.lease(), &ctx.route)
     else {
