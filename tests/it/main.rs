@@ -56,6 +56,7 @@ mod moved_endpoints;
 mod moved_parts;
 mod moved_websockets;
 mod one_fact;
+mod openssl_ends;
 mod path_parameters;
 mod paths_as_sent;
 mod plugin_answers;
