@@ -64,6 +64,11 @@ impl RequestService {
         Box::pin(self.serve(session)).await
     }
 
+    /// Ends the worker's idle connections to HTTP/2 backends. The worker has ended.
+    pub async fn close_idle_connections(&self) {
+        pingora_loop::close_idle_connections(&self.proxy, &self.shutdown).await;
+    }
+
     /// Serves the request of an HTTP/2 stream.
     pub async fn serve_stream(&self, session: Http2Session) {
         self.serve(Session::Http2(Box::new(session))).await;

@@ -12,7 +12,7 @@ use crate::proxy::failure::OURS;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -20,14 +20,36 @@ use pingora::protocols::http::custom::CustomMessageWrite;
 use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A routed request in Pingora's loop, which begins with an empty one. It is public only as the context of
 /// `ProxyHttp`.
 #[derive(Default)]
-pub struct LentRequest(Option<Lent>);
+pub struct LentRequest(Lending);
+
+#[derive(Default)]
+enum Lending {
+    #[default]
+    Nothing,
+    /// A routed request.
+    Routed(Box<Lent>),
+    /// A request that takes a connection out of the pool, and is not sent.
+    Closing(Box<HttpPeer>, Taken),
+}
+
+/// Whether a request has taken a connection out of the pool.
+#[derive(Clone, Default)]
+pub(super) struct Taken(Arc<AtomicBool>);
+
+impl Taken {
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
 
 struct Lent {
     ctx: Context,
@@ -47,14 +69,14 @@ impl LentRequest {
     /// When the request was not routed before, or another hook runs; both are excluded.
     pub(super) fn borrow(&mut self) -> Result<(&mut Context, BorrowedSession)> {
         match &mut self.0 {
-            Some(lent) => Ok((&mut lent.ctx, lent.shared.borrow()?)),
-            None => Error::e_explain(ErrorType::InternalError, "the request was not routed"),
+            Lending::Routed(lent) => Ok((&mut lent.ctx, lent.shared.borrow()?)),
+            _ => Error::e_explain(ErrorType::InternalError, "the request was not routed"),
         }
     }
 
     /// Hands the request back: nothing of it was sent, and its endpoint uses HTTP/1.1. The error ends the loop.
     pub(super) fn hand_back(&mut self) -> Box<Error> {
-        if let Some(lent) = &mut self.0 {
+        if let Lending::Routed(lent) = &mut self.0 {
             lent.is_handed_back = true;
         }
         Error::new(OURS)
@@ -62,12 +84,27 @@ impl LentRequest {
 
     /// Returns whether the request is handed back.
     pub(super) fn is_handed_back(&self) -> bool {
-        self.0.as_ref().is_some_and(|lent| lent.is_handed_back)
+        matches!(&self.0, Lending::Routed(lent) if lent.is_handed_back)
+    }
+
+    /// The peer whose pooled connection is wanted.
+    pub(super) fn closing_peer(&self) -> Option<Box<HttpPeer>> {
+        match &self.0 {
+            Lending::Closing(peer, _) => Some(peer.clone()),
+            _ => None,
+        }
+    }
+
+    /// A pooled connection was taken. Returns whether one was wanted, and no request is sent.
+    pub(super) fn takes_connection(&self) -> bool {
+        let Lending::Closing(_, taken) = &self.0 else { return false };
+        taken.0.store(true, Relaxed);
+        true
     }
 
     /// Returns the context of a request that is handed back. The loop has ended.
     pub(super) fn return_context(&mut self) {
-        if let Some(lent) = self.0.take() {
+        if let Lending::Routed(lent) = std::mem::take(&mut self.0) {
             *lent.returned.lock() = Some(lent.ctx);
         }
     }
@@ -92,13 +129,31 @@ impl Loan {
 
 /// Wraps a routed request for Pingora's loop.
 pub(in crate::proxy) fn lend(session: Session, ctx: Context) -> (ServerSession, Loan) {
-    let mut request = session.request().clone();
+    let request = session.request().clone();
     let loan = Loan { shared: SharedSession::new(session), returned: Arc::default() };
     let (shared, returned) = (loan.shared.clone(), Arc::clone(&loan.returned));
-    let lent = LentRequest(Some(Lent { ctx, shared, is_handed_back: false, returned }));
-    request.extensions_mut().insert(Arc::new(Passage(Mutex::new(lent))));
-    let adapter = Adapter { shared: loan.shared.clone(), request, response: None, digest: Digest::default() };
-    (ServerSession::new_custom(Box::new(adapter)), loan)
+    let lent = Box::new(Lent { ctx, shared, is_handed_back: false, returned });
+    (adapted(request, loan.shared.clone(), Lending::Routed(lent)), loan)
+}
+
+/// A request that takes a connection to this peer out of the pool, and is not sent.
+pub(super) fn closing(peer: HttpPeer) -> (ServerSession, Taken) {
+    let mut request = RequestHeader::from(http::Request::new(()).into_parts().0);
+    // Neither can fail for a constant.
+    let _ = request.insert_header(header::HOST, HeaderValue::from_static("localhost"));
+    let taken = Taken::default();
+    let closing = Lending::Closing(Box::new(peer), taken.clone());
+    (adapted(request, SharedSession::empty(), closing), taken)
+}
+
+fn adapted(mut request: RequestHeader, shared: SharedSession, lending: Lending) -> ServerSession {
+    request.extensions_mut().insert(Arc::new(Passage(Mutex::new(LentRequest(lending)))));
+    ServerSession::new_custom(Box::new(Adapter {
+        shared,
+        request,
+        response: None,
+        digest: Digest::default(),
+    }))
 }
 
 /// The request that [`lend`] has wrapped. Returned once; empty otherwise.

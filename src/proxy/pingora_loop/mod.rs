@@ -2,15 +2,18 @@
 //! session from the request that was routed before. A request whose backend chooses HTTP/1.1 is handed back before it is
 //! sent.
 
+mod idle_connections;
 mod lent_session;
 mod peer;
 
+pub(super) use idle_connections::close as close_idle_connections;
 pub use lent_session::LentRequest;
 pub(super) use lent_session::lend;
 
 use super::Gateway;
 use super::attempt;
 use super::body::{request_body, response_body};
+use super::failure::OURS;
 use super::response::{request_end, upstream_response};
 use crate::upstream::BackendVersion;
 use async_trait::async_trait;
@@ -41,6 +44,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, lent: &mut LentRequest) -> Result<Box<HttpPeer>> {
+        if let Some(peer) = lent.closing_peer() {
+            return Ok(peer);
+        }
         let (ctx, mut session) = lent.borrow()?;
         attempt::lease_next(&session, ctx).await?;
         if attempt::uses_http1(ctx) && attempt::may_change_version(ctx) {
@@ -55,6 +61,9 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         lent: &mut LentRequest,
     ) -> Result<()> {
+        if lent.takes_connection() {
+            return Err(Error::new(OURS));
+        }
         let (ctx, mut session) = lent.borrow()?;
         if head.version != Version::HTTP_2 && attempt::may_change_version(ctx) {
             attempt::change_version(ctx, BackendVersion::ChoseHttp1);

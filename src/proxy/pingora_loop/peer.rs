@@ -1,5 +1,6 @@
 //! Attempts in Pingora's loop: the endpoint as Pingora's peer, and the header that Pingora sends.
 
+use super::idle_connections;
 use crate::config::UpstreamProtocol;
 use crate::proxy::attempt::{accepts_trailers, begin_waiting, end, ends, is_call, prepare_fields};
 use crate::proxy::body::request_body;
@@ -56,6 +57,7 @@ pub(super) fn leased_peer(session: &mut Session, ctx: &mut Context) -> Result<Bo
     }
     // WebSockets do not use this path, and nothing else may switch protocols.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    idle_connections::track(&mut peer);
     Ok(Box::new(peer))
 }
 

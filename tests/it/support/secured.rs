@@ -183,6 +183,8 @@ pub(crate) struct Selecting {
     pub(crate) selects_h2: Arc<AtomicBool>,
     /// The number of completed handshakes.
     pub(crate) handshakes: Arc<AtomicUsize>,
+    /// The ended connections, and those of them without the closing alert.
+    pub(crate) ended: Arc<[AtomicUsize; 2]>,
 }
 
 impl Selecting {
@@ -192,21 +194,27 @@ impl Selecting {
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let h2 = Arc::new(tls);
         let (seen, selects_h2, handshakes) = <(Arc<Http2Seen>, Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
-        let own = (Arc::clone(&seen), Arc::clone(&selects_h2), Arc::clone(&handshakes));
+        let ended = Arc::<[AtomicUsize; 2]>::default();
+        let own = (Arc::clone(&seen), Arc::clone(&selects_h2), Arc::clone(&handshakes), Arc::clone(&ended));
         let address = serve(move |stream| {
-            let (seen, selects_h2, handshakes) = own.clone();
+            let (seen, selects_h2, handshakes, ended) = own.clone();
             let tls = Arc::clone(if selects_h2.load(SeqCst) { &h2 } else { &http1 });
             async move {
                 let Ok(mut stream) = TlsAcceptor::from(tls).accept(stream).await else { return };
                 handshakes.fetch_add(1, SeqCst);
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    return connection(stream, seen).await;
-                }
-                let Ok(mut back) = TcpStream::connect(behind).await else { return };
-                let _ = copy_bidirectional(&mut stream, &mut back).await;
+                let end = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    connection(&mut stream, seen).await;
+                    stream.read_to_end(&mut Vec::new()).await.map(drop)
+                } else {
+                    let Ok(mut back) = TcpStream::connect(behind).await else { return };
+                    copy_bidirectional(&mut stream, &mut back).await.map(drop)
+                };
+                let is_ragged = end.is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof);
+                ended[1].fetch_add(usize::from(is_ragged), SeqCst);
+                ended[0].fetch_add(1, SeqCst);
             }
         });
-        Self { address, seen, selects_h2, handshakes }
+        Self { address, seen, selects_h2, handshakes, ended }
     }
 }
 
