@@ -6,6 +6,7 @@
 
 use super::settings::is_safe;
 use crate::net::resolver;
+use crate::net::tunnel_io::{Carrier, RecordFollower, TlsConnection};
 use crate::tls::platform_roots;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -145,8 +146,10 @@ where
         return exchange(stream, request).await;
     }
     let name = ServerName::try_from(bare).map_err(|error| no_response(error.to_string()))?;
-    let stream = tokio::time::timeout(CONNECT, tls.connect(name, stream)).await.map_err(late)??;
-    exchange(stream, request).await
+    let carrier = Carrier::new(stream, RecordFollower::default());
+    let stream = tokio::time::timeout(CONNECT, tls.connect(name, carrier)).await.map_err(late)??;
+    // It ends with its closing alert wherever the request ends.
+    exchange(TlsConnection::new(stream), request).await
 }
 
 /// The request as it is written on a connection of its own: the host as a field, and no connection after it.

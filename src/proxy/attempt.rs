@@ -9,7 +9,8 @@ use super::failure::{Failure, OURS};
 use super::request::hop_by_hop;
 use super::tracing::client_span;
 use crate::config::UpstreamProtocol;
-use crate::upstream::{AttemptEnd, ProxyAddrs};
+use crate::upstream::{AttemptEnd, BackendVersion, ProxyAddrs};
+use crate::websocket::elements;
 use http::{StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -48,6 +49,25 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
     }
 }
 
+/// Leases the next endpoint, if none is leased.
+///
+/// # Errors
+/// When none is available, or the client disconnected during the previous attempt; the context has the failure.
+pub(super) async fn lease_next(session: &Session, ctx: &mut Context) -> Result<()> {
+    if ctx.attempts.lease().is_some() {
+        return Ok(());
+    }
+    let leased = if ctx.attempts.count() > 0 && session.has_left() {
+        Err(Failure::ClientGone)
+    } else {
+        lease(session.request(), ctx).await
+    };
+    leased.map_err(|failure| {
+        ctx.failure = Some(failure);
+        Error::new(OURS)
+    })
+}
+
 /// Returns whether the request is a gRPC call to an HTTP/2 backend.
 pub(super) fn is_call(ctx: &Context) -> bool {
     ctx.received.is_grpc && has_http2_upstream(ctx)
@@ -56,6 +76,42 @@ pub(super) fn is_call(ctx: &Context) -> bool {
 /// Returns whether the upstream's backends support HTTP/2.
 fn has_http2_upstream(ctx: &Context) -> bool {
     ctx.attempts.protocol().is_some_and(|protocol| protocol != UpstreamProtocol::Http1)
+}
+
+/// The most changes of a request between HTTP/1.1 and HTTP/2, after which a backend gets what it selects.
+const MOST_VERSION_CHANGES: u8 = 2;
+
+/// Returns whether the leased endpoint is known to use HTTP/1.1.
+pub(super) fn uses_http1(ctx: &Context) -> bool {
+    match ctx.attempts.protocol() {
+        None | Some(UpstreamProtocol::Http1) => true,
+        Some(UpstreamProtocol::H2c) => false,
+        Some(UpstreamProtocol::H2) => {
+            let version = ctx.attempts.lease().map(|lease| lease.endpoint().version());
+            !is_call(ctx) && version.is_some_and(|version| version != BackendVersion::Http2)
+        }
+    }
+}
+
+/// Returns whether a connection for the request may turn out to use another HTTP version than expected.
+pub(super) fn may_change_version(ctx: &Context) -> bool {
+    ctx.attempts.protocol() == Some(UpstreamProtocol::H2)
+        && !is_call(ctx)
+        && ctx.version_changes < MOST_VERSION_CHANGES
+}
+
+/// The leased endpoint turned out to use that version.
+pub(super) fn change_version(ctx: &mut Context, version: BackendVersion) {
+    ctx.version_changes += 1;
+    if let Some(lease) = ctx.attempts.lease() {
+        lease.endpoint().set_version(version);
+    }
+}
+
+/// Returns whether the client accepts trailers (RFC 9110 §10.1.4), which HTTP/1.0 does not have.
+pub(super) fn accepts_trailers(head: &RequestHeader) -> bool {
+    let mut codings = elements(&head.headers, &header::TE);
+    head.version != Version::HTTP_10 && codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The addresses for the PROXY header, if the upstream sends one.
@@ -152,7 +208,7 @@ pub(super) fn response_started(
         session.control().hear();
     }
     let via = ctx.snapshot.globals.via.is_in_responses();
-    hop_by_hop::response(head, via)?;
+    ctx.response.nominated = hop_by_hop::response(head, via)?;
     // RFC 9110 §2.5: the version of a message is its sender's, here the gateway's.
     head.set_version(Version::HTTP_11);
     Ok(())

@@ -9,7 +9,7 @@ use super::request_trace::RequestTrace;
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Attempts, Cluster, Key, RequestView};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub(super) struct ResponseProgress {
     pub(super) plugins_see_body: bool,
     /// The response that replaces the current one, which is aborted.
     pub(super) instead: Option<ReplacementResponse>,
+    /// The fields that the `Connection` of the backend nominates.
+    pub(super) nominated: Vec<HeaderName>,
     /// The client has its whole response, and further bytes of the backend are discarded.
     pub(super) is_replaced: bool,
 }
@@ -47,6 +49,8 @@ pub(super) struct Context {
     pub(super) original_fields: Option<Box<HeaderMap>>,
     /// Its attempts at endpoints.
     pub(super) attempts: Attempts,
+    /// How often an endpoint turned out to use another HTTP version than expected.
+    pub(super) version_changes: u8,
     /// The cause of the last attempt's failure, for the log.
     pub(super) cause: Cause,
     /// Why the last attempt failed, or why the gateway responds itself.
@@ -72,6 +76,7 @@ impl Context {
             upload: Upload::default(),
             original_fields: None,
             attempts: Attempts::new(now),
+            version_changes: 0,
             cause: None,
             failure: None,
             response: ResponseProgress::default(),

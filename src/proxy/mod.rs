@@ -14,6 +14,7 @@ mod downstream;
 mod exchange;
 mod explain;
 mod failure;
+mod forwarded_trailers;
 #[cfg(any(test, fuzzing))]
 pub mod forwarding_invariants;
 mod message_fields;

@@ -1,12 +1,14 @@
 //! Service of one request, over HTTP/1 or HTTP/2, from its header to its log entry.
 //!
 //! Pingora's own service of a request is one future with everything that its loop may need, and moving that
-//! future costs more than most requests. It is used where its loop is: for HTTP/2 upstreams.
+//! future costs more than most requests. It is used where its loop is: for HTTP/2 backends.
 
+use super::context::Context;
 use super::downstream::connection::Connection;
 use super::downstream::http1_session::Http1Session;
 use super::downstream::http2_session::Http2Session;
 use super::downstream::session::Session;
+use super::exchange::{self, Exchanged};
 use super::request_start::Served;
 use super::response::{request_end, upstream_response};
 use super::websocket::tunnel_task;
@@ -62,6 +64,11 @@ impl RequestService {
         Box::pin(self.serve(session)).await
     }
 
+    /// Ends the worker's idle connections to HTTP/2 backends. The worker has ended.
+    pub async fn close_idle_connections(&self) {
+        pingora_loop::close_idle_connections(&self.proxy, &self.shutdown).await;
+    }
+
     /// Serves the request of an HTTP/2 stream.
     pub async fn serve_stream(&self, session: Http2Session) {
         self.serve(Session::Http2(Box::new(session))).await;
@@ -77,13 +84,32 @@ impl RequestService {
                 tunnel_task::spawn(gateway, *start, session);
                 return None;
             }
-            Ok(Served::WithPingora) => {
-                let (lent, shared) = pingora_loop::lend(session, ctx);
-                self.proxy.process_new_http(lent, &self.shutdown).await;
-                return shared.take()?.finish().await;
-            }
+            Ok(Served::WithPingora) => return Box::pin(self.serve_with_pingora(session, ctx)).await,
             Err(error) => {
                 Box::pin(upstream_response::give_up(&mut session, &error, &mut ctx)).await;
+            }
+        }
+        request_end::end(&mut session, &mut ctx).await;
+        session.finish().await
+    }
+
+    /// Serves a request by Pingora's loop, and by the HTTP/1.1 exchange at endpoints that choose it.
+    async fn serve_with_pingora(&self, session: Session, ctx: Context) -> Option<Box<Connection>> {
+        let (mut session, mut ctx) = (session, ctx);
+        loop {
+            let (lent, loan) = pingora_loop::lend(session, ctx);
+            self.proxy.process_new_http(lent, &self.shutdown).await;
+            let (own, returned) = loan.end()?;
+            session = own;
+            let Some(handed_back) = returned else { return session.finish().await };
+            ctx = handed_back;
+            match exchange::serve(&mut session, &mut ctx).await {
+                Ok(Exchanged::NeedsHttp2) => {}
+                Ok(Exchanged::Response) => break,
+                Err(error) => {
+                    upstream_response::give_up(&mut session, &error, &mut ctx).await;
+                    break;
+                }
             }
         }
         request_end::end(&mut session, &mut ctx).await;

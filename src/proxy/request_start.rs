@@ -4,7 +4,7 @@ use super::Gateway;
 use super::body::request_body;
 use super::context::{Busy, Context};
 use super::downstream::session::Session;
-use super::exchange;
+use super::exchange::{self, Exchanged};
 use super::failure::{Detail, Failure};
 use super::request::field_cleaning::clean;
 use super::request::request_facts::{Form, Received, RequestLine};
@@ -66,7 +66,7 @@ pub(super) enum Served {
     Response,
     /// The connection becomes a tunnel.
     Tunnel(Box<TunnelStart>),
-    /// Pingora's loop has to serve it: the upstream speaks HTTP/2.
+    /// Pingora's loop has to serve it: the backend uses HTTP/2.
     WithPingora,
 }
 
@@ -83,7 +83,8 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
     let ends_here = request_validation::ends_here(session.request());
     let found = match check(session, ctx) {
         Ok(()) => {
-            clean(session.request_mut(), &ctx.received, ctx.snapshot.globals.x_forwarded)?;
+            let policy = ctx.snapshot.globals.x_forwarded;
+            ctx.received.nominated = clean(session.request_mut(), &ctx.received, policy)?;
             find(session, ctx)
         }
         refused => refused,
@@ -119,10 +120,9 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         }
         // An ordinary request, whose Upgrade is not forwarded.
         Err(HandshakeError::NotWebSocket) => {
-            if !exchange::serves(session, ctx) {
+            if exchange::serve(session, ctx).await? == Exchanged::NeedsHttp2 {
                 return Ok(Served::WithPingora);
             }
-            exchange::serve(session, ctx).await?;
         }
         Err(HandshakeError::Version) => {
             Box::pin(local_response::failure(session, ctx, Failure::WebSocketVersion)).await?;

@@ -9,6 +9,7 @@ use super::request::hop_by_hop;
 use crate::net::http1::body_decoder::{BodyDecoder, Decoded};
 use crate::net::http1::field_names::FieldNames;
 use crate::net::http1::response_head::{has_clear_framing, take_next};
+use crate::net::http1::trailers::Trailers;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
@@ -32,6 +33,7 @@ struct ReceivedResponse {
     head: ResponseHeader,
     names: FieldNames,
     body: Bytes,
+    trailers: Option<Trailers>,
     /// The body ends with the connection.
     ends_with_connection: bool,
 }
@@ -92,12 +94,20 @@ fn receive(method: &Method, bytes: &[u8], sizes: &[u8]) -> Option<ReceivedRespon
     let (head, names, decoder, body) = current?;
     let ends_with_connection = decoder.ends_with_connection();
     let is_complete = decoder.is_over() || ends_with_connection;
-    is_complete.then(|| ReceivedResponse { interim, head, names, body: body.freeze(), ends_with_connection })
+    let trailers = decoder.trailers();
+    is_complete.then(|| ReceivedResponse {
+        interim,
+        head,
+        names,
+        body: body.freeze(),
+        trailers,
+        ends_with_connection,
+    })
 }
 
 /// Forwards the response as `exchange` does, and reads it as the client does.
 fn check_forwarded(asked: Asked, method: &Method, received: ReceivedResponse) {
-    let ReceivedResponse { interim, mut head, names, body, ends_with_connection } = received;
+    let ReceivedResponse { interim, mut head, names, body, trailers, ends_with_connection } = received;
     if head.headers.len() + OWN_FIELDS > MAX_FIELDS {
         // The reader here has the limit of a backend's responses, which a client need not have.
         return;
@@ -123,7 +133,7 @@ fn check_forwarded(asked: Asked, method: &Method, received: ReceivedResponse) {
         encoder.push(body.clone(), &mut out, &mut data).expect("a body of its length");
         out.extend_from_slice(&data);
         encoder.complete_chunk(&mut out);
-        encoder.finish(&mut out).expect("a complete body");
+        encoder.finish_with(trailers.as_ref(), &mut out).expect("a complete body");
     } else if matches!(framing, ResponseBody::UntilClose) {
         out.extend_from_slice(&body);
         assert!(!keeps_connection, "the end of the body is that of the connection");
@@ -131,8 +141,18 @@ fn check_forwarded(asked: Asked, method: &Method, received: ReceivedResponse) {
     let shown = String::from_utf8_lossy(&out).into_owned();
     let understood = read_as_client(method, out, if asked.is_http_1_0 { 0 } else { interim.len() }, &shown);
     let fields = &understood.head.headers;
-    for name in [header::TE, header::TRAILER] {
-        assert!(!fields.contains_key(&name), "{name}: {shown}");
+    assert!(!fields.contains_key(header::TE), "{shown}");
+    let is_chunked = fields.contains_key(header::TRANSFER_ENCODING);
+    assert!(is_chunked || !fields.contains_key(header::TRAILER), "{shown}");
+    let lines = |trailers: &Option<Trailers>| {
+        let mut lines = BytesMut::new();
+        trailers.iter().for_each(|trailers| trailers.write(&mut lines));
+        lines
+    };
+    if is_chunked && response_body::has_body(method, status) {
+        assert_eq!(lines(&understood.trailers), lines(&trailers), "{shown}");
+    } else {
+        assert!(understood.trailers.is_none(), "{shown}");
     }
     assert!(status == StatusCode::UPGRADE_REQUIRED || !fields.contains_key(header::UPGRADE), "{shown}");
     assert_eq!(fields.get_all(header::CONNECTION).iter().count(), 1, "{shown}");
@@ -162,7 +182,8 @@ fn read_as_client(method: &Method, mut bytes: BytesMut, interim: usize, shown: &
     let ends_with_connection = decoder.ends_with_connection();
     assert!(decoder.is_over() || ends_with_connection, "the body is complete: {shown}");
     assert!(bytes.is_empty(), "one message: {shown}");
-    ReceivedResponse { interim: Vec::new(), head, names, body: body.freeze(), ends_with_connection }
+    let trailers = decoder.trailers();
+    ReceivedResponse { interim: Vec::new(), head, names, body: body.freeze(), trailers, ends_with_connection }
 }
 
 #[cfg(test)]
@@ -179,7 +200,7 @@ mod tests {
                 "(content-length|Content-LENGTH|Transfer-Encoding|Connection|TE|Upgrade|Trailer|X-A|x-b|Date|Keep-Alive): ?(3|3, 3|0|chunked|close|x-a, x-b|a)",
                 0..6,
             ),
-            body in "(abc|3\r\nabc\r\n0\r\n\r\n|3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\n|)",
+            body in "(abc|3\r\nabc\r\n0\r\n\r\n|3;x=y\r\nabc\r\n0\r\nT: 1\r\nHost: x\r\nu:2\r\n\r\n|)",
             is_head in any::<bool>(),
             is_http_1_0 in any::<bool>(),
             sizes in proptest::collection::vec(any::<u8>(), 0..5),

@@ -155,7 +155,7 @@ async fn run(
         let _ = reply.send((websocket.id, Err("the process is shutting down".to_owned())));
     }
     if stage == WorkerStage::Ended {
-        return;
+        return service.close_idle_connections().await;
     }
     // What waits in the accept queues is served here, or by another process. Nothing is accepted later.
     let last = if stage == WorkerStage::HandedOver { AcceptOrder::Stop } else { AcceptOrder::End };
@@ -169,6 +169,7 @@ async fn run(
         _ = orders.wait_for(|order| order.stage == WorkerStage::Ended) => {}
         () = last_connection(&connections), if stage == WorkerStage::Retired => {}
     }
+    service.close_idle_connections().await;
 }
 
 /// Continues a WebSocket of another process.

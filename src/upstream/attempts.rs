@@ -140,10 +140,23 @@ impl Attempts {
     /// # Errors
     /// [`DialError`], within the upstream's `connect_timeout` in every case.
     pub async fn connect(&self, addrs: ProxyAddrs) -> Result<Box<Http1Connection>, DialError> {
+        // HTTP/2 is not offered, so that it is not selected.
+        self.connect_offering(addrs, false).await?.ok_or(DialError::Refused)
+    }
+
+    /// As [`Attempts::connect`], but with `h2` a new connection offers HTTP/2 too; `None` if the backend selects it.
+    ///
+    /// # Errors
+    /// As [`Attempts::connect`].
+    pub async fn connect_offering(
+        &self,
+        addrs: ProxyAddrs,
+        h2: bool,
+    ) -> Result<Option<Box<Http1Connection>>, DialError> {
         let (cluster, lease) = self.leased()?;
         let reuse = if self.tried.is_repeated() { Reuse::Forbidden } else { Reuse::Allowed };
         let limit = cluster.spec().connect_timeout.0;
-        cluster.connector().http1_connection(lease.endpoint(), addrs, reuse, limit).await
+        cluster.connector().http1_connection(lease.endpoint(), addrs, reuse, h2, limit).await
     }
 
     /// A new connection for HTTP/1.1 to the current endpoint, within `limit` and the upstream's `connect_timeout`.

@@ -175,7 +175,7 @@ impl Connector {
     }
 
     /// A connection for HTTP/1.1 to an endpoint: a pooled one if `reuse` allows it, otherwise a new one within
-    /// `limit`.
+    /// `limit`. With `h2`, HTTP/2 is offered too, and the result is `None` if the backend selects it.
     ///
     /// # Errors
     /// [`DialError`], within `limit` in every case.
@@ -184,17 +184,18 @@ impl Connector {
         to: &Arc<Endpoint>,
         addrs: ProxyAddrs,
         reuse: Reuse,
+        h2: bool,
         limit: Duration,
-    ) -> Result<Box<Http1Connection>, DialError> {
+    ) -> Result<Option<Box<Http1Connection>>, DialError> {
         // A PROXY header names one client, so that only requests with the same one share a connection.
         let addrs = addrs.filter(|_| self.proxy.is_some());
         if reuse == Reuse::Allowed
             && let Some(pooled) = connection_pool::take(Server::Endpoint(to), addrs)
         {
-            return Ok(pooled);
+            return Ok(Some(pooled));
         }
-        let stream = self.connect(to, addrs, false, limit).await?;
-        Ok(Box::new(Http1Connection::new(stream, addrs)))
+        let stream = self.connect(to, addrs, h2, limit).await?;
+        Ok((!stream.chose_h2()).then(|| Box::new(Http1Connection::new(stream, addrs))))
     }
 
     /// Connects without a time limit.

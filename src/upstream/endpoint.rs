@@ -87,6 +87,21 @@ impl ProbeResult {
     }
 }
 
+/// The HTTP version of a backend that may support HTTP/2 over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendVersion {
+    /// HTTP/2, as far as is known.
+    Http2,
+    /// It selected HTTP/1.1 for the last connection. It may select another version for the next one.
+    ChoseHttp1,
+    /// It has demanded HTTP/1.1 of a request, and gets no HTTP/2 any more.
+    DemandsHttp1,
+}
+
+impl BackendVersion {
+    const ALL: [Self; 3] = [Self::Http2, Self::ChoseHttp1, Self::DemandsHttp1];
+}
+
 /// One backend of one upstream.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -105,6 +120,8 @@ pub struct Endpoint {
     last_probe: Mutex<Option<ProbeResult>>,
     passive: Passive,
     join_time: JoinTime,
+    /// A [`BackendVersion`].
+    version: AtomicU8,
     /// The drain flag of `load`, without an indirection: when an operator's drain began; 0 means not
     /// draining.
     drained: Arc<AtomicU64>,
@@ -147,6 +164,7 @@ impl Endpoint {
             last_probe: Mutex::default(),
             passive: Passive::default(),
             join_time: JoinTime::default(),
+            version: AtomicU8::new(BackendVersion::Http2 as u8),
         })
     }
 
@@ -208,6 +226,19 @@ impl Endpoint {
     /// Requests and WebSockets at the endpoint, connecting ones included.
     pub fn active(&self) -> usize {
         self.load.active()
+    }
+
+    /// The HTTP version of a backend of `protocol: h2`.
+    pub fn version(&self) -> BackendVersion {
+        let number = usize::from(self.version.load(Relaxed));
+        BackendVersion::ALL.get(number).copied().unwrap_or(BackendVersion::Http2)
+    }
+
+    /// Records what the backend has selected, or demanded, which stays.
+    pub fn set_version(&self, version: BackendVersion) {
+        if self.version() != BackendVersion::DemandsHttp1 {
+            self.version.store(version as u8, Relaxed);
+        }
     }
 
     /// Returns whether an operator drains the endpoint. The drain belongs to the address and survives

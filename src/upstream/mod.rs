@@ -54,7 +54,7 @@ pub use cluster::{
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
 pub use discovery::NameState;
-pub use endpoint::{Endpoint, ProbeResult};
+pub use endpoint::{BackendVersion, Endpoint, ProbeResult};
 pub use hash_key::{Key, KeySource, RequestView};
 pub use health::{PROBES, Probe};
 pub use health_score::Health;

@@ -112,3 +112,69 @@ routes:
     let missing = gateway.get("/none");
     assert!(missing.head.contains("\r\nContent-Type: "), "{}", missing.head);
 }
+
+#[test]
+fn fields_of_a_connection_stand_where_they_were_received() {
+    let date = "daTE: Thu, 01 Jan 1970 00:00:00 GMT";
+    let origin = Origin::fixed(
+        format!(
+            "HTTP/1.1 200 OK\r\nX-b: 1\r\n{date}\r\nconnectioN: keep-alive, X-gone\r\nX-gone: 1\r\n\
+             transfer-ENCODING: chunked\r\nx-B: 2\r\n\r\n0\r\n\r\n"
+        ),
+        Next::Keep,
+    );
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ closing: {{ endpoints: ['{origin}'], keepalive_timeout: 0s }} }}
+routes: [{{ path: /closing, upstream: closing }}, {{ upstream: ['{origin}'] }}]"
+    ));
+    let sent = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nX-oNE: 1\r\ntransfer-ENCODING: Chunked\r\nhOST: localhost\r\n\
+             connectioN: te, keep-alive, X-gone\r\nX-One: 2\r\ntE: gzip;q=0.5, trailers\r\nX-gone: 1\r\nx-ONE: 3\r\n\r\n"
+        )
+    };
+    for (path, options) in [("/open", "TE"), ("/closing", "close, TE")] {
+        let mut wire = Wire::connect(gateway.web());
+        wire.send(format!("{}1\r\nx\r\n0\r\n\r\n", sent(path)));
+        let response = wire.response();
+        assert_eq!(
+            lines(&response.head),
+            ["X-b: 1", date, "connectioN: keep-alive", "transfer-ENCODING: chunked", "x-B: 2"]
+        );
+        let seen = origin.seen().pop().unwrap();
+        let connection = format!("connectioN: {options}");
+        let expected = [
+            "X-oNE: 1",
+            "transfer-ENCODING: chunked",
+            "hOST: localhost",
+            &connection,
+            "X-One: 2",
+            "tE: trailers",
+            "x-ONE: 3",
+        ];
+        assert_eq!(lines(&seen.head)[..expected.len()], expected);
+    }
+}
+
+#[test]
+fn a_large_header_keeps_spelling_and_order_too() {
+    // More than are searched one by one, with empty values, which have no place in memory.
+    let many: Vec<_> = (0..200)
+        .map(|number| format!("{}-{number}: {}", if number % 2 == 0 { "X-a" } else { "x-A" }, number % 3))
+        .chain((0..20).map(|_| "X-eMPTY: ".to_owned()))
+        .collect();
+    let origin = Origin::fixed(
+        format!("HTTP/1.1 200 OK\r\n{}\r\nContent-LENGTH: 0\r\n\r\n", many.join("\r\n")),
+        Next::Keep,
+    );
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ upstream: ['{origin}'], plugins: [{{ kind: headers, request: {{ set: {{ x-a-150: new }} }}, \
+         response: {{ set: {{ x-a-150: new }} }} }}] }}]"
+    ));
+    let changed: Vec<_> = many.iter().map(|line| line.replace("X-a-150: 0", "X-a-150: new")).collect();
+    let mut wire = Wire::connect(gateway.web());
+    wire.send(format!("GET /a HTTP/1.1\r\nhOST: localhost\r\n{}\r\n\r\n", many.join("\r\n")));
+    let response = wire.response();
+    assert_eq!(lines(&response.head)[..changed.len()], changed);
+    assert_eq!(lines(&origin.seen()[0].head)[1..=changed.len()], changed);
+}

@@ -3,7 +3,7 @@
 use crate::moved_websockets::upgraded;
 use crate::support::certs::{Authority, Client, Secure};
 use crate::support::raw::ask;
-use crate::support::secured::{Front, Issuer, Life, quoted};
+use crate::support::secured::{Front, Issuer, Life, Selecting, quoted};
 use crate::support::ws::{handshake, masked};
 use crate::support::{Gateway, Next, Origin, eventually};
 use std::io::ErrorKind;
@@ -252,4 +252,103 @@ routes: [{{ upstream: all, websocket: {{ close_timeout: 200ms }} }}]",
     assert!(closed.status < 300, "{}", closed.text());
     ends_with(&mut last, 1012);
     ended(TIMES + 2);
+}
+
+#[test]
+fn connections_to_http_2_backends_end_with_the_alert() {
+    let (origin, issuer) = (Origin::named("a"), Issuer::new());
+    let backend = Selecting::start(issuer.server(&["localhost"], Life::Now, false), origin.address());
+    backend.selects_h2.store(true, SeqCst);
+    let upstream = |name: &str, keep: &str| {
+        format!(
+            "{name}: {{ endpoints: ['localhost:{}'], protocol: h2, keepalive_timeout: {keep}, tls: {{ ca: {} }} }}",
+            backend.address.port(),
+            quoted(&issuer.file("ca.pem"))
+        )
+    };
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ {}, {} }}
+routes: [{{ path: /short, upstream: short }}, {{ path: /none, upstream: none }}]",
+        upstream("short", "100ms"),
+        upstream("none", "0s"),
+    ));
+    let [ended, ragged] = &*backend.ended;
+    let all_ended = |count: usize| {
+        eventually("every connection ends", || (ended.load(SeqCst) >= count).then_some(()));
+        assert_eq!(ragged.load(SeqCst), 0, "of {count}");
+    };
+    for path in ["/short", "/none"] {
+        let before = ended.load(SeqCst);
+        for count in 1..=TIMES {
+            assert_eq!(gateway.get(path).text(), "two");
+            all_ended(before + count);
+        }
+    }
+}
+
+#[test]
+fn idle_connections_to_backends_end_with_the_alert_when_their_worker_ends() {
+    let (origin, issuer) = (Origin::named("a"), Issuer::new());
+    for (signal, h2) in [("TERM", true), ("INT", true), ("TERM", false), ("INT", false)] {
+        let tls = || issuer.server(&["localhost"], Life::Now, false);
+        let newer = Selecting::start(tls(), origin.address());
+        newer.selects_h2.store(true, SeqCst);
+        let older = Front::start(Some(tls()), false, origin.address());
+        let (port, protocol) =
+            if h2 { (newer.address.port(), "h2") } else { (older.address.port(), "http1") };
+        // A connection of each upstream.
+        let each = |line: &dyn Fn(usize) -> String| (0..TIMES).map(line).collect::<Vec<_>>().join(", ");
+        let gateway = Gateway::start(&format!(
+            "server: {{ threads: 1 }}
+upstreams: {{ {} }}
+routes: [{}]",
+            each(&|number| format!(
+                "u{number}: {{ endpoints: ['localhost:{port}'], protocol: {protocol}, tls: {{ ca: {} }} }}",
+                quoted(&issuer.file("ca.pem"))
+            )),
+            each(&|number| format!("{{ path: /{number}, upstream: u{number} }}")),
+        ));
+        for number in 0..TIMES {
+            assert_eq!(gateway.get(&format!("/{number}")).status, 200);
+        }
+        let ends = || {
+            let newer =
+                [newer.handshakes.load(SeqCst), newer.ended[0].load(SeqCst), newer.ended[1].load(SeqCst)];
+            let seen = &older.seen;
+            let older = [seen.handshakes.load(SeqCst), seen.ended.load(SeqCst), seen.ragged.load(SeqCst)];
+            if h2 { newer } else { older }
+        };
+        assert_eq!(ends(), [TIMES, 0, 0]);
+        gateway.signal(signal);
+        eventually("every connection ends", || (ends()[1] == TIMES).then_some(()));
+        assert_eq!(ends()[2], 0, "{signal} {protocol}");
+    }
+}
+
+#[test]
+fn the_alert_of_a_backend_is_answered() {
+    let (issuer, tls) = (Issuer::new(), |issuer: &Issuer| issuer.server(&["localhost"], Life::Now, false));
+    // Both keep the connection, and the backends end it.
+    let leaving = Origin::fixed("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Next::Close);
+    let older = Front::start(Some(tls(&issuer)), false, leaving.address());
+    let newer = Selecting::start(tls(&issuer), leaving.address());
+    newer.selects_h2.store(true, SeqCst);
+    let ca = quoted(&issuer.file("ca.pem"));
+    let gateway = Gateway::start(&format!(
+        "upstreams:
+  older: {{ endpoints: ['localhost:{}'], tls: {{ ca: {ca} }} }}
+  newer: {{ endpoints: ['localhost:{}'], protocol: h2, tls: {{ ca: {ca} }} }}
+routes: [{{ path: /goodbye, upstream: newer }}, {{ upstream: older }}]",
+        older.address.port(),
+        newer.address.port()
+    ));
+    for _ in 0..TIMES {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+    // The connection ends with GOAWAY before the response.
+    assert_eq!(gateway.get("/goodbye").status, 502);
+    eventually("the connections end", || {
+        (older.seen.ended.load(SeqCst) == TIMES && newer.ended[0].load(SeqCst) == 1).then_some(())
+    });
+    assert_eq!((older.seen.ragged.load(SeqCst), newer.ended[1].load(SeqCst)), (0, 0));
 }

@@ -1,8 +1,10 @@
 //! WebSocket handshake: tunnels, other responses, and the selected backend.
 
+use crate::support::frames::{Frames, HEADERS};
 use crate::support::raw::{Wire, lossy};
 use crate::support::ws::{accepted, frame, handshake, masked, open_raw, read_frame};
-use crate::support::{Gateway, Next, Origin, Socket};
+use crate::support::{Gate, Gateway, LIMIT, Next, Origin, Socket};
+use std::sync::Arc;
 
 fn to(origin: &Origin) -> Gateway {
     Gateway::start(&format!("routes: [{{ upstream: ['{origin}'] }}]"))
@@ -299,4 +301,53 @@ fn a_101_with_a_frame_in_one_packet_opens_every_time() {
         wire.send(masked(1, b"thanks"));
         assert_eq!(read_frame(&mut wire).unwrap().1, b"thanks", "socket {n}");
     }
+}
+
+#[test]
+fn interim_responses_to_a_handshake_are_forwarded_before_the_101() {
+    let gate = Arc::new(Gate::default());
+    let (opened, interim) =
+        (Arc::clone(&gate), "HTTP/1.1 103 Early Hints\r\nX-b: 1\r\nliNK: </a>\r\nx-B: 2\r\n");
+    let a = Origin::scripted("a", move |seen, wire| {
+        wire.try_send(format!("{interim}Connection: x-gone\r\nX-Gone: 1\r\n\r\n")).unwrap();
+        opened.pass_within(LIMIT);
+        wire.try_send(format!("HTTP/1.1 102 Odd\r\n\r\n{}", accepted(seen, ""))).unwrap();
+        Next::Close
+    });
+    let gateway = to(&a);
+    let mut wire = gateway.wire();
+    wire.send(handshake("/ws", ""));
+    assert_eq!(lossy(&wire.head().unwrap().unwrap()), format!("{interim}\r\n"));
+    gate.open();
+    assert_eq!(lossy(&wire.head().unwrap().unwrap()), "HTTP/1.1 102 Odd\r\n\r\n");
+    assert_eq!(wire.response().status, 101);
+    // A refusal has them too, and so has a handshake over HTTP/2.
+    let refusing = Origin::fixed(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+        Next::Close,
+    );
+    let endless = Origin::fixed("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(200), Next::Close);
+    let gateway = Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}
+listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [http1, h2c] }}]
+routes: [{{ path: /endless, upstream: ['{endless}'] }}, {{ path: /refused, upstream: ['{refusing}'] }}, {{ upstream: ['{a}'] }}]"
+    ));
+    let mut wire = gateway.wire();
+    wire.send(handshake("/refused", ""));
+    assert_eq!([wire.response().status, wire.response().status], [103, 403]);
+    wire.send(handshake("/endless", ""));
+    let statuses: Vec<_> = (0..=100).map(|_| wire.response().status).collect();
+    assert_eq!((statuses.iter().filter(|status| **status == 103).count(), statuses[100]), (100, 502));
+    let mut frames = Frames::with(gateway.web(), &[(1, 0)]);
+    let connect = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/ws"),
+        ("sec-websocket-version", "13"),
+    ];
+    frames.head(1, &connect, false);
+    let statuses: Vec<_> = (0..3).map(|_| frames.next_on(HEADERS, 1).status()).collect();
+    assert_eq!(statuses, [103, 102, 200]);
 }

@@ -107,3 +107,42 @@ async fn a_ca_that_sends_no_response_is_given_up() {
     assert!(matches!(error, Error::Other(other) if other.is::<AttemptError>()));
     assert_eq!(began.elapsed().as_secs(), WHOLE.as_secs());
 }
+
+#[tokio::test]
+async fn a_connection_ends_with_the_alert() {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/directory", listener.local_addr().unwrap());
+    let client = Client::new(Some(&[made.cert.der().clone()])).unwrap();
+    for _ in 0..50 {
+        // One with a response, and one whose response breaks off.
+        for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "HTTP/1.1 200 OK\r\nX: "] {
+            let request = Request::get(&url).body(BodyWrapper::default()).unwrap();
+            let respond = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                if !answer.ends_with("hi") {
+                    stream.get_mut().1.send_close_notify();
+                    stream.flush().await.unwrap();
+                }
+                stream.read_to_end(&mut Vec::new()).await
+            };
+            let (answer, end) = tokio::join!(client.request(request), respond);
+            assert!(end.is_ok_and(|read| read == 0), "{:?}", answer.map(|answer| answer.parts.status));
+        }
+    }
+}

@@ -1,12 +1,17 @@
 //! Decoder of a message body (RFC 9112 §6): its length, `chunked`, or the end of the connection. Sans-io.
 
-use super::chunked_body::{Body, Chunks};
+use super::chunked_body::{Body, Chunks, Run};
+use super::trailers::Trailers;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header};
 
 /// The decoder of one body.
 #[derive(Debug)]
-pub struct BodyDecoder(Framing);
+pub struct BodyDecoder {
+    framing: Framing,
+    /// The trailer section so far, without its empty line.
+    trailers: Vec<u8>,
+}
 
 /// The framing of a request body, whose end is never that of the connection (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,17 +63,21 @@ impl BodyDecoder {
     /// The decoder of a request body.
     #[must_use]
     pub fn for_request(framing: RequestFraming) -> Self {
-        Self(match framing {
+        Self::of(match framing {
             RequestFraming::Length(0) => Framing::Over,
             RequestFraming::Length(length) => Framing::Length(length),
             RequestFraming::Chunked => Framing::Chunked(Chunks::default(), Runs::Single),
         })
     }
 
+    fn of(framing: Framing) -> Self {
+        Self { framing, trailers: Vec::new() }
+    }
+
     /// Whether the framing of a chunked body is invalid in these bytes, which come next.
     #[must_use]
     pub fn breaks_in(&self, bytes: &[u8]) -> bool {
-        matches!(self.0, Framing::Chunked(chunks, _) if chunks.breaks_in(bytes))
+        matches!(self.framing, Framing::Chunked(chunks, _) if chunks.breaks_in(bytes))
     }
 
     /// The decoder for a final response to a request with `method`. The framing of the response must be
@@ -79,13 +88,13 @@ impl BodyDecoder {
             || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if is_bodiless {
-            return Self(Framing::Over);
+            return Self::of(Framing::Over);
         }
         if fields.contains_key(header::TRANSFER_ENCODING) {
-            return Self(Framing::Chunked(Chunks::default(), Runs::Joined));
+            return Self::of(Framing::Chunked(Chunks::default(), Runs::Joined));
         }
         let length = fields.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self(match length {
+        Self::of(match length {
             Some(0) => Framing::Over,
             Some(length) => Framing::Length(length),
             None => Framing::UntilClose,
@@ -95,13 +104,13 @@ impl BodyDecoder {
     /// Whether the body is complete.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.0, Framing::Over)
+        matches!(self.framing, Framing::Over)
     }
 
     /// The number of missing bytes, if it is known.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
-        match self.0 {
+        match self.framing {
             Framing::Length(left) => Some(left),
             Framing::Over => Some(0),
             Framing::Chunked(..) | Framing::UntilClose => None,
@@ -111,7 +120,16 @@ impl BodyDecoder {
     /// Whether the end of the connection ends the body.
     #[must_use]
     pub fn ends_with_connection(&self) -> bool {
-        matches!(self.0, Framing::UntilClose)
+        matches!(self.framing, Framing::UntilClose)
+    }
+
+    /// The trailers of a complete body, if it has some that may be forwarded.
+    #[must_use]
+    pub fn trailers(&self) -> Option<Trailers> {
+        if self.trailers.is_empty() || !self.is_over() {
+            return None;
+        }
+        Trailers::parse(Bytes::copy_from_slice(&self.trailers))
     }
 
     /// Takes the body's bytes from the start of `buffer`. Bytes after the body stay.
@@ -119,14 +137,14 @@ impl BodyDecoder {
     /// # Errors
     /// [`BadChunk`]; the connection cannot be used afterwards.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, BadChunk> {
-        match &mut self.0 {
+        match &mut self.framing {
             Framing::Over => Ok(Decoded::End),
             _ if buffer.is_empty() => Ok(Decoded::NeedsBytes),
             Framing::Length(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                 *left -= here as u64;
                 if *left == 0 {
-                    self.0 = Framing::Over;
+                    self.framing = Framing::Over;
                 }
                 // The whole buffer is not split, which would allocate.
                 let data = if here == buffer.len() { std::mem::take(buffer) } else { buffer.split_to(here) };
@@ -134,9 +152,9 @@ impl BodyDecoder {
             }
             Framing::UntilClose => Ok(Decoded::Data(std::mem::take(buffer).freeze())),
             Framing::Chunked(chunks, runs) => {
-                let (data, is_over) = decode_chunks(chunks, *runs, buffer)?;
+                let (data, is_over) = decode_chunks(chunks, *runs, buffer, &mut self.trailers)?;
                 if is_over {
-                    self.0 = Framing::Over;
+                    self.framing = Framing::Over;
                 }
                 Ok(match (data.is_empty(), is_over) {
                     (false, _) => Decoded::Data(data),
@@ -149,18 +167,31 @@ impl BodyDecoder {
 }
 
 /// The next data in the buffer, and whether the body is over. A single run of data is not copied.
-fn decode_chunks(chunks: &mut Chunks, runs: Runs, buffer: &mut BytesMut) -> Result<(Bytes, bool), BadChunk> {
+fn decode_chunks(
+    chunks: &mut Chunks,
+    runs: Runs,
+    buffer: &mut BytesMut,
+    trailers: &mut Vec<u8>,
+) -> Result<(Bytes, bool), BadChunk> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     loop {
         let before = *chunks;
-        let (framing, data, state) = chunks.decode(buffer);
+        let Run { framing, trailers: section, data, state } = chunks.decode(buffer);
         if state == Body::Broken {
             return Err(BadChunk);
         }
         if data > 0 && !first.is_empty() && runs == Runs::Single {
             *chunks = before;
             return Ok((first, false));
+        }
+        let section = &buffer[framing - section..framing];
+        // Without trailers it is an empty line.
+        if !trailers.is_empty() || !matches!(section.first(), None | Some(b'\r' | b'\n')) {
+            trailers.extend_from_slice(section);
+        }
+        if state == Body::Over && trailers.ends_with(b"\r\n") {
+            trailers.truncate(trailers.len() - 2);
         }
         buffer.advance(framing);
         if data > 0 {
@@ -229,6 +260,28 @@ mod tests {
         for status in [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::EARLY_HINTS] {
             assert!(BodyDecoder::new(&Method::GET, status, &fields).is_over(), "{status}");
         }
+    }
+
+    #[test]
+    fn trailers_are_known_after_the_end() {
+        let section = "X-sUM: 1\r\nX-b: 2\r\n";
+        let wire = format!("1\r\na\r\n0;x\r\n{section}\r\nnext");
+        for step in 1..wire.len() {
+            for mut decoder in [decoder(CHUNKED), BodyDecoder::for_request(RequestFraming::Chunked)] {
+                let mut buffer = BytesMut::new();
+                for part in wire.as_bytes().chunks(step) {
+                    assert!(decoder.is_over() || decoder.trailers().is_none());
+                    buffer.extend_from_slice(part);
+                    while let Ok(Decoded::Data(_)) = decoder.decode(&mut buffer) {}
+                }
+                let mut out = BytesMut::new();
+                decoder.trailers().unwrap().write(&mut out);
+                assert_eq!((&out[..], &buffer[..]), (section.as_bytes(), &b"next"[..]), "{step}");
+            }
+        }
+        let (mut without, mut buffer) = (decoder(CHUNKED), BytesMut::from(&b"1\r\na\r\n0\r\n\r\n"[..]));
+        while let Ok(Decoded::Data(_)) = without.decode(&mut buffer) {}
+        assert!(without.is_over() && without.trailers().is_none());
     }
 
     #[test]

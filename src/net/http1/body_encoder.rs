@@ -1,5 +1,6 @@
 //! Encoder of a message body for HTTP/1.1: its declared length, or `chunked` (RFC 9112 §7.1). Sans-io.
 
+use super::trailers::Trailers;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 
@@ -104,12 +105,28 @@ impl BodyEncoder {
     /// # Errors
     /// When less data than declared was given.
     pub fn finish(&mut self, out: &mut BytesMut) -> Result<(), LengthMismatch> {
+        self.finish_with(None, out)
+    }
+
+    /// Ends the body with trailers, which only a chunked one has.
+    ///
+    /// # Errors
+    /// When less data than declared was given.
+    pub fn finish_with(
+        &mut self,
+        trailers: Option<&Trailers>,
+        out: &mut BytesMut,
+    ) -> Result<(), LengthMismatch> {
         match &mut self.0 {
             Framing::Length(0) => Ok(()),
             Framing::Length(_) => Err(LengthMismatch),
             Framing::Chunked { owes_line_end } => {
                 Self::end_line(owes_line_end, out);
-                out.put_slice(b"0\r\n\r\n");
+                out.put_slice(b"0\r\n");
+                if let Some(trailers) = trailers {
+                    trailers.write(out);
+                }
+                out.put_slice(b"\r\n");
                 Ok(())
             }
         }

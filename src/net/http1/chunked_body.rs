@@ -25,6 +25,19 @@ pub(crate) enum Body {
     Broken,
 }
 
+/// A part of a body, up to the end of the next run of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The bytes of framing before the data.
+    pub(crate) framing: usize,
+    /// How many of them, the last ones, are of the trailer section with its empty line.
+    pub(crate) trailers: usize,
+    /// The bytes of data.
+    pub(crate) data: usize,
+    /// The state after them.
+    pub(crate) state: Body,
+}
+
 /// The parser of one chunked body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunks {
@@ -62,30 +75,46 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    /// Parses bytes up to the end of the next run of data. Returns the number of framing bytes, the number of
-    /// data bytes after them, and the state; both numbers are 0 or more whatever the state is.
-    pub(crate) fn decode(&mut self, bytes: &[u8]) -> (usize, usize, Body) {
+    /// Parses bytes up to the end of the next run of data.
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Run {
+        let mut trailers_at = if self.is_in_trailers() { Some(0) } else { None };
+        let trailers = |end: usize, at: Option<usize>| at.map_or(0, |at| end - at);
         for (at, byte) in bytes.iter().enumerate() {
             if self.step == Step::Data {
-                return (at, self.skip(bytes.len() - at), Body::Open);
+                return Run {
+                    framing: at,
+                    trailers: 0,
+                    data: self.skip(bytes.len() - at),
+                    state: Body::Open,
+                };
             }
             self.step = self.next(*byte);
             match self.step {
-                Step::Broken => return (at, 0, Body::Broken),
-                Step::Over => return (at + 1, 0, Body::Over),
+                Step::Broken => return Run { framing: at, trailers: 0, data: 0, state: Body::Broken },
+                Step::Over => {
+                    let trailers = trailers(at + 1, trailers_at);
+                    return Run { framing: at + 1, trailers, data: 0, state: Body::Over };
+                }
+                Step::TrailerStart if trailers_at.is_none() => trailers_at = Some(at + 1),
                 _ => {}
             }
         }
-        (bytes.len(), 0, Body::Open)
+        let trailers = trailers(bytes.len(), trailers_at);
+        Run { framing: bytes.len(), trailers, data: 0, state: Body::Open }
+    }
+
+    fn is_in_trailers(self) -> bool {
+        matches!(self.step, Step::TrailerStart | Step::Trailer | Step::TrailerLf | Step::LastLf)
     }
 
     /// Whether the framing breaks in these bytes; the state is unchanged.
     pub(crate) fn breaks_in(mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
-            match self.decode(bytes) {
-                (_, _, Body::Broken) => return true,
-                (_, _, Body::Over) => return false,
-                (framing, data, Body::Open) => bytes = &bytes[framing + data..],
+            let run = self.decode(bytes);
+            match run.state {
+                Body::Broken => return true,
+                Body::Over => return false,
+                Body::Open => bytes = &bytes[run.framing + run.data..],
             }
         }
         false

@@ -5,26 +5,75 @@
 use super::field_names::{FieldNames, Spelled};
 use bytes::{BufMut, BytesMut};
 use http::{HeaderName, HeaderValue};
-use std::collections::HashSet;
+
+/// A field of the gateway itself, in place of the received ones of its name.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnField<'a> {
+    /// The name in lower case.
+    pub name: &'a str,
+    /// The value.
+    pub value: &'a [u8],
+}
 
 /// Writes fields. Those that were received keep their place, wherever a header map has put them, and others follow.
 pub fn write_fields<'f, I>(out: &mut BytesMut, names: &FieldNames, fields: impl Fn() -> I)
 where
     I: Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
 {
+    write_from(out, names, None, fields);
+}
+
+/// Writes fields as [`write_fields`], and one more in the place and the spelling of the first received one of its name,
+/// which is not among the fields. It is the last one if none was received.
+pub fn write_fields_and<'f, I>(
+    out: &mut BytesMut,
+    names: &FieldNames,
+    own: OwnField<'_>,
+    fields: impl Fn() -> I,
+) where
+    I: Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
+{
+    let place = names.first(own.name.as_bytes()).map(|(position, spelled)| (position, spelled, own.value));
+    write_from(out, names, place, fields);
+    if place.is_none() {
+        out.reserve(own.name.len() + own.value.len() + 4);
+        put_name(out, own.name);
+        put_value(out, own.value);
+    }
+}
+
+/// A field's position, name and value.
+type Placed<'a> = (usize, &'a [u8], &'a [u8]);
+
+fn write_from<'f, I>(out: &mut BytesMut, names: &FieldNames, own: Option<Placed<'_>>, fields: impl Fn() -> I)
+where
+    I: Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
+{
     let start = out.len();
     let (mut next, mut reached) = (0, 0);
+    let mut last = None;
+    let mut left = own;
     for (name, value) in fields() {
+        // Those of one name are beside each other.
+        next = if last.replace(name) == Some(name) { next } else { 0 };
         let spelled = names.line(name.as_str().as_bytes(), value.as_bytes(), &mut next);
-        if spelled != Spelled::Unknown {
-            if next < reached {
-                // Repeated names are beside each other in a map, and a removal moves its last field.
-                out.truncate(start);
-                return write_in_order(out, names, fields());
-            }
-            reached = next;
+        let place = if spelled == Spelled::Unknown { usize::MAX } else { next };
+        if place < reached {
+            // Repeated names are beside each other in a map, and a removal moves its last field.
+            out.truncate(start);
+            return write_in_order(out, names, own, fields());
+        }
+        if let Some((position, spelled, value)) = left.take_if(|(position, ..)| *position < place) {
+            put_spelled(out, spelled, value);
+            reached = position + 1;
+        }
+        if place != usize::MAX {
+            reached = place;
         }
         put(out, spelled, name, value);
+    }
+    if let Some((_, spelled, value)) = left {
+        put_spelled(out, spelled, value);
     }
 }
 
@@ -32,21 +81,30 @@ where
 fn write_in_order<'f>(
     out: &mut BytesMut,
     names: &FieldNames,
+    own: Option<Placed<'_>>,
     fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
 ) {
-    let mut next = 0;
-    let mut places = HashSet::new();
+    let (mut next, mut last) = (0, None);
+    let mut are_taken = vec![false; names.count() + 1];
     let mut lines: Vec<_> = fields
         .map(|(name, value)| {
+            next = if last.replace(name) == Some(name) { next } else { 0 };
             let spelled = names.line(name.as_str().as_bytes(), value.as_bytes(), &mut next);
             // A field that was added beside received ones of its name has no place of its own.
-            let is_placed = spelled != Spelled::Unknown && places.insert(next);
+            let is_placed = spelled != Spelled::Unknown && !std::mem::replace(&mut are_taken[next], true);
             (if is_placed { next } else { usize::MAX }, spelled, name, value)
         })
         .collect();
     lines.sort_by_key(|(place, ..)| *place);
-    for (_, spelled, name, value) in lines {
+    let mut left = own;
+    for (place, spelled, name, value) in lines {
+        if let Some((_, spelled, value)) = left.take_if(|(position, ..)| *position < place) {
+            put_spelled(out, spelled, value);
+        }
         put(out, spelled, name, value);
+    }
+    if let Some((_, spelled, value)) = left {
+        put_spelled(out, spelled, value);
     }
 }
 
@@ -54,13 +112,15 @@ fn write_in_order<'f>(
 fn put(out: &mut BytesMut, spelled: Spelled<'_>, name: &HeaderName, value: &HeaderValue) {
     match spelled {
         Spelled::Line(line) => out.extend_from_slice(line),
-        Spelled::Name(name) => {
-            out.reserve(name.len() + value.len() + 4);
-            out.put_slice(name);
-            put_value(out, value.as_bytes());
-        }
+        Spelled::Name(name) => put_spelled(out, name, value.as_bytes()),
         Spelled::Unknown => put_field(out, name, value),
     }
+}
+
+fn put_spelled(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.put_slice(name);
+    put_value(out, value);
 }
 
 /// Writes a field that was not received, or not in HTTP/1.1.
@@ -205,14 +265,49 @@ mod tests {
         assert!(lines.starts_with(start) && lines.len() > start.len(), "{lines}");
     }
 
+    #[test]
+    fn a_field_of_the_gateway_has_the_place_of_the_received_one() {
+        let own = OwnField { name: "connection", value: b"close" };
+        let with_own = |names: &FieldNames, map: &HeaderMap| {
+            let mut out = BytesMut::new();
+            write_fields_and(&mut out, names, own, || map.iter());
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        for (lines, expected) in [
+            ("X-A: 1\r\ncONNECTION: a\r\nX-B: 2\r\n", "X-A: 1\r\ncONNECTION: close\r\nX-B: 2\r\n"),
+            ("cONNECTION: a\r\nX-B: 2\r\n", "cONNECTION: close\r\nX-B: 2\r\n"),
+            ("X-B: 2\r\ncONNECTION: a\r\n", "X-B: 2\r\ncONNECTION: close\r\n"),
+            ("X-B: 2\r\n", "X-B: 2\r\nConnection: close\r\n"),
+            // The map has another order.
+            (
+                "X-A: 1\r\nX-B: 2\r\nCONNECTION: a\r\nx-A: 3\r\nConnection: b\r\nX-C: 4\r\n",
+                "X-A: 1\r\nX-B: 2\r\nCONNECTION: close\r\nx-A: 3\r\nX-C: 4\r\n",
+            ),
+        ] {
+            let (names, mut map) = received(lines);
+            map.remove("connection");
+            assert_eq!(with_own(&names, &map), expected);
+            map.insert("x-own", HeaderValue::from_static("5"));
+            let added = if names.first(b"connection").is_some() {
+                format!("{expected}X-Own: 5\r\n")
+            } else {
+                expected.replace("Connection", "X-Own: 5\r\nConnection")
+            };
+            assert_eq!(with_own(&names, &map), added);
+        }
+        assert_eq!(with_own(&FieldNames::default(), &HeaderMap::new()), "Connection: close\r\n");
+    }
+
     proptest! {
         #[test]
         fn fields_come_out_as_they_came(
             lines in prop::collection::vec(("[xXyY]-[aAbB]{1,2}", "[0-9]{0,3}"), 0..20),
+            many in any::<bool>(),
             removed in "[xy]-[ab]{1,2}",
         ) {
+            let lines: Vec<_> = std::iter::repeat_n(lines, if many { 10 } else { 1 }).flatten().collect();
             let text: String =
-                lines.iter().map(|(name, value)| format!("{name}: {value}.\r\n")).collect();
+                lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             let (names, mut map) = received(&text);
             prop_assert_eq!(&written(&names, &map), &text);
             map.remove(&*removed);

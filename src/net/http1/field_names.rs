@@ -2,12 +2,20 @@
 //! they were received.
 
 use bytes::Bytes;
+use std::cmp::Ordering;
+use std::sync::OnceLock;
+
+/// The number of names up to which they are searched one by one.
+const MAX_SCANNED: usize = 64;
 
 /// The names of a header's fields, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct FieldNames {
     head: Bytes,
     names: Vec<Name>,
+    /// The positions by name, and those of one name in their order. Made by the first search among many names, which
+    /// would cost quadratic time otherwise.
+    by_name: OnceLock<Box<[u32]>>,
 }
 
 /// A range of the header.
@@ -21,7 +29,7 @@ impl FieldNames {
     /// Prepares for the names of `fields` fields in `head`.
     #[must_use]
     pub fn new(head: &Bytes, fields: usize) -> Self {
-        Self { head: head.clone(), names: Vec::with_capacity(fields) }
+        Self { head: head.clone(), names: Vec::with_capacity(fields), by_name: OnceLock::new() }
     }
 
     /// Adds a name, which is a part of the header. One beyond 4 GiB is not kept.
@@ -33,18 +41,57 @@ impl FieldNames {
         }
     }
 
-    /// The received spelling of a name; `None` if no such field was received near the position `next`, which is
-    /// after the previous result.
+    /// The number of fields.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The received spelling of a name; `None` if no such field was received. Of several, it is the first one from the
+    /// position `next`, which is after the previous result, and otherwise the first one.
     #[must_use]
     pub fn spelled(&self, name: &[u8], next: &mut usize) -> Option<&[u8]> {
-        let (before, after) = self.names.split_at_checked(*next).unwrap_or_default();
-        // Fields of one name are grouped in a header map, so that a search may start anywhere. Without a limit, a header
-        // with many repeated names would cost quadratic time.
-        let near = after.iter().chain(before).take(MAX_SEARCHED);
-        let found = near.enumerate().find(|(_, range)| self.is(range, name))?.0;
-        let position = if found < after.len() { *next + found } else { found - after.len() };
+        let position = self.position_from(name, *next)?;
         *next = position + 1;
         self.names.get(position).and_then(|range| self.bytes(range))
+    }
+
+    /// The position of the first field of this name, and its spelling.
+    #[must_use]
+    pub fn first(&self, name: &[u8]) -> Option<(usize, &[u8])> {
+        let position = self.position_from(name, 0)?;
+        Some((position, self.bytes(self.names.get(position)?)?))
+    }
+
+    fn position_from(&self, name: &[u8], next: usize) -> Option<usize> {
+        if self.names.len() > MAX_SCANNED {
+            return self.indexed_position_from(name, next);
+        }
+        let (before, after) = self.names.split_at_checked(next).unwrap_or((&self.names, &[]));
+        let found = after.iter().chain(before).position(|range| self.is(range, name))?;
+        Some(if found < after.len() { next + found } else { found - after.len() })
+    }
+
+    fn indexed_position_from(&self, name: &[u8], next: usize) -> Option<usize> {
+        let compared = |position: u32, name: &[u8]| {
+            let range = self.names.get(position as usize);
+            compare(range.and_then(|range| self.bytes(range)).unwrap_or_default(), name)
+        };
+        let by_name = self.by_name.get_or_init(|| {
+            // Fewer than the bytes of the header, whose positions fit.
+            let mut positions: Box<[u32]> = (0..self.names.len() as u32).collect();
+            let bytes = |position: u32| {
+                self.names.get(position as usize).and_then(|range| self.bytes(range)).unwrap_or_default()
+            };
+            // Stable, so that those of one name keep their order.
+            positions.sort_by(|one, other| compare(bytes(*one), bytes(*other)));
+            positions
+        });
+        let start = by_name.partition_point(|position| compared(*position, name) == Ordering::Less);
+        let rest = &by_name[start..];
+        let same = &rest[..rest.partition_point(|position| compared(*position, name) == Ordering::Equal)];
+        let at = same.partition_point(|position| (*position as usize) < next);
+        same.get(at).or(same.first()).map(|position| *position as usize)
     }
 
     /// The received form of a field.
@@ -90,8 +137,10 @@ impl FieldNames {
     }
 }
 
-/// How many names are compared in a search.
-const MAX_SEARCHED: usize = 64;
+/// Compares names without regard to case.
+fn compare(one: &[u8], other: &[u8]) -> Ordering {
+    one.iter().map(u8::to_ascii_lowercase).cmp(other.iter().map(u8::to_ascii_lowercase))
+}
 
 /// What is between a name and its value, and after the value, in a line that may be copied.
 const SEPARATOR: &[u8] = b": ";
@@ -133,6 +182,27 @@ mod tests {
             assert_eq!(names.spelled(name.as_bytes(), &mut next), spelled.map(str::as_bytes), "{name}");
         }
         assert_eq!(FieldNames::default().spelled(b"host", &mut 0), None);
+    }
+
+    #[test]
+    fn every_one_of_many_names_is_found() {
+        for count in [MAX_SCANNED, MAX_SCANNED + 1, 2000] {
+            let text: String = (0..count).map(|number| format!("X-{}: \r\n", number % 700)).collect();
+            let head = Bytes::from(text.clone());
+            let text = std::str::from_utf8(&head).unwrap_or_default();
+            let mut names = FieldNames::new(&head, count);
+            text.lines().for_each(|line| names.push(&line[..line.len() - 2]));
+            let mut next = 0;
+            for number in 0..count {
+                let name = format!("x-{}", number % 700);
+                assert_eq!(names.spelled(name.as_bytes(), &mut next), Some(name.to_uppercase().as_bytes()));
+                assert_eq!(next, number + 1);
+            }
+            // The first one follows the last one.
+            assert!(names.spelled(b"x-3", &mut next).is_some());
+            assert_eq!((next, names.first(b"x-3").map(|(position, _)| position)), (4, Some(3)));
+            assert_eq!(names.spelled(b"y", &mut next), None);
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! HTTP/1 on the wire, sans-io: ends of request headers, response headers, spelling of field names, and bodies of
-//! both directions.
+//! HTTP/1 on the wire, sans-io: ends of request headers, response headers, spelling of field names, and bodies and
+//! trailers of both directions.
 
 pub mod body_decoder;
 pub mod body_encoder;
@@ -8,3 +8,4 @@ pub mod field_lines;
 pub mod field_names;
 pub mod head_end;
 pub mod response_head;
+pub mod trailers;

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// The limit in bytes up to the end of the final header, interim responses included; Pingora's limit for one
 /// header.
 const MAX_HEAD: usize = 1 << 20;
+/// The maximum number of interim responses that are forwarded of one exchange.
+pub const MAX_INTERIM: u32 = 100;
 /// The limit on header fields of a response, as in Pingora.
 const MAX_FIELDS: usize = 256;
 /// Enough bytes for most headers.
@@ -62,45 +64,92 @@ impl From<io::Error> for HeadError {
     }
 }
 
-/// Reads the header of the final response. Skips interim responses (100, 102, 103; RFC 9110 §15.2). The
-/// caller sets a time limit.
+/// An interim response (100, 102, 103; RFC 9110 §15.2), which a final one follows.
+#[derive(Debug)]
+pub struct InterimHead {
+    /// The header.
+    pub head: ResponseHeader,
+    /// The names of its fields as received.
+    pub names: FieldNames,
+}
+
+/// The header of a response.
+#[derive(Debug)]
+pub enum ReadHead {
+    /// Another response follows.
+    Interim(InterimHead),
+    /// The final response.
+    Final(ResponseHead),
+}
+
+/// The reader of the responses to one request, up to the header of the final one.
+#[derive(Debug)]
+pub struct HeadReader {
+    buffer: BytesMut,
+    /// The bytes of earlier headers.
+    skipped: usize,
+}
+
+impl Default for HeadReader {
+    fn default() -> Self {
+        Self { buffer: BytesMut::with_capacity(FIRST_READ), skipped: 0 }
+    }
+}
+
+impl HeadReader {
+    /// Reads the next header. The caller sets a time limit.
+    ///
+    /// # Errors
+    /// [`HeadError`]; the connection cannot be used afterwards.
+    pub async fn next<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<ReadHead, HeadError> {
+        let mut searched = 0;
+        loop {
+            if searched == 0 {
+                self.skipped += skip_empty_lines(&mut self.buffer);
+            }
+            if !self.buffer.iter().zip(START).all(|(found, expected)| found == expected) {
+                return Err(HeadError::Malformed("the response is not HTTP"));
+            }
+            // Only new bytes are searched, so the cost does not depend on the number of reads.
+            let Some(end) = head_end(&self.buffer, searched) else {
+                searched = self.buffer.len();
+                if self.skipped + searched >= MAX_HEAD {
+                    return Err(HeadError::Malformed("the response header is longer than 1 MiB"));
+                }
+                if stream.read_buf(&mut self.buffer).await? == 0 {
+                    return Err(HeadError::Closed);
+                }
+                continue;
+            };
+            let bytes = std::mem::take(&mut self.buffer).freeze();
+            let read = parse(&bytes.slice(..end), |status, version, response, head| {
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                    let (head, names) = spelled_head(status, version, response, head)?;
+                    return Ok(ReadHead::Interim(InterimHead { head, names }));
+                }
+                let (fields, names) = fields(head, response.headers)?;
+                let bytes = bytes.clone();
+                Ok(ReadHead::Final(ResponseHead { status, version, fields, names, bytes, end }))
+            })?;
+            if matches!(read, ReadHead::Interim(_)) {
+                self.skipped += end;
+                self.buffer.extend_from_slice(&bytes[end..]);
+            }
+            return Ok(read);
+        }
+    }
+}
+
+/// Reads the header of the final response, after any interim ones. The caller sets a time limit.
 ///
 /// # Errors
 /// [`HeadError`]; the connection cannot be used afterwards.
 pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, HeadError> {
-    let mut buffer = BytesMut::with_capacity(FIRST_READ);
-    let mut skipped = 0;
-    let mut searched = 0;
+    let mut reader = HeadReader::default();
     loop {
-        if searched == 0 {
-            skipped += skip_empty_lines(&mut buffer);
-        }
-        if !buffer.iter().zip(START).all(|(found, expected)| found == expected) {
-            return Err(HeadError::Malformed("the response is not HTTP"));
-        }
-        // Only new bytes are searched, so the cost does not depend on the number of reads.
-        let Some(end) = head_end(&buffer, searched) else {
-            searched = buffer.len();
-            if skipped + searched >= MAX_HEAD {
-                return Err(HeadError::Malformed("the response header is longer than 1 MiB"));
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Err(HeadError::Closed);
-            }
-            continue;
-        };
-        let bytes = std::mem::take(&mut buffer).freeze();
-        let (status, version, (fields, names)) =
-            parse(&bytes.slice(..end), |status, version, response, head| {
-                Ok((status, version, fields(head, response.headers)?))
-            })?;
-        let head = ResponseHead { status, version, fields, names, bytes, end };
-        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if let ReadHead::Final(head) = reader.next(stream).await? {
             return Ok(head);
         }
-        skipped += end;
-        buffer.extend_from_slice(&head.bytes[end..]);
-        searched = 0;
     }
 }
 

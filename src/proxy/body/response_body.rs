@@ -61,6 +61,10 @@ pub(in crate::proxy) fn set_framing(
     wanted: bool,
     (comes, goes): (bool, bool),
 ) -> Result<bool> {
+    if version == Version::HTTP_10 || (goes && !comes) {
+        // Only a body in chunks has trailers.
+        head.remove_header(&header::TRAILER);
+    }
     if head.status == StatusCode::NO_CONTENT {
         head.remove_header(&header::CONTENT_LENGTH);
         head.remove_header(&header::TRANSFER_ENCODING);

@@ -6,15 +6,16 @@ use super::upload_gate::Gate;
 use crate::net::connection_permit::ConnectionPermit;
 use crate::net::http1::body_decoder::{BodyDecoder, Decoded, RequestFraming};
 use crate::net::http1::body_encoder::BodyEncoder;
-use crate::net::http1::field_lines::write_fields;
+use crate::net::http1::field_lines::{OwnField, put_field, write_fields, write_fields_and};
 use crate::net::http1::field_names::FieldNames;
+use crate::net::http1::trailers::Trailers;
 use crate::proxy::failure::{Detail, Failure, INVALID_FRAMING};
 use crate::proxy::request::head_parser::ReceivedHead;
 use crate::proxy::request::received_parts::ReceivedParts;
 use crate::tunnel::TunnelIo;
 use crate::websocket::has_token;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, OrErr, Result};
@@ -130,6 +131,11 @@ impl Http1Session {
     /// Returns whether the whole body was read.
     pub fn is_body_done(&self) -> bool {
         self.body.is_over()
+    }
+
+    /// The trailers after a body that was read to its end.
+    pub(super) fn trailers(&self) -> Option<Trailers> {
+        self.body.trailers()
     }
 
     /// The number of body bytes that were read for the backend.
@@ -357,8 +363,16 @@ impl Http1Session {
 
     /// Ends the response.
     async fn end_response(&mut self) -> Result<()> {
+        self.write_trailers(None).await
+    }
+
+    /// Ends the response with trailers, which only one in chunks has.
+    ///
+    /// # Errors
+    /// As [`Http1Session::write_body`].
+    pub(super) async fn write_trailers(&mut self, trailers: Option<&Trailers>) -> Result<()> {
         if let ResponseBody::Framed(encoder) = &mut self.response_body {
-            let ended = encoder.finish(self.connection.out());
+            let ended = encoder.finish_with(trailers, self.connection.out());
             ended.or_err(ErrorType::WriteError, "ending a response body")?;
         }
         self.flush_last().await
@@ -472,7 +486,7 @@ fn response_framing(head: &ResponseHeader, method: &Method) -> ResponseBody {
     }
 }
 
-/// Writes a response header. A final one has the gateway's `Date`, and says whether the connection is kept.
+/// Writes a response header. A final one has a date (RFC 9110 §6.6.1), and says whether the connection is kept.
 pub(in crate::proxy) fn put_head(
     out: &mut BytesMut,
     head: &ResponseHeader,
@@ -485,21 +499,17 @@ pub(in crate::proxy) fn put_head(
     out.put_u8(b' ');
     out.put_slice(head.get_reason_phrase().unwrap_or_default().as_bytes());
     out.put_slice(b"\r\n");
-    let is_own = |name: &HeaderName| *name == header::DATE || *name == header::CONNECTION;
-    let has_own = keeps_connection.is_some();
-    write_fields(out, names, || head.headers.iter().filter(|(name, _)| !(has_own && is_own(name))));
+    let fields = || head.headers.iter();
     if let Some(keeps_connection) = keeps_connection {
-        put_field(out, b"Date", get_cached_date().as_bytes());
-        put_field(out, b"Connection", if keeps_connection { b"keep-alive" } else { b"close" });
+        let value: &[u8] = if keeps_connection { b"keep-alive" } else { b"close" };
+        let own = OwnField { name: header::CONNECTION.as_str(), value };
+        write_fields_and(out, names, own, || fields().filter(|(name, _)| **name != header::CONNECTION));
+        if !head.headers.contains_key(header::DATE) {
+            put_field(out, &header::DATE, &get_cached_date());
+        }
+    } else {
+        write_fields(out, names, fields);
     }
-    out.put_slice(b"\r\n");
-}
-
-fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.put_slice(name);
-    out.put_slice(b": ");
-    out.put_slice(value);
     out.put_slice(b"\r\n");
 }
 

@@ -6,6 +6,7 @@ use super::min_rate::Pace;
 use super::session_control::{EndedBy, SessionControl};
 use super::upload_gate::Gate;
 use crate::net::conn_info::ConnInfo;
+use crate::net::http1::trailers::Trailers;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::{extended_connect, request_validation};
 use crate::runtime::worker_timer::{WorkerTimer, timeout};
@@ -282,6 +283,11 @@ impl Http2Session {
 
     pub(super) fn is_body_empty(&self) -> bool {
         self.has_no_body()
+    }
+
+    /// The trailers after a body that was read to its end.
+    pub(super) fn trailers(&self) -> Option<Trailers> {
+        Trailers::from_fields(self.io.trailers()?.clone())
     }
 
     pub(super) fn body_bytes_read(&self) -> usize {

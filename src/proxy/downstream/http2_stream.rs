@@ -34,8 +34,10 @@ pub(in crate::proxy) struct StreamIo {
     /// Set once the response has begun.
     to_client: Option<SendStream<Bytes>>,
     response: Option<Box<ResponseHeader>>,
-    /// The request body was read to its end, which trailers may follow.
+    /// The request body was read to its end.
     is_at_end: bool,
+    /// The trailers after it.
+    trailers: Option<Box<HeaderMap>>,
     /// END_STREAM was sent.
     has_ended: bool,
     /// Bytes of the request body and of the response body.
@@ -56,6 +58,7 @@ impl StreamIo {
             to_client: None,
             response: None,
             is_at_end: false,
+            trailers: None,
             has_ended: false,
             read: 0,
             sent: 0,
@@ -84,6 +87,11 @@ impl StreamIo {
         self.response.as_deref()
     }
 
+    /// The trailers after a request body that was read to its end.
+    pub(in crate::proxy) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
+    }
+
     /// Returns whether the request body has been read to its end.
     pub(in crate::proxy) fn is_read(&self) -> bool {
         self.is_at_end || self.from_client.as_ref().is_none_or(RecvStream::is_end_stream)
@@ -107,14 +115,13 @@ impl StreamIo {
     /// The next chunk of the request body. Its window is released at once, since it is forwarded.
     pub(in crate::proxy) async fn read(&mut self) -> Result<Option<Bytes>> {
         let Some(from_client) = &mut self.from_client else { return Ok(None) };
-        let data = from_client.data().await.transpose();
-        let data = data.map_err(|error| {
-            // h2 itself rejects malformed requests; a reset by the client is a disconnect.
-            let is_malformed = error.is_library() && error.is_reset();
-            let kind = if is_malformed { ErrorType::InvalidHTTPHeader } else { ErrorType::ReadError };
-            Error::because(kind, "reading the body of a request", error).into_down()
-        })?;
-        self.is_at_end |= data.is_none();
+        let data = from_client.data().await.transpose().map_err(read_error)?;
+        if data.is_none() {
+            // They have arrived before the body ended.
+            let trailers = from_client.trailers().await.map_err(read_error)?;
+            self.trailers = trailers.map(Box::new).or(self.trailers.take());
+            self.is_at_end = true;
+        }
         if let Some(data) = &data {
             // Fails if the stream has ended, which the next read reports.
             let _ = from_client.flow_control().release_capacity(data.len());
@@ -173,7 +180,10 @@ impl StreamIo {
                 .send_informational(interim)
                 .or_err(ErrorType::WriteError, "sending an interim response");
         }
-        head.insert_header(header::DATE, get_cached_date())?;
+        // RFC 9110 §6.6.1: that of the backend, if it sent one.
+        if !head.headers.contains_key(header::DATE) {
+            head.insert_header(header::DATE, get_cached_date())?;
+        }
         let response = Response::from_parts(head.as_owned_parts(), ());
         let sent = self.respond.send_response(response, end);
         self.to_client = Some(sent.or_err(ErrorType::WriteError, "sending a response header")?);
@@ -237,4 +247,11 @@ impl StreamIo {
         }
         Ok(())
     }
+}
+
+fn read_error(error: h2::Error) -> Box<Error> {
+    // h2 itself rejects malformed requests; a reset by the client is a disconnect.
+    let is_malformed = error.is_library() && error.is_reset();
+    let kind = if is_malformed { ErrorType::InvalidHTTPHeader } else { ErrorType::ReadError };
+    Error::because(kind, "reading the body of a request", error).into_down()
 }

@@ -9,11 +9,12 @@ use super::socket_watch::SocketWatch;
 use crate::net::conn_info::ConnInfo;
 use crate::net::connection_permit::ConnectionPermit;
 use crate::net::http1::field_names::FieldNames;
+use crate::net::http1::trailers::Trailers;
 use crate::proxy::request::received_parts::ReceivedParts;
 use crate::snapshot::GlobalSettings;
 use crate::tunnel::TunnelIo;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::header;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::net::SocketAddr;
@@ -150,6 +151,11 @@ impl Session {
         either!(self, session => session.is_body_done())
     }
 
+    /// The trailers after a body that was read to its end, without those that no trailer may be.
+    pub(in crate::proxy) fn trailers(&self) -> Option<Trailers> {
+        either!(self, session => session.trailers())
+    }
+
     /// The number of body bytes that were read for the backend.
     pub(in crate::proxy) fn body_bytes_read(&self) -> usize {
         either!(self, session => session.body_bytes_read())
@@ -249,14 +255,14 @@ impl Session {
         either!(self, session => session.write_body(data, end).await)
     }
 
-    /// Ends the response with trailers, which HTTP/1 clients do not get.
+    /// Ends the response with trailers. An HTTP/1 client gets them after a body in chunks alone.
     ///
     /// # Errors
     /// As [`Session::write_body`].
-    pub(in crate::proxy) async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+    pub(in crate::proxy) async fn write_trailers(&mut self, trailers: Trailers) -> Result<()> {
         match self {
-            Self::Http1(session) => session.write_body(Bytes::new(), true).await,
-            Self::Http2(session) => session.write_trailers(trailers),
+            Self::Http1(session) => session.write_trailers(Some(&trailers)).await,
+            Self::Http2(session) => session.write_trailers(trailers.into_fields()),
         }
     }
 

@@ -21,6 +21,11 @@ impl SharedSession {
         Self(Arc::new(Mutex::new(Some(session))))
     }
 
+    /// Without a session.
+    pub(in crate::proxy) fn empty() -> Self {
+        Self(Arc::default())
+    }
+
     /// Borrows the session.
     ///
     /// # Errors

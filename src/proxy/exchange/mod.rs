@@ -1,5 +1,5 @@
-//! Exchange of a request with an HTTP/1.1 upstream: attempts at endpoints until a response begins, then the
-//! response to its end. HTTP/2 upstreams use Pingora's loop.
+//! Exchange of a request with an HTTP/1.1 backend: attempts at endpoints until a response begins, then the
+//! response to its end. HTTP/2 backends use Pingora's loop.
 //!
 //! `request_head` writes the header of the request, `transfer` moves both messages.
 
@@ -9,17 +9,20 @@ mod transfer;
 use super::attempt;
 use super::context::Context;
 use super::downstream::session::Session;
+use super::failure::OURS;
 use super::failure::failed_attempt::FailedAttempt;
-use super::failure::{Failure, OURS};
 use crate::config::UpstreamProtocol;
-use crate::upstream::Http1Connection;
+use crate::upstream::{BackendVersion, Http1Connection};
 use pingora::{Error, ErrorSource, Result};
 use transfer::Transfer;
 
-/// Returns whether the request's upstream is served here: the cluster is chosen for it, if it is not yet.
-pub(super) fn serves(session: &Session, ctx: &mut Context) -> bool {
-    attempt::choose_cluster(session.request(), ctx);
-    !is_disabled() && ctx.attempts.protocol().is_none_or(|protocol| protocol == UpstreamProtocol::Http1)
+/// What served a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exchanged {
+    /// The client has the response.
+    Response,
+    /// Nothing yet: the upstream, or the leased endpoint, uses HTTP/2.
+    NeedsHttp2,
 }
 
 /// Returns whether a test compares this exchange with Pingora's loop, and this process runs the latter.
@@ -35,11 +38,16 @@ const fn is_disabled() -> bool {
     false
 }
 
-/// Sends the request to endpoints until one responds, and the response to the client.
+/// Sends the request to endpoints until one responds, and the response to the client. A lease of the context is the first
+/// endpoint.
 ///
 /// # Errors
 /// The last attempt's error, after which the failure's response may be sent; the context has the failure.
-pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<()> {
+pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<Exchanged> {
+    attempt::choose_cluster(session.request(), ctx);
+    if is_disabled() || ctx.attempts.protocol() == Some(UpstreamProtocol::H2c) {
+        return Ok(Exchanged::NeedsHttp2);
+    }
     loop {
         match attempt_once(session, ctx).await {
             Err(error) if error.retry() => {}
@@ -48,21 +56,19 @@ pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<()
     }
 }
 
-async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
-    // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts.count() > 0 && session.has_left() {
-        ctx.failure = Some(Failure::ClientGone);
-        return Err(Error::new(OURS));
+async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<Exchanged> {
+    attempt::lease_next(session, ctx).await?;
+    if !attempt::uses_http1(ctx) {
+        return Ok(Exchanged::NeedsHttp2);
     }
-    attempt::lease(session.request(), ctx).await.map_err(|failure| {
-        ctx.failure = Some(failure);
-        Error::new(OURS)
-    })?;
-    let connection = connect(session, ctx).await?;
+    let Some(connection) = connect(session, ctx).await? else {
+        attempt::change_version(ctx, BackendVersion::Http2);
+        return Ok(Exchanged::NeedsHttp2);
+    };
     let is_reused = connection.is_reused();
     let mut transfer = Transfer::new(connection);
     let moved = transfer.run(session, ctx).await;
-    end_attempt(session, ctx, moved.map(|()| transfer), is_reused).await
+    end_attempt(session, ctx, moved.map(|()| transfer), is_reused).await.map(|()| Exchanged::Response)
 }
 
 /// Keeps the connection of a complete exchange, or decides about another attempt.
@@ -75,9 +81,8 @@ async fn end_attempt(
     match moved {
         Ok(transfer) => {
             let reusable = transfer.reusable(session, ctx);
-            // Requests to another upstream use HTTP/2: only a refused handshake was served here.
-            let is_used = ctx.attempts.protocol() == Some(UpstreamProtocol::Http1);
-            if let Some(connection) = reusable.filter(|_| is_used) {
+            // Requests to other endpoints use HTTP/2: only a refused handshake was served here.
+            if let Some(connection) = reusable.filter(|_| attempt::uses_http1(ctx)) {
                 ctx.attempts.keep(connection, ctx.snapshot.threads);
             }
             Ok(())
@@ -106,10 +111,12 @@ pub(super) async fn pass_on(
     end_attempt(session, ctx, moved.map(|()| transfer), false).await
 }
 
-/// A connection to the leased endpoint.
-async fn connect(session: &Session, ctx: &mut Context) -> Result<Box<Http1Connection>> {
+/// A connection to the leased endpoint. `None` if a backend that chose HTTP/1.1 before has selected HTTP/2.
+async fn connect(session: &Session, ctx: &mut Context) -> Result<Option<Box<Http1Connection>>> {
     let addrs = attempt::ends(session, ctx);
-    ctx.attempts.connect(addrs).await.map_err(|error| {
+    let version = ctx.attempts.lease().map(|lease| lease.endpoint().version());
+    let offers_h2 = attempt::may_change_version(ctx) && version == Some(BackendVersion::ChoseHttp1);
+    ctx.attempts.connect_offering(addrs, offers_h2).await.map_err(|error| {
         // Nothing was sent, so any request may be retried.
         let follows = attempt::end(ctx, FailedAttempt::from(error), true, false);
         let mut error = Error::new(OURS);

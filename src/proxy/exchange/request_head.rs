@@ -39,11 +39,13 @@ struct ChangedFields<'a> {
     replaced: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Fields after the received ones.
     added: Vec<(HeaderName, HeaderValue)>,
+    /// The body stays in chunks, so that trailers may follow it.
+    keeps_trailers: bool,
 }
 
 impl<'a> ChangedFields<'a> {
-    /// What is sent of a received field: nothing of one hop, and the value of a replacement in place of the first of its
-    /// name.
+    /// What is sent of a received field: the value of a replacement in place of the first of its name, and otherwise
+    /// nothing of one hop.
     fn outgoing<'f>(
         &'f self,
         name: &'f HeaderName,
@@ -52,11 +54,9 @@ impl<'a> ChangedFields<'a> {
     where
         'a: 'f,
     {
-        if is_hop_by_hop(name) {
-            return None;
-        }
         let Some((_, replacement)) = self.replaced.iter().find(|(replaced, _)| replaced == name) else {
-            return Some((name, value));
+            let stays = !is_hop_by_hop(name) || (*name == header::TRAILER && self.keeps_trailers);
+            return stays.then_some((name, value));
         };
         let is_first = self.received.get(name).is_some_and(|first| std::ptr::eq(first, value));
         replacement.as_ref().filter(|_| is_first).map(|value| (name, value))
@@ -114,13 +114,16 @@ pub(in crate::proxy) fn write(
     client_body: ClientBody,
 ) -> Result<(BytesMut, BodyEncoder)> {
     let body = request_body::outgoing_body(&received.headers, ctx);
-    let mut fields = ChangedFields { received: &received.headers, replaced: Vec::new(), added: Vec::new() };
+    let mut fields = ChangedFields {
+        received: &received.headers,
+        replaced: Vec::new(),
+        added: Vec::new(),
+        keeps_trailers: false,
+    };
     attempt::prepare_fields(&mut fields, ctx)?;
-    if !ctx.attempts.keeps_connections() {
-        // RFC 9112 §9.6.
-        fields.append(&header::CONNECTION, HeaderValue::from_static("close"));
-    }
+    set_connection(&mut fields, attempt::accepts_trailers(received), ctx.attempts.keeps_connections());
     let encoder = frame(&mut fields, body, client_body);
+    fields.keeps_trailers = encoder.is_chunked() && received.headers.contains_key(header::TRANSFER_ENCODING);
     let mut out = BytesMut::with_capacity(INITIAL_CAPACITY);
     out.put_slice(ctx.method().unwrap_or(&received.method).as_str().as_bytes());
     out.put_u8(b' ');
@@ -135,6 +138,21 @@ pub(in crate::proxy) fn write(
     }
     out.put_slice(b"\r\n");
     Ok((out, encoder))
+}
+
+/// Sets what the gateway says about its connection: that it ends after the response (RFC 9112 §9.6), and that trailers are
+/// not lost, if the client says so (RFC 9110 §10.1.4).
+fn set_connection(fields: &mut ChangedFields<'_>, accepts_trailers: bool, keeps_connection: bool) {
+    let options = match (keeps_connection, accepts_trailers) {
+        (true, false) => return,
+        (true, true) => "TE",
+        (false, false) => "close",
+        (false, true) => "close, TE",
+    };
+    if accepts_trailers {
+        fields.set(&header::TE, HeaderValue::from_static("trailers"));
+    }
+    fields.set(&header::CONNECTION, HeaderValue::from_static(options));
 }
 
 /// The request target for the backend.
@@ -181,7 +199,7 @@ fn frame(fields: &mut ChangedFields<'_>, body: OutgoingBody, client_body: Client
         OutgoingBody::Empty => return BodyEncoder::with_length(0),
         OutgoingBody::UnknownLength => fields.remove(&header::CONTENT_LENGTH),
     }
-    fields.append(&header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    fields.set(&header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     BodyEncoder::chunked()
 }
 

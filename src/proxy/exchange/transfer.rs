@@ -9,11 +9,13 @@ use super::request_head::{self, ClientBody};
 use crate::net::http1::body_decoder::BodyDecoder;
 use crate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
 use crate::net::http1::field_names::FieldNames;
+use crate::net::http1::response_head::MAX_INTERIM;
 use crate::proxy::attempt;
 use crate::proxy::body::{request_body, response_body};
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::OURS;
+use crate::proxy::forwarded_trailers;
 use crate::proxy::response::upstream_response;
 use crate::proxy::upload::BodyProgress;
 use crate::upstream::{BodyPart, Broken, Http1Connection, Progress, keeps_alive};
@@ -23,9 +25,6 @@ use moongate_sdk::BodyLength;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::io;
-
-/// The maximum number of interim responses of one exchange.
-const MAX_INTERIM: u32 = 100;
 
 /// The maximum size of a response body that is read and dropped, so that its connection can be reused.
 const MAX_DROPPED: usize = 256 << 10;
@@ -160,8 +159,10 @@ impl Transfer {
         session.read_arrived().await.map_err(Error::into_down)?;
         let is_done = session.is_body_done();
         let kept = session.kept_for_retry();
-        let is_whole = is_done && session.is_http2() && !session.is_retry_truncated();
-        let body = match (session.is_body_empty(), &kept) {
+        // Only a body in chunks has trailers.
+        let has_trailers = session.is_http2() && forwarded_trailers::of_request(session, ctx).is_some();
+        let is_whole = is_done && session.is_http2() && !session.is_retry_truncated() && !has_trailers;
+        let body = match (session.is_body_empty() && !has_trailers, &kept) {
             (true, _) if ctx.received.body == BodyLength::Empty => ClientBody::Absent,
             (true, _) => ClientBody::Length(0),
             (false, Some(kept)) if is_whole => ClientBody::Length(kept.len() as u64),
@@ -240,7 +241,8 @@ impl Transfer {
                 // The end follows the large piece, whose data is written after `out`.
                 self.out.extend_from_slice(&std::mem::take(&mut self.data));
             }
-            self.encoder.finish(&mut self.out).map_err(mismatch)?;
+            let trailers = is_end.then(|| forwarded_trailers::of_request(session, ctx)).flatten();
+            self.encoder.finish_with(trailers.as_ref(), &mut self.out).map_err(mismatch)?;
         }
         self.upload_is_over |= is_end;
         Ok(())
@@ -361,8 +363,10 @@ impl Transfer {
         is_end: bool,
     ) -> Result<()> {
         response_body::filter(session, &mut data, is_end, ctx)?;
+        let trailers = self.body.as_ref().filter(|_| is_end).and_then(BodyDecoder::trailers);
+        let trailers = trailers.and_then(|trailers| forwarded_trailers::of_response(trailers, ctx));
         if let Some((head, names)) = self.head.take() {
-            let has_nothing_else = is_end && data.is_none();
+            let has_nothing_else = is_end && data.is_none() && trailers.is_none();
             session.write_spelled_head(head, &names, has_nothing_else).await.map_err(Error::into_down)?;
             if has_nothing_else {
                 return Ok(());
@@ -371,7 +375,11 @@ impl Transfer {
         if ctx.response.is_replaced || (data.is_none() && !is_end) {
             return Ok(());
         }
-        session.write_body(data.unwrap_or_default(), is_end).await.map_err(Error::into_down)
+        let Some(trailers) = trailers else {
+            return session.write_body(data.unwrap_or_default(), is_end).await.map_err(Error::into_down);
+        };
+        session.write_body(data.unwrap_or_default(), false).await.map_err(Error::into_down)?;
+        session.write_trailers(trailers).await.map_err(Error::into_down)
     }
 
     /// The backend closed the connection. Returns whether that ended the response.

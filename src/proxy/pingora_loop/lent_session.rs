@@ -4,13 +4,15 @@
 //! share the session: Pingora's type borrows it while it reads or writes, the hooks while they run. Pingora
 //! never does both at once, since its type is borrowed exclusively for either.
 
+use crate::net::http1::trailers::Trailers;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::downstream::shared_session::{BorrowedSession, SharedSession};
+use crate::proxy::failure::OURS;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -18,14 +20,47 @@ use pingora::protocols::http::custom::CustomMessageWrite;
 use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A routed request in Pingora's loop, which begins with an empty one. It is public only as the context of
 /// `ProxyHttp`.
 #[derive(Default)]
-pub struct LentRequest(Option<(Context, SharedSession)>);
+pub struct LentRequest(Lending);
+
+#[derive(Default)]
+enum Lending {
+    #[default]
+    Nothing,
+    /// A routed request.
+    Routed(Box<Lent>),
+    /// A request that takes a connection out of the pool, and is not sent.
+    Closing(Box<HttpPeer>, Taken),
+}
+
+/// Whether a request has taken a connection out of the pool.
+#[derive(Clone, Default)]
+pub(super) struct Taken(Arc<AtomicBool>);
+
+impl Taken {
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+struct Lent {
+    ctx: Context,
+    shared: SharedSession,
+    /// The loop ends without a response: the request is served otherwise.
+    is_handed_back: bool,
+    returned: Returned,
+}
+
+/// The context of a request that was handed back.
+type Returned = Arc<Mutex<Option<Context>>>;
 
 impl LentRequest {
     /// The context, and the client's session, for a hook of the loop.
@@ -34,8 +69,43 @@ impl LentRequest {
     /// When the request was not routed before, or another hook runs; both are excluded.
     pub(super) fn borrow(&mut self) -> Result<(&mut Context, BorrowedSession)> {
         match &mut self.0 {
-            Some((ctx, shared)) => Ok((ctx, shared.borrow()?)),
-            None => Error::e_explain(ErrorType::InternalError, "the request was not routed"),
+            Lending::Routed(lent) => Ok((&mut lent.ctx, lent.shared.borrow()?)),
+            _ => Error::e_explain(ErrorType::InternalError, "the request was not routed"),
+        }
+    }
+
+    /// Hands the request back: nothing of it was sent, and its endpoint uses HTTP/1.1. The error ends the loop.
+    pub(super) fn hand_back(&mut self) -> Box<Error> {
+        if let Lending::Routed(lent) = &mut self.0 {
+            lent.is_handed_back = true;
+        }
+        Error::new(OURS)
+    }
+
+    /// Returns whether the request is handed back.
+    pub(super) fn is_handed_back(&self) -> bool {
+        matches!(&self.0, Lending::Routed(lent) if lent.is_handed_back)
+    }
+
+    /// The peer whose pooled connection is wanted.
+    pub(super) fn closing_peer(&self) -> Option<Box<HttpPeer>> {
+        match &self.0 {
+            Lending::Closing(peer, _) => Some(peer.clone()),
+            _ => None,
+        }
+    }
+
+    /// A pooled connection was taken. Returns whether one was wanted, and no request is sent.
+    pub(super) fn takes_connection(&self) -> bool {
+        let Lending::Closing(_, taken) = &self.0 else { return false };
+        taken.0.store(true, Relaxed);
+        true
+    }
+
+    /// Returns the context of a request that is handed back. The loop has ended.
+    pub(super) fn return_context(&mut self) {
+        if let Lending::Routed(lent) = std::mem::take(&mut self.0) {
+            *lent.returned.lock() = Some(lent.ctx);
         }
     }
 }
@@ -43,14 +113,47 @@ impl LentRequest {
 /// A routed request on its way into the loop.
 struct Passage(Mutex<LentRequest>);
 
+/// What the lender keeps of a request in Pingora's loop.
+pub(in crate::proxy) struct Loan {
+    shared: SharedSession,
+    returned: Returned,
+}
+
+impl Loan {
+    /// The session after the loop, and the context of a request that was handed back.
+    pub(in crate::proxy) fn end(self) -> Option<(Session, Option<Context>)> {
+        let ctx = self.returned.lock().take();
+        self.shared.take().map(|session| (session, ctx))
+    }
+}
+
 /// Wraps a routed request for Pingora's loop.
-pub(in crate::proxy) fn lend(session: Session, ctx: Context) -> (ServerSession, SharedSession) {
-    let mut request = session.request().clone();
-    let shared = SharedSession::new(session);
-    let lent = LentRequest(Some((ctx, shared.clone())));
-    request.extensions_mut().insert(Arc::new(Passage(Mutex::new(lent))));
-    let adapter = Adapter { shared: shared.clone(), request, response: None, digest: Digest::default() };
-    (ServerSession::new_custom(Box::new(adapter)), shared)
+pub(in crate::proxy) fn lend(session: Session, ctx: Context) -> (ServerSession, Loan) {
+    let request = session.request().clone();
+    let loan = Loan { shared: SharedSession::new(session), returned: Arc::default() };
+    let (shared, returned) = (loan.shared.clone(), Arc::clone(&loan.returned));
+    let lent = Box::new(Lent { ctx, shared, is_handed_back: false, returned });
+    (adapted(request, loan.shared.clone(), Lending::Routed(lent)), loan)
+}
+
+/// A request that takes a connection to this peer out of the pool, and is not sent.
+pub(super) fn closing(peer: HttpPeer) -> (ServerSession, Taken) {
+    let mut request = RequestHeader::from(http::Request::new(()).into_parts().0);
+    // Neither can fail for a constant.
+    let _ = request.insert_header(header::HOST, HeaderValue::from_static("localhost"));
+    let taken = Taken::default();
+    let closing = Lending::Closing(Box::new(peer), taken.clone());
+    (adapted(request, SharedSession::empty(), closing), taken)
+}
+
+fn adapted(mut request: RequestHeader, shared: SharedSession, lending: Lending) -> ServerSession {
+    request.extensions_mut().insert(Arc::new(Passage(Mutex::new(LentRequest(lending)))));
+    ServerSession::new_custom(Box::new(Adapter {
+        shared,
+        request,
+        response: None,
+        digest: Digest::default(),
+    }))
 }
 
 /// The request that [`lend`] has wrapped. Returned once; empty otherwise.
@@ -149,7 +252,11 @@ impl CustomSession for Adapter {
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.shared.borrow()?.write_trailers(trailers).await
+        let mut session = self.shared.borrow()?;
+        match Trailers::from_fields(trailers) {
+            Some(trailers) => session.write_trailers(trailers).await,
+            None => session.write_body(Bytes::new(), true).await,
+        }
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -164,9 +271,7 @@ impl CustomSession for Adapter {
                 HttpTask::Body(_, true) | HttpTask::Trailer(None) | HttpTask::Done => {
                     (self.shared.borrow()?.write_body(Bytes::new(), true).await, true)
                 }
-                HttpTask::Trailer(Some(trailers)) => {
-                    (self.shared.borrow()?.write_trailers(*trailers).await, true)
-                }
+                HttpTask::Trailer(Some(trailers)) => (self.write_trailers(*trailers).await, true),
                 HttpTask::Failed(error) => {
                     self.shared.borrow()?.flush_now().await;
                     return Err(error);

@@ -1,23 +1,28 @@
-//! Pingora's proxy loop, which serves HTTP/2 upstreams: the `ProxyHttp` implementation. Its hooks borrow the client's
-//! session from the request that was routed before.
+//! Pingora's proxy loop, which serves HTTP/2 backends: the `ProxyHttp` implementation. Its hooks borrow the client's
+//! session from the request that was routed before. A request whose backend chooses HTTP/1.1 is handed back before it is
+//! sent.
 
+mod idle_connections;
 mod lent_session;
 mod peer;
 
+pub(super) use idle_connections::close as close_idle_connections;
 pub use lent_session::LentRequest;
 pub(super) use lent_session::lend;
 
 use super::Gateway;
 use super::attempt;
 use super::body::{request_body, response_body};
+use super::failure::OURS;
 use super::response::{request_end, upstream_response};
+use crate::upstream::BackendVersion;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Version;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use std::time::Duration;
 
@@ -39,8 +44,15 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, lent: &mut LentRequest) -> Result<Box<HttpPeer>> {
+        if let Some(peer) = lent.closing_peer() {
+            return Ok(peer);
+        }
         let (ctx, mut session) = lent.borrow()?;
-        peer::next_peer(&mut session, ctx).await
+        attempt::lease_next(&session, ctx).await?;
+        if attempt::uses_http1(ctx) && attempt::may_change_version(ctx) {
+            return Err(lent.hand_back());
+        }
+        peer::leased_peer(&mut session, ctx)
     }
 
     async fn upstream_request_filter(
@@ -49,7 +61,14 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         lent: &mut LentRequest,
     ) -> Result<()> {
+        if lent.takes_connection() {
+            return Err(Error::new(OURS));
+        }
         let (ctx, mut session) = lent.borrow()?;
+        if head.version != Version::HTTP_2 && attempt::may_change_version(ctx) {
+            attempt::change_version(ctx, BackendVersion::ChoseHttp1);
+            return Err(lent.hand_back());
+        }
         peer::dispatch(&mut session, head, ctx).await
     }
 
@@ -126,8 +145,19 @@ impl ProxyHttp for Gateway {
         lent: &mut LentRequest,
         client_reused: bool,
     ) -> Box<Error> {
+        if lent.is_handed_back() {
+            return error;
+        }
         match lent.borrow() {
-            Ok((ctx, session)) => attempt::broken(&session, ctx, error, client_reused),
+            Ok((ctx, session)) => {
+                if matches!(error.etype(), ErrorType::H2Downgrade | ErrorType::InvalidH2)
+                    && !attempt::is_call(ctx)
+                    && let Some(lease) = ctx.attempts.lease()
+                {
+                    lease.endpoint().set_version(BackendVersion::DemandsHttp1);
+                }
+                attempt::broken(&session, ctx, error, client_reused)
+            }
             Err(error) => error,
         }
     }
@@ -138,6 +168,9 @@ impl ProxyHttp for Gateway {
         error: &Error,
         lent: &mut LentRequest,
     ) -> FailToProxy {
+        if lent.is_handed_back() {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
         let error_code = match lent.borrow() {
             Ok((ctx, mut session)) => upstream_response::give_up(&mut session, error, ctx).await,
             Err(_) => 0,
@@ -146,7 +179,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, _session: &mut Session, _error: Option<&Error>, lent: &mut LentRequest) {
-        if let Ok((ctx, mut session)) = lent.borrow() {
+        if lent.is_handed_back() {
+            lent.return_context();
+        } else if let Ok((ctx, mut session)) = lent.borrow() {
             request_end::end(&mut session, ctx).await;
         }
     }

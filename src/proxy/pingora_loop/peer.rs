@@ -1,7 +1,8 @@
 //! Attempts in Pingora's loop: the endpoint as Pingora's peer, and the header that Pingora sends.
 
+use super::idle_connections;
 use crate::config::UpstreamProtocol;
-use crate::proxy::attempt::{begin_waiting, end, ends, is_call, lease, prepare_fields};
+use crate::proxy::attempt::{accepts_trailers, begin_waiting, end, ends, is_call, prepare_fields};
 use crate::proxy::body::request_body;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
@@ -19,20 +20,11 @@ use std::time::Duration;
 /// Pingora's own read timeout, used only after the session no longer enforces its limits.
 const LAST_RESORT: Duration = Duration::from_secs(3600);
 
-/// The next endpoint as Pingora's peer.
+/// The leased endpoint as Pingora's peer.
 ///
 /// # Errors
-/// As [`lease`].
-pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-    // No retry for a client that disconnected during the previous attempt.
-    if ctx.attempts.count() > 0 && session.has_left() {
-        ctx.failure = Some(Failure::ClientGone);
-        return Err(Error::new(OURS));
-    }
-    lease(session.request(), ctx).await.map_err(|failure| {
-        ctx.failure = Some(failure);
-        Error::new(OURS)
-    })?;
+/// When there is none, which is excluded.
+pub(super) fn leased_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     let (Some(cluster), Some(lease), Some(route)) =
         (ctx.attempts.cluster(), ctx.attempts.lease(), &ctx.route)
     else {
@@ -65,6 +57,7 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
     }
     // WebSockets do not use this path, and nothing else may switch protocols.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    idle_connections::track(&mut peer);
     Ok(Box::new(peer))
 }
 
@@ -103,8 +96,8 @@ pub(super) async fn dispatch(
         // RFC 9112 §9.6. Pingora does not reuse the connection after it either.
         head.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
     }
-    if head.version == Version::HTTP_2 && ctx.received.is_grpc {
-        // gRPC servers require `te: trailers`, which this hop supports too.
+    if head.version == Version::HTTP_2 && accepts_trailers(session.request()) {
+        // gRPC servers require it, and this hop supports trailers too.
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     request_body::frame(head, ctx)?;

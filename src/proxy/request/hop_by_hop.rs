@@ -11,9 +11,10 @@ use pingora::{ErrorType, OrErr, Result};
 const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
 const VIA_2: HeaderValue = HeaderValue::from_static("2.0 moongate");
 
-/// The tokens that may stay in a request's `Connection`: connection options, and fields that Pingora refuses
-/// as nominations.
-const STAYS: [&str; 10] = [
+/// The tokens that may stay in a request's `Connection`: connection options, fields that Pingora refuses as nominations, and
+/// `TE`, which tells whether the client accepts trailers.
+const STAYS: [&str; 11] = [
+    "te",
     "close",
     "keep-alive",
     "upgrade",
@@ -26,18 +27,18 @@ const STAYS: [&str; 10] = [
     "x-forwarded-proto",
 ];
 
-/// Removes the fields that a client's `Connection` nominates (RFC 9110 §7.6.1), and the nominations. It runs
-/// before the plugins, so that fields that they set under such a name are not removed later.
+/// Removes the fields that a client's `Connection` nominates (RFC 9110 §7.6.1), and the nominations, which are returned. It
+/// runs before the plugins, so that fields that they set under such a name are not removed later.
 ///
 /// # Errors
 /// When a value is invalid in a field, which the parser has excluded.
-pub(in crate::proxy) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
+pub(in crate::proxy) fn end_nominated(head: &mut RequestHeader) -> Result<Vec<HeaderName>> {
     let all = head.headers.get_all(header::CONNECTION);
     let tokens =
         || all.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     // Almost every request has `close`, `keep-alive` or nothing there.
     if tokens().all(stays) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     // An invalid field name stays, to be rejected.
     let (mut kept, mut names) = (Vec::new(), Vec::new());
@@ -55,7 +56,7 @@ pub(in crate::proxy) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
     if !kept.is_empty() {
         head.insert_header(header::CONNECTION, kept)?;
     }
-    Ok(())
+    Ok(names)
 }
 
 /// Returns whether a token of `Connection` does not nominate a field to remove.
@@ -141,27 +142,27 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     }
 }
 
-/// Prepares a response's fields for the client: hop-by-hop fields are removed.
+/// Prepares a response's fields for the client: hop-by-hop fields are removed. Returns those that `Connection` nominates,
+/// which no trailer may be either.
 ///
 /// # Errors
 /// When a value is invalid in a field, which is excluded.
-pub(in crate::proxy) fn response(head: &mut ResponseHeader, via: bool) -> Result<()> {
-    if head.headers.keys().any(is_hop_by_hop) {
-        remove_hop_by_hop(head);
-    }
+pub(in crate::proxy) fn response(head: &mut ResponseHeader, via: bool) -> Result<Vec<HeaderName>> {
+    let has_any = head.headers.keys().any(is_hop_by_hop);
+    let nominated = if has_any { remove_hop_by_hop(head) } else { Vec::new() };
     if via {
         let via = if head.version == Version::HTTP_2 { VIA_2 } else { VIA };
         head.append_header(header::VIA, via)?;
     }
-    Ok(())
+    Ok(nominated)
 }
 
-fn remove_hop_by_hop(head: &mut ResponseHeader) {
+fn remove_hop_by_hop(head: &mut ResponseHeader) -> Vec<HeaderName> {
+    let nominated: Vec<_> = nominated(&head.headers).collect();
+    for name in &nominated {
+        head.remove_header(name);
+    }
     if head.headers.contains_key(header::CONNECTION) {
-        let nominated: Vec<_> = nominated(&head.headers).collect();
-        for name in &nominated {
-            head.remove_header(name);
-        }
         head.remove_header(&header::CONNECTION);
     }
     for name in ["keep-alive", "proxy-connection", "te"] {
@@ -169,14 +170,15 @@ fn remove_hop_by_hop(head: &mut ResponseHeader) {
             head.remove_header(name);
         }
     }
-    // HTTP/1 trailers are not forwarded, so none is announced.
-    if head.headers.contains_key(header::TRAILER) {
+    // Only a body in chunks has trailers.
+    if head.headers.contains_key(header::TRAILER) && !head.headers.contains_key(header::TRANSFER_ENCODING) {
         head.remove_header(&header::TRAILER);
     }
     // RFC 9110 §15.5.22: a 426 names the required protocols.
     if head.status != StatusCode::UPGRADE_REQUIRED && head.headers.contains_key(header::UPGRADE) {
         head.remove_header(&header::UPGRADE);
     }
+    nominated
 }
 
 /// The fields that `Connection` nominates (RFC 9110 §7.6.1), except those of the framing.

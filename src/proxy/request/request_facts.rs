@@ -11,7 +11,7 @@ use crate::route::{Target, merge_slashes};
 use crate::snapshot::GlobalSettings;
 use crate::websocket::handshake::{self, Handshake, HandshakeError};
 use crate::websocket::has_token;
-use http::{Method, Uri, Version, header};
+use http::{HeaderName, Method, Uri, Version, header};
 use moongate_sdk::{BodyLength, ClientPrefix, Request, Tls};
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, Ipv4Addr};
@@ -46,6 +46,8 @@ pub(in crate::proxy) struct Received {
     pub(in crate::proxy) is_extended_connect: bool,
     /// Whether it is a gRPC call.
     pub(in crate::proxy) is_grpc: bool,
+    /// The fields that its `Connection` nominates.
+    pub(in crate::proxy) nominated: Vec<HeaderName>,
     /// The length of its body by the header.
     pub(in crate::proxy) body: BodyLength,
     /// Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
@@ -104,6 +106,7 @@ impl Default for Received {
             handshake: Err(HandshakeError::NotWebSocket),
             is_extended_connect: false,
             is_grpc: false,
+            nominated: Vec::new(),
             body: BodyLength::Empty,
             expects_continue: false,
             parts: ReceivedParts::default(),

@@ -52,14 +52,24 @@ pub(in crate::proxy) fn remove(head: &mut RequestHeader, is_trusted: bool, polic
     }
 }
 
+/// Returns whether no trailer may have this name, from whomever it comes: it is one of these fields, in any spelling.
+pub(in crate::proxy) fn is_reserved(name: &HeaderName) -> bool {
+    let usual = usual_spelling(name.as_str());
+    usual == PROXY || is_trusted_only(&usual) || GATEWAYS.contains(&&*usual)
+}
+
 fn is_unwanted(name: &HeaderName, keeps: bool) -> bool {
     let name = name.as_str();
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if name.bytes().all(is_usual) {
         return name == PROXY || !keeps && is_trusted_only(name);
     }
-    let usual: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let usual = usual_spelling(name);
     is_trusted_only(&usual) || GATEWAYS.contains(&&*usual)
+}
+
+fn usual_spelling(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 /// Returns whether only a trusted proxy may send the field, by its name in lower case.

@@ -1,15 +1,17 @@
 //! WebSocket handshake: validates the client's request, tries endpoints, and joins the two connections to a
 //! tunnel. Up to the 101 it is HTTP, and all settings of the route apply.
 
-use super::handshake_attempt::attempt;
+use super::handshake_attempt::HandshakeAttempt;
 use super::tunnel_log::{CloseLogFields, Origin};
 use super::tunnel_task::TunnelStart;
 use super::websocket_plugins::TunnelPlugins;
 use super::{handshake_rate_wait, redial};
 use crate::net::http1::field_names::FieldNames;
+use crate::net::http1::response_head::InterimHead;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
 use crate::proxy::downstream::session::Session;
+use crate::proxy::failure::failed_attempt::FailedAttempt;
 use crate::proxy::failure::{Detail, Failure};
 use crate::proxy::request::request_facts::RequestLine;
 use crate::proxy::response::{local_response, request_end, response_head};
@@ -19,12 +21,13 @@ use crate::proxy::{Gateway, attempt};
 use crate::telemetry::traces::TRACEPARENT;
 use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
 use crate::upstream::{Http1Connection, ProxyAddrs, UpstreamStream};
-use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
+use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, NextResponse, Request};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use std::pin::pin;
+use std::time::Duration;
 
 /// What follows a handshake.
 pub(in crate::proxy) enum ServedHandshake {
@@ -164,15 +167,8 @@ async fn ask(
         let Some(route) = &ctx.route else { return Err(Failure::Internal) };
         let ends = attempt::ends(session, ctx);
         let limit = route.policy.handshake_timeout.first(route.timeout);
-        let attempted = {
-            // Pinned here, since space for an argument is reserved twice.
-            let attempt = pin!(attempt(&ctx.attempts, ends, request, limit));
-            client_disconnect::unless_session_ends(session, attempt).await
-        };
-        let unanswered = match attempted {
-            // The backend's connection ends with the attempt.
-            Err(gone) => gone.into(),
-            Ok(Ok(found)) => {
+        let unanswered = match attempt_once(session, ctx, request, ends, limit).await {
+            Ok(found) => {
                 ctx.attempts.record_connect();
                 // The exchange records the latency of a response that it passes on.
                 if matches!(found.1, HandshakeResponse::Upgraded { .. }) {
@@ -182,7 +178,7 @@ async fn ask(
                 ctx.failure = None;
                 return Ok(found);
             }
-            Ok(Err(unanswered)) => unanswered,
+            Err(unanswered) => unanswered,
         };
         let failure = unanswered.failure;
         // An invalid 101 would be invalid at the next endpoint too.
@@ -192,6 +188,35 @@ async fn ask(
         );
         if !attempt::end(ctx, unanswered, is_repeatable, false) {
             return Err(failure);
+        }
+    }
+}
+
+/// Sends the handshake to the leased endpoint, and its interim responses to the client.
+async fn attempt_once(
+    session: &mut Session,
+    ctx: &mut Context,
+    request: &Request,
+    ends: ProxyAddrs,
+    limit: Duration,
+) -> std::result::Result<(UpstreamStream, HandshakeResponse), FailedAttempt> {
+    let mut attempt = {
+        // Pinned here, since space for an argument is reserved twice.
+        let attempt = pin!(HandshakeAttempt::begin(&ctx.attempts, ends, request, limit));
+        // The backend's connection ends with the attempt.
+        client_disconnect::unless_session_ends(session, attempt).await??
+    };
+    loop {
+        match client_disconnect::unless_session_ends(session, attempt.next(request)).await?? {
+            NextResponse::Final(response) => return Ok((attempt.into_stream(), response)),
+            NextResponse::Interim(InterimHead { mut head, names }) => {
+                // Neither fails for an interim response, except for a client that left.
+                let passed = match attempt::response_started(session, &mut head, ctx) {
+                    Ok(()) => session.write_spelled_head(head, &names, false).await,
+                    Err(error) => Err(error),
+                };
+                passed.map_err(|_| Failure::ClientGone)?;
+            }
         }
     }
 }

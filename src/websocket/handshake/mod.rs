@@ -15,7 +15,7 @@ mod tests;
 pub use downstream::{Handshake, HandshakeError, check, check_stream, end_to_end, has_key, write_switching};
 pub use failover_extensions::{Agreement, forget_context, offer_portable};
 pub use upstream_request::{Request, write_request};
-pub use upstream_response::{HandshakeResponse, ResponseError, exchange};
+pub use upstream_response::{Exchange, HandshakeResponse, NextResponse, ResponseError, exchange};
 
 pub use crate::websocket::{ContextReset, Extensions, Offer};
 

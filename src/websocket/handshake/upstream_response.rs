@@ -2,12 +2,14 @@
 
 use super::Request;
 use crate::net::http1::field_names::FieldNames;
-use crate::net::http1::response_head::{self, HeadError};
+use crate::net::http1::response_head::{
+    HeadError, HeadReader, InterimHead, MAX_INTERIM, ReadHead, ResponseHead,
+};
 use crate::runtime::worker_timer;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 /// A backend's response.
@@ -58,8 +60,80 @@ impl From<HeadError> for ResponseError {
     }
 }
 
-/// Sends `request` and reads the response header, both within `limit`. Interim responses (100, 102, 103) are
-/// skipped.
+/// The next response of a backend.
+#[derive(Debug)]
+pub enum NextResponse {
+    /// An interim one (100, 102, 103), which another one follows.
+    Interim(InterimHead),
+    /// The response to the handshake.
+    Final(HandshakeResponse),
+}
+
+/// A handshake that was sent.
+#[derive(Debug)]
+pub struct Exchange {
+    reader: HeadReader,
+    deadline: Instant,
+    interim: u32,
+}
+
+impl Exchange {
+    /// Sends `request`; `limit` covers the final response header too.
+    ///
+    /// # Errors
+    /// [`ResponseError`], within `limit` in every case. The connection cannot be used afterwards.
+    pub async fn send<S: AsyncWrite + Unpin>(
+        stream: &mut S,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<Self, ResponseError> {
+        let deadline = Instant::now() + limit;
+        let work = async {
+            stream.write_all(&request.bytes).await.map_err(HeadError::from)?;
+            stream.flush().await.map_err(HeadError::from)?;
+            Ok(Self { reader: HeadReader::default(), deadline, interim: 0 })
+        };
+        worker_timer::timeout(limit, work).await.unwrap_or(Err(ResponseError::TimedOut))
+    }
+
+    /// Reads the next response header.
+    ///
+    /// # Errors
+    /// [`ResponseError`], within the limit in every case. The connection cannot be used afterwards.
+    pub async fn next<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        request: &Request,
+    ) -> Result<NextResponse, ResponseError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let read = worker_timer::timeout(left, self.reader.next(stream)).await;
+        match read.map_err(|_| ResponseError::TimedOut)?? {
+            ReadHead::Interim(_) if self.interim >= MAX_INTERIM => {
+                Err(ResponseError::Bad("too many interim responses"))
+            }
+            ReadHead::Interim(head) => {
+                self.interim += 1;
+                Ok(NextResponse::Interim(head))
+            }
+            ReadHead::Final(head) => judge(head, request).map(NextResponse::Final),
+        }
+    }
+}
+
+fn judge(head: ResponseHead, request: &Request) -> Result<HandshakeResponse, ResponseError> {
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(HandshakeResponse::Other { status: head.status.as_u16(), read: head.bytes });
+    }
+    // RFC 9110 §7.8: HTTP/1.0 has no upgrade.
+    if head.version == Version::HTTP_10 {
+        return Err(ResponseError::Bad("101 in HTTP/1.0"));
+    }
+    request.offer.check(&head.fields).map_err(ResponseError::Bad)?;
+    let early = head.bytes.slice(head.end..);
+    Ok(HandshakeResponse::Upgraded { early, headers: head.fields, names: head.names })
+}
+
+/// Sends `request` and reads the final response header, both within `limit`. Interim responses are skipped.
 ///
 /// # Errors
 /// [`ResponseError`], within `limit` in every case. The connection cannot be used afterwards.
@@ -68,20 +142,10 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     request: &Request,
     limit: Duration,
 ) -> Result<HandshakeResponse, ResponseError> {
-    let work = async {
-        stream.write_all(&request.bytes).await.map_err(HeadError::from)?;
-        stream.flush().await.map_err(HeadError::from)?;
-        let head = response_head::read(stream).await?;
-        if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(HandshakeResponse::Other { status: head.status.as_u16(), read: head.bytes });
+    let mut exchange = Exchange::send(stream, request, limit).await?;
+    loop {
+        if let NextResponse::Final(response) = exchange.next(stream, request).await? {
+            return Ok(response);
         }
-        // RFC 9110 §7.8: HTTP/1.0 has no upgrade.
-        if head.version == Version::HTTP_10 {
-            return Err(ResponseError::Bad("101 in HTTP/1.0"));
-        }
-        request.offer.check(&head.fields).map_err(ResponseError::Bad)?;
-        let early = head.bytes.slice(head.end..);
-        Ok(HandshakeResponse::Upgraded { early, headers: head.fields, names: head.names })
-    };
-    worker_timer::timeout(limit, work).await.unwrap_or(Err(ResponseError::TimedOut))
+    }
 }

@@ -12,7 +12,7 @@ use rustls::{HandshakeKind, RootCertStore, ServerConfig};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -174,6 +174,50 @@ async fn proxy_header(stream: &mut TcpStream) -> Vec<u8> {
     header
 }
 
+/// A TLS backend that selects the HTTP version of each connection: HTTP/2, or HTTP/1.1 by an origin.
+pub(crate) struct Selecting {
+    pub(crate) address: SocketAddr,
+    /// What is seen of HTTP/2.
+    pub(crate) seen: Arc<Http2Seen>,
+    /// Whether the next connection uses HTTP/2.
+    pub(crate) selects_h2: Arc<AtomicBool>,
+    /// The number of completed handshakes.
+    pub(crate) handshakes: Arc<AtomicUsize>,
+    /// The ended connections, and those of them without the closing alert.
+    pub(crate) ended: Arc<[AtomicUsize; 2]>,
+}
+
+impl Selecting {
+    pub(crate) fn start(mut tls: ServerConfig, behind: SocketAddr) -> Self {
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let http1 = Arc::new(tls.clone());
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let h2 = Arc::new(tls);
+        let (seen, selects_h2, handshakes) = <(Arc<Http2Seen>, Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
+        let ended = Arc::<[AtomicUsize; 2]>::default();
+        let own = (Arc::clone(&seen), Arc::clone(&selects_h2), Arc::clone(&handshakes), Arc::clone(&ended));
+        let address = serve(move |stream| {
+            let (seen, selects_h2, handshakes, ended) = own.clone();
+            let tls = Arc::clone(if selects_h2.load(SeqCst) { &h2 } else { &http1 });
+            async move {
+                let Ok(mut stream) = TlsAcceptor::from(tls).accept(stream).await else { return };
+                handshakes.fetch_add(1, SeqCst);
+                let end = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    connection(&mut stream, seen).await;
+                    stream.read_to_end(&mut Vec::new()).await.map(drop)
+                } else {
+                    let Ok(mut back) = TcpStream::connect(behind).await else { return };
+                    copy_bidirectional(&mut stream, &mut back).await.map(drop)
+                };
+                let is_ragged = end.is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof);
+                ended[1].fetch_add(usize::from(is_ragged), SeqCst);
+                ended[0].fetch_add(1, SeqCst);
+            }
+        });
+        Self { address, seen, selects_h2, handshakes, ended }
+    }
+}
+
 /// An HTTP/2 backend, with gRPC on certain paths.
 pub(crate) struct Http2 {
     pub(crate) address: SocketAddr,
@@ -253,7 +297,7 @@ async fn answer(
     match path.as_str() {
         "/refused" if time == 1 => return respond.send_reset(h2::Reason::REFUSED_STREAM),
         "/reset" => return respond.send_reset(h2::Reason::INTERNAL_ERROR),
-        "/grpc/old" => return respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED),
+        "/old" | "/grpc/old" => return respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED),
         path if path == "/silent" || path.starts_with("/limited/") => std::future::pending().await,
         "/grpc/none" => {
             let mut head = head("application/grpc");

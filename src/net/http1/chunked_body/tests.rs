@@ -10,7 +10,7 @@ fn follow<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (usize, Body) {
     for part in parts {
         let mut at = 0;
         while at < part.len() {
-            let (framing, data, body) = chunks.decode(&part[at..]);
+            let Run { framing, data, state: body, .. } = chunks.decode(&part[at..]);
             let n = framing + data;
             at += n;
             sum += n;

@@ -16,7 +16,7 @@ const FIELDS: [(&str, &str); 12] = [
     ("empty values and blanks", "X-Empty:\r\nX-Blanks:   a  b   \r\nX-Tab:\ta\r\n"),
     ("bytes above ASCII", "X-Utf: \u{e9}\u{2713}\r\n"),
     (
-        "hop-by-hop fields",
+        "fields of one connection",
         "Connection: keep-alive, x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nTrailer: a\r\nProxy-Connection: close\r\n",
     ),
     ("authorization of a proxy", "Proxy-Authorization: Basic x\r\nAuthorization: Basic y\r\n"),
@@ -43,7 +43,10 @@ const FRAMINGS: [(&str, &str); 12] = [
     ("chunks", "Transfer-Encoding: chunked\r\n\r\n5\r\nquiet\r\n0\r\n\r\n"),
     ("no chunks", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ("extensions", "Transfer-Encoding: chunked\r\n\r\n5;a=\"b\" ;c\r\nhello\r\n0;d\r\n\r\n"),
-    ("trailers", "Trailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"),
+    (
+        "announced trailers",
+        "Trailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n",
+    ),
     ("coding in capitals", "Transfer-Encoding: CHUNKED\r\n\r\n00005\r\nhello\r\n00\r\n\r\n"),
     ("length and chunks", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
     ("wrong line end of a chunk", "Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n"),

@@ -1,0 +1,30 @@
+//! Trailers that are forwarded (RFC 9110 §6.5). Plugins do not see them, and some backends treat them as fields of the
+//! header: a client must not set what only a trusted proxy, the gateway or a plugin may set.
+
+use super::context::Context;
+use super::downstream::session::Session;
+use super::request::untrusted_headers;
+use crate::net::http1::trailers::Trailers;
+use moongate_sdk::is_same_spelling;
+
+/// The trailers of a request for the backend, once its body was read to its end.
+pub(super) fn of_request(session: &Session, ctx: &Context) -> Option<Trailers> {
+    let trailers = session.trailers()?;
+    let headers = &session.request().headers;
+    let chain = ctx.route.as_ref().map(|route| &route.chain);
+    trailers.without(|name| {
+        let is_same = |other: &str| is_same_spelling(other, name.as_str());
+        untrusted_headers::is_reserved(name)
+            || ctx.received.nominated.contains(name)
+            || headers.keys().any(|header| is_same(header.as_str()))
+            || chain.is_some_and(|chain| chain.owns(name))
+    })
+}
+
+/// The trailers of a response for the client.
+pub(super) fn of_response(trailers: Trailers, ctx: &Context) -> Option<Trailers> {
+    if ctx.response.is_replaced {
+        return None;
+    }
+    trailers.without(|name| ctx.response.nominated.contains(name))
+}
