@@ -65,7 +65,7 @@ pub struct Cluster {
     engine: LoadBalancer<Selection>,
     schedule: Option<ProbeSchedule>,
     advice: Vec<Problem>,
-    metrics: LazyHandle<Arc<UpstreamMetrics>>,
+    metrics: Arc<LazyHandle<Arc<UpstreamMetrics>>>,
     /// How many times an endpoint was selected while none was healthy.
     all_unhealthy_picks: AtomicU64,
     /// When the warning about it was last logged; 0 means never.
