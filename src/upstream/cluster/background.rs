@@ -1,4 +1,5 @@
-//! Background work of an upstream: probes, name resolution and discovery, as one future that its owner spawns and drops.
+//! Background work of an upstream: probes (`probing`), name resolution and discovery, as one future that its owner spawns
+//! and drops.
 //! A slow probe delays no lookup.
 
 use super::Cluster;
@@ -11,7 +12,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 
 /// The minimum pause between two lookups of a name.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -61,20 +61,6 @@ impl Cluster {
         async move {
             // An error means that the cluster was dropped, which ends the wait too.
             let _ = done.wait_for(|done| *done).await;
-        }
-    }
-
-    async fn keep_probing(&self) {
-        let Some(schedule) = self.schedule else { return };
-        loop {
-            let next = Instant::now() + schedule.pause();
-            let members = self.members.load(Relaxed);
-            self.probe().await;
-            self.probed.send_replace(Some(members));
-            tokio::select! {
-                () = sleep_until(next) => {}
-                () = self.new_endpoints.notified() => {}
-            }
         }
     }
 
@@ -143,11 +129,6 @@ impl Cluster {
             log::error!(upstream = &*self.name; "membership not updated");
         }
         self.members.fetch_add(1, Relaxed);
-    }
-
-    /// Runs one round of probes concurrently.
-    async fn probe(&self) {
-        self.engine.backends().run_health_check(true).await;
     }
 
     /// Applies the current members, if they have changed, and schedules probes of new endpoints.

@@ -13,7 +13,7 @@ use crate::upstream::discovery::{
 };
 use crate::upstream::endpoint_set::{CarriedState, EndpointSet, Plan};
 use crate::upstream::hash_key::KeySource;
-use crate::upstream::health::{Check, PROBES, Probe};
+use crate::upstream::health::{Check, PROBES, Probe, SharedCheck};
 use crate::upstream::health_score::Health;
 use crate::upstream::monotonic_millis;
 use moongate_config::{Kind, Period, Place, Problem, Problems, Settings, Value, ValueKind};
@@ -126,12 +126,12 @@ fn assemble(
     let source = EndpointSource::new(parts.lines, feed, prior.map(|prior| &*prior.source));
     let schedule = parts.probe.as_ref().map(|probe| probe.schedule());
     let busy = schedule.is_some() || source.may_change();
+    let check = parts.probe.map(|probe| {
+        Arc::new(Check::new(probe, Arc::clone(&parts.connector), Arc::clone(&endpoint_set)))
+    });
     Arc::new(Cluster {
-        engine: engine(
-            &source,
-            &endpoint_set,
-            parts.probe.map(|probe| (probe, Arc::clone(&parts.connector))),
-        ),
+        engine: engine(&source, &endpoint_set, check.as_ref()),
+        check,
         key,
         cookie,
         connector: parts.connector,
@@ -160,11 +160,11 @@ pub(super) fn millis(period: Period) -> u64 {
 fn engine(
     source: &Arc<EndpointSource>,
     endpoint_set: &Arc<EndpointSet>,
-    probe: Option<(Box<dyn Probe>, Arc<Connector>)>,
+    check: Option<&Arc<Check>>,
 ) -> LoadBalancer<super::Selection> {
     let mut backends = Backends::new(Box::new(EngineDiscovery(Arc::clone(source))));
-    if let Some((probe, connector)) = probe {
-        backends.set_health_check(Box::new(Check::new(probe, connector, Arc::clone(endpoint_set))));
+    if let Some(check) = check {
+        backends.set_health_check(Box::new(SharedCheck(Arc::clone(check))));
     }
     // Discovery responds from memory, so that one poll completes it.
     let mut first = Context::from_waker(Waker::noop());
