@@ -70,6 +70,10 @@ enum Group {
 }
 
 impl Group {
+    fn is_of_reload(&self) -> bool {
+        matches!(self, Self::Former(_) | Self::From(..))
+    }
+
     fn route(&self) -> &Arc<str> {
         match self {
             Self::At(_, route) | Self::Former(route) | Self::From(route, _) => route,
@@ -149,7 +153,7 @@ impl Drains {
             self.tunnels.set_leaving(known.map(|endpoint| endpoint.token.get()).collect());
         }
         self.leaving = leaving;
-        if changed {
+        if reloaded {
             self.aftermath = now + AFTERMATH;
         }
         let busy = !self.leaving.is_empty() || !self.under_way.is_empty() || now < self.aftermath;
@@ -157,7 +161,9 @@ impl Drains {
         let waits = self.leaving.values().any(|endpoint| endpoint.is_last && endpoint.deadline.is_some());
         if changed || waits || (busy && now >= self.recount) {
             self.recount = now + RECOUNT;
-            self.reconcile(snapshot);
+            // Without a reload the WebSockets of draining endpoints alone are looked at.
+            let is_whole = now < self.aftermath || self.under_way.keys().any(Group::is_of_reload);
+            self.reconcile(snapshot, is_whole);
         }
     }
 
@@ -173,8 +179,12 @@ impl Drains {
         }
     }
 
-    fn reconcile(&mut self, snapshot: &Snapshot) {
-        let wanted = self.tunnels.tally(|seen| self.group(snapshot, seen));
+    fn reconcile(&mut self, snapshot: &Snapshot, is_whole: bool) {
+        let group = |seen: TunnelView<'_>| self.group(snapshot, seen);
+        let wanted = match is_whole {
+            true => self.tunnels.tally(group),
+            false => self.tunnels.tally_at(self.leaving.keys().copied(), group),
+        };
         // A changed window applies to WebSockets as it does to the requests of their sessions.
         let now: HashMap<_, _> = wanted.keys().map(|group| (group.clone(), self.key(group))).collect();
         self.under_way.retain(|group, drain| now.get(group) == Some(&drain.key));

@@ -126,9 +126,9 @@ fn assemble(
     let source = EndpointSource::new(parts.lines, feed, prior.map(|prior| &*prior.source));
     let schedule = parts.probe.as_ref().map(|probe| probe.schedule());
     let busy = schedule.is_some() || source.may_change();
-    let check = parts.probe.map(|probe| {
-        Arc::new(Check::new(probe, Arc::clone(&parts.connector), Arc::clone(&endpoint_set)))
-    });
+    let check = parts
+        .probe
+        .map(|probe| Arc::new(Check::new(probe, Arc::clone(&parts.connector), Arc::clone(&endpoint_set))));
     Arc::new(Cluster {
         engine: engine(&source, &endpoint_set, check.as_ref()),
         check,
