@@ -55,7 +55,7 @@ pub use cluster::{
 };
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
-pub use discovery::{DISCOVERY, Discovery, FeedStatus, NameState};
+pub use discovery::{DISCOVERY, Discovery, FeedState, FeedStatus, NameState};
 pub use endpoint::{Endpoint, ProbeResult};
 pub use hash_key::{Key, KeySource, RequestView};
 pub use health::{PROBES, Probe};

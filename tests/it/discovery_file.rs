@@ -181,6 +181,29 @@ fn a_reload_of_other_settings_keeps_the_endpoints() {
 }
 
 #[test]
+fn an_upgrade_continues_with_the_endpoints_although_the_file_cannot_be_read() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    // More than fit one message of the handover.
+    let dead = (1..=2500).map(|port| format!("{{ address: '127.0.0.9:{port}', backup: true }}"));
+    let entries: Vec<_> =
+        [a.to_string(), format!("{{ address: '{b}', weight: 3 }}")].into_iter().chain(dead).collect();
+    let gateway = start(&entries, "", "");
+    assert_eq!(addresses(&gateway).len(), 2502);
+    let mut at_a = Socket::open(gateway.web(), "/ws");
+    fs::remove_file(folder(&gateway).join("backends.list")).unwrap();
+    let output = moongate(&["upgrade", "--json", "--admin", &gateway.admin().to_string()]);
+    let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+    gateway.succeeded_by(u32::try_from(outcome["pid"].as_u64().unwrap()).unwrap());
+    assert_eq!(outcome["websockets"]["moved"], 1, "{outcome}");
+    at_a.echo("after");
+    assert_eq!(addresses(&gateway).len(), 2502);
+    assert!(discovery(&gateway)["error"].as_str().is_some());
+    let mut names = gateway.names("/", 8);
+    names.sort();
+    assert_eq!(names, ["a", "a", "b", "b", "b", "b", "b", "b"]);
+}
+
+#[test]
 fn an_upstream_has_endpoints_or_a_discovery() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("moongate.yaml");

@@ -3,14 +3,14 @@
 use super::member_table::MemberTable;
 use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
 use crate::telemetry::unix_millis;
-use crate::upstream::address::Address;
+use crate::upstream::address::{Address, Origin};
 use crate::upstream::announced::{Announced, Departure, Identity, MemberSettings, MemberState, Tier};
 use crate::upstream::monotonic_millis;
 use async_trait::async_trait;
 use log::Level;
 use moongate_sdk::log_throttle;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -101,6 +101,89 @@ pub struct FeedStatus {
     pub leaving: usize,
     /// The members that are not announced any more and still kept.
     pub absent: usize,
+}
+
+/// The members of a discovery, for the process that takes over in an upgrade: its own first read may fail.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub struct FeedState {
+    source: String,
+    members: Vec<FeedMemberState>,
+}
+
+impl FeedState {
+    /// The same members in parts of at most `most`; one without members if there is none.
+    pub fn parts(self, most: usize) -> Vec<Self> {
+        let mut parts: Vec<_> = self
+            .members
+            .chunks(most.max(1))
+            .map(|members| Self { source: self.source.clone(), members: members.to_vec() })
+            .collect();
+        if parts.is_empty() {
+            parts.push(self);
+        }
+        parts
+    }
+
+    /// Adds the members of a further part.
+    pub fn append(&mut self, part: Self) {
+        self.members.extend(part.members);
+    }
+}
+
+/// A member. Times are in milliseconds.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+struct FeedMemberState {
+    address: String,
+    uid: Option<Arc<str>>,
+    host: Option<Arc<str>>,
+    zone: Option<Arc<str>>,
+    origin: Arc<str>,
+    weight: u16,
+    marked: bool,
+    tier: u8,
+    limit: Option<NonZeroU32>,
+    leaving_ago: Option<u64>,
+    time_left: Option<u64>,
+}
+
+impl FeedMemberState {
+    fn of(address: &Address, announced: &Announced, now: u64) -> Self {
+        let MemberSettings { weight, marked, tier, limit } = announced.settings;
+        let departure = announced.departure;
+        Self {
+            address: address.to_string(),
+            uid: announced.uid.clone(),
+            host: announced.host.clone(),
+            zone: announced.zone.clone(),
+            origin: Arc::clone(&announced.origin),
+            weight,
+            marked,
+            tier: tier.get(),
+            limit,
+            leaving_ago: departure.map(|departure| now.saturating_sub(departure.since)),
+            time_left: departure.and_then(|departure| Some(departure.deadline?.saturating_sub(now))),
+        }
+    }
+
+    fn announced(self, now: u64) -> Option<(Identity, Announced)> {
+        let Ok(Origin::Fixed(address)) = Origin::parse(&self.address) else { return None };
+        let tier = Tier::of_rank(usize::from(self.tier));
+        let settings = MemberSettings { weight: self.weight, marked: self.marked, tier, limit: self.limit };
+        let departure = self.leaving_ago.map(|ago| Departure {
+            since: now.saturating_sub(ago),
+            deadline: self.time_left.map(|left| now.saturating_add(left)),
+        });
+        let announced = Announced {
+            uid: self.uid.clone(),
+            host: self.host,
+            zone: self.zone,
+            departure,
+            ..Announced::ready(settings, self.origin)
+        };
+        Some((Identity { address, uid: self.uid }, announced))
+    }
 }
 
 /// The end of a feed that a kind of discovery announces members to.
@@ -238,6 +321,24 @@ impl Feed {
 
     pub(super) fn next_expiry(&self) -> Option<u64> {
         self.members.table.lock().next_expiry()
+    }
+
+    /// The members, for another process.
+    pub(in crate::upstream) fn state(&self) -> FeedState {
+        let now = monotonic_millis::now();
+        let table = self.members.table.lock();
+        let members = table.iter().map(|(address, member)| FeedMemberState::of(address, member, now));
+        FeedState { source: self.members.source.to_string(), members: members.collect() }
+    }
+
+    /// Starts with the members that another process had from the same source; returns whether there are any.
+    pub(in crate::upstream) fn restore(&self, state: FeedState) -> bool {
+        if *state.source != *self.members.source {
+            return false;
+        }
+        let now = monotonic_millis::now();
+        let members = state.members.into_iter().filter_map(|member| member.announced(now));
+        self.members.table.lock().replace(members.collect(), now)
     }
 
     /// The state for the status.

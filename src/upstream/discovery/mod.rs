@@ -9,7 +9,7 @@ mod file;
 mod member_table;
 mod names;
 
-pub use feed::{Discovery, FeedStatus};
+pub use feed::{Discovery, FeedState, FeedStatus};
 pub(super) use feed::{Feed, NewFeed};
 pub(super) use names::Lookups;
 
