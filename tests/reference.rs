@@ -68,10 +68,11 @@ fn every_table_of_keys_equals_the_schema() {
 }
 
 /// `(page, setting)`: a comment `<!-- kinds: … -->` above a table whose first column names every kind.
-const KINDS: [(&str, &str); 3] = [
+const KINDS: [(&str, &str); 4] = [
     ("docs/reference/plugins/README.md", "plugins"),
     ("docs/reference/configuration.md", "balance"),
     ("docs/reference/configuration.md", "health_check"),
+    ("docs/reference/configuration.md", "discovery"),
 ];
 
 #[test]

@@ -13,6 +13,7 @@ pub(super) fn main(kinds: &Kinds, name: Option<&str>) -> ExitCode {
     let mut text = String::new();
     list(&mut text, "balance", upstream::BALANCE, name);
     list(&mut text, "health_check", upstream::PROBES, name);
+    list(&mut text, "discovery", upstream::DISCOVERY, name);
     list(&mut text, "plugins", kinds.plugins, name);
     match name {
         Some(name) if text.is_empty() => {

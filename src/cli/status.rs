@@ -78,6 +78,20 @@ struct AcmeFailure {
 #[serde(default)]
 pub(super) struct UpstreamStatus {
     pub(super) endpoints: Vec<EndpointStatus>,
+    discovery: Option<DiscoveryStatus>,
+}
+
+/// The discovery of an upstream.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DiscoveryStatus {
+    source: String,
+    /// In Unix milliseconds.
+    last_success: Option<f64>,
+    error: Option<String>,
+    ready: u64,
+    leaving: u64,
+    absent: u64,
 }
 
 /// An endpoint of an upstream.
@@ -90,6 +104,8 @@ pub(super) struct EndpointStatus {
     pub(super) max_connections: Option<u64>,
     pub(super) health: String,
     pub(super) ejected: bool,
+    pub(super) origin: Option<String>,
+    pub(super) state: Option<String>,
     pub(super) draining: Option<String>,
     pub(super) active: u64,
 }
@@ -137,7 +153,12 @@ fn render(status: &GatewayStatus, now: f64, color: Color) -> String {
     fact("last reload", &reload);
     fact("websockets", &status.websockets.to_string());
     fact("requests", &status.requests.to_string());
-    for table in [listeners(&status.listeners, now), acme(&status.acme, now), endpoints(&status.upstreams)] {
+    for table in [
+        listeners(&status.listeners, now),
+        acme(&status.acme, now),
+        discoveries(&status.upstreams, now),
+        endpoints(&status.upstreams),
+    ] {
         if !table.is_empty() {
             text.push('\n');
             text.push_str(&table.render(color));
@@ -196,6 +217,41 @@ fn expiry(at: f64, now: f64) -> String {
     if at > now { format!("in {}", duration(at - now)) } else { "expired".to_owned() }
 }
 
+fn discoveries(upstreams: &BTreeMap<String, UpstreamStatus>, now: f64) -> TextTable {
+    let mut table = TextTable::new(&[
+        ("UPSTREAM", ColumnAlign::Left),
+        ("DISCOVERY", ColumnAlign::Left),
+        ("READY", ColumnAlign::Right),
+        ("LEAVING", ColumnAlign::Right),
+        ("ABSENT", ColumnAlign::Right),
+        ("READ", ColumnAlign::Left),
+        ("ERROR", ColumnAlign::Left),
+    ]);
+    for (name, upstream) in upstreams {
+        let Some(discovery) = &upstream.discovery else { continue };
+        let read = match discovery.last_success {
+            Some(at) => format!("{} ago", duration((now - at / 1000.0).max(0.0))).into(),
+            None => TableCell::new("never", TextStyle::Warning),
+        };
+        // A report of a file has several lines.
+        let first_line = |error: &str| error.trim().lines().next().unwrap_or_default().to_owned();
+        let error = match &discovery.error {
+            Some(error) => TableCell::new(first_line(error), TextStyle::Bad),
+            None => "-".into(),
+        };
+        table.row(vec![
+            name.as_str().into(),
+            discovery.source.as_str().into(),
+            discovery.ready.into(),
+            discovery.leaving.into(),
+            discovery.absent.into(),
+            read,
+            error,
+        ]);
+    }
+    table
+}
+
 fn endpoints(upstreams: &BTreeMap<String, UpstreamStatus>) -> TextTable {
     let mut table = TextTable::new(&[
         ("UPSTREAM", ColumnAlign::Left),
@@ -233,7 +289,8 @@ fn state(endpoint: &EndpointStatus) -> TableCell {
     let draining = endpoint.draining.as_deref().map(|cause| format!("draining ({cause})"));
     let is_full = endpoint.max_connections.is_some_and(|limit| endpoint.active >= limit);
     let full = is_full.then(|| "full".to_owned());
-    let parts = [endpoint.ejected.then(|| "ejected".to_owned()), full, draining];
+    let absent = (endpoint.state.as_deref() == Some("absent")).then(|| "not announced".to_owned());
+    let parts = [endpoint.ejected.then(|| "ejected".to_owned()), full, absent, draining];
     let warnings: Vec<_> = parts.into_iter().flatten().collect();
     match (endpoint.tier > 0, warnings.is_empty()) {
         (false, true) => "-".into(),

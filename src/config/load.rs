@@ -17,9 +17,10 @@ mod tests;
 
 pub use foreign_names::advise;
 
+use super::endpoint::EndpointEntry;
 use super::model::Config;
 use crate::diagnostics::Sources;
-use moongate_config::{Problem, Problems, Value};
+use moongate_config::{Placed, Problem, Problems, Value, ValueKind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -93,6 +94,34 @@ pub fn load_text(name: &str, text: &str, env: &Env<'_>) -> Result<Loaded, Refuse
     let mut loader = include::Loader::new(&env);
     let tree = loader.text(name, text);
     finish(tree, loader.problems, loader.sources, &env, &used)
+}
+
+/// A refused list.
+#[derive(Debug)]
+pub struct RefusedList {
+    /// All problems, by place.
+    pub problems: Problems,
+    /// The text, for reports.
+    pub sources: Sources,
+}
+
+/// Reads a list of endpoints from text: YAML, and so JSON too. Environment variables are not expanded.
+///
+/// # Errors
+/// All problems of the text, with their places.
+pub fn load_endpoints(name: &str, text: &str) -> Result<(Vec<Placed<EndpointEntry>>, Sources), RefusedList> {
+    let (name, mut problems, mut sources) = (Arc::from(name), Problems::default(), Sources::default());
+    let tree = yaml::read(&name, text, &mut problems);
+    sources.insert(name, text.to_owned());
+    // A tool may have emptied the file, and not written it yet.
+    if let Some(empty) = tree.as_ref().filter(|tree| matches!(tree.kind, ValueKind::Null)) {
+        problems.push(Problem::new("the list is empty").help("write `[]` for no endpoint").at(&empty.place));
+    }
+    let read = tree.and_then(|tree| problems.keep(tree.read::<Vec<Placed<EndpointEntry>>>()));
+    match read {
+        Some(entries) if !problems.refuse() => Ok((entries, sources)),
+        _ => Err(RefusedList { problems, sources }),
+    }
 }
 
 /// The variables that a configuration uses.

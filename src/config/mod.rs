@@ -26,7 +26,7 @@ mod word_choice;
 pub use access_log::{AccessLog, LogFormat, SampleRule, SampleShare, StatusRange};
 pub use connection_protocols::*;
 pub use endpoint::*;
-pub use load::{Env, Loaded, Refused, advise, load, load_text};
+pub use load::{Env, Loaded, Refused, RefusedList, advise, load, load_endpoints, load_text};
 pub use masked::print_masked;
 pub use min_rate::{MinRate, RateAndGrace};
 pub use model::*;

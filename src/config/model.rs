@@ -44,8 +44,17 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// Lists the backends: addresses, or mappings. Required.
+    /// Lists the backends: addresses, or mappings. Required without `discovery`.
+    #[serde(default = "defaults::no_endpoints", skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Placed<Vec<Placed<EndpointEntry>>>,
+    /// Discovers the backends: a mapping with `kind` and its settings, in place of `endpoints`. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<KindEntry>,
+    /// Applies to the WebSockets of an endpoint that a name or the discovery has no longer, or announces to leave: closes
+    /// them with 1012 over the `drain_window` of their routes (`drain`), keeps them (`keep`) or closes them with 1012 at
+    /// once (`close`). Default drain.
+    #[serde(default)]
+    pub on_removal: OnRemoval,
     /// Selects the load balancer: a kind, or a mapping with `kind` and its settings. Default round_robin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<KindEntry>,
@@ -107,6 +116,8 @@ impl Upstream {
     pub fn of(endpoints: Placed<Vec<Placed<EndpointEntry>>>) -> Self {
         Self {
             endpoints,
+            discovery: None,
+            on_removal: OnRemoval::default(),
             balance: None,
             protocol: defaults::protocol(),
             tls: None,
@@ -179,6 +190,19 @@ pub enum WhenAllUnhealthy {
     Any,
     /// Responds 503.
     Fail,
+}
+
+/// What happens to the WebSockets of an endpoint that its name or its discovery has no longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRemoval {
+    /// Closes them with 1012 over the `drain_window` of their routes.
+    #[default]
+    Drain,
+    /// Keeps them.
+    Keep,
+    /// Closes them with 1012 at once.
+    Close,
 }
 
 /// Matches requests and forwards them to an upstream.
@@ -349,7 +373,11 @@ fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Placed<String>
 
 /// Defaults that serde asks for by path.
 mod defaults {
-    use super::{Period, Placed, UpstreamProtocol, seconds, unplaced};
+    use super::{EndpointEntry, Period, Placed, UpstreamProtocol, seconds, unplaced};
+
+    pub(super) fn no_endpoints() -> Placed<Vec<Placed<EndpointEntry>>> {
+        unplaced(Vec::new())
+    }
 
     pub(super) fn connect_timeout() -> Period {
         seconds(2)

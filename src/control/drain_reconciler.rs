@@ -8,7 +8,7 @@
 use super::Live;
 use super::drain_progress::EndpointDrain;
 use super::rebalance::Rebalances;
-use crate::config::{self, ExistingTunnels};
+use crate::config::{self, ExistingTunnels, OnRemoval};
 use crate::snapshot::Snapshot;
 use crate::telemetry::unix_millis;
 use crate::tunnel::{Cause, Filter, Policy, Registry, TunnelView};
@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The interval of recounts during a drain, since each iterates over all WebSockets.
 const RECOUNT: Duration = Duration::from_secs(5);
+
+/// The time before the end of an endpoint by which its WebSockets have been closed.
+const MARGIN: Duration = Duration::from_secs(2);
 
 /// A handshake in progress during a change may open a WebSocket up to this much later.
 const AFTERMATH: Duration = Duration::from_secs(60);
@@ -67,6 +70,10 @@ enum Group {
 }
 
 impl Group {
+    fn is_of_reload(&self) -> bool {
+        matches!(self, Self::Former(_) | Self::From(..))
+    }
+
     fn route(&self) -> &Arc<str> {
         match self {
             Self::At(_, route) | Self::Former(route) | Self::From(route, _) => route,
@@ -74,9 +81,19 @@ impl Group {
     }
 }
 
+/// What a drain follows: another one is another drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DrainKey {
+    cause: Cause,
+    /// The window of the route.
+    window: Duration,
+    /// The end of the endpoint.
+    deadline: Option<u64>,
+}
+
 /// A drain in progress, aborted on drop.
 struct Drain {
-    cause: Cause,
+    key: DrainKey,
     window: Duration,
     /// The end of the window, for a drain of one endpoint.
     ends: Instant,
@@ -136,13 +153,17 @@ impl Drains {
             self.tunnels.set_leaving(known.map(|endpoint| endpoint.token.get()).collect());
         }
         self.leaving = leaving;
-        if changed {
+        if reloaded {
             self.aftermath = now + AFTERMATH;
         }
         let busy = !self.leaving.is_empty() || !self.under_way.is_empty() || now < self.aftermath;
-        if changed || (busy && now >= self.recount) {
+        // Their drains begin at a moment of their own.
+        let waits = self.leaving.values().any(|endpoint| endpoint.is_last && endpoint.deadline.is_some());
+        if changed || waits || (busy && now >= self.recount) {
             self.recount = now + RECOUNT;
-            self.reconcile(snapshot);
+            // Without a reload the WebSockets of draining endpoints alone are looked at.
+            let is_whole = now < self.aftermath || self.under_way.keys().any(Group::is_of_reload);
+            self.reconcile(snapshot, is_whole);
         }
     }
 
@@ -158,14 +179,15 @@ impl Drains {
         }
     }
 
-    fn reconcile(&mut self, snapshot: &Snapshot) {
-        let wanted = self.tunnels.tally(|seen| self.group(snapshot, seen));
+    fn reconcile(&mut self, snapshot: &Snapshot, is_whole: bool) {
+        let group = |seen: TunnelView<'_>| self.group(snapshot, seen);
+        let wanted = match is_whole {
+            true => self.tunnels.tally(group),
+            false => self.tunnels.tally_at(self.leaving.keys().copied(), group),
+        };
         // A changed window applies to WebSockets as it does to the requests of their sessions.
-        let now: HashMap<_, _> = wanted
-            .keys()
-            .map(|group| (group.clone(), (self.cause(group), self.window(group.route()))))
-            .collect();
-        self.under_way.retain(|group, drain| now.get(group) == Some(&(drain.cause, drain.window)));
+        let now: HashMap<_, _> = wanted.keys().map(|group| (group.clone(), self.key(group))).collect();
+        self.under_way.retain(|group, drain| now.get(group) == Some(&drain.key));
         for (group, websockets) in wanted {
             if !self.under_way.contains_key(&group) {
                 let drain = self.begin(snapshot, &group, websockets);
@@ -182,8 +204,8 @@ impl Drains {
         let leaves =
             self.leaving.get(&seen.endpoint).is_some_and(|draining_endpoint| match draining_endpoint.why {
                 Leaving::Marked | Leaving::Operator => true,
-                // A reload closes no connection unless the route demands it, and neither does a DNS response that
-                // omits an address.
+                Leaving::Absent | Leaving::Announced => self.is_due(draining_endpoint, seen.route),
+                // A reload closes no connection unless the route demands it.
                 Leaving::Removed => policy(|policy| policy.on_reload) == Some(ExistingTunnels::Drain),
                 Leaving::Unhealthy => policy(|policy| policy.on_unhealthy) == Some(ExistingTunnels::Drain),
             });
@@ -202,6 +224,14 @@ impl Drains {
         })
     }
 
+    fn key(&self, group: &Group) -> DrainKey {
+        let deadline = match group {
+            Group::At(endpoint, _) => self.leaving.get(endpoint).and_then(|endpoint| endpoint.deadline),
+            Group::Former(_) | Group::From(..) => None,
+        };
+        DrainKey { cause: self.cause(group), window: self.window(group.route()), deadline }
+    }
+
     fn cause(&self, group: &Group) -> Cause {
         let endpoint = match group {
             Group::At(endpoint, _) => endpoint,
@@ -211,7 +241,37 @@ impl Drains {
         match self.leaving.get(endpoint).map(|draining_endpoint| draining_endpoint.why) {
             Some(Leaving::Operator) => Cause::Operator,
             Some(Leaving::Unhealthy) => Cause::Unhealthy,
-            Some(Leaving::Removed | Leaving::Marked) | None => Cause::Endpoint,
+            Some(Leaving::Removed | Leaving::Absent | Leaving::Announced | Leaving::Marked) | None => {
+                Cause::Endpoint
+            }
+        }
+    }
+
+    /// Whether the WebSockets of an endpoint leave it that its source removed or announces to leave. If no other endpoint
+    /// can serve, they stay, at the latest until the window before its end begins.
+    fn is_due(&self, endpoint: &DrainingEndpoint, route: &Arc<str>) -> bool {
+        match endpoint.on_removal {
+            OnRemoval::Keep => false,
+            _ if !endpoint.is_last => true,
+            OnRemoval::Drain | OnRemoval::Close => {
+                let latest = self.window(route).saturating_add(MARGIN);
+                endpoint.time_left().is_some_and(|left| left <= latest)
+            }
+        }
+    }
+
+    /// The window of a drain: that of its route, or less if the endpoint ends before.
+    fn window_of(&self, group: &Group) -> Duration {
+        let window = self.window(group.route());
+        let Group::At(endpoint, _) = group else { return window };
+        let Some(endpoint) = self.leaving.get(endpoint) else { return window };
+        match (endpoint.why, endpoint.on_removal) {
+            (Leaving::Absent | Leaving::Announced, OnRemoval::Close) => Duration::ZERO,
+            (Leaving::Absent | Leaving::Announced, _) => match endpoint.time_left() {
+                Some(left) => window.min(left.saturating_sub(MARGIN)),
+                None => window,
+            },
+            _ => window,
         }
     }
 
@@ -240,14 +300,14 @@ impl Drains {
                 (route, Filter::RouteFrom(Arc::clone(route), Arc::clone(listener)), ("", ""))
             }
         };
-        let cause = self.cause(group);
-        let window = self.window(route);
+        let key = self.key(group);
+        let (cause, window) = (key.cause, self.window_of(group));
         info!(
             route = &**route, upstream, endpoint, cause:? = cause, websockets, window:? = window;
             "WebSocket drain started"
         );
         Drain {
-            cause,
+            key,
             window,
             ends: Instant::now() + window,
             started: unix_millis(),

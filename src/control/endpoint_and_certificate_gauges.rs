@@ -3,11 +3,11 @@
 use super::Live;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::names::{
-    ACME_EXPIRY, ACME_FAILURES, ACME_ISSUED, ACME_LAST_SUCCESS, TLS_CERTIFICATE_EXPIRY,
-    UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY,
+    ACME_EXPIRY, ACME_FAILURES, ACME_ISSUED, ACME_LAST_SUCCESS, DISCOVERY_ENDPOINTS, SOURCE_LAST_SUCCESS,
+    TLS_CERTIFICATE_EXPIRY, UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY,
 };
 use crate::telemetry::metrics::{Exposition, MetricSource};
-use crate::upstream::{Health, Leaving};
+use crate::upstream::Health;
 
 impl MetricSource for Live {
     fn collect(&self, scrape: &mut Exposition) {
@@ -27,10 +27,25 @@ impl MetricSource for Live {
                 scrape.gauge(&UPSTREAM_CONNECTIONS_ACTIVE, &labels, endpoint.active() as f64);
             }
         }
+        discoveries(&snapshot, scrape);
         removed(&snapshot, scrape);
         certificates(self, scrape);
         #[cfg(feature = "wasm")]
         filters(scrape);
+    }
+}
+
+/// The discoveries of upstreams.
+fn discoveries(snapshot: &Snapshot, scrape: &mut Exposition) {
+    for cluster in snapshot.clusters() {
+        let Some(feed) = cluster.discovery_status() else { continue };
+        for (state, count) in [("ready", feed.ready), ("leaving", feed.leaving), ("absent", feed.absent)] {
+            scrape.gauge(&DISCOVERY_ENDPOINTS, &[&**cluster.name(), state], count as f64);
+        }
+        if let Some(at) = feed.last_success {
+            let source = format!("{}: {}", cluster.name(), feed.source);
+            scrape.gauge(&SOURCE_LAST_SUCCESS, &[&source], (at / 1000) as f64);
+        }
     }
 }
 
@@ -39,8 +54,7 @@ fn removed(snapshot: &Snapshot, scrape: &mut Exposition) {
     let present = snapshot.clusters().map(|cluster| (cluster.name(), cluster.status()));
     let gone = snapshot.removed().iter().map(|upstream| (upstream.name(), upstream.status()));
     for (name, status) in present.chain(gone) {
-        let endpoints =
-            status.endpoints.iter().filter(|endpoint| endpoint.draining == Some(Leaving::Removed));
+        let endpoints = status.endpoints.iter().filter(|endpoint| endpoint.state.is_none());
         for endpoint in endpoints {
             let labels = [&**name, &*endpoint.address];
             scrape.gauge(&UPSTREAM_CONNECTIONS_ACTIVE, &labels, endpoint.active as f64);

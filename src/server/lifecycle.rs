@@ -114,6 +114,11 @@ fn run_after(
             cluster.restore_names(names);
         }
     }
+    for (upstream, members) in state.discovered {
+        if let Some(cluster) = live.pin().cluster(&upstream) {
+            cluster.restore_feed(members);
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         // Blocking work has threads of its own.

@@ -209,6 +209,8 @@ fn hand_over(
 fn state_of(live: &Live, succession: Succession) -> ProcessState {
     let snapshot = live.pin();
     let names = snapshot.clusters().map(|cluster| (cluster.name().to_string(), cluster.name_states()));
+    let discovered =
+        snapshot.clusters().filter_map(|cluster| Some((cluster.name().to_string(), cluster.feed_state()?)));
     ProcessState {
         generation: live.generation(),
         // This process opens further ones until the new one serves.
@@ -216,6 +218,7 @@ fn state_of(live: &Live, succession: Succession) -> ProcessState {
         cookie_key: SecretKey(process_secret().map(Vec::from).unwrap_or_default()),
         hash_key: SecretKey(hash_key().to_vec()),
         names: names.filter(|(_, names)| !names.is_empty()).collect(),
+        discovered: discovered.collect(),
         succession,
     }
 }

@@ -64,6 +64,7 @@ pub fn tables(plugins: &[Kind<dyn Plugin>]) -> Vec<KindTable> {
     vec![
         KindTable::new("balance", upstream::BALANCE),
         KindTable::new("health_check", upstream::PROBES),
+        KindTable::new("discovery", upstream::DISCOVERY),
         KindTable::new("plugins", plugins),
     ]
 }

@@ -5,12 +5,13 @@
 //! 1012 at a frame boundary, awaits the Close frame of the client, and closes the transport.
 
 use super::departure::DepartureOrder;
-use super::member::{CloseOrder, Member, OperatorClose, TunnelTraffic};
+use super::endpoint_index::EndpointIndex;
+use super::member::{CloseOrder, Member, OperatorClose, TunnelTraffic, by_connection};
 use super::tap::TapSession;
 use super::{Cause, Filter, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ const AFTER_REQUESTS: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub struct Registry {
     shards: [Mutex<Shard>; SHARDS],
+    by_endpoint: EndpointIndex,
     next: AtomicU64,
     living: AtomicUsize,
     /// The tasks that wait until no tunnel is open.
@@ -87,6 +89,7 @@ impl Registry {
         self.living.fetch_add(1, Relaxed);
         let shard = shard_of(join_number);
         let slot = self.shards[shard].lock().add(member.clone());
+        self.by_endpoint.add(member.view().endpoint, &member);
         if self.tap_count.load(Relaxed) > 0 {
             self.tap_new(&member);
         }
@@ -165,6 +168,25 @@ impl Registry {
                     *counts.entry(key).or_default() += 1;
                 }
             }
+        }
+        counts
+    }
+
+    /// As [`Registry::tally`], of the tunnels of these endpoints alone.
+    pub fn tally_at<K: Eq + Hash>(
+        &self,
+        endpoints: impl Iterator<Item = u64>,
+        key: impl Fn(TunnelView<'_>) -> Option<K>,
+    ) -> HashMap<K, usize> {
+        let mut counts = HashMap::new();
+        for endpoint in endpoints {
+            self.by_endpoint.each(endpoint, |member| {
+                if let Some(key) =
+                    Some(member).filter(|member| member.is_unasked()).and_then(|one| key(one.view()))
+                {
+                    *counts.entry(key).or_default() += 1;
+                }
+            });
         }
         counts
     }
@@ -270,7 +292,9 @@ impl Registry {
             let began = Instant::now();
             let asked = AtomicUsize::new(0);
             let is_tied = |member: &Arc<Member>| sessions_since.is_some() && member.drain_part.is_some();
-            let (tied, free): (Vec<_>, Vec<_>) = registry.choose(&filter).into_iter().partition(is_tied);
+            let (tied, mut free): (Vec<_>, Vec<_>) = registry.choose(&filter).into_iter().partition(is_tied);
+            // The oldest first.
+            free.sort_unstable_by_key(|member| member.id());
             let together = async {
                 if let (Some(since), false) = (sessions_since, tied.is_empty()) {
                     registry.ask_sessions(tied, &filter, since, window, cause, &asked).await;
@@ -370,10 +394,20 @@ impl Registry {
     /// The tunnels that `filter` selects and that are not drained yet, in random order.
     fn choose(&self, filter: &Filter) -> Vec<Arc<Member>> {
         let mut chosen = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.lock();
-            let members = shard.members.iter().flatten();
-            chosen.extend(members.filter(|member| is_meant(member, filter)).cloned());
+        let mut add = |member: &Arc<Member>| {
+            if is_meant(member, filter) {
+                chosen.push(Arc::clone(member));
+            }
+        };
+        match filter {
+            Filter::Endpoint(endpoint) | Filter::RouteAt(_, endpoint) => {
+                self.by_endpoint.each(*endpoint, add)
+            }
+            _ => {
+                for shard in &self.shards {
+                    shard.lock().members.iter().flatten().for_each(&mut add);
+                }
+            }
         }
         fastrand::shuffle(&mut chosen);
         chosen
@@ -411,24 +445,6 @@ async fn pace(
             asked.fetch_add(usize::from(member.ask(cause)), Relaxed);
         }
     }
-}
-
-/// The tunnels of each connection, in the order of the first of them. Those of one HTTP/2 connection leave together: their
-/// client opens the next ones on another connection when this one has none left.
-fn by_connection(members: Vec<Arc<Member>>) -> Vec<Vec<Arc<Member>>> {
-    let mut groups: Vec<Vec<_>> = Vec::with_capacity(members.len());
-    let mut places: HashMap<_, usize> = HashMap::new();
-    for member in members {
-        match member.shared_connection().map(|connection| places.entry(connection)) {
-            Some(hash_map::Entry::Occupied(place)) => groups[*place.get()].push(member),
-            Some(hash_map::Entry::Vacant(place)) => {
-                place.insert(groups.len());
-                groups.push(vec![member]);
-            }
-            None => groups.push(vec![member]),
-        }
-    }
-    groups
 }
 
 impl Shard {
@@ -553,7 +569,9 @@ impl Membership {
 
     /// Records the tunnel's new endpoint; 0 is none.
     pub(super) fn moved(&self, endpoint: u64) {
-        self.member.moved(endpoint);
+        let before = self.member.moved(endpoint);
+        self.registry.by_endpoint.remove(before, &self.member);
+        self.registry.by_endpoint.add(endpoint, &self.member);
     }
 
     /// Registers `waker` for orders. Call [`Membership::order`] afterwards.
@@ -566,6 +584,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         // A drain may still hold the member until its moment.
         self.member.end();
+        self.registry.by_endpoint.remove(self.member.view().endpoint, &self.member);
         self.registry.leave(self.shard, self.slot);
     }
 }

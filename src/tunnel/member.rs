@@ -5,6 +5,7 @@ use super::tap::TapSession;
 use super::{Cause, Side, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
+use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -273,8 +274,9 @@ impl Member {
         &self.traffic
     }
 
-    pub(super) fn moved(&self, endpoint: u64) {
-        self.endpoint.store(endpoint, Relaxed);
+    /// Sets the endpoint, and returns the one before.
+    pub(super) fn moved(&self, endpoint: u64) -> u64 {
+        self.endpoint.swap(endpoint, Relaxed)
     }
 
     pub(super) fn listen(&self, waker: &Waker) {
@@ -397,6 +399,24 @@ impl TunnelTraffic {
             micros => Some(Duration::from_micros(micros.into())),
         })
     }
+}
+
+/// The tunnels of each connection, in the order of the first of them. Those of one HTTP/2 connection leave together: their
+/// client opens the next ones on another connection when this one has none left.
+pub(super) fn by_connection(members: Vec<Arc<Member>>) -> Vec<Vec<Arc<Member>>> {
+    let mut groups: Vec<Vec<_>> = Vec::with_capacity(members.len());
+    let mut places: HashMap<_, usize> = HashMap::new();
+    for member in members {
+        match member.shared_connection().map(|connection| places.entry(connection)) {
+            Some(hash_map::Entry::Occupied(place)) => groups[*place.get()].push(member),
+            Some(hash_map::Entry::Vacant(place)) => {
+                place.insert(groups.len());
+                groups.push(vec![member]);
+            }
+            None => groups.push(vec![member]),
+        }
+    }
+    groups
 }
 
 #[cfg(test)]

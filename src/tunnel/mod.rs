@@ -10,6 +10,7 @@ mod client_rate;
 mod counters;
 mod departure;
 mod drain;
+mod endpoint_index;
 mod filter;
 mod handshake_rate_limiter;
 mod member;

@@ -5,8 +5,8 @@
 //! lease holds it.
 
 use super::address::Address;
-use super::balance::{AllMembers, Balance, Candidates, Group, Member, Open, RoundRobin, Tier};
-use super::discovery::{BackendEntry, MemberSettings};
+use super::announced::{Announced, Identity, Tier};
+use super::balance::{AllMembers, Balance, Candidates, Group, Member, Open, RoundRobin};
 use super::endpoint::{Endpoint, Load, Token};
 use super::hash_key::KeySource;
 use super::health_score::Health;
@@ -274,11 +274,41 @@ impl Members {
 pub(super) struct CarriedState {
     /// The members with their weights, reused when their addresses appear again.
     pub(super) members: Vec<Member>,
-    /// Loads of removed endpoints that are still in use.
-    pub(super) departed: HashMap<Address, Weak<Load>>,
+    /// Removed endpoints that are still in use.
+    pub(super) departed: Departed,
     /// Whether startup was complete.
     pub(super) is_started: bool,
 }
+
+/// Why an endpoint is no member any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// A reload removed it.
+    Reload,
+    /// Its name or its discovery has it no longer.
+    Source,
+}
+
+/// A removed endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct DepartedEndpoint {
+    load: Weak<Load>,
+    removal: Removal,
+    /// The deadline that its source had announced.
+    deadline: Option<u64>,
+    /// When it was removed.
+    since: u64,
+}
+
+impl DepartedEndpoint {
+    /// Returns whether nothing uses it any more, which is final.
+    pub(super) fn is_unused(&self) -> bool {
+        self.load.strong_count() == 0
+    }
+}
+
+/// The removed endpoints of an upstream that are still in use.
+pub(super) type Departed = HashMap<Identity, DepartedEndpoint>;
 
 /// A removed endpoint that still has requests or WebSockets.
 #[derive(Clone, Debug)]
@@ -286,18 +316,26 @@ pub(super) struct RemovedEndpoint {
     pub(super) token: Token,
     pub(super) address: String,
     pub(super) active: usize,
+    pub(super) removal: Removal,
+    pub(super) deadline: Option<u64>,
+    pub(super) since: u64,
 }
 
 impl RemovedEndpoint {
-    /// The loads that are still in use, ordered by address.
-    pub(super) fn of(loads: &HashMap<Address, Weak<Load>>) -> Vec<Self> {
-        let loads = loads.iter().filter_map(|(address, load)| Some((address, load.upgrade()?)));
-        let departed = |(address, load): (&Address, Arc<Load>)| Self {
-            token: load.token(),
-            address: address.to_string(),
-            active: load.active(),
-        };
-        let mut found: Vec<_> = loads.map(departed).filter(|departed| departed.active > 0).collect();
+    /// Those that are still in use, ordered by address.
+    pub(super) fn of(departed: &Departed) -> Vec<Self> {
+        let in_use = departed.iter().filter_map(|(identity, departed)| {
+            let load = departed.load.upgrade()?;
+            Some(Self {
+                token: load.token(),
+                address: identity.address.to_string(),
+                active: load.active(),
+                removal: departed.removal,
+                deadline: departed.deadline,
+                since: departed.since,
+            })
+        });
+        let mut found: Vec<_> = in_use.filter(|departed| departed.active > 0).collect();
         found.sort_by(|a, b| a.address.cmp(&b.address));
         found
     }
@@ -308,10 +346,12 @@ pub(super) struct EndpointSet {
     plan: Plan,
     // A lock instead of an ArcSwap: only `control` swaps generations. Held for one reference count.
     current: RwLock<Arc<Members>>,
-    /// Loads of removed endpoints that are still in use.
-    departed: Mutex<HashMap<Address, Weak<Load>>>,
+    /// Removed endpoints that are still in use.
+    departed: Mutex<Departed>,
     /// Whether startup is complete: endpoints that join from then on are new.
     is_started: AtomicBool,
+    /// Whether a membership was installed: later ones come from the source, and not from a reload.
+    is_installed: AtomicBool,
     /// A probe has ended, or the members have changed.
     changed: Notify,
 }
@@ -338,7 +378,14 @@ impl EndpointSet {
         let CarriedState { members, departed, is_started } = carried.unwrap_or_default();
         let is_started = AtomicBool::new(is_started);
         let current = RwLock::new(Members::new(&plan, members, Vec::new()));
-        Self { plan, current, departed: Mutex::new(departed), is_started, changed: Notify::new() }
+        Self {
+            plan,
+            current,
+            departed: Mutex::new(departed),
+            is_started,
+            is_installed: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
     }
 
     /// Completes startup: endpoints that join from now on are new.
@@ -369,8 +416,8 @@ impl EndpointSet {
         Arc::clone(&self.current.read())
     }
 
-    /// The loads of removed endpoints that are still in use.
-    pub(super) fn departed(&self) -> HashMap<Address, Weak<Load>> {
+    /// The removed endpoints that are still in use.
+    pub(super) fn departed(&self) -> Departed {
         self.departed.lock().clone()
     }
 
@@ -379,14 +426,14 @@ impl EndpointSet {
         RemovedEndpoint::of(&self.departed.lock())
     }
 
-    /// The loads of all present and removed endpoints that are still in use, for the removal of the upstream.
-    pub(super) fn loads(&self) -> HashMap<Address, Weak<Load>> {
-        let mut loads = self.departed();
-        for member in self.current().as_slice() {
-            let endpoint = member.endpoint();
-            loads.insert(endpoint.address().clone(), Arc::downgrade(endpoint.load()));
-        }
-        loads
+    /// All present and removed endpoints that are still in use, for the removal of the upstream.
+    pub(super) fn all_departed(&self) -> Departed {
+        let mut departed = self.departed();
+        let now = monotonic_millis::now();
+        let current = self.current();
+        departed
+            .extend(current.as_slice().iter().map(|member| member_departed(member, Removal::Reload, now)));
+        departed
     }
 
     /// Installs a new membership. pingora-load-balancing calls it, never concurrently.
@@ -394,6 +441,11 @@ impl EndpointSet {
         // Held throughout, since members must not be replaced meanwhile.
         let mut departed = self.departed.lock();
         let before = self.current();
+        let removal = match self.is_installed.swap(true, Relaxed) {
+            true => Removal::Source,
+            false => Removal::Reload,
+        };
+        let now = monotonic_millis::now();
         let mut known: HashMap<&Address, &Member> =
             before.members.iter().map(|member| (member.endpoint().address(), member)).collect();
         let mut members = Vec::with_capacity(backends.len());
@@ -401,42 +453,51 @@ impl EndpointSet {
         for backend in backends {
             let Some(address) = Address::from_engine(&backend.addr) else { continue };
             // Discovery sets it on every backend.
-            let Some(BackendEntry { settings, host }) = backend.ext.get::<BackendEntry>().cloned() else {
+            let Some(announced) = backend.ext.get::<Announced>().map(|announced| Arc::new(announced.clone()))
+            else {
                 continue;
             };
-            let MemberSettings { weight, marked: is_marked, tier, limit } = settings;
-            let marked_before = known.get(&address).and_then(|member| member.marked_since());
-            let marked = is_marked.then(|| marked_before.unwrap_or_else(monotonic_millis::now));
-            let endpoint = match known.remove(&address) {
+            // Another identifier at the address is another endpoint.
+            let before = known.remove(&address).and_then(|member| {
+                let is_same = member.announced().uid == announced.uid;
+                if !is_same {
+                    departed.extend([member_departed(member, removal, now)]);
+                }
+                is_same.then_some(member)
+            });
+            let (weight, is_marked) = (announced.settings.weight, announced.settings.marked);
+            let host = announced.host.clone();
+            let marked_before = before.and_then(Member::marked_since);
+            let marked = is_marked.then(|| marked_before.unwrap_or(now));
+            let endpoint = match before {
                 // A generation that may still be rejected must not change an endpoint of the serving one.
                 Some(member) if member.endpoint().host() != host => member.endpoint().renamed(host),
                 Some(member) => {
                     // The endpoint received no new requests for a while, so its caches are as empty as those
                     // of a new one.
                     if (member.weight() == 0 || marked_before.is_some()) && weight > 0 && !is_marked {
-                        member.endpoint().join_time().begin(monotonic_millis::now());
+                        member.endpoint().join_time().begin(now);
                     }
                     Arc::clone(member.endpoint())
                 }
                 None => {
-                    let load = departed.remove(&address).and_then(|load| load.upgrade());
+                    let identity = Identity { address: address.clone(), uid: announced.uid.clone() };
+                    let load = departed.remove(&identity).and_then(|departed| departed.load.upgrade());
                     let endpoint =
                         Endpoint::new(&self.plan.upstream, address, load, self.plan.initial_health);
                     endpoint.set_host(host);
                     self.adopt(endpoint)
                 }
             };
-            members.push(Member::new(endpoint, weight).marked(marked).in_tier(tier).limited(limit));
+            members.push(Member::new(endpoint, announced).marked(marked));
             member_backends.push(backend.clone());
         }
-        for (address, member) in known {
-            departed.insert(address.clone(), Arc::downgrade(member.endpoint().load()));
-        }
+        departed.extend(known.into_values().map(|member| member_departed(member, removal, now)));
         let members = Members::new(&self.plan, members, member_backends);
         *self.current.write() = Arc::clone(&members);
         drop(before);
         self.changed.notify_waiters();
-        departed.retain(|_, load| load.strong_count() > 0);
+        departed.retain(|_, departed| !departed.is_unused());
         members
     }
 
@@ -456,9 +517,18 @@ impl EndpointSet {
     /// An endpoint that is no member, as one that a resolver has removed: a WebSocket of another process is there.
     pub(super) fn removed_endpoint(&self, address: Address) -> Arc<Endpoint> {
         let mut departed = self.departed.lock();
-        let load = departed.get(&address).and_then(Weak::upgrade);
-        let endpoint = Endpoint::new(&self.plan.upstream, address.clone(), load, self.plan.initial_health);
-        departed.insert(address, Arc::downgrade(endpoint.load()));
+        let identity = Identity { address: address.clone(), uid: None };
+        let load = departed.get(&identity).and_then(|departed| departed.load.upgrade());
+        let endpoint = Endpoint::new(&self.plan.upstream, address, load, self.plan.initial_health);
+        departed
+            .entry(identity)
+            .or_insert_with(|| DepartedEndpoint {
+                load: Weak::new(),
+                removal: Removal::Reload,
+                deadline: None,
+                since: monotonic_millis::now(),
+            })
+            .load = Arc::downgrade(endpoint.load());
         endpoint
     }
 
@@ -470,4 +540,18 @@ impl EndpointSet {
         }
         endpoint
     }
+}
+
+/// A member that is none any more.
+fn member_departed(member: &Member, removal: Removal, now: u64) -> (Identity, DepartedEndpoint) {
+    let announced = member.announced();
+    let identity = Identity { address: member.endpoint().address().clone(), uid: announced.uid.clone() };
+    let departed = DepartedEndpoint {
+        load: Arc::downgrade(member.endpoint().load()),
+        removal,
+        deadline: announced.departure.and_then(|departure| departure.deadline),
+        // It may have been draining already.
+        since: member.draining_since().unwrap_or(now),
+    };
+    (identity, departed)
 }

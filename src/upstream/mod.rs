@@ -12,6 +12,7 @@
 //! the supervisor spawns.
 
 mod address;
+mod announced;
 mod attempts;
 pub mod balance;
 mod cluster;
@@ -44,6 +45,7 @@ mod url_connector;
 mod url_server;
 
 pub use address::Address;
+pub use announced::MemberState;
 pub use attempts::{AttemptEnd, Attempts};
 pub use balance::{BALANCE, Balance, CookieScope};
 pub(crate) use balance::{inherit_process_secret, process_secret};
@@ -53,7 +55,7 @@ pub use cluster::{
 };
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
-pub use discovery::NameState;
+pub use discovery::{DISCOVERY, Discovery, FeedState, FeedStatus, NameState};
 pub use endpoint::{BackendVersion, Endpoint, ProbeResult};
 pub use hash_key::{Key, KeySource, RequestView};
 pub use health::{PROBES, Probe};

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::address::Origin;
+use super::announced::{Announced, MemberSettings};
 use super::balance::Member;
 use super::endpoint::Endpoint;
 use super::health_score::Health;
 use crate::config::{self, EndpointEntry, KindEntry};
 use moongate_config::{Key, Place, Placed, Quotes, Settings, Value, ValueKind};
+use std::sync::Arc;
 
 pub(super) fn place() -> Place {
     Place { file: "moongate.yaml".into(), line: 7, column: 3, width: 1, path: "upstreams.web".into() }
@@ -80,7 +82,9 @@ pub(super) fn members(lines: &[&str]) -> Vec<Member> {
     let member = |line: &&str| {
         let (address, weight) = line.split_once('*').unwrap_or((line, "1"));
         let Origin::Fixed(address) = Origin::parse(address).unwrap() else { panic!("an address") };
-        Member::new(Endpoint::new(&"web".into(), address, None, Health::Healthy), weight.parse().unwrap())
+        let settings = MemberSettings { weight: weight.parse().unwrap(), ..MemberSettings::default() };
+        let announced = Announced::ready(settings, "list".into());
+        Member::new(Endpoint::new(&"web".into(), address, None, Health::Healthy), Arc::new(announced))
     };
     lines.iter().map(member).collect()
 }

@@ -3,7 +3,7 @@
 
 use crate::support::moongate;
 use moongate::plugin::kinds::PLUGINS;
-use moongate::upstream::{BALANCE, PROBES};
+use moongate::upstream::{BALANCE, DISCOVERY, PROBES};
 use moongate_config::Kind;
 use schemars::SchemaGenerator;
 use std::collections::BTreeSet;
@@ -48,6 +48,11 @@ fn every_balance_kind_is_complete() {
 #[test]
 fn every_probe_is_complete() {
     hold("health", PROBES);
+}
+
+#[test]
+fn every_discovery_is_complete() {
+    hold("discovery", DISCOVERY);
 }
 
 #[test]

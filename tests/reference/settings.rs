@@ -49,7 +49,7 @@ impl Settings {
             }
         }
         all.add_plugins(&schema["$defs"]["PluginEntry"]["oneOf"]);
-        for setting in ["balance", "health_check"] {
+        for setting in ["balance", "health_check", "discovery"] {
             let entry = &schema["$defs"]["Upstream"]["properties"][setting]["anyOf"][0]["oneOf"];
             all.add_upstream_kinds(setting, entry);
         }
@@ -66,7 +66,7 @@ impl Settings {
         self.groups.keys().cloned().collect()
     }
 
-    /// The kinds of `plugins`, `balance` or `health_check`, with their descriptions.
+    /// The kinds of `plugins`, `balance`, `health_check` or `discovery`, with their descriptions.
     pub(crate) fn kinds(&self, setting: &str) -> BTreeMap<String, String> {
         self.kinds[setting].clone()
     }
@@ -104,8 +104,8 @@ impl Settings {
         let with = |key: &str| kinds.iter().filter(|(_, properties)| properties.get(key).is_some()).count();
         let mut further = Map::new();
         for (kind, properties) in &kinds {
-            if setting == "balance" {
-                self.add(&format!("balance.{kind}"), properties, |key| key != "kind");
+            if setting != "health_check" {
+                self.add(&format!("{setting}.{kind}"), properties, |key| key != "kind");
                 continue;
             }
             self.add(setting, properties, |key| key != "kind" && with(key) == kinds.len());

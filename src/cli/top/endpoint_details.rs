@@ -22,6 +22,9 @@ pub(super) fn lines(key: &EndpointKey, state: &LiveState) -> Vec<(&'static str, 
     let rtt =
         format!("{} to the backend, {} to clients", optional(row.rtt.backend), optional(row.rtt.client));
     lines.extend([("round trip", rtt), ("latency", optional(row.latency))]);
+    let origin = row.origin.as_deref().filter(|origin| *origin != "list");
+    let absent = if row.state.as_deref() == Some("absent") { ", not announced any more" } else { "" };
+    lines.extend(origin.map(|origin| ("origin", format!("{origin}{absent}"))));
     lines.extend((row.tier > 0.0).then(|| ("tier", "backup".to_owned())));
     lines.extend(row.max_connections.map(|limit| ("active", limited(row.active, limit))));
     lines.extend(row.slow_start.map(|part| ("slow start", format!("{} of its weight", percent(part)))));

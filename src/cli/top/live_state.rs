@@ -105,6 +105,8 @@ pub(super) struct EndpointRow {
     pub(super) health: String,
     pub(super) probe: Option<ProbeState>,
     pub(super) ejected: bool,
+    pub(super) origin: Option<String>,
+    pub(super) state: Option<String>,
     pub(super) draining: Option<String>,
     pub(super) active: f64,
     pub(super) websockets: f64,

@@ -3,7 +3,7 @@
 //! of the state of a WebSocket.
 
 use crate::runtime::base64_bytes;
-use crate::upstream::NameState;
+use crate::upstream::{FeedState, NameState};
 use serde::{Deserialize, Serialize};
 use std::io;
 use zeroize::Zeroize;
@@ -29,6 +29,15 @@ pub(super) enum Message {
         /// The state.
         #[serde(default)]
         state: ProcessState,
+    },
+    /// From the old process: members that an upstream has discovered, in parts.
+    Discovered {
+        /// The upstream.
+        #[serde(default)]
+        upstream: String,
+        /// Some of its members.
+        #[serde(default)]
+        state: FeedState,
     },
     /// From the old process: its counters and histograms. They come before the order to serve, and again at its end.
     Counts {
@@ -173,6 +182,9 @@ pub(in crate::server) struct ProcessState {
     pub(in crate::server) hash_key: SecretKey,
     /// The addresses of host names, by upstream.
     pub(in crate::server) names: Vec<(String, Vec<NameState>)>,
+    /// The members of discoveries, by upstream. They are sent apart from the others, because they may be many.
+    #[serde(skip)]
+    pub(in crate::server) discovered: Vec<(String, FeedState)>,
     /// How long the new process serves.
     pub(in crate::server) succession: Succession,
 }

@@ -8,6 +8,7 @@ use super::moved_websockets::{LAST_PASSES, MoveCounts, Mover, PASSES};
 use super::old_process::VARIABLE;
 use crate::server::passed_socket::HeldSocket;
 use crate::tunnel::Registry;
+use crate::upstream::FeedState;
 use log::{info, warn};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -19,6 +20,9 @@ use std::{env, fmt};
 
 /// The time limit for the new process until it is ready: it reads files, and waits for its first probes.
 const LONGEST_START: Duration = Duration::from_secs(120);
+
+/// The most members of a discovery in one message.
+const MOST_MEMBERS: usize = 1000;
 
 /// The time limit for the new process to accept connections once it is ready.
 const LONGEST_SWITCH: Duration = Duration::from_secs(10);
@@ -61,7 +65,7 @@ impl NewProcess {
     /// Why it is not ready. It has ended then.
     pub(in crate::server) fn start(
         program: &PathBuf,
-        state: ProcessState,
+        mut state: ProcessState,
         sockets: &[HeldSocket],
         gives_up: impl Fn() -> bool,
     ) -> Result<Self, UpgradeFailure> {
@@ -81,9 +85,12 @@ impl NewProcess {
         fault_point::reach(Step::OldStarted);
         let pid = child.id();
         let mut started = Self { channel, child: Some(child), pid, binary: String::new() };
-        let succession = state.succession;
-        let passed =
-            started.channel.send(Message::Process { state }, &[]).and_then(|()| started.pass(sockets));
+        let (succession, discovered) = (state.succession, std::mem::take(&mut state.discovered));
+        let passed = started
+            .channel
+            .send(Message::Process { state }, &[])
+            .and_then(|()| started.pass_members(discovered))
+            .and_then(|()| started.pass(sockets));
         passed.map_err(|error| started.explain(&error))?;
         fault_point::reach(Step::OldPassed);
         started.wait_until_ready(succession, gives_up)?;
@@ -94,6 +101,15 @@ impl NewProcess {
     /// Its process ID.
     pub(in crate::server) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    fn pass_members(&self, discovered: Vec<(String, FeedState)>) -> io::Result<()> {
+        for (upstream, state) in discovered {
+            for state in state.parts(MOST_MEMBERS) {
+                self.channel.send(Message::Discovered { upstream: upstream.clone(), state }, &[])?;
+            }
+        }
+        Ok(())
     }
 
     fn pass(&self, sockets: &[HeldSocket]) -> io::Result<()> {

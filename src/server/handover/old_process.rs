@@ -71,6 +71,13 @@ impl OldProcess {
                     state = received;
                     continue;
                 }
+                Message::Discovered { upstream, state: part } => {
+                    match state.discovered.iter_mut().find(|(known, _)| *known == upstream) {
+                        Some((_, known)) => known.append(part),
+                        None => state.discovered.push((upstream, part)),
+                    }
+                    continue;
+                }
                 _ => continue,
             };
             if sockets.len() != descriptors.len() {

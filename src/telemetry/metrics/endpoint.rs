@@ -22,6 +22,15 @@ pub(crate) struct UpstreamMetrics {
     name: Box<str>,
     all_unhealthy: AtomicU64,
     resolve_failures: AtomicU64,
+    discovery: Mutex<Option<DiscoveryCounts>>,
+}
+
+/// The counts of an upstream with discovery.
+#[derive(Debug)]
+struct DiscoveryCounts {
+    source: Arc<str>,
+    changes: u64,
+    errors: Vec<(&'static str, u64)>,
 }
 
 impl EndpointMetrics {
@@ -61,7 +70,12 @@ impl UpstreamMetrics {
     }
 
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.into(), all_unhealthy: AtomicU64::new(0), resolve_failures: AtomicU64::new(0) }
+        Self {
+            name: name.into(),
+            all_unhealthy: AtomicU64::new(0),
+            resolve_failures: AtomicU64::new(0),
+            discovery: Mutex::default(),
+        }
     }
 
     /// Counts a selection while every endpoint was unhealthy.
@@ -74,7 +88,38 @@ impl UpstreamMetrics {
         self.resolve_failures.fetch_add(1, Relaxed);
     }
 
+    /// Counts a change of the members that were discovered from this source.
+    pub(crate) fn members_changed(&self, source: &Arc<str>) {
+        self.discovered(source, |counts| counts.changes += 1);
+    }
+
+    /// Counts a failed read of this source, by a short constant reason such as `timeout`.
+    pub(crate) fn discovery_failed(&self, source: &Arc<str>, reason: &'static str) {
+        self.discovered(source, |counts| {
+            match counts.errors.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, count)) => *count += 1,
+                None => counts.errors.push((reason, 1)),
+            }
+        });
+    }
+
+    fn discovered(&self, source: &Arc<str>, count: impl FnOnce(&mut DiscoveryCounts)) {
+        let mut counts = self.discovery.lock();
+        if counts.as_ref().is_none_or(|counts| counts.source != *source) {
+            let changes = counts.as_ref().map_or(0, |counts| counts.changes);
+            *counts = Some(DiscoveryCounts { source: Arc::clone(source), changes, errors: Vec::new() });
+        }
+        counts.as_mut().map(count);
+    }
+
     pub(super) fn collect(&self, scrape: &mut Exposition) {
+        if let Some(counts) = &*self.discovery.lock() {
+            scrape.counter(&names::DISCOVERY_CHANGES, &[&self.name], counts.changes as f64);
+            let source = format!("{}: {}", self.name, counts.source);
+            for (reason, count) in &counts.errors {
+                scrape.counter(&names::SOURCE_ERRORS, &[&source, reason], *count as f64);
+            }
+        }
         for (family, count) in [
             (&names::UPSTREAM_ALL_UNHEALTHY, self.all_unhealthy.load(Relaxed)),
             (&names::UPSTREAM_RESOLVE_FAILURES, self.resolve_failures.load(Relaxed)),

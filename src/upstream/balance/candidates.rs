@@ -1,5 +1,6 @@
 //! The members and the candidates of one request, as a balancer sees them.
 
+use crate::upstream::announced::{Announced, MemberSettings, Tier};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::slow_start::{SlowStart, WHOLE};
 use std::num::NonZeroU32;
@@ -7,22 +8,6 @@ use std::sync::Arc;
 
 /// Words of the set that are stored inline: up to 256 members cost no allocation.
 const FEW: usize = 4;
-
-/// The precedence of an endpoint: one of a later tier is selected only while none of an earlier tier is available.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tier(u8);
-
-impl Tier {
-    /// The tier of an entry without `backup`.
-    pub const FIRST: Self = Self(0);
-    /// The tier of an entry with `backup: true`.
-    pub const BACKUP: Self = Self(1);
-
-    /// The tier as a number, from 0.
-    pub const fn get(self) -> u8 {
-        self.0
-    }
-}
 
 /// An endpoint with its weight.
 #[derive(Clone, Debug)]
@@ -34,19 +19,20 @@ pub struct Member {
     limit: Option<NonZeroU32>,
     /// When its `drain: true` took effect, in milliseconds of the upstream clock.
     marked: Option<u64>,
+    /// What its source says of it.
+    announced: Arc<Announced>,
 }
 
 impl Member {
-    pub(in crate::upstream) fn new(endpoint: Arc<Endpoint>, weight: u16) -> Self {
-        Self { endpoint, weight, tier: Tier::FIRST, limit: None, marked: None }
+    pub(in crate::upstream) fn new(endpoint: Arc<Endpoint>, announced: Arc<Announced>) -> Self {
+        let MemberSettings { weight, tier, limit, .. } = announced.settings;
+        let tier = if announced.departure.is_some() { tier.leaving() } else { tier };
+        Self { endpoint, weight, tier, limit, marked: None, announced }
     }
 
-    pub(in crate::upstream) fn in_tier(self, tier: Tier) -> Self {
-        Self { tier, ..self }
-    }
-
-    pub(in crate::upstream) fn limited(self, limit: Option<NonZeroU32>) -> Self {
-        Self { limit, ..self }
+    /// What its source says of it.
+    pub(in crate::upstream) fn announced(&self) -> &Arc<Announced> {
+        &self.announced
     }
 
     /// The same member with another endpoint.
@@ -63,14 +49,15 @@ impl Member {
         self.marked
     }
 
-    /// When the drain began, configured or ordered by an operator.
+    /// When the drain began: configured, ordered by an operator or announced by its source.
     pub(in crate::upstream) fn draining_since(&self) -> Option<u64> {
-        self.marked.into_iter().chain(self.endpoint.drained_since()).min()
+        let announced = self.announced.departure.map(|departure| departure.since);
+        self.marked.into_iter().chain(self.endpoint.drained_since()).chain(announced).min()
     }
 
-    /// Returns whether the member accepts new connections while it is healthy.
+    /// Returns whether the member accepts new connections while it is healthy. One that leaves does, in a later tier.
     pub(in crate::upstream) fn is_open(&self) -> bool {
-        self.weight > 0 && self.draining_since().is_none()
+        self.weight > 0 && self.marked.is_none() && !self.endpoint.is_drained()
     }
 
     /// Returns whether the member accepts new connections and is healthy.

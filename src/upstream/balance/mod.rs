@@ -16,11 +16,12 @@ mod sticky;
 mod tests;
 
 pub(super) use candidates::Open;
-pub use candidates::{AllMembers, Candidates, Member, Tier};
+pub use candidates::{AllMembers, Candidates, Member};
 pub use cookie::CookieScope;
 pub(crate) use cookie::{inherit_process_secret, process_secret};
 pub(super) use round_robin::RoundRobin;
 
+pub use super::announced::Tier;
 use super::hash_key::KeySource;
 use super::session_drain::DrainMoment;
 use http::HeaderValue;

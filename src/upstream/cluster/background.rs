@@ -1,4 +1,5 @@
-//! Background work of an upstream: probes and name resolution, as one future that its owner spawns and drops.
+//! Background work of an upstream: probes (`probing`), name resolution and discovery, as one future that its owner spawns
+//! and drops.
 //! A slow probe delays no lookup.
 
 use super::Cluster;
@@ -11,15 +12,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 
 /// The minimum pause between two lookups of a name.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// The minimum pause between two changes of the members: a change takes time in proportion to their number.
+const PAUSE: Duration = Duration::from_millis(50);
+
 impl Cluster {
     /// Returns whether the cluster has background work.
     pub fn is_busy(&self) -> bool {
-        self.schedule.is_some() || self.source.has_names()
+        self.schedule.is_some() || self.source.may_change()
     }
 
     /// Probes and resolves until dropped, which cancels everything in progress. Returns at once if there is
@@ -33,11 +36,22 @@ impl Cluster {
         let resolved = Notify::new();
         let beginning = async {
             resolved.notified().await;
+            if let Some(feed) = self.source.feed() {
+                feed.first_answer().await;
+            }
+            // Those of the first answers are probed.
+            self.update_members().await;
             self.await_probes().await;
             self.endpoint_set.complete_startup();
             self.first_round.send_replace(true);
         };
-        tokio::join!(self.keep_resolving(&resolved), self.keep_probing(), beginning);
+        tokio::join!(
+            self.keep_resolving(&resolved),
+            self.keep_discovering(),
+            self.keep_updating(),
+            self.keep_probing(),
+            beginning
+        );
     }
 
     /// Resolves after the first round of lookups and probes of [`Cluster::run`]; at once if it is complete or
@@ -47,20 +61,6 @@ impl Cluster {
         async move {
             // An error means that the cluster was dropped, which ends the wait too.
             let _ = done.wait_for(|done| *done).await;
-        }
-    }
-
-    async fn keep_probing(&self) {
-        let Some(schedule) = self.schedule else { return };
-        loop {
-            let next = Instant::now() + schedule.pause();
-            let members = self.members.load(Relaxed);
-            self.probe().await;
-            self.probed.send_replace(Some(members));
-            tokio::select! {
-                () = sleep_until(next) => {}
-                () = self.new_endpoints.notified() => {}
-            }
         }
     }
 
@@ -88,7 +88,7 @@ impl Cluster {
             let is_first = looked_up.is_first;
             let learned = self.source.take(&self.name, looked_up, by);
             if learned.is_new {
-                self.update_members().await;
+                self.source.announce_change();
             }
             if learned.has_failed {
                 self.resolve_failures.fetch_add(1, Relaxed);
@@ -106,6 +106,21 @@ impl Cluster {
         }
     }
 
+    async fn keep_discovering(&self) {
+        if let Some(feed) = self.source.feed() {
+            feed.run().await;
+        }
+    }
+
+    /// Applies changes of the members: the first one at once, and those that follow shortly after it together.
+    async fn keep_updating(&self) {
+        while self.source.may_change() {
+            self.source.changed().await;
+            self.update_members().await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Applies the known addresses of the names. Call it before [`Cluster::run`].
     pub(super) fn take_known_members(&self) {
         // Discovery responds from memory, so that one poll completes it.
@@ -116,15 +131,14 @@ impl Cluster {
         self.members.fetch_add(1, Relaxed);
     }
 
-    /// Runs one round of probes concurrently.
-    async fn probe(&self) {
-        self.engine.backends().run_health_check(true).await;
-    }
-
-    /// Applies the current addresses of the names and schedules probes of new endpoints.
+    /// Applies the current members, if they have changed, and schedules probes of new endpoints.
     async fn update_members(&self) {
+        let before = self.endpoint_set.current();
         if let Err(error) = self.engine.update().await {
             log::error!(upstream = &*self.name, reason:% = error; "membership not updated");
+        }
+        if Arc::ptr_eq(&before, &self.endpoint_set.current()) {
+            return;
         }
         log::info!(upstream = &*self.name, endpoints = self.endpoint_set.current().as_slice().len(); "upstream membership changed");
         self.members.fetch_add(1, Relaxed);

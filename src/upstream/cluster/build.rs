@@ -5,15 +5,18 @@ use super::{Cluster, RemovedUpstream};
 use crate::config::{self, EndpointEntry, KindEntry, UpstreamProtocol};
 use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
 use crate::upstream::address::Origin;
-use crate::upstream::balance::{BALANCE, Balance, Member, Tier};
+use crate::upstream::announced::{MemberSettings, Tier};
+use crate::upstream::balance::{BALANCE, Balance, Member};
 use crate::upstream::connector::Connector;
-use crate::upstream::discovery::{Discovery, EndpointSource, EndpointSpec, MemberSettings};
+use crate::upstream::discovery::{
+    DISCOVERY, Discovery, EndpointSource, EndpointSpec, EngineDiscovery, NewFeed,
+};
 use crate::upstream::endpoint_set::{CarriedState, EndpointSet, Plan};
 use crate::upstream::hash_key::KeySource;
-use crate::upstream::health::{Check, PROBES, Probe};
+use crate::upstream::health::{Check, PROBES, Probe, SharedCheck};
 use crate::upstream::health_score::Health;
 use crate::upstream::monotonic_millis;
-use moongate_config::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
+use moongate_config::{Kind, Period, Place, Problem, Problems, Settings, Value, ValueKind};
 use pingora_load_balancing::{Backends, LoadBalancer};
 use std::collections::HashMap;
 use std::pin::pin;
@@ -49,12 +52,15 @@ impl Cluster {
             return Ok(Arc::clone(prior));
         }
         let mut problems = Problems::default();
-        let lines = lines(&spec.endpoints, &mut problems);
+        let lines = lines(spec, place, &mut problems);
+        let discovery = problems.keep(discovery(spec));
         check_resolve(spec, &mut problems);
         let balance = problems.keep(balance(spec.balance.as_ref(), place));
         let probe = problems.keep(probe(spec));
         let connector = problems.keep(Connector::compile(spec, prior.map(|prior| &*prior.connector)));
-        let (Some(balance), Some(probe), Some(connector)) = (balance, probe, connector) else {
+        let (Some(discovery), Some(balance), Some(probe), Some(connector)) =
+            (discovery, balance, probe, connector)
+        else {
             return Err(problems);
         };
         check_rebalance(spec, &*balance, &mut problems);
@@ -69,7 +75,7 @@ impl Cluster {
             spec,
             prior,
             removed,
-            Parts { lines, balance, probe, connector, advice: problems.0 },
+            Parts { lines, discovery, balance, probe, connector, advice: problems.0 },
         ))
     }
 }
@@ -77,6 +83,7 @@ impl Cluster {
 /// The validated settings.
 struct Parts {
     lines: Vec<EndpointSpec>,
+    discovery: Option<Box<dyn Discovery>>,
     balance: Box<dyn Balance>,
     probe: Option<Box<dyn Probe>>,
     connector: Arc<Connector>,
@@ -107,22 +114,24 @@ fn assemble(
             is_started: true,
         }),
         (None, Some(removed)) => {
-            Some(CarriedState { departed: removed.loads().clone(), ..CarriedState::default() })
+            Some(CarriedState { departed: removed.departed().clone(), ..CarriedState::default() })
         }
         (None, None) => None,
     };
     let endpoint_set = Arc::new(EndpointSet::new(plan, carried));
-    let source = EndpointSource::new(parts.lines, prior.map(|prior| &*prior.source));
-    let schedule = parts.probe.as_ref().map(|probe| probe.schedule());
     let of = Arc::clone(&name);
-    let metrics = LazyHandle::new(move || UpstreamMetrics::of(&of));
-    let busy = schedule.is_some() || source.has_names();
+    let metrics = Arc::new(LazyHandle::new(move || UpstreamMetrics::of(&of)));
+    let new_feed = |discovery| NewFeed { upstream: &name, discovery, metrics: Arc::clone(&metrics) };
+    let feed = parts.discovery.map(new_feed);
+    let source = EndpointSource::new(parts.lines, feed, prior.map(|prior| &*prior.source));
+    let schedule = parts.probe.as_ref().map(|probe| probe.schedule());
+    let busy = schedule.is_some() || source.may_change();
+    let check = parts
+        .probe
+        .map(|probe| Arc::new(Check::new(probe, Arc::clone(&parts.connector), Arc::clone(&endpoint_set))));
     Arc::new(Cluster {
-        engine: engine(
-            &source,
-            &endpoint_set,
-            parts.probe.map(|probe| (probe, Arc::clone(&parts.connector))),
-        ),
+        engine: engine(&source, &endpoint_set, check.as_ref()),
+        check,
         key,
         cookie,
         connector: parts.connector,
@@ -151,11 +160,11 @@ pub(super) fn millis(period: Period) -> u64 {
 fn engine(
     source: &Arc<EndpointSource>,
     endpoint_set: &Arc<EndpointSet>,
-    probe: Option<(Box<dyn Probe>, Arc<Connector>)>,
+    check: Option<&Arc<Check>>,
 ) -> LoadBalancer<super::Selection> {
-    let mut backends = Backends::new(Box::new(Discovery(Arc::clone(source))));
-    if let Some((probe, connector)) = probe {
-        backends.set_health_check(Box::new(Check::new(probe, connector, Arc::clone(endpoint_set))));
+    let mut backends = Backends::new(Box::new(EngineDiscovery(Arc::clone(source))));
+    if let Some(check) = check {
+        backends.set_health_check(Box::new(SharedCheck(Arc::clone(check))));
     }
     // Discovery responds from memory, so that one poll completes it.
     let mut first = Context::from_waker(Waker::noop());
@@ -187,11 +196,21 @@ fn carried_members(prior: &Cluster, spec: &config::Upstream, connector: &Connect
     prior.endpoint_set.current().as_slice().iter().map(successor).collect()
 }
 
-fn lines(entries: &Placed<Vec<Placed<EndpointEntry>>>, problems: &mut Problems) -> Vec<EndpointSpec> {
-    let place = &entries.place;
-    if entries.is_empty() {
-        let problem = Problem::new("an upstream needs at least one endpoint");
-        problems.push(problem.help("write `endpoints: [127.0.0.1:8081]`").at(place));
+fn lines(spec: &config::Upstream, at: &Place, problems: &mut Problems) -> Vec<EndpointSpec> {
+    let entries = &spec.endpoints;
+    let is_written = entries.place != Place::nowhere();
+    let place = if is_written { &entries.place } else { at };
+    match &spec.discovery {
+        None if entries.is_empty() => {
+            let problem = Problem::new("an upstream needs at least one endpoint");
+            let help = "write `endpoints: [127.0.0.1:8081]`, or `discovery` with a kind";
+            problems.push(problem.help(help).at(place));
+        }
+        Some(discovery) if is_written => {
+            let problem = Problem::new("an upstream has `endpoints` or `discovery`, not both");
+            problems.push(problem.help("remove one of them").at(&discovery.kind.place));
+        }
+        _ => {}
     }
     let mut lines: Vec<EndpointSpec> = Vec::with_capacity(entries.len());
     let mut first: HashMap<Origin, &Place> = HashMap::new();
@@ -295,6 +314,11 @@ fn unprobed(spec: &config::Upstream) -> Option<Problem> {
             )
             .at(&spec.protocol.place)
     })
+}
+
+fn discovery(spec: &config::Upstream) -> Result<Option<Box<dyn Discovery>>, Problems> {
+    let Some(entry) = &spec.discovery else { return Ok(None) };
+    build_kind(DISCOVERY, "discovery", &entry.kind, &entry.kind.place, &entry.settings).map(Some)
 }
 
 fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>, Problems> {

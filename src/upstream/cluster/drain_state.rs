@@ -2,8 +2,10 @@
 //! WebSockets.
 
 use super::Cluster;
+use crate::config::OnRemoval;
 use crate::upstream::balance::Member;
 use crate::upstream::endpoint::Token;
+use crate::upstream::endpoint_set::Removal;
 use crate::upstream::health_score::Health;
 use crate::upstream::monotonic_millis;
 use serde::Serialize;
@@ -15,8 +17,12 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leaving {
-    /// A reload or a resolver removed it.
+    /// A reload removed it.
     Removed,
+    /// Its name or its discovery has it no longer.
+    Absent,
+    /// Its discovery announces that it leaves.
+    Announced,
     /// Its entry has `drain: true`.
     Marked,
     /// An operator ordered it.
@@ -31,7 +37,10 @@ impl Leaving {
         if member.marked_since().is_some() {
             return Some(Self::Marked);
         }
-        member.endpoint().is_drained().then_some(Self::Operator)
+        if member.endpoint().is_drained() {
+            return Some(Self::Operator);
+        }
+        member.announced().departure.map(|_| Self::Announced)
     }
 }
 
@@ -48,12 +57,23 @@ pub struct DrainingEndpoint {
     pub why: Leaving,
     /// When the drain began, in milliseconds of the upstream clock; `None` if the endpoint is not drained.
     since: Option<u64>,
+    /// What happens to its WebSockets, if its source removed it or announces that it leaves.
+    pub on_removal: OnRemoval,
+    /// When it ends, in milliseconds of the upstream clock, if its source says so.
+    pub deadline: Option<u64>,
+    /// Whether no other endpoint can serve its clients: the drain waits for one, at the latest for the deadline.
+    pub is_last: bool,
 }
 
 impl DrainingEndpoint {
     /// The time since the drain began; `None` for another reason.
     pub fn draining_for(&self) -> Option<Duration> {
         Some(Duration::from_millis(monotonic_millis::now().saturating_sub(self.since?)))
+    }
+
+    /// The time until its source ends it; `None` if that is not known.
+    pub fn time_left(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.deadline?.saturating_sub(monotonic_millis::now())))
     }
 }
 
@@ -105,18 +125,34 @@ impl Cluster {
     /// wrong, and the clients have no other endpoint.
     pub fn leaving(&self) -> Vec<DrainingEndpoint> {
         let members = self.endpoint_set.current();
-        let draining_endpoint = |token, endpoint, why, since| DrainingEndpoint {
+        let well = members.as_slice().iter().any(Self::is_well);
+        let stays = |member: &Member| Self::is_well(member) && member.announced().departure.is_none();
+        let is_last = !members.as_slice().iter().any(stays);
+        let draining_endpoint = |token, endpoint, why, since, deadline| DrainingEndpoint {
             token,
             upstream: Arc::clone(&self.name),
             endpoint,
             why,
             since,
+            on_removal: self.spec.on_removal,
+            deadline,
+            is_last,
         };
         let removed = self.endpoint_set.removed_in_use().into_iter();
         let mut leaving: Vec<_> = removed
-            .map(|departed| draining_endpoint(departed.token, departed.address, Leaving::Removed, None))
+            .map(|departed| match departed.removal {
+                Removal::Reload => {
+                    draining_endpoint(departed.token, departed.address, Leaving::Removed, None, None)
+                }
+                Removal::Source => draining_endpoint(
+                    departed.token,
+                    departed.address,
+                    Leaving::Absent,
+                    Some(departed.since),
+                    departed.deadline,
+                ),
+            })
             .collect();
-        let well = members.as_slice().iter().any(Self::is_well);
         for member in members.as_slice() {
             let endpoint = member.endpoint();
             let ill = || (well && endpoint.health() == Health::Unhealthy).then_some(Leaving::Unhealthy);
@@ -127,6 +163,7 @@ impl Cluster {
                     endpoint.name().to_owned(),
                     why,
                     member.draining_since(),
+                    member.announced().departure.and_then(|departure| departure.deadline),
                 ));
             }
         }

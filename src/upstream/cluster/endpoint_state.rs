@@ -3,7 +3,7 @@
 
 use super::Cluster;
 use crate::upstream::balance::Member;
-use crate::upstream::discovery::NameState;
+use crate::upstream::discovery::{Feed, FeedState, NameState};
 use crate::upstream::monotonic_millis;
 use crate::upstream::passive_health::PassiveState;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,18 @@ impl Cluster {
     /// The addresses of the host names.
     pub fn name_states(&self) -> Vec<NameState> {
         self.source.name_states()
+    }
+
+    /// The members of its discovery; `None` for a list.
+    pub fn feed_state(&self) -> Option<FeedState> {
+        self.source.feed().map(Feed::state)
+    }
+
+    /// Starts with the members that another process had discovered, until the first answer. Call it before [`Cluster::run`].
+    pub fn restore_feed(&self, state: FeedState) {
+        if self.source.feed().is_some_and(|feed| feed.restore(state)) {
+            self.take_known_members();
+        }
     }
 
     /// Starts with addresses that another process knew, until the names are resolved. Call it before [`Cluster::run`].

@@ -6,6 +6,7 @@ mod background;
 mod build;
 mod drain_state;
 mod endpoint_state;
+mod probing;
 mod removed_endpoints;
 mod status;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use super::discovery::EndpointSource;
 use super::endpoint::Endpoint;
 use super::endpoint_set::{EndpointSet, Members};
 use super::hash_key::{Key, KeySource, RequestView};
-use super::health::ProbeSchedule;
+use super::health::{Check, ProbeSchedule};
 use super::lease::{Lease, NoEndpoint, TriedEndpoints};
 use super::monotonic_millis;
 use super::passive_health::Policy;
@@ -64,8 +65,10 @@ pub struct Cluster {
     source: Arc<EndpointSource>,
     engine: LoadBalancer<Selection>,
     schedule: Option<ProbeSchedule>,
+    /// The health check, with `schedule`.
+    check: Option<Arc<Check>>,
     advice: Vec<Problem>,
-    metrics: LazyHandle<Arc<UpstreamMetrics>>,
+    metrics: Arc<LazyHandle<Arc<UpstreamMetrics>>>,
     /// How many times an endpoint was selected while none was healthy.
     all_unhealthy_picks: AtomicU64,
     /// When the warning about it was last logged; 0 means never.

@@ -2,17 +2,15 @@
 //! their counts are reused if the upstream is configured again.
 
 use super::Cluster;
-use crate::upstream::address::Address;
-use crate::upstream::endpoint::Load;
-use std::collections::HashMap;
+use crate::upstream::endpoint_set::{Departed, DepartedEndpoint};
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// The remains of a removed upstream. They keep no endpoint alive.
 #[derive(Clone)]
 pub struct RemovedUpstream {
     name: Arc<str>,
-    loads: HashMap<Address, Weak<Load>>,
+    departed: Departed,
 }
 
 impl fmt::Debug for RemovedUpstream {
@@ -24,7 +22,7 @@ impl fmt::Debug for RemovedUpstream {
 impl RemovedUpstream {
     /// The remains of an upstream that is still in use.
     pub fn of(cluster: &Cluster) -> Self {
-        Self { name: Arc::clone(&cluster.name), loads: cluster.endpoint_set.loads() }
+        Self { name: Arc::clone(&cluster.name), departed: cluster.endpoint_set.all_departed() }
     }
 
     /// The upstream's name.
@@ -34,10 +32,10 @@ impl RemovedUpstream {
 
     /// Returns whether no request or WebSocket is left, which is final.
     pub fn is_unused(&self) -> bool {
-        self.loads.values().all(|load| load.strong_count() == 0)
+        self.departed.values().all(DepartedEndpoint::is_unused)
     }
 
-    pub(super) fn loads(&self) -> &HashMap<Address, Weak<Load>> {
-        &self.loads
+    pub(super) fn departed(&self) -> &Departed {
+        &self.departed
     }
 }

@@ -1,19 +1,24 @@
 //! The status of an upstream in `/api/v1/status`.
 
 use super::{Cluster, Leaving, RemovedUpstream};
+use crate::upstream::announced::MemberState;
+use crate::upstream::discovery::{Feed, FeedStatus};
 use crate::upstream::endpoint::ProbeResult;
-use crate::upstream::endpoint_set::RemovedEndpoint;
+use crate::upstream::endpoint_set::{Removal, RemovedEndpoint};
 use crate::upstream::health_score::Health;
 use crate::upstream::monotonic_millis;
 use crate::upstream::slow_start::{SlowStart, WHOLE};
 use serde::Serialize;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// The status of an upstream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClusterStatus {
     /// The endpoints, ordered by address, followed by removed ones that are still in use.
     pub endpoints: Vec<EndpointStatus>,
+    /// The discovery of the endpoints; `None` for a list.
+    pub discovery: Option<FeedStatus>,
 }
 
 /// The status of an endpoint.
@@ -31,6 +36,12 @@ pub struct EndpointStatus {
     pub health: Health,
     /// Whether its traffic failed and it is ejected.
     pub ejected: bool,
+    /// Where it comes from: `list`, or the name or the discovery that has it.
+    pub origin: Option<Arc<str>>,
+    /// Its state in its source; `None` for a removed one.
+    pub state: Option<MemberState>,
+    /// Its zone, if its source has one.
+    pub zone: Option<Arc<str>>,
     /// Why it accepts no new connections: `marked` in the configuration, ordered by an `operator`, or
     /// `removed` from its upstream.
     pub draining: Option<Leaving>,
@@ -48,6 +59,11 @@ pub struct EndpointStatus {
 }
 
 impl Cluster {
+    /// The state of its discovery; `None` for a list.
+    pub fn discovery_status(&self) -> Option<FeedStatus> {
+        self.source.feed().map(Feed::status)
+    }
+
     /// The current status.
     pub fn status(&self) -> ClusterStatus {
         let members = self.endpoint_set.current();
@@ -63,6 +79,9 @@ impl Cluster {
                 max_connections: member.limit(),
                 health: endpoint.health(),
                 ejected: endpoint.is_ejected(),
+                origin: Some(Arc::clone(&member.announced().origin)),
+                state: Some(member.announced().state()),
+                zone: member.announced().zone.clone(),
                 draining: Leaving::of(member),
                 active: endpoint.active(),
                 probe: endpoint.last_probe(),
@@ -75,7 +94,10 @@ impl Cluster {
             }
         };
         let removed = self.endpoint_set.removed_in_use().into_iter().map(EndpointStatus::from);
-        ClusterStatus { endpoints: members.as_slice().iter().map(endpoint).chain(removed).collect() }
+        ClusterStatus {
+            endpoints: members.as_slice().iter().map(endpoint).chain(removed).collect(),
+            discovery: self.discovery_status(),
+        }
     }
 }
 
@@ -88,7 +110,13 @@ impl From<RemovedEndpoint> for EndpointStatus {
             max_connections: None,
             health: Health::Unknown,
             ejected: false,
-            draining: Some(Leaving::Removed),
+            origin: None,
+            state: None,
+            zone: None,
+            draining: Some(match departed.removal {
+                Removal::Reload => Leaving::Removed,
+                Removal::Source => Leaving::Absent,
+            }),
             active: departed.active,
             probe: None,
             latency: None,
@@ -102,7 +130,8 @@ impl RemovedUpstream {
     /// The current status.
     pub fn status(&self) -> ClusterStatus {
         ClusterStatus {
-            endpoints: RemovedEndpoint::of(self.loads()).into_iter().map(EndpointStatus::from).collect(),
+            endpoints: RemovedEndpoint::of(self.departed()).into_iter().map(EndpointStatus::from).collect(),
+            discovery: None,
         }
     }
 }

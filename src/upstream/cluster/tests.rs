@@ -11,7 +11,7 @@ use super::*;
 use crate::config::WhenAllUnhealthy;
 use crate::upstream::health::Proof;
 use crate::upstream::testing::{kind, place, upstream};
-use crate::upstream::{Health, Reason};
+use crate::upstream::{Health, MemberState, Reason};
 use futures_util::FutureExt;
 use http::Method;
 use moongate_config::Period;
@@ -444,6 +444,7 @@ async fn a_living_count_survives_a_change_of_membership() {
     let (here, there) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
     let become_of = async |addresses| {
         cluster.source.learn("web.test", 80, addresses);
+        cluster.source.end_hold();
         cluster.engine.update().await.unwrap();
     };
     become_of(vec![here]).await;
@@ -458,9 +459,25 @@ async fn a_living_count_survives_a_change_of_membership() {
     become_of(vec![there]).await;
     assert_eq!(cluster.endpoints().len(), 1);
     let left = &cluster.status().endpoints[1];
-    assert_eq!((left.draining, left.active), (Some(Leaving::Removed), 1), "it is seen while it is in use");
+    assert_eq!((left.draining, left.active), (Some(Leaving::Absent), 1), "it is seen while it is in use");
     become_of(vec![here]).await;
     assert_eq!(cluster.endpoints()[0].token(), lease.endpoint().token());
     assert_eq!(cluster.status().endpoints[0].active, 1);
     assert_eq!(health(&cluster), [Health::Unknown], "an endpoint that returns is probed first");
+}
+
+#[tokio::test]
+async fn an_address_that_a_name_has_no_longer_is_held() {
+    let cluster = build(&upstream(&["web.test:80"]), None);
+    let (here, there) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
+    for addresses in [vec![here], vec![there], vec![]] {
+        cluster.source.learn("web.test", 80, addresses);
+        cluster.engine.update().await.unwrap();
+    }
+    let states: Vec<_> = cluster.status().endpoints.iter().map(|each| each.state).collect();
+    assert_eq!(states, [Some(MemberState::Absent); 2]);
+    assert!(pick(&cluster, &TriedEndpoints::new()).is_ok());
+    cluster.source.end_hold();
+    cluster.engine.update().await.unwrap();
+    assert!(cluster.endpoints().is_empty());
 }

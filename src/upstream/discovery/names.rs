@@ -1,8 +1,8 @@
 //! Concurrent lookups of an upstream's host names.
 
-use super::EndpointSource;
+use super::{EndpointSource, Slot};
 use crate::net::resolver::{self, LookupError, Resolution, ResolverKind};
-use crate::upstream::address::{Address, Origin};
+use crate::upstream::monotonic_millis;
 use futures_util::stream::FuturesUnordered;
 use moongate_sdk::log_throttle;
 use std::future::Future;
@@ -112,28 +112,21 @@ impl EndpointSource {
 
     fn names(&self) -> Vec<Name> {
         let slots = self.slots.lock();
-        let name = |origin: &Origin| match origin {
-            Origin::Name { host, port } => Some((host.clone(), *port)),
-            Origin::Fixed(_) => None,
-        };
-        slots.iter().filter_map(|slot| name(&slot.line.origin)).collect()
+        slots.iter().filter_map(Slot::name).map(|name| (Box::from(&*name.host), name.port)).collect()
     }
 
-    /// Stores the addresses of a name; returns whether they changed.
-    pub(in crate::upstream) fn learn(&self, name: &str, number: u16, mut addresses: Vec<SocketAddr>) -> bool {
-        // Name servers rotate their records; sorting makes equal sets equal.
-        addresses.sort_unstable();
-        addresses.dedup();
-        let addresses: Vec<_> = addresses.into_iter().map(Address::Tcp).collect();
+    /// Stores the addresses of a name; returns whether its members changed.
+    pub(in crate::upstream) fn learn(&self, host: &str, port: u16, addresses: Vec<SocketAddr>) -> bool {
+        let now = monotonic_millis::now();
         let mut slots = self.slots.lock();
-        let mut changed = false;
+        let mut is_changed = false;
         for slot in &mut *slots {
-            let Origin::Name { host, port } = &slot.line.origin else { continue };
-            if **host == *name && *port == number && slot.addresses != addresses {
-                slot.addresses.clone_from(&addresses);
-                changed = true;
+            if let Slot::Name(name) = slot
+                && name.is(host, port)
+            {
+                is_changed |= name.learn(addresses.clone(), now);
             }
         }
-        changed
+        is_changed
     }
 }

@@ -15,7 +15,7 @@ mod tcp;
 mod tests;
 mod websocket;
 
-pub(super) use pingora_check::Check;
+pub(super) use pingora_check::{Check, SharedCheck};
 pub use probe_settings::ProbeSchedule;
 pub use probe_target::{Failure, Target};
 

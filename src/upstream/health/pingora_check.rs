@@ -1,5 +1,4 @@
-//! Adapter from [`Probe`] to pingora-load-balancing's `HealthCheck`, which runs the probes while the endpoint
-//! keeps the results.
+//! Adapter from [`Probe`] to pingora-load-balancing's `HealthCheck`; the endpoint keeps the results.
 
 use super::{Failure, Probe, Target};
 use crate::upstream::connector::Connector;
@@ -64,6 +63,20 @@ impl HealthCheck for Check {
 
     fn health_threshold(&self, _: bool) -> usize {
         1
+    }
+}
+
+/// The health check as a part of pingora-load-balancing's backends.
+pub(in crate::upstream) struct SharedCheck(pub(in crate::upstream) Arc<Check>);
+
+#[async_trait]
+impl HealthCheck for SharedCheck {
+    async fn check(&self, target: &Backend) -> pingora::Result<()> {
+        self.0.check(target).await
+    }
+
+    fn health_threshold(&self, success: bool) -> usize {
+        self.0.health_threshold(success)
     }
 }
 

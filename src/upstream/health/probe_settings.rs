@@ -11,7 +11,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// The schedule of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSchedule {
-    /// From the start of one round to the start of the next.
+    /// From one probe of an endpoint to the next.
     pub interval: Duration,
     /// For a whole probe, from the connect to the verdict.
     pub timeout: Duration,
@@ -57,7 +57,7 @@ fn at_least(name: &str, written: Option<&Placed<Period>>, default: u64, problems
 }
 
 impl ProbeSchedule {
-    /// The time from the start of one round to the start of the next.
+    /// The time from one probe of an endpoint to the next.
     pub fn pause(&self) -> Duration {
         self.interval + self.jitter.mul_f64(fastrand::f64())
     }
@@ -72,7 +72,7 @@ macro_rules! probe_settings {
         #[serde(deny_unknown_fields, default)]
         struct $name {
             $($(#[$doc])* $field: $type,)*
-            /// Starts a round of probes this often. At least 10ms. Default 5s.
+            /// Probes each endpoint this often; the probes of an upstream are spread over this time. At least 10ms. Default 5s.
             interval: Option<moongate_config::Placed<moongate_config::Period>>,
             /// Fails a probe after this long, from the connect to the verdict. At least 10ms. Default 2s.
             timeout: Option<moongate_config::Placed<moongate_config::Period>>,

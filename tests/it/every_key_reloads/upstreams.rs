@@ -10,6 +10,17 @@ use std::net::Ipv4Addr;
 pub(super) const CASES: &[Case] = &[
     case(&["upstreams", "upstreams.endpoints"], endpoints),
     case(&["upstreams.endpoints.address"], address),
+    case(
+        &[
+            "upstreams.discovery",
+            "upstreams.discovery.kind",
+            "upstreams.discovery.file",
+            "upstreams.discovery.path",
+        ],
+        discovery,
+    ),
+    case(&["upstreams.discovery.hold"], hold),
+    case(&["upstreams.on_removal"], on_removal),
     case(&["upstreams.endpoints.weight"], weight),
     case(&["upstreams.endpoints.drain"], drain),
     case(&["upstreams.endpoints.backup"], backup),
@@ -56,6 +67,63 @@ fn address(gateway: &LoadedGateway) {
         gateway.reload(&entries(&[format!("{{ address: '{origin}', weight: 2 }}")], ""));
         assert_eq!(gateway.get("/case").text(), name);
     }
+}
+
+/// A list that `discovery` reads, in a file beside the configuration.
+fn listed(gateway: &LoadedGateway, name: &str, origins: &[&Origin]) {
+    let text: String = origins.iter().map(|origin| format!("- {origin}\n")).collect();
+    let folder = gateway.gateway().file().parent().unwrap().to_owned();
+    std::fs::write(folder.join("part"), if text.is_empty() { "[]".to_owned() } else { text }).unwrap();
+    std::fs::rename(folder.join("part"), folder.join(name)).unwrap();
+}
+
+fn discovered(name: &str, hold: &str, more: &str) -> File {
+    File::default()
+        .and_upstream("case", format!("discovery: {{ kind: file, path: {name}, {hold} }}, {more}"))
+        .and_route("name: case, path: /case, upstream: case, websocket: { drain_window: 0s }")
+}
+
+fn discovery(gateway: &LoadedGateway) {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    listed(gateway, "one.list", &[&a]);
+    listed(gateway, "two.list", &[&b]);
+    gateway.reload(&discovered("one.list", "", ""));
+    assert_eq!(gateway.get("/case").text(), "a");
+    gateway.reload(&discovered("two.list", "", ""));
+    eventually("the other file is read", || (share(gateway, "b") == 20).then_some(()));
+    gateway.reload(&entries(&[a.to_string()], ""));
+    assert_eq!(gateway.get("/case").text(), "a");
+}
+
+fn hold(gateway: &LoadedGateway) {
+    let a = Origin::named("a");
+    let absent = |count: u64| {
+        eventually("endpoints that are not listed any more", || {
+            let status = gateway.gateway().status();
+            (status["upstreams"]["case"]["discovery"]["absent"] == count).then_some(())
+        });
+    };
+    listed(gateway, "hold.list", &[&a]);
+    gateway.reload(&discovered("hold.list", "hold: 1h", ""));
+    assert_eq!(gateway.get("/case").text(), "a");
+    listed(gateway, "hold.list", &[]);
+    absent(1);
+    assert_eq!(gateway.get("/case").text(), "a");
+    gateway.reload(&discovered("hold.list", "hold: 0s", ""));
+    absent(0);
+    assert_eq!(gateway.get("/case").status, 503);
+}
+
+fn on_removal(gateway: &LoadedGateway) {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    listed(gateway, "removal.list", &[&a]);
+    gateway.reload(&discovered("removal.list", "", "on_removal: keep"));
+    let mut socket = gateway.open("/case").unwrap();
+    listed(gateway, "removal.list", &[&b]);
+    eventually("the endpoint is replaced", || (share(gateway, "b") == 20).then_some(()));
+    socket.echo("kept");
+    gateway.reload(&discovered("removal.list", "", "on_removal: drain"));
+    assert_eq!(socket.end(), Some(1012));
 }
 
 fn weight(gateway: &LoadedGateway) {

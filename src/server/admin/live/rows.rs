@@ -3,7 +3,7 @@
 use super::counters::{CounterReading, DirectionRates, rate, rates, rounded};
 use crate::server::admin::EndpointFacts;
 use crate::telemetry::metrics::{Direction, RouteCounts, Side, SocketCounts};
-use crate::upstream::{EndpointStatus, Health, Leaving, ProbeResult};
+use crate::upstream::{EndpointStatus, Health, Leaving, MemberState, ProbeResult};
 use serde::Serialize;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +22,8 @@ pub(super) struct EndpointRow {
     health: Health,
     probe: Option<Probe>,
     ejected: bool,
+    origin: Option<Arc<str>>,
+    state: Option<MemberState>,
     draining: Option<Leaving>,
     active: usize,
     websockets: u64,
@@ -170,7 +172,7 @@ pub(super) fn endpoint_rows(
 impl EndpointRow {
     fn new(facts: &EndpointFacts, now: &EndpointCounts, before: &EndpointCounts, seconds: f64) -> Self {
         let EndpointStatus { weight, tier, max_connections, health, .. } = facts.status;
-        let EndpointStatus { ejected, draining, active, latency, slow_start, .. } = facts.status;
+        let EndpointStatus { ejected, state, draining, active, latency, slow_start, .. } = facts.status;
         let probe = facts.status.probe.clone().map(|ProbeResult { ok, reason, at }| Probe {
             ok,
             reason,
@@ -186,6 +188,8 @@ impl EndpointRow {
             health,
             probe,
             ejected,
+            origin: facts.status.origin.clone(),
+            state,
             draining,
             active,
             websockets: (now.opened + now.adopted).saturating_sub(now.ended),
@@ -307,6 +311,9 @@ mod tests {
             max_connections: NonZeroU32::new(9),
             health: Health::Healthy,
             ejected: false,
+            origin: Some("list".into()),
+            state: None,
+            zone: None,
             draining,
             active,
             probe: Some(ProbeResult { ok: false, reason: Some("refused".to_owned()), at: 7 }),

@@ -3,11 +3,12 @@
 const endpointKey = ({ upstream, endpoint }) => `${upstream}\n${endpoint}`;
 
 /** The states of an endpoint as badges, the worst first: [tone, text]. */
-function endpointStates({ health, ejected, draining, slow_start: slowStart, tier, max_connections: limit, active }) {
+function endpointStates({ health, ejected, state, draining, slow_start: slowStart, tier, max_connections: limit, active }) {
   const states = [];
   if (health === "unhealthy") states.push(["bad", "unhealthy"]);
   if (ejected) states.push(["bad", "ejected"]);
-  if (draining) states.push(["warn", { marked: "draining: configuration", operator: "draining: operator", removed: "draining: removed" }[draining] ?? "draining"]);
+  if (draining) states.push(["warn", { marked: "draining: configuration", operator: "draining: operator", removed: "draining: removed", absent: "draining: not announced", announced: "draining: announced" }[draining] ?? "draining"]);
+  if (state === "absent") states.push(["note", "not announced"]);
   if (isNumber(limit) && active >= limit) states.push(["warn", "full"]);
   if (tier > 0) states.push(["note", "backup"]);
   if (isNumber(slowStart)) states.push(["note", `slow start ${formatPercent(slowStart)}`]);
@@ -114,10 +115,10 @@ function drainCell(cell, { endpoint }) {
   button.addEventListener("click", () => (shown.draining === "operator" ? confirmUndrain : confirmDrain)(shown));
   return (row) => {
     shown = row;
-    const fixed = row.draining === "marked" || row.draining === "removed";
+    const fixed = ["marked", "removed", "absent"].includes(row.draining);
     setText(verb, row.draining === "operator" ? "Undrain" : "Drain");
     setHidden(button, fixed);
-    setText(none, row.draining === "marked" ? "drain: true" : row.draining === "removed" ? "removed" : "");
+    setText(none, row.draining === "marked" ? "drain: true" : ["removed", "absent"].includes(row.draining) ? "removed" : "");
   };
 }
 
@@ -194,7 +195,7 @@ function createUpstreams() {
   /** The row below an endpoint: its last probe, and all closes by code and side. */
   function buildDetails() {
     const facts = element("dl", { class: "facts" });
-    const values = ["Weight", "Most active", "Last probe", "Slow start", "Draining"].map((name) => {
+    const values = ["Weight", "Most active", "Last probe", "Slow start", "Draining", "Origin"].map((name) => {
       const value = element("dd");
       facts.append(element("dt", {}, name), value);
       return value;
@@ -216,6 +217,7 @@ function createUpstreams() {
         setText(values[2], probe ? (probe.ok ? "passed" : `failed: ${probe.reason}, ${formatTime(probe.at)}`) : "none");
         setText(values[3], isNumber(row.slow_start) ? formatPercent(row.slow_start) : "no");
         setText(values[4], drain ? `since ${formatTime(drain.started)}, window ${formatDuration(drain.window)}, ${drainProgress(row)}` : row.draining ?? "no");
+        setText(values[5], row.origin ?? "removed");
         inner.show([...row.closed].sort((a, b) => b.count - a.count).map((close) => ({ key: `${close.code} ${close.by}`, item: close })), true);
       },
     };

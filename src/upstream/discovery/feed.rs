@@ -1,0 +1,358 @@
+//! A kind of discovery at work: what it announces becomes the members of the upstream, without a reload.
+
+use super::member_table::MemberTable;
+use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
+use crate::telemetry::unix_millis;
+use crate::upstream::address::{Address, Origin};
+use crate::upstream::announced::{Announced, Departure, Identity, MemberSettings, MemberState, Tier};
+use crate::upstream::monotonic_millis;
+use async_trait::async_trait;
+use log::Level;
+use moongate_sdk::log_throttle;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// A kind of discovery.
+#[async_trait]
+pub trait Discovery: Send + Sync {
+    /// What it reads, as `dns chat.internal.`: the origin of its members in status, metrics and log.
+    fn source(&self) -> String;
+
+    /// How long a member that is merely not announced any more is kept.
+    fn hold(&self) -> Duration;
+
+    /// Announces members to the feed until it is dropped.
+    async fn run(&self, feed: &MemberFeed);
+}
+
+/// A member, as a kind of discovery announces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NewMember {
+    pub(super) address: Address,
+    pub(super) uid: Option<Arc<str>>,
+    pub(super) host: Option<Arc<str>>,
+    pub(super) zone: Option<Arc<str>>,
+    pub(super) weight: u16,
+    /// Whether it drains, as by `drain: true`.
+    pub(super) marked: bool,
+    /// Members of a higher number are selected only while none of a lower one is available.
+    pub(super) priority: u16,
+    pub(super) limit: Option<NonZeroU32>,
+    /// Set while it leaves: the time until its end, if that is known.
+    pub(super) leaving: Option<Option<Duration>>,
+    /// Where it comes from, if that is more than the source.
+    pub(super) origin: Option<Arc<str>>,
+}
+
+impl NewMember {
+    /// A member that serves, with weight 1.
+    pub(super) fn at(address: Address) -> Self {
+        Self {
+            address,
+            uid: None,
+            host: None,
+            zone: None,
+            weight: 1,
+            marked: false,
+            priority: 0,
+            limit: None,
+            leaving: None,
+            origin: None,
+        }
+    }
+
+    fn announced(self, tier: Tier, source: &Arc<str>, now: u64) -> (Identity, Announced) {
+        let settings = MemberSettings { weight: self.weight, marked: self.marked, tier, limit: self.limit };
+        let departure = self.leaving.map(|left| Departure {
+            since: now,
+            deadline: left
+                .map(|left| now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))),
+        });
+        let origin = self.origin.unwrap_or_else(|| Arc::clone(source));
+        let announced = Announced {
+            host: self.host,
+            uid: self.uid.clone(),
+            zone: self.zone,
+            departure,
+            ..Announced::ready(settings, origin)
+        };
+        (Identity { address: self.address, uid: self.uid }, announced)
+    }
+}
+
+/// The state of a discovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FeedStatus {
+    /// What it reads, as `dns chat.internal.`.
+    pub source: Arc<str>,
+    /// When it was read last, in Unix milliseconds; `None` before.
+    pub last_success: Option<u64>,
+    /// Why the last read failed; `None` if it did not.
+    pub error: Option<Arc<str>>,
+    /// The members that serve.
+    pub ready: usize,
+    /// The members that leave.
+    pub leaving: usize,
+    /// The members that are not announced any more and still kept.
+    pub absent: usize,
+}
+
+/// The members of a discovery, for the process that takes over in an upgrade: its own first read may fail.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub struct FeedState {
+    source: String,
+    members: Vec<FeedMemberState>,
+}
+
+impl FeedState {
+    /// The same members in parts of at most `most`; one without members if there is none.
+    pub fn parts(self, most: usize) -> Vec<Self> {
+        let mut parts: Vec<_> = self
+            .members
+            .chunks(most.max(1))
+            .map(|members| Self { source: self.source.clone(), members: members.to_vec() })
+            .collect();
+        if parts.is_empty() {
+            parts.push(self);
+        }
+        parts
+    }
+
+    /// Adds the members of a further part.
+    pub fn append(&mut self, part: Self) {
+        self.members.extend(part.members);
+    }
+}
+
+/// A member. Times are in milliseconds.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+struct FeedMemberState {
+    address: String,
+    uid: Option<Arc<str>>,
+    host: Option<Arc<str>>,
+    zone: Option<Arc<str>>,
+    origin: Arc<str>,
+    weight: u16,
+    marked: bool,
+    tier: u8,
+    limit: Option<NonZeroU32>,
+    leaving_ago: Option<u64>,
+    time_left: Option<u64>,
+}
+
+impl FeedMemberState {
+    fn of(address: &Address, announced: &Announced, now: u64) -> Self {
+        let MemberSettings { weight, marked, tier, limit } = announced.settings;
+        let departure = announced.departure;
+        Self {
+            address: address.to_string(),
+            uid: announced.uid.clone(),
+            host: announced.host.clone(),
+            zone: announced.zone.clone(),
+            origin: Arc::clone(&announced.origin),
+            weight,
+            marked,
+            tier: tier.get(),
+            limit,
+            leaving_ago: departure.map(|departure| now.saturating_sub(departure.since)),
+            time_left: departure.and_then(|departure| Some(departure.deadline?.saturating_sub(now))),
+        }
+    }
+
+    fn announced(self, now: u64) -> Option<(Identity, Announced)> {
+        let Ok(Origin::Fixed(address)) = Origin::parse(&self.address) else { return None };
+        let tier = Tier::of_rank(usize::from(self.tier));
+        let settings = MemberSettings { weight: self.weight, marked: self.marked, tier, limit: self.limit };
+        let departure = self.leaving_ago.map(|ago| Departure {
+            since: now.saturating_sub(ago),
+            deadline: self.time_left.map(|left| now.saturating_add(left)),
+        });
+        let announced = Announced {
+            uid: self.uid.clone(),
+            host: self.host,
+            zone: self.zone,
+            departure,
+            ..Announced::ready(settings, self.origin)
+        };
+        Some((Identity { address, uid: self.uid }, announced))
+    }
+}
+
+/// The end of a feed that a kind of discovery announces members to.
+pub struct MemberFeed {
+    upstream: Arc<str>,
+    source: Arc<str>,
+    table: Mutex<MemberTable>,
+    outcome: Mutex<FeedOutcome>,
+    /// Whether the first read has ended.
+    is_answered: watch::Sender<bool>,
+    changed: Arc<Notify>,
+    metrics: Arc<LazyHandle<Arc<UpstreamMetrics>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct FeedOutcome {
+    last_success: Option<u64>,
+    error: Option<Arc<str>>,
+}
+
+impl MemberFeed {
+    /// The name of the upstream.
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
+    /// These are the members now.
+    pub(super) fn announce(&self, members: Vec<NewMember>) {
+        let now = monotonic_millis::now();
+        let tiers: BTreeSet<u16> = members.iter().map(|member| member.priority).collect();
+        let tier = |priority: u16| Tier::of_rank(tiers.range(..priority).count());
+        let mut announced: BTreeMap<Identity, Announced> = BTreeMap::new();
+        for member in members {
+            let tier = tier(member.priority);
+            let (identity, member) = member.announced(tier, &self.source, now);
+            announced.entry(identity).or_insert(member);
+        }
+        let is_changed = self.table.lock().replace(announced, now);
+        let recovered = {
+            let mut outcome = self.outcome.lock();
+            outcome.last_success = Some(unix_millis());
+            outcome.error.take()
+        };
+        if recovered.is_some() {
+            log::info!(upstream = &*self.upstream, source = &*self.source; "discovery works again");
+        }
+        if is_changed {
+            self.metrics.members_changed(&self.source);
+            self.changed.notify_one();
+        }
+        self.is_answered.send_replace(true);
+    }
+
+    /// A read failed; the members stay. `reason` is a label, `detail` is for the log.
+    pub(super) fn fail(&self, reason: &'static str, detail: impl fmt::Display) {
+        const MESSAGE: &str = "discovery failed; last members kept";
+        let detail: Arc<str> = detail.to_string().into();
+        self.metrics.discovery_failed(&self.source, reason);
+        if log_throttle::admit(Level::Warn, MESSAGE, &[&self.upstream, reason]) {
+            log::warn!(upstream = &*self.upstream, source = &*self.source, reason = &*detail; "{MESSAGE}");
+        }
+        self.outcome.lock().error = Some(detail);
+        self.is_answered.send_replace(true);
+    }
+}
+
+/// What a feed is made of.
+pub(in crate::upstream) struct NewFeed<'a> {
+    pub(in crate::upstream) upstream: &'a Arc<str>,
+    pub(in crate::upstream) discovery: Box<dyn Discovery>,
+    pub(in crate::upstream) metrics: Arc<LazyHandle<Arc<UpstreamMetrics>>>,
+}
+
+/// A kind of discovery with its members.
+pub(in crate::upstream) struct Feed {
+    discovery: Box<dyn Discovery>,
+    members: MemberFeed,
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("source", &self.members.source).finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// Starts with the members of an earlier one, if there was one: they stay until the first answer, and those that it
+    /// does not name are held.
+    pub(super) fn new(
+        NewFeed { upstream, discovery, metrics }: NewFeed<'_>,
+        earlier: Option<&Self>,
+        changed: Arc<Notify>,
+    ) -> Self {
+        let hold = discovery.hold();
+        let table = match earlier {
+            Some(earlier) => earlier.members.table.lock().clone().with_hold(hold),
+            None => MemberTable::new(hold),
+        };
+        let source: Arc<str> = discovery.source().into();
+        let same = earlier.filter(|earlier| earlier.members.source == source);
+        let outcome = same.map(|earlier| earlier.members.outcome.lock().clone()).unwrap_or_default();
+        let is_answered =
+            watch::Sender::new(same.is_some_and(|earlier| *earlier.members.is_answered.borrow()));
+        let members = MemberFeed {
+            upstream: Arc::clone(upstream),
+            source,
+            table: Mutex::new(table),
+            outcome: Mutex::new(outcome),
+            is_answered,
+            changed,
+            metrics,
+        };
+        Self { discovery, members }
+    }
+
+    /// Reads until dropped.
+    pub(in crate::upstream) async fn run(&self) {
+        self.discovery.run(&self.members).await;
+    }
+
+    /// Waits until the first read has ended, with members or without.
+    pub(in crate::upstream) async fn first_answer(&self) {
+        // The sender lives as long as this.
+        let _ = self.members.is_answered.subscribe().wait_for(|is_answered| *is_answered).await;
+    }
+
+    /// Calls `take` for each member; of two at one address first for the one that serves.
+    pub(super) fn each(&self, now: u64, mut take: impl FnMut(&Address, &Announced)) {
+        let mut table = self.members.table.lock();
+        table.expire(now);
+        let serves = |announced: &Announced| announced.state() != MemberState::Leaving;
+        table.iter().filter(|(_, announced)| serves(announced)).for_each(|(at, member)| take(at, member));
+        table.iter().filter(|(_, announced)| !serves(announced)).for_each(|(at, member)| take(at, member));
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<u64> {
+        self.members.table.lock().next_expiry()
+    }
+
+    /// The members, for another process.
+    pub(in crate::upstream) fn state(&self) -> FeedState {
+        let now = monotonic_millis::now();
+        let table = self.members.table.lock();
+        let members = table.iter().map(|(address, member)| FeedMemberState::of(address, member, now));
+        FeedState { source: self.members.source.to_string(), members: members.collect() }
+    }
+
+    /// Starts with the members that another process had from the same source; returns whether there are any.
+    pub(in crate::upstream) fn restore(&self, state: FeedState) -> bool {
+        if *state.source != *self.members.source {
+            return false;
+        }
+        let now = monotonic_millis::now();
+        let members = state.members.into_iter().filter_map(|member| member.announced(now));
+        self.members.table.lock().replace(members.collect(), now)
+    }
+
+    /// The state for the status.
+    pub(in crate::upstream) fn status(&self) -> FeedStatus {
+        let FeedOutcome { last_success, error } = self.members.outcome.lock().clone();
+        let table = self.members.table.lock();
+        let count = |state| table.iter().filter(|(_, announced)| announced.state() == state).count();
+        FeedStatus {
+            source: Arc::clone(&self.members.source),
+            last_success,
+            error,
+            ready: count(MemberState::Ready),
+            leaving: count(MemberState::Leaving),
+            absent: count(MemberState::Absent),
+        }
+    }
+}
