@@ -58,7 +58,11 @@ pub(super) struct RedisClient {
 
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
-        Self(error.to_string())
+        // The server's own word, such as READONLY, tells more than a translation.
+        match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => Self(format!("{code} {detail}")),
+            _ => Self(error.to_string()),
+        }
     }
 }
 
