@@ -4,6 +4,7 @@
 #   make test     all checks and tests, as CI runs them
 #   make check    the quick checks: format, lints, documentation, licences and advisories
 #   make nginx    installs nginx, which a test of `moongate import` compares with the gateway; skipped if that fails
+#   make redis    installs Redis, which the tests of shared limits run; skipped if that fails
 #   make prometheus  installs Prometheus, which the monitoring tests run; skipped if that fails
 #   make deny     installs cargo-deny, which checks licences and advisories in `make check`
 #   make conf     every file of conf/ through `moongate check`
@@ -53,7 +54,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: portable deb image rpm tarball changelog dist packages-test $(PACKAGES)/root run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus apps install-apps install-browser docs mdbook
+.PHONY: portable deb image rpm tarball changelog dist packages-test $(PACKAGES)/root run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus redis apps install-apps install-browser docs mdbook
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -74,7 +75,7 @@ conf: full
 	$(STEP) conf          $(CARGO) test --workspace --features full --quiet --test docs every_file_of_conf
 
 # The tests run last, so that their summary ends the output. cargo-deny is installed before the checks that use it.
-test: deny check conf pebble haproxy nginx prometheus install-apps install-browser
+test: deny check conf pebble haproxy nginx prometheus redis install-apps install-browser
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -205,6 +206,9 @@ nginx:
 
 prometheus:
 	@.ci/tools prometheus
+
+redis:
+	@.ci/tools redis
 
 mdbook:
 	@.ci/tools mdbook

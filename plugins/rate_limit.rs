@@ -1,20 +1,17 @@
-//! Rate limit on requests and WebSocket messages per client. The counts are local to this process.
-
-mod buckets;
+//! Rate limit on requests and WebSocket messages per client, local to this process or shared through a store.
 
 use crate::common::request_selector::{Key, Part};
-use buckets::{BucketOutcome, Buckets};
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use moongate_config::{Kind, Placed, Problem, Problems, Rate, Settings};
 use moongate_sdk::{
-    Exchange, Flow, HashedKey, Message, MessageVerdict, Phases, Plugin, Response, keyed_hash, nanoseconds,
+    Exchange, Flow, HashedKey, LimitStores, Limiter, Message, MessageVerdict, Phases, Plugin, Response,
+    TokenOutcome, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::borrow::Cow;
-use std::time::Instant;
 
 // draft-ietf-httpapi-ratelimit-headers-10.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -50,6 +47,9 @@ struct RateLimitSettings {
     headers: bool,
     /// Limits messages to the backend, over all WebSockets of a key. Default off.
     messages: Option<Messages>,
+    /// Shares the limits with all gateways that use this store, by its name in `stores`. Default none (each process
+    /// counts alone).
+    store: Option<Placed<String>>,
 }
 
 const fn yes() -> bool {
@@ -84,9 +84,9 @@ enum ExceedAction {
 
 struct RateLimit {
     key: Key,
-    begun: Instant,
-    requests: Option<Buckets>,
-    messages: Option<(Buckets, ExceedAction)>,
+    requests: Option<Limiter>,
+    messages: Option<(Limiter, ExceedAction)>,
+    store: Option<Placed<String>>,
     /// The name of the policy in responses, if they have one.
     quota_headers: Option<RateLimitHeaders>,
 }
@@ -100,10 +100,13 @@ struct RateLimitHeaders {
 /// State of one exchange.
 #[derive(Default, Deserialize, Serialize)]
 struct RateLimitState {
+    /// The key of messages: its lower half, and its upper half, since JSON has no numbers of 128 bits.
     key: Option<u64>,
+    #[serde(default)]
+    upper: u64,
     /// For the fields of the response.
     #[serde(skip)]
-    taken: Option<BucketOutcome>,
+    taken: Option<TokenOutcome>,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
@@ -125,33 +128,26 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         written.map_or(default, |number| number.value)
     };
     let most = within("max_keys", written.max_keys.as_ref(), 100_000, 10_000_000) as usize;
-    let mut buckets = |rate: Rate, burst: Option<&Placed<u32>>| {
-        let burst = within("burst", burst, rate.count().get(), u32::MAX);
-        (Buckets::new(rate, burst, most), burst)
+    let mut limiter = |rate: Rate, burst: Option<&Placed<u32>>| {
+        Limiter::new(rate, within("burst", burst, rate.count().get(), u32::MAX), most)
     };
-    let requests = written.rate.map(|rate| buckets(rate, written.burst.as_ref()));
+    let requests = written.rate.map(|rate| limiter(rate, written.burst.as_ref()));
     let messages = written
         .messages
         .as_ref()
-        .map(|messages| (buckets(messages.rate, messages.burst.as_ref()).0, messages.on_exceed));
+        .map(|messages| (limiter(messages.rate, messages.burst.as_ref()), messages.on_exceed));
     let quota_headers =
         requests.as_ref().filter(|_| written.headers).map(|of| RateLimitHeaders::new(settings.name(), of));
     let (Some(key), false) = (key, problems.refuse()) else { return Err(problems) };
-    Ok(Box::new(RateLimit {
-        key,
-        begun: Instant::now(),
-        requests: requests.map(|(buckets, _)| buckets),
-        messages,
-        quota_headers,
-    }))
+    Ok(Box::new(RateLimit { key, requests, messages, store: written.store, quota_headers }))
 }
 
 impl RateLimitHeaders {
-    fn new(name: &str, (buckets, burst): &(Buckets, u32)) -> Self {
+    fn new(name: &str, limiter: &Limiter) -> Self {
         let plain = |c: &char| (c.is_ascii_graphic() || *c == ' ') && !matches!(c, '"' | '\\');
         let name: String = name.chars().filter(plain).collect();
-        let window = buckets.depth().div_ceil(SECOND);
-        let policy = format!("\"{name}\";q={burst};w={window}");
+        let window = limiter.depth().div_ceil(SECOND);
+        let policy = format!("\"{name}\";q={};w={window}", limiter.burst());
         // It has only plain characters.
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"default\""));
         Self { name, policy }
@@ -165,17 +161,32 @@ impl Plugin for RateLimit {
             request_headers: true,
             response_headers: self.quota_headers.is_some(),
             messages_to_backend: self.messages.is_some(),
+            waits: self.requests.is_some() && self.store.is_some(),
             ..Phases::default()
         }
     }
 
+    fn use_stores(&mut self, stores: &dyn LimitStores) -> Result<(), Problems> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let mut problems = Problems::default();
+        let messages = self.messages.as_mut().map(|(limiter, _)| (limiter, "messages"));
+        for (limiter, name) in
+            self.requests.as_mut().map(|limiter| (limiter, "requests")).into_iter().chain(messages)
+        {
+            if let Err(problem) = limiter.share(stores, &store.value, name) {
+                problems.push(problem.at(&store.place));
+                break;
+            }
+        }
+        if problems.refuse() { Err(problems) } else { Ok(()) }
+    }
+
     fn counts(&self) -> Vec<serde_json::Value> {
-        let now = self.now();
-        let parts = |of: &'static str, buckets: Option<&Buckets>| {
-            let debts = buckets.map_or_else(Vec::new, |buckets| buckets.debts(now));
+        let parts = |of: &'static str, limiter: Option<&Limiter>| {
+            let debts = limiter.map_or_else(Vec::new, Limiter::debts);
             debts.chunks(KEYS_OF_A_PART).map(|debts| json!({ of: debts })).collect::<Vec<_>>()
         };
-        let messages = self.messages.as_ref().map(|(buckets, _)| buckets);
+        let messages = self.messages.as_ref().map(|(limiter, _)| limiter);
         [parts("requests", self.requests.as_ref()), parts("messages", messages)].concat()
     }
 
@@ -187,33 +198,29 @@ impl Plugin for RateLimit {
             messages: Vec<(u64, u64)>,
         }
         let Debts { requests, messages } = serde_json::from_value(counts).unwrap_or_default();
-        let now = self.now();
-        if let Some(buckets) = &self.requests {
-            requests.into_iter().for_each(|(key, debt)| buckets.charge(key, debt, now));
+        if let Some(limiter) = &self.requests {
+            requests.into_iter().for_each(|(key, debt)| limiter.charge(key, debt));
         }
-        if let Some((buckets, _)) = &self.messages {
-            messages.into_iter().for_each(|(key, debt)| buckets.charge(key, debt, now));
+        if let Some((limiter, _)) = &self.messages {
+            messages.into_iter().for_each(|(key, debt)| limiter.charge(key, debt));
         }
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        let key = self.hash(exchange);
-        let Some(buckets) = &self.requests else {
-            exchange.movable_state::<RateLimitState>().key = Some(key);
-            return Flow::Continue;
-        };
-        let taken = buckets.take(key, self.now());
-        if self.quota_headers.is_some() || self.messages.is_some() {
-            *exchange.movable_state::<RateLimitState>() =
-                RateLimitState { key: Some(key), taken: Some(taken) };
+        if let Some((messages, _)) = &self.messages {
+            let key = self.key_in(messages, exchange);
+            let state = exchange.movable_state::<RateLimitState>();
+            (state.key, state.upper) = (Some(key as u64), (key >> 64) as u64);
         }
-        match taken {
-            BucketOutcome::Yes { .. } => Flow::Continue,
-            BucketOutcome::No { wait, .. } => exchange
-                .refuse(StatusCode::TOO_MANY_REQUESTS, "rate_limited")
-                .header(RETRY_AFTER, HeaderValue::from(wait.div_ceil(SECOND)))
-                .into(),
+        let Some(limiter) = &self.requests else { return Flow::Continue };
+        let key = self.key_in(limiter, exchange);
+        if limiter.is_shared() {
+            return Flow::wait(async move {
+                let taken = limiter.take(key).await;
+                self.verdict(exchange, taken)
+            });
         }
+        self.verdict(exchange, limiter.try_take(key)).into()
     }
 
     fn response_headers<'f>(
@@ -227,8 +234,8 @@ impl Plugin for RateLimit {
             return Flow::Continue;
         };
         let (left, full) = match taken {
-            BucketOutcome::Yes { left, full } => (left, full),
-            BucketOutcome::No { full, .. } => (0, full),
+            TokenOutcome::Taken { left, full } => (left, full),
+            TokenOutcome::Refused { full, .. } => (0, full),
         };
         let now = format!("\"{}\";r={left};t={}", quota_headers.name, full.div_ceil(SECOND));
         if let Ok(now) = HeaderValue::try_from(now) {
@@ -239,15 +246,16 @@ impl Plugin for RateLimit {
     }
 
     fn message(&self, exchange: &mut Exchange<'_>, _: &mut Message) -> MessageVerdict {
-        let Some((buckets, exceed)) = &self.messages else { return MessageVerdict::Forward };
-        let key = match exchange.movable_state::<RateLimitState>().key {
-            Some(key) => key,
-            None => self.hash(exchange),
+        let Some((limiter, exceed)) = &self.messages else { return MessageVerdict::Forward };
+        let state = exchange.movable_state::<RateLimitState>();
+        let key = match state.key {
+            Some(key) => u128::from(state.upper) << 64 | u128::from(key),
+            None => self.key_in(limiter, exchange),
         };
-        match (buckets.take(key, self.now()), exceed) {
-            (BucketOutcome::Yes { .. }, _) => MessageVerdict::Forward,
-            (BucketOutcome::No { .. }, ExceedAction::Drop) => MessageVerdict::Drop,
-            (BucketOutcome::No { .. }, ExceedAction::Close) => {
+        match (limiter.try_take(key), exceed) {
+            (TokenOutcome::Taken { .. }, _) => MessageVerdict::Forward,
+            (TokenOutcome::Refused { .. }, ExceedAction::Drop) => MessageVerdict::Drop,
+            (TokenOutcome::Refused { .. }, ExceedAction::Close) => {
                 MessageVerdict::Close { code: 1008, reason: Cow::Borrowed("too many messages") }
             }
         }
@@ -255,21 +263,30 @@ impl Plugin for RateLimit {
 }
 
 impl RateLimit {
-    fn now(&self) -> u64 {
-        nanoseconds(self.begun.elapsed())
-    }
-
-    /// The key's hash; a value never collides with an address.
-    fn hash(&self, exchange: &mut Exchange<'_>) -> u64 {
+    /// The key of a bucket of `limiter`; a value never has that of an address.
+    fn key_in(&self, limiter: &Limiter, exchange: &mut Exchange<'_>) -> u128 {
         let by_value = match &self.key {
             Key::Part(Part::ClientIp) => None,
-            Key::Part(part) => part.read(exchange).map(|value| keyed_hash(HashedKey::Value(&value))),
+            Key::Part(part) => part.read(exchange).map(|value| limiter.key(HashedKey::Value(&value))),
             Key::Computed(expression) => {
                 let value = expression.text(exchange).filter(|value| !value.is_empty());
-                value.map(|value| keyed_hash(HashedKey::Value(value.as_bytes())))
+                value.map(|value| limiter.key(HashedKey::Value(value.as_bytes())))
             }
         };
-        by_value.unwrap_or_else(|| keyed_hash(HashedKey::Client(exchange.request.client_network)))
+        by_value.unwrap_or_else(|| limiter.key(HashedKey::Client(exchange.request.client_network)))
+    }
+
+    fn verdict(&self, exchange: &mut Exchange<'_>, taken: TokenOutcome) -> Verdict {
+        if self.quota_headers.is_some() {
+            exchange.movable_state::<RateLimitState>().taken = Some(taken);
+        }
+        match taken {
+            TokenOutcome::Taken { .. } => Verdict::Continue,
+            TokenOutcome::Refused { wait, .. } => exchange
+                .refuse(StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+                .header(RETRY_AFTER, HeaderValue::from(wait.div_ceil(SECOND)))
+                .into(),
+        }
     }
 }
 

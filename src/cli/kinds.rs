@@ -1,6 +1,7 @@
-//! `moongate kinds`: the available balancers, health checks and plugins, from the tables that compile them.
+//! `moongate kinds`: the available balancers, health checks, stores and plugins, from the tables that compile them.
 
 use super::{print_error, print_out};
+use crate::limit;
 use crate::snapshot::Kinds;
 use crate::upstream;
 use moongate_config::Kind;
@@ -14,6 +15,7 @@ pub(super) fn main(kinds: &Kinds, name: Option<&str>) -> ExitCode {
     list(&mut text, "balance", upstream::BALANCE, name);
     list(&mut text, "health_check", upstream::PROBES, name);
     list(&mut text, "discovery", upstream::DISCOVERY, name);
+    list(&mut text, "stores", limit::STORES, name);
     list(&mut text, "plugins", kinds.plugins, name);
     match name {
         Some(name) if text.is_empty() => {

@@ -31,6 +31,7 @@ pub(super) struct GatewayStatus {
     last_reload: LastReload,
     listeners: Vec<ListenerStatus>,
     acme: Vec<AcmeStatus>,
+    stores: Vec<StoreStatus>,
     pub(super) upstreams: BTreeMap<String, UpstreamStatus>,
     websockets: u64,
     requests: u64,
@@ -72,6 +73,18 @@ struct AcmeStatus {
 #[serde(default)]
 struct AcmeFailure {
     reason: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StoreStatus {
+    name: String,
+    server: String,
+    up: bool,
+    since: f64,
+    gateways: u64,
+    on_failure: String,
+    error: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -153,12 +166,14 @@ fn render(status: &GatewayStatus, now: f64, color: Color) -> String {
     fact("last reload", &reload);
     fact("websockets", &status.websockets.to_string());
     fact("requests", &status.requests.to_string());
-    for table in [
+    let tables = [
         listeners(&status.listeners, now),
         acme(&status.acme, now),
+        stores(&status.stores, now),
         discoveries(&status.upstreams, now),
         endpoints(&status.upstreams),
-    ] {
+    ];
+    for table in tables {
         if !table.is_empty() {
             text.push('\n');
             text.push_str(&table.render(color));
@@ -209,6 +224,32 @@ fn acme(certificates: &[AcmeStatus], now: f64) -> TextTable {
         };
         let domains = certificate.domains.join(" ");
         table.row(vec![certificate.certificate.as_str().into(), domains.into(), expiry, failure]);
+    }
+    table
+}
+
+fn stores(stores: &[StoreStatus], now: f64) -> TextTable {
+    let mut table = TextTable::new(&[
+        ("STORE", ColumnAlign::Left),
+        ("SERVER", ColumnAlign::Left),
+        ("GATEWAYS", ColumnAlign::Right),
+        ("STATE", ColumnAlign::Left),
+    ]);
+    for store in stores {
+        let age = duration(now - store.since);
+        let state = match &store.error {
+            _ if store.up => TableCell::new(format!("up {age}"), TextStyle::Good),
+            None => TableCell::new("connecting", TextStyle::Warning),
+            Some(error) => {
+                TableCell::new(format!("down {age}, {}: {error}", store.on_failure), TextStyle::Bad)
+            }
+        };
+        table.row(vec![
+            store.name.as_str().into(),
+            store.server.as_str().into(),
+            store.gateways.into(),
+            state,
+        ]);
     }
     table
 }
@@ -316,6 +357,10 @@ mod tests {
                 { "name": "secure", "address": "0.0.0.0:8443", "certificates": [{ "names": ["a.example", "b.example"], "not_after": 87_400 }] },
             ],
             "acme": [{ "certificate": "site", "domains": ["c.example"], "expires": null, "last_failure": { "reason": "dns" } }],
+            "stores": [
+                { "name": "fleet", "server": "redis://a:6379", "up": true, "since": 900, "gateways": 3, "on_failure": "local" },
+                { "name": "lost", "server": "redis://b:6379", "up": false, "since": 990, "gateways": 1, "on_failure": "open", "error": "timed out" },
+            ],
             "upstreams": {
                 "chat": { "endpoints": [
                     { "address": "127.0.0.1:8081", "weight": 1, "health": "healthy", "ejected": false, "draining": null, "active": 12_345 },
@@ -342,6 +387,10 @@ secure    0.0.0.0:8443    a.example b.example (in 1d0h)
 
 ACME CERTIFICATE  DOMAINS    EXPIRY      LAST FAILURE
 site              c.example  not issued  dns
+
+STORE  SERVER          GATEWAYS  STATE
+fleet  redis://a:6379         3  up 1m40s
+lost   redis://b:6379         1  down 10s, open: timed out
 
 UPSTREAM  ENDPOINT        WEIGHT  HEALTH     ACTIVE  STATE
 chat      127.0.0.1:8081       1  healthy     12345  -

@@ -6,6 +6,7 @@
 mod access_log;
 mod connection_protocols;
 mod endpoint;
+mod handshake_rate;
 mod load;
 mod masked;
 mod min_rate;
@@ -26,6 +27,7 @@ mod word_choice;
 pub use access_log::{AccessLog, LogFormat, SampleRule, SampleShare, StatusRange};
 pub use connection_protocols::*;
 pub use endpoint::*;
+pub use handshake_rate::{HandshakeRate, SharedRate};
 pub use load::{Env, Loaded, Refused, RefusedList, advise, load, load_endpoints, load_text};
 pub use masked::print_masked;
 pub use min_rate::{MinRate, RateAndGrace};

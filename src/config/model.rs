@@ -32,6 +32,9 @@ pub struct Config {
     /// Exports OpenTelemetry traces. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Placed<Tracing>>,
+    /// Defines stores of limits that a fleet shares, by name. Default none.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub stores: IndexMap<String, Placed<KindEntry>>,
     /// Defines clusters of backends by name. Default none.
     pub upstreams: IndexMap<String, Placed<Upstream>>,
     /// Maps requests to upstreams. Default none (every request gets 404).

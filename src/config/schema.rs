@@ -19,7 +19,7 @@ pub struct KindTable {
 }
 
 impl KindTable {
-    /// The kinds of `setting`: `balance`, `health_check` or `plugins`.
+    /// The kinds of `setting`: `balance`, `health_check`, `stores` or `plugins`.
     pub fn new<T: ?Sized>(setting: &'static str, kinds: &[Kind<T>]) -> Self {
         let row = |kind: &Kind<T>| Row { name: kind.name, about: kind.about, schema: kind.schema };
         Self { setting, rows: kinds.iter().map(row).collect() }
@@ -151,6 +151,14 @@ fn place(root: &mut Map<String, Value>, setting: &str, entry: Value) {
     let Some(Value::Object(definitions)) = root.get_mut("$defs") else { return };
     if setting == "plugins" {
         definitions.insert("PluginEntry".to_owned(), entry);
+        return;
+    }
+    if setting == "stores" {
+        definitions.insert("StoreEntry".to_owned(), entry);
+        if let Some(Value::Object(stores)) = root.get_mut("properties").and_then(|all| all.get_mut("stores"))
+        {
+            stores.insert("additionalProperties".to_owned(), json!({ "$ref": "#/$defs/StoreEntry" }));
+        }
         return;
     }
     let Some(property) =

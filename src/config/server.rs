@@ -2,8 +2,8 @@
 
 use super::connection_protocols::{ListenerTls, Protocol, ProxyProtocol};
 use super::min_rate::MinRate;
-use super::{EscapedSlashes, MergeSlashes, ResolverKind, Via};
-use moongate_config::{Period, Placed, Problem, Rate, Size, off_if_zero, raise, rate_or_zero_schema};
+use super::{EscapedSlashes, HandshakeRate, MergeSlashes, ResolverKind, Via};
+use moongate_config::{Period, Placed, Problem, Size, off_if_zero, raise};
 use moongate_sdk::ClientPrefix;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -166,10 +166,11 @@ pub struct Listener {
     #[schemars(with = "Option<u32>")]
     pub max_connections: Option<NonZeroU32>,
     /// Limits WebSocket handshakes over this listener on all routes, as `500/s`. A tenth, at least one, may arrive at
-    /// once. Later ones wait up to 1 s. The rest get 503. `0`: off. Default off.
+    /// once. Later ones wait up to 1 s. The rest get 503. A mapping shares the limit through a store. `0`: off.
+    /// Default off.
     #[serde(default, deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rate_or_zero_schema")]
-    pub handshake_rate: Option<Rate>,
+    #[schemars(with = "Option<HandshakeRate>")]
+    pub handshake_rate: Option<HandshakeRate>,
 }
 
 /// Level and format of the process log, on standard error.

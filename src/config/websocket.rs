@@ -1,7 +1,8 @@
 //! Types of a route's `websocket` policy; `tunnel` implements it.
 
+use super::HandshakeRate;
 use super::server::positive;
-use moongate_config::{Period, Place, Placed, Problem, Rate, Size, off_if_zero, raise, rate_or_zero_schema};
+use moongate_config::{Period, Place, Placed, Problem, Size, off_if_zero, raise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::num::NonZeroU32;
@@ -51,11 +52,11 @@ pub struct WebSocket {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections_per_client: Option<PerClient>,
     /// Limits handshakes on the route, as `500/s`, `30/m` or `10/h`. A tenth, at least one, may arrive at once. Later
-    /// ones wait up to 1 s in order of arrival. The rest get 503 with a randomised `Retry-After`. `0`: off. Default
-    /// off.
+    /// ones wait up to 1 s in order of arrival. The rest get 503 with a randomised `Retry-After`. A mapping shares the
+    /// limit through a store. `0`: off. Default off.
     #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rate_or_zero_schema")]
-    pub handshake_rate: Option<Rate>,
+    #[schemars(with = "Option<HandshakeRate>")]
+    pub handshake_rate: Option<HandshakeRate>,
     /// Rejects (403) handshakes with another Origin: `https://example.com`, `https://*.example.com` or `null`.
     /// Requests without Origin are accepted. Default any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,9 +191,9 @@ pub enum ExistingTunnels {
     Drain,
 }
 
-/// A number of WebSockets per client IP, or a mapping with `limit` and `key`.
+/// A number of WebSockets per client IP, or a mapping with `limit`, `key` and `store`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename = "$shape a number, or a mapping with `limit` and `key`")]
+#[serde(rename = "$shape a number, or a mapping with `limit`, `key` and `store`")]
 #[schemars(untagged, rename = "PerClient")]
 pub enum PerClient {
     /// The limit per client IP.
@@ -210,8 +211,12 @@ pub struct PerKey {
     /// Allows this many WebSockets per key. Required.
     pub limit: u32,
     /// Identifies the client by `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`. Requests
-    /// without the value are counted by client IP. Required.
-    pub key: Placed<String>,
+    /// without the value are counted by client IP. Default client_ip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Placed<String>>,
+    /// Counts over all gateways that use this store, by its name in `stores`. Default none (each process counts alone).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Placed<String>>,
 }
 
 impl Serialize for PerClient {

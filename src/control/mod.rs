@@ -16,6 +16,7 @@ mod reload_outcome;
 mod socket_binder;
 #[cfg(test)]
 mod socketless_harness;
+mod store_tasks;
 #[cfg(test)]
 mod tests;
 mod trace_exports;
@@ -54,6 +55,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
+use store_tasks::StoreTasks;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use trace_exports::TraceExports;
 use upstream_tasks::Supervisor;
@@ -61,6 +63,9 @@ use upstream_tasks::Supervisor;
 /// The time limit for the first probes of new endpoints before a generation serves: a slow backend must not
 /// delay changes of other routes.
 const FIRST_PROBES: Duration = Duration::from_secs(5);
+
+/// The time limit for the first connections to new stores of limits.
+const FIRST_CONNECTIONS: Duration = Duration::from_secs(1);
 
 /// The time limit for reading, compiling and checking a configuration, whose files may be on a hung file
 /// system. The reload is rejected after it.
@@ -77,6 +82,7 @@ pub struct Live {
     supervisor: Mutex<Supervisor>,
     background: Mutex<Background>,
     certificates: Mutex<Certificates>,
+    stores: Mutex<StoreTasks>,
     trace_exports: Mutex<TraceExports>,
     services: OnceLock<Arc<dyn Services>>,
     /// The sockets of the process; none in a test without them.
@@ -211,6 +217,7 @@ impl Live {
             supervisor: Mutex::default(),
             background: Mutex::default(),
             certificates: Mutex::default(),
+            stores: Mutex::default(),
             trace_exports: Mutex::default(),
             services: OnceLock::new(),
             sockets: OnceLock::new(),
@@ -236,7 +243,9 @@ impl Live {
         supervision::spawn("log_counts", "", count_repeated_lines);
         let snapshot = self.current.load_full();
         let fresh = self.supervisor.lock().begin(&snapshot);
+        let stores = self.stores.lock().begin(&snapshot);
         upstream_tasks::first_rounds(fresh, FIRST_PROBES).await;
+        store_tasks::first_connections(&stores, FIRST_CONNECTIONS).await;
         self.background.lock().follow(&snapshot, self.services());
         self.certificates.lock().follow(&snapshot);
         self.trace_exports.lock().follow(&snapshot, self.services());
@@ -311,6 +320,13 @@ impl Live {
         exports.finish(within).await;
     }
 
+    /// Removes this process from the gateways of each store: at the end of the process.
+    pub async fn leave_stores(&self) {
+        for store in self.pin().stores.all() {
+            store.leave().await;
+        }
+    }
+
     /// Waits for a reload in progress. Further ones wait until the guard is dropped.
     pub async fn hold_reloads(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.turn).lock_owned().await
@@ -335,6 +351,7 @@ impl Live {
             CaughtFuture::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
                 // Tasks started for the rejected generation are aborted.
                 self.supervisor.lock().end_all_but(&self.pin());
+                self.stores.lock().end_all_but(&self.pin());
                 Err(halted(&"the compilation panicked"))
             });
         let generation = self.generation();
@@ -421,7 +438,9 @@ impl Live {
         let next = Arc::new(next);
         next.register_metrics();
         let fresh = self.supervisor.lock().begin(&next);
+        let stores = self.stores.lock().begin(&next);
         upstream_tasks::first_rounds(fresh, FIRST_PROBES).await;
+        store_tasks::first_connections(&stores, FIRST_CONNECTIONS).await;
         self.current.store(Arc::clone(&next));
         self.generation.fetch_add(1, Ordering::Relaxed);
         if let Some(sockets) = sockets {
@@ -432,6 +451,7 @@ impl Live {
             }
         }
         self.supervisor.lock().end_all_but(&next);
+        self.stores.lock().end_all_but(&next);
         if let Some(services) = self.services.get() {
             self.background.lock().follow(&next, services);
             self.trace_exports.lock().follow(&next, services);

@@ -5,6 +5,7 @@ use super::PluginFailure;
 use super::condition::Condition;
 use super::panic_guard::guard;
 use crate::config::{OnError, PluginEntry};
+use crate::limit::{EntryStores, Store, Stores};
 use crate::telemetry::metrics::{LazyHandle, PluginMetrics};
 use http::HeaderName;
 use log::Level;
@@ -31,6 +32,8 @@ pub struct Entry {
     /// The configured condition, and its compiled form for these phases.
     written_when: Option<Placed<String>>,
     when: Option<Condition>,
+    /// The stores that its limits use.
+    stores: Vec<Arc<Store>>,
     plugin: CaughtDrop<Box<dyn Plugin>>,
 }
 
@@ -50,12 +53,19 @@ pub struct Builder<'a> {
     kinds: &'a [Kind<dyn Plugin>],
     prior: &'a Instances,
     made: Instances,
+    stores: Stores,
 }
 
 impl<'a> Builder<'a> {
     /// Creates a builder with these kinds, after the generation `prior`.
     pub fn new(kinds: &'a [Kind<dyn Plugin>], prior: &'a Instances) -> Self {
-        Self { kinds, prior, made: Instances::default() }
+        Self { kinds, prior, made: Instances::default(), stores: Stores::default() }
+    }
+
+    /// Builds entries with the limits of these stores.
+    #[must_use]
+    pub fn with_stores(self, stores: Stores) -> Self {
+        Self { stores, ..self }
     }
 
     /// The entry of `owner` (a route's name, or a constant for the plugins of every route). Owners never
@@ -68,7 +78,7 @@ impl<'a> Builder<'a> {
         let key = Key { owner: owner.into(), kind: written.kind.as_str().into(), name: name.as_str().into() };
         let entry = match self.carried(&key, written) {
             Some(entry) => entry,
-            None => Arc::new(self.build(written, name.as_str())?),
+            None => Arc::new(self.build(&key, written, name.as_str())?),
         };
         self.made.0.entry(key).or_default().push(entry.clone());
         Ok(entry)
@@ -89,11 +99,12 @@ impl<'a> Builder<'a> {
                 && entry.written_when == written.when
                 && entry.written_owned == written.owned_headers
                 && entry.files.unchanged()
+                && entry.stores.iter().all(|used| self.stores.all().any(|store| Arc::ptr_eq(used, store)))
         };
         self.prior.0.get(key)?.iter().filter(same).find(free).cloned()
     }
 
-    fn build(&self, written: &PluginEntry, name: &str) -> Result<Entry, Problems> {
+    fn build(&self, key: &Key, written: &PluginEntry, name: &str) -> Result<Entry, Problems> {
         let kind = Kind::find(self.kinds, "plugin", &written.kind)
             .map_err(|problem| problem.at(&written.kind.place))?;
         let files = Files::default();
@@ -103,7 +114,10 @@ impl<'a> Builder<'a> {
                 .at(&written.kind.place)
         };
         let built = guard(|| (kind.build)(&written.settings.noting(name, &files))).ok_or_else(panicked)?;
-        let plugin = CaughtDrop::new(built.map_err(|problems| problems.at(&written.kind.place))?);
+        let mut plugin = built.map_err(|problems| problems.at(&written.kind.place))?;
+        let stores = EntryStores::new(&self.stores, self.scope(key));
+        guard(|| plugin.use_stores(&stores)).ok_or_else(panicked)??;
+        let plugin = CaughtDrop::new(plugin);
         let phases = guard(|| plugin.phases()).ok_or_else(panicked)?;
         let responds = guard(|| plugin.always_responds()).ok_or_else(panicked)?;
         let mut owned = guard(|| plugin.owned_headers()).ok_or_else(panicked)?;
@@ -134,8 +148,24 @@ impl<'a> Builder<'a> {
             written_owned: written.owned_headers.clone(),
             written_when: written.when.clone(),
             when: Condition::read(written, phases)?,
+            stores: stores.used(),
             plugin,
         })
+    }
+}
+
+/// The owner of limits of plugins that every route has, in a store.
+const ALL_ROUTES: &str = "all";
+
+impl Builder<'_> {
+    /// The scope of the limits of an entry in a store: owner, kind and name, and a number for a further entry with the same.
+    fn scope(&self, key: &Key) -> String {
+        let owner = if key.owner.is_empty() { ALL_ROUTES.to_owned() } else { format!("route/{}", key.owner) };
+        let scope = format!("{owner}/{}/{}", key.kind, key.name);
+        match self.made.0.get(key).map_or(0, Vec::len) {
+            0 => scope,
+            index => format!("{scope}/{index}"),
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 pub(super) mod failed_attempt;
 
+use crate::limit::QueueFull;
 use crate::route::BadTarget;
 use crate::telemetry::metrics::ClientAbort;
 use crate::tls;
-use crate::tunnel::QueueFull;
 use crate::upstream::{DialError, NoEndpoint, Reason};
 use crate::websocket::handshake::ResponseError;
 use http::StatusCode;

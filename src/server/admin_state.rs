@@ -91,6 +91,7 @@ impl AdminState for ProcessStatus {
             .map(|(name, status)| (name, json!(status)))
             .collect();
         let certificates: Vec<_> = snapshot.certificates.all().iter().map(|job| job.status()).collect();
+        let stores: Vec<_> = snapshot.stores.all().map(|store| store.status()).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "generation": live.generation(),
@@ -100,6 +101,7 @@ impl AdminState for ProcessStatus {
             "last_reload": { "ok": last.ok, "at": last.at, "report": last.report },
             "listeners": listeners,
             "acme": certificates,
+            "stores": stores,
             "upstreams": upstreams,
             "websockets": self.shared.tunnels.len(),
             "requests": self.shared.requests(),

@@ -217,7 +217,7 @@ async fn serve(
     }
     follow(Orders { asks, upgrades, deadline, succession }, &shared, &state, &sockets).await;
     sockets.finish().await;
-    tokio::join!(last_lines(&shared), shared.live.finish_traces(LAST_SPANS));
+    tokio::join!(last_lines(&shared), shared.live.finish_traces(LAST_SPANS), shared.live.leave_stores());
     info!("process stopped");
     Ok(())
 }

@@ -4,9 +4,9 @@
 use super::admin::live::History;
 use super::handover::SecretState;
 use crate::control::{Live, ReloadEntry};
+use crate::limit::HandshakeLimiter;
 use crate::snapshot::Snapshot;
 use crate::tls::TicketKeyState;
-use crate::tunnel::HandshakeLimiter;
 use crate::upstream::EndpointState;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

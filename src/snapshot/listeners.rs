@@ -4,7 +4,7 @@ use super::ListenerProtocols;
 use super::listen_address::{Address, are_rivals, rivals};
 use crate::acme;
 use crate::config;
-use crate::tunnel::HandshakeLimiter;
+use crate::limit::{HandshakeLimiter, Stores};
 use moongate_config::{Placed, Problem, Problems};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +42,7 @@ pub struct AdminAddress {
 pub(super) fn compile(
     written: Option<&[Placed<config::Listener>]>,
     prior: &[Listener],
+    stores: &Stores,
     certificates: &mut acme::JobSetBuilder<'_>,
     problems: &mut Problems,
 ) -> Vec<Listener> {
@@ -66,10 +67,12 @@ pub(super) fn compile(
         }
         let max_connections = listener.max_connections.map(|most| most.get() as usize);
         let prior = prior.iter().find(|known| *known.name == *name.value);
-        let handshake_limiter = HandshakeLimiter::carry(
-            listener.handshake_rate,
+        let handshake_limiter = stores.handshake_limiter(
+            listener.handshake_rate.as_ref(),
+            &format!("listener/{}", name.value),
             prior.and_then(|prior| prior.handshake_limiter.as_ref()),
         );
+        let handshake_limiter = problems.keep(handshake_limiter.map_err(Problems::from)).flatten();
         let before = prior.and_then(|prior| prior.protocols.as_deref());
         let protocols =
             ListenerProtocols::compile(listener, &name.value, &address, before, certificates, problems);

@@ -34,6 +34,7 @@ pub use route::Route;
 
 use crate::acme;
 use crate::config::{self, Config, KindTable};
+use crate::limit::{self, Stores};
 use crate::plugin::{Builder, Entry, Instance, Instances};
 use crate::route::{self as routing, Rule, Table};
 use crate::telemetry::AccessLog;
@@ -61,12 +62,17 @@ pub struct Kinds {
 
 /// Every table of kinds with the keys that use it, for the schema.
 pub fn tables(plugins: &[Kind<dyn Plugin>]) -> Vec<KindTable> {
-    vec![
+    let mut tables = vec![
         KindTable::new("balance", upstream::BALANCE),
         KindTable::new("health_check", upstream::PROBES),
         KindTable::new("discovery", upstream::DISCOVERY),
         KindTable::new("plugins", plugins),
-    ]
+    ];
+    // A build may have none.
+    if !limit::STORES.is_empty() {
+        tables.push(KindTable::new("stores", limit::STORES));
+    }
+    tables
 }
 
 /// One generation.
@@ -95,6 +101,8 @@ pub struct Snapshot {
     pub(crate) tracer: Option<Tracer>,
     /// Counts the responses to requests without a route.
     pub unrouted: LazyHandle<Arc<ResponseMetrics>>,
+    /// The stores of shared limits.
+    pub stores: Stores,
     clusters: IndexMap<String, Arc<Cluster>>,
     /// Upstreams of earlier generations that are still in use.
     removed: Vec<RemovedUpstream>,
@@ -116,6 +124,7 @@ impl Snapshot {
         for plugin in self.plugins() {
             plugin.metrics().register();
         }
+        self.stores.all().for_each(|store| store.register_metrics());
         for protocols in self.listeners.iter().filter_map(|listener| listener.protocols.as_ref()) {
             if let Some(acceptor) = &protocols.tls {
                 acceptor.metrics.register();
@@ -189,13 +198,21 @@ pub fn compile(
     kinds: Kinds,
 ) -> Result<(Snapshot, Problems), Problems> {
     let none = Instances::default();
-    let plugins = Builder::new(kinds.plugins, prior.map_or(&none, |prior| &prior.plugins));
-    let mut compiler = Compiler { prior, problems: Problems::default(), plugins, called: Vec::new() };
+    let mut problems = Problems::default();
+    let stores = Stores::compile(&spec.stores, prior.map(|prior| &prior.stores), &mut problems);
+    let plugins =
+        Builder::new(kinds.plugins, prior.map_or(&none, |prior| &prior.plugins)).with_stores(stores.clone());
+    let mut compiler = Compiler { prior, problems, plugins, stores, called: Vec::new() };
     let terms = globals::compile(&spec.server, &mut compiler.problems);
     let before = prior.map_or(&[][..], |prior| &prior.listeners);
     let mut certificates = acme::JobSetBuilder::after(prior.map(|prior| &prior.certificates));
-    let listeners =
-        listeners::compile(spec.listeners.as_deref(), before, &mut certificates, &mut compiler.problems);
+    let listeners = listeners::compile(
+        spec.listeners.as_deref(),
+        before,
+        &compiler.stores,
+        &mut certificates,
+        &mut compiler.problems,
+    );
     let admin = listeners::compile_admin(spec.admin.as_ref(), &listeners, &mut compiler.problems);
     let prior_tracer = prior.and_then(|prior| prior.tracer.as_ref());
     let tracer = tracing::compile(spec.tracing.as_ref(), prior_tracer, &mut compiler.problems);
@@ -210,7 +227,7 @@ pub fn compile(
         );
     }
     compiler.problems.0.extend(loop_warnings::warnings(spec, &listeners));
-    let Compiler { mut problems, plugins, .. } = compiler;
+    let Compiler { mut problems, plugins, stores, .. } = compiler;
     if !problems.0.is_empty() {
         config::advise(&mut problems, &tables(kinds.plugins), Some(spec));
     }
@@ -234,6 +251,7 @@ pub fn compile(
         tracer,
         unrouted: LazyHandle::new(|| RouteMetrics::of(NONE).responses(NONE)),
         removed: prior.map(|prior| removed(prior, &clusters)).unwrap_or_default(),
+        stores,
         clusters,
         plugins: plugins.finish(),
     };
@@ -273,6 +291,7 @@ struct Compiler<'a> {
     prior: Option<&'a Snapshot>,
     problems: Problems,
     plugins: Builder<'a>,
+    stores: Stores,
     /// The upstreams that plugins call, with their places.
     called: Vec<(String, Place)>,
 }
@@ -335,12 +354,13 @@ impl Compiler<'_> {
             let Some(destination) = destination else {
                 // Other problems of the route are reported in the same run.
                 self.problems.keep(Rule::read(&*name, &written.value, ()).map(drop));
-                self.problems.keep(Policy::new(&written.websocket, None).map(drop));
+                self.problems.keep(Policy::compile(&written.websocket, None, &self.stores, &name).map(drop));
                 continue;
             };
             self.warn_of_h2c(written, &destination);
             let prior = self.prior.and_then(|prior| prior.route(&name)).map(|prior| &**prior);
-            let built = Route::new(&name, written, destination, prior, shared.iter().chain(&own));
+            let built =
+                Route::new(&name, written, destination, prior, &self.stores, shared.iter().chain(&own));
             let Some(route) = self.problems.keep(built) else { continue };
             let rule = Rule::read(name, &written.value, Arc::new(route));
             if let Some(rule) = self.problems.keep(rule) {

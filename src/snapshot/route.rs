@@ -4,6 +4,7 @@ use super::Destination;
 use super::route_metrics::CompiledRouteMetrics;
 use super::route_version::RouteVersion;
 use crate::config::{self, EscapedSlashes, MergeSlashes, OnClientClose, OneOrMany, PathParameters};
+use crate::limit::Stores;
 use crate::plugin::{Chain, Entry};
 use crate::telemetry::metrics::{LazyHandle, ResponseMetrics};
 use crate::tunnel::Policy;
@@ -56,10 +57,11 @@ impl Route {
         written: &Placed<config::Route>,
         destination: Destination,
         prior: Option<&Self>,
+        stores: &Stores,
         plugins: impl Iterator<Item = &'a Arc<Entry>>,
     ) -> Result<Self, Problems> {
         let plugins: Vec<_> = plugins.cloned().collect();
-        let policy = Policy::new(&written.websocket, prior.map(|prior| &*prior.policy))
+        let policy = Policy::compile(&written.websocket, prior.map(|prior| &*prior.policy), stores, name)
             .map_err(|problems| problems.at(&written.place))?;
         let route_version =
             RouteVersion::of(&destination, &written.websocket, prior.map(|prior| &prior.route_version));

@@ -1,18 +1,16 @@
 //! WebSocket tunnels: from the upgrade request that leaves Pingora's HTTP code to the last byte.
 //!
 //! The proxy checks the client's request (`handshake::check`) and applies the route's policy
-//! ([`Policy::acquire_permit`]) and its [`HandshakeLimiter`]. It connects to an endpoint and does the
+//! ([`Policy::acquire_permit`]) and its [`HandshakeLimiter`](crate::limit::HandshakeLimiter). It connects to an endpoint and does the
 //! handshake there (`handshake::exchange`). Then it joins the [`Registry`] and passes both sides to `relay::run`,
 //! with an [`Inspector`] for plugins with message phases. Routing, selection of endpoints and HTTP are in the
 //! proxy.
 
-mod client_rate;
 mod counters;
 mod departure;
 mod drain;
 mod endpoint_index;
 mod filter;
-mod handshake_rate_limiter;
 mod member;
 pub mod messages;
 mod outcome;
@@ -30,14 +28,13 @@ pub use counters::{Counters, KINDS};
 pub use departure::{Departure, DepartureOrder, PartStates, TunnelGuard};
 pub use drain::{Membership, OpenTap, Registry};
 pub use filter::{Filter, TunnelKey, TunnelOrigin, TunnelView};
-pub use handshake_rate_limiter::{HandshakeLimiter, QueueFull};
 pub use member::{CloseOrder, OperatorClose, TunnelTraffic};
 pub use messages::{Inspector, Recheck, RecheckFuture};
 pub use outcome::{ABNORMAL, Cause, Initiator, Outcome, Reason, Side};
 pub use policy::{HandshakeTimeout, Policy};
 pub use redial::{Found, Loss, Redial, Search};
 pub use relay::Tunnel;
-pub use route_limits::{ClientKey, Denial, Permit};
+pub use route_limits::{ClientKey, Denial, Permit, PermitKey};
 pub use state::TunnelState;
 #[cfg(any(test, fuzzing))]
 pub use tap::reader_invariants;

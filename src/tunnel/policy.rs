@@ -3,10 +3,9 @@
 //! Compiling is pure. The relay applies most of the policy; the limits that precede a tunnel are here
 //! ([`Policy::acquire_permit`]).
 
-use super::client_rate::Rates;
-use super::handshake_rate_limiter::HandshakeLimiter;
-use super::route_limits::{ClientKey, Denial, Permit, RouteLimits};
+use super::route_limits::{ClientKey, Denial, Permit, PermitKey, RouteLimits};
 use crate::config::{self, ExistingTunnels, InvalidFrames, OnEndpointLoss};
+use crate::limit::{HandshakeLimiter, Rates, Stores};
 use crate::upstream::KeySource;
 use crate::websocket::frame::Rules;
 use crate::websocket::handshake::Extensions;
@@ -100,12 +99,17 @@ impl Reconnect {
 }
 
 impl Policy {
-    /// Compiles the settings. `prior` is the route's policy before a reload, whose counts and handshake queue
+    /// Compiles the settings of `route`. `prior` is the route's policy before a reload, whose counts and handshake queue
     /// are kept.
     ///
     /// # Errors
     /// Every invalid setting, with its place where it has one.
-    pub fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
+    pub fn compile(
+        written: &config::WebSocket,
+        prior: Option<&Self>,
+        stores: &Stores,
+        route: &str,
+    ) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         match (&written.jitter, written.max_age) {
             (Some(jitter), None) if !jitter.value.0.is_zero() => {
@@ -124,7 +128,13 @@ impl Policy {
                     .help("`ping_interval: 0s` turns pings off"),
             );
         }
-        let route_limits = problems.keep(RouteLimits::new(written, prior.map(|prior| &prior.route_limits)));
+        let owner = format!("route/{route}");
+        let prior_limits = prior.map(|prior| &prior.route_limits);
+        let route_limits = problems.keep(RouteLimits::new(written, prior_limits, stores, &owner));
+        let prior_limiter = prior.and_then(|prior| prior.handshake_limiter.as_ref());
+        let handshake_limiter =
+            stores.handshake_limiter(written.handshake_rate.as_ref(), &owner, prior_limiter);
+        let handshake_limiter = problems.keep(handshake_limiter.map_err(Problems::from)).flatten();
         let Some(route_limits) = route_limits.filter(|_| !problems.refuse()) else { return Err(problems) };
         let max_age = written.max_age.and_then(limit);
         Ok(Self {
@@ -147,14 +157,12 @@ impl Policy {
             strict: written.invalid_frames == InvalidFrames::Close,
             rates: Rates::new(written),
             route_limits,
-            handshake_limiter: HandshakeLimiter::carry(
-                written.handshake_rate,
-                prior.and_then(|prior| prior.handshake_limiter.as_ref()),
-            ),
+            handshake_limiter,
         })
     }
 
-    /// Acquires a permit for a WebSocket. The permit counts it until dropped: put it into the tunnel's guard.
+    /// Acquires a permit for a WebSocket. The permit counts it until dropped: put it into the tunnel's guard. A limit per
+    /// client that a fleet shares is not applied yet: see [`Permit::share`].
     ///
     /// # Errors
     /// [`Denial`].
@@ -162,10 +170,19 @@ impl Policy {
         self.route_limits.acquire(origin, client)
     }
 
+    /// The compiled settings without stores.
+    ///
+    /// # Errors
+    /// As for [`Policy::compile`].
+    #[cfg(test)]
+    pub fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
+        Self::compile(written, prior, &Stores::default(), "test")
+    }
+
     /// The permit of a WebSocket that another process has admitted, whatever the limits are now. `key` is that of the
     /// other process's permit.
     #[must_use]
-    pub fn readmit(&self, key: Option<u64>, client: ClientKey<'_>) -> Permit {
+    pub fn readmit(&self, key: Option<PermitKey>, client: ClientKey<'_>) -> Permit {
         self.route_limits.readmit(key, client)
     }
 

@@ -3,11 +3,13 @@
 //! Permits count: dropping one undoes its count, however the tunnel ended. The counts belong to the route and
 //! survive reloads of its settings.
 
-use crate::config::{self, PerClient};
+use crate::config::{self, PerClient, PerKey};
+use crate::limit::{SharedConnections, SharedPermit, Stores};
 use crate::upstream::KeySource;
 use moongate_config::{Placed, Problem, Problems};
-use moongate_sdk::{ClientAddress, HashedKey, keyed_hash};
+use moongate_sdk::{ClientAddress, HashedKey, fleet_hash, keyed_hash};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -22,11 +24,11 @@ pub enum ClientKey<'a> {
 }
 
 impl ClientKey<'_> {
-    fn hash(self) -> u64 {
-        keyed_hash(match self {
+    fn hashed(&self) -> HashedKey<'_> {
+        match *self {
             Self::Client(client) => HashedKey::Client(client),
             Self::Key(value) => HashedKey::Value(value),
-        })
+        }
     }
 }
 
@@ -46,8 +48,17 @@ pub enum Denial {
 pub(super) struct RouteLimits {
     origins: Option<Vec<Origin>>,
     connections: u32,
-    per_client: Option<(u32, KeySource)>,
+    per_client: Option<ClientLimit>,
     present: Arc<OpenCounts>,
+}
+
+/// The limit per client.
+#[derive(Debug)]
+struct ClientLimit {
+    limit: u32,
+    key: KeySource,
+    /// The counts of the fleet, if a store has them.
+    shared: Option<Arc<SharedConnections>>,
 }
 
 /// The current counts.
@@ -63,12 +74,48 @@ struct OpenCounts {
 pub struct Permit {
     present: Arc<OpenCounts>,
     client: Option<u64>,
+    /// The count of the fleet, which is open or has to be.
+    shared: Option<SharedCount>,
+}
+
+#[derive(Debug)]
+enum SharedCount {
+    Asked { connections: Arc<SharedConnections>, client: u128, limit: u32 },
+    Open(SharedPermit),
+}
+
+/// The key under which a permit counts its client, for another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum PermitKey {
+    /// Of this process, and of those that it hands over to.
+    Local(u64),
+    /// Of the fleet, as the two halves of its 128 bits.
+    Fleet(u64, u64),
 }
 
 impl Permit {
     /// The key under which it counts the client, for another process.
-    pub fn key(&self) -> Option<u64> {
-        self.client
+    pub fn key(&self) -> Option<PermitKey> {
+        match &self.shared {
+            Some(SharedCount::Open(permit)) => {
+                let client = permit.client();
+                Some(PermitKey::Fleet((client >> 64) as u64, client as u64))
+            }
+            _ => self.client.map(PermitKey::Local),
+        }
+    }
+
+    /// Counts the client's WebSocket in the store, if its limit has one: waits for the store's deadline at most.
+    ///
+    /// # Errors
+    /// [`Denial::ClientFull`].
+    pub async fn share(mut self) -> Result<Self, Denial> {
+        if let Some(SharedCount::Asked { connections, client, limit }) = &self.shared {
+            let permit = connections.open(*client, *limit).await.ok_or(Denial::ClientFull)?;
+            self.shared = Some(SharedCount::Open(permit));
+        }
+        Ok(self)
     }
 }
 
@@ -87,20 +134,33 @@ impl Drop for Permit {
 }
 
 impl RouteLimits {
-    pub(super) fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
+    pub(super) fn new(
+        written: &config::WebSocket,
+        prior: Option<&Self>,
+        stores: &Stores,
+        owner: &str,
+    ) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let origins = written.origins.as_ref().map(|list| {
             list.iter().filter_map(|origin| problems.keep(Origin::parse(origin))).collect::<Vec<_>>()
         });
+        let before =
+            prior.and_then(|prior| prior.per_client.as_ref()).and_then(|before| before.shared.as_ref());
         let per_client = match &written.max_connections_per_client {
             None => None,
-            Some(PerClient::Count(limit)) => Some((*limit, KeySource::ClientIp)),
+            Some(PerClient::Count(limit)) => {
+                Some(ClientLimit { limit: *limit, key: KeySource::ClientIp, shared: None })
+            }
             Some(PerClient::Keyed(keyed)) => {
-                problems.keep(KeySource::read_from(&keyed.key)).map(|key| (keyed.limit, key))
+                let shared =
+                    problems.keep(shared_counts(keyed, before, stores, owner).map_err(Problems::from));
+                let key = keyed.key.as_ref().map_or(Ok(KeySource::ClientIp), KeySource::read_from);
+                let key = problems.keep(key);
+                key.zip(shared).map(|(key, shared)| ClientLimit { limit: keyed.limit, key, shared })
             }
         };
         // `0` turns the limit off.
-        let per_client = per_client.filter(|(limit, _)| *limit > 0);
+        let per_client = per_client.filter(|per_client| per_client.limit > 0);
         if problems.refuse() {
             return Err(problems);
         }
@@ -110,18 +170,30 @@ impl RouteLimits {
     }
 
     pub(super) fn client_key(&self) -> Option<&KeySource> {
-        self.per_client.as_ref().map(|(_, key)| key)
+        self.per_client.as_ref().map(|per_client| &per_client.key)
     }
 
     /// The permit of a WebSocket that another process has admitted, whatever the limits. `key` is that of the other
     /// process's permit, which was given under a limit per client.
-    pub(super) fn readmit(&self, key: Option<u64>, client: ClientKey<'_>) -> Permit {
+    pub(super) fn readmit(&self, key: Option<PermitKey>, client: ClientKey<'_>) -> Permit {
         self.present.all.fetch_add(1, Relaxed);
-        let client = self.per_client.as_ref().map(|_| key.unwrap_or_else(|| client.hash()));
-        if let Some(client) = client {
-            *self.present.clients.lock().entry(client).or_default() += 1;
+        let mut permit = Permit { present: self.present.clone(), client: None, shared: None };
+        let Some(per_client) = &self.per_client else { return permit };
+        if let Some(connections) = &per_client.shared {
+            let client = match key {
+                Some(PermitKey::Fleet(high, low)) => u128::from(high) << 64 | u128::from(low),
+                _ => fleet_hash(client.hashed()),
+            };
+            permit.shared = Some(SharedCount::Open(connections.readmit(client)));
+            return permit;
         }
-        Permit { present: self.present.clone(), client }
+        let client = match key {
+            Some(PermitKey::Local(key)) => key,
+            _ => keyed_hash(client.hashed()),
+        };
+        *self.present.clients.lock().entry(client).or_default() += 1;
+        permit.client = Some(client);
+        permit
     }
 
     pub(super) fn acquire(&self, origin: Option<&[u8]>, client: ClientKey<'_>) -> Result<Permit, Denial> {
@@ -132,12 +204,17 @@ impl RouteLimits {
         }
         // Counted before the comparison, so that two concurrent handshakes cannot both take the last permit.
         let before = self.present.all.fetch_add(1, Relaxed);
-        let mut permit = Permit { present: self.present.clone(), client: None };
+        let mut permit = Permit { present: self.present.clone(), client: None, shared: None };
         if before >= self.connections {
             return Err(Denial::Full);
         }
-        if let Some((limit, _)) = &self.per_client {
-            let client = client.hash();
+        if let Some(ClientLimit { limit, shared, .. }) = &self.per_client {
+            if let Some(connections) = shared {
+                let (connections, client) = (Arc::clone(connections), fleet_hash(client.hashed()));
+                permit.shared = Some(SharedCount::Asked { connections, client, limit: *limit });
+                return Ok(permit);
+            }
+            let client = keyed_hash(client.hashed());
             let mut clients = self.present.clients.lock();
             let count = clients.entry(client).or_default();
             // A limit is at least 1, so a rejection never leaves an entry of 0.
@@ -149,6 +226,20 @@ impl RouteLimits {
         }
         Ok(permit)
     }
+}
+
+/// The counts of a limit in its store, if it has one: those before a reload if the store is the same.
+fn shared_counts(
+    keyed: &PerKey,
+    before: Option<&Arc<SharedConnections>>,
+    stores: &Stores,
+    owner: &str,
+) -> Result<Option<Arc<SharedConnections>>, Problem> {
+    let Some(name) = &keyed.store else { return Ok(None) };
+    let store = stores.find(&name.value).map_err(|problem| problem.at(&name.place))?;
+    let scope = format!("{owner}/max_connections_per_client");
+    let kept = before.filter(|before| before.is_of(store, &scope)).cloned();
+    Ok(Some(kept.unwrap_or_else(|| SharedConnections::new(Arc::clone(store), scope))))
 }
 
 /// An allowed origin, in lower case.

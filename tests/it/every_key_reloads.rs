@@ -23,6 +23,8 @@ mod schema_keys;
 mod server;
 mod shared_checks;
 mod sticky;
+#[cfg(feature = "redis")]
+mod stores;
 mod tracing;
 mod upstream_connections;
 mod upstreams;
@@ -61,6 +63,8 @@ const SECTIONS: &[&[Case]] = &[
     routes::CASES,
     server::CASES,
     sticky::CASES,
+    #[cfg(feature = "redis")]
+    stores::CASES,
     tracing::CASES,
     upstream_connections::CASES,
     upstreams::CASES,
@@ -101,7 +105,8 @@ fn every_key_has_a_case_and_every_case_has_a_key() {
 }
 
 macro_rules! sections {
-    ($($name:ident => $section:ident),+ $(,)?) => {$(
+    ($($(#[$condition:meta])? $name:ident => $section:ident),+ $(,)?) => {$(
+        $(#[$condition])?
         #[test]
         fn $name() {
             run($section::CASES);
@@ -126,6 +131,8 @@ sections! {
     every_other_key_of_the_server_has_its_effect_after_a_reload => server,
     every_key_of_rebalancing_has_its_effect_after_a_reload => rebalance,
     every_key_of_sticky_cookies_has_its_effect_after_a_reload => sticky,
+    #[cfg(feature = "redis")]
+    every_key_of_stores_has_its_effect_after_a_reload => stores,
     every_key_of_tracing_has_its_effect_after_a_reload => tracing,
     every_key_of_connections_to_backends_has_its_effect_after_a_reload => upstream_connections,
     every_other_key_of_upstreams_has_its_effect_after_a_reload => upstreams,

@@ -50,6 +50,12 @@ fn every_probe_is_complete() {
     hold("health", PROBES);
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn every_store_is_complete() {
+    hold("stores", moongate::limit::STORES);
+}
+
 #[test]
 fn every_discovery_is_complete() {
     hold("discovery", DISCOVERY);

@@ -72,6 +72,8 @@ mod removed_upstreams;
 mod routing;
 mod running_state;
 mod service_manager;
+#[cfg(feature = "redis")]
+mod shared_limits;
 mod spoofed_headers;
 mod storms;
 mod strictness;

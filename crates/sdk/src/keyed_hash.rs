@@ -3,6 +3,7 @@
 //! written down here, since those of `std::hash::Hash` may change with the compiler.
 
 use crate::{ClientAddress, random_bits};
+use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -38,11 +39,25 @@ pub fn keyed_hash(key: HashedKey<'_>) -> u64 {
     hash_under(&hash_key(), key)
 }
 
+/// The hash of a key that all gateways agree on: the first 128 bits of its SHA-256.
+pub fn fleet_hash(key: HashedKey<'_>) -> u128 {
+    let mut hasher = Sha256::new();
+    feed(key, |bytes| hasher.update(bytes));
+    let mut first = [0; 16];
+    first.copy_from_slice(&hasher.finalize()[..16]);
+    u128::from_be_bytes(first)
+}
+
 fn hash_under(secret: &[u8; 16], key: HashedKey<'_>) -> u64 {
     let mut hasher = SipHasher13::new_with_key(secret);
+    feed(key, |bytes| hasher.write(bytes));
+    hasher.finish()
+}
+
+fn feed(key: HashedKey<'_>, mut write: impl FnMut(&[u8])) {
     let mut add = |tag: u8, bytes: &[u8]| {
-        hasher.write(&[tag]);
-        hasher.write(bytes);
+        write(&[tag]);
+        write(bytes);
     };
     match key {
         HashedKey::Client(ClientAddress::Ip(IpAddr::V4(address))) => add(4, &address.octets()),
@@ -50,7 +65,6 @@ fn hash_under(secret: &[u8; 16], key: HashedKey<'_>) -> u64 {
         HashedKey::Client(ClientAddress::Unreadable(text)) => add(0, text.as_bytes()),
         HashedKey::Value(value) => add(1, value),
     }
-    hasher.finish()
 }
 
 #[cfg(test)]
@@ -67,6 +81,14 @@ mod tests {
             [v4, v6, text, HashedKey::Value(b"a")].map(hash),
             [462117527891750508, 16128157601519855731, 2769751220252241952, 10499384594691187412]
         );
+    }
+
+    #[test]
+    fn a_fleet_agrees_on_its_hashes() {
+        let text = HashedKey::Client(ClientAddress::Unreadable("a"));
+        // `printf '\001a' | sha256sum`
+        assert_eq!(fleet_hash(HashedKey::Value(b"a")), 0xe325_4ea6_1c09_ead5_a01d_3bf0_7e94_6a56);
+        assert_ne!(fleet_hash(text), fleet_hash(HashedKey::Value(b"a")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod gateway_services;
 mod header_fields;
 mod header_spelling;
 mod keyed_hash;
+mod limiter;
 pub mod log_throttle;
 mod path_parameters;
 mod path_reading;
@@ -36,7 +37,10 @@ pub use gateway_services::{
 };
 pub use header_fields::{Fields, Headers, ReadOnlyHeaders};
 pub use header_spelling::is_same_spelling;
-pub use keyed_hash::{HashedKey, hash_key, inherit_hash_key, keyed_hash};
+pub use keyed_hash::{HashedKey, fleet_hash, hash_key, inherit_hash_key, keyed_hash};
+pub use limiter::{
+    LimitStores, Limiter, SharedFuture, SharedLimit, SharedLimiter, SharedOutcome, TokenOutcome, share_of,
+};
 pub use path_parameters::{has_parameters, without_parameters};
 pub use path_reading::{BadPath, PathReading, SegmentParameters, read_path, strip_path_prefix};
 pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};

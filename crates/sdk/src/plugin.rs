@@ -4,9 +4,10 @@
 //! plugin without state therefore allocates nothing, and one that never waits has no future: only [`Flow::Wait`] is
 //! boxed.
 
-use crate::{Exchange, Fault, Message, MessageVerdict, Piece, Response, Services, WebSocketEnd};
+use crate::{Exchange, Fault, LimitStores, Message, MessageVerdict, Piece, Response, Services, WebSocketEnd};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use moongate_config::Problems;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -64,6 +65,16 @@ pub trait Plugin: Send + Sync + 'static {
     /// the place of its name in the settings.
     fn upstreams(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    /// Takes its shared limits from the stores of the configuration ([`crate::Limiter::share`]). Called once, before any
+    /// other method. The entry is built anew when a store that it uses has changed.
+    ///
+    /// # Errors
+    /// Every store that does not exist, at its place in the settings.
+    fn use_stores(&mut self, stores: &dyn LimitStores) -> Result<(), Problems> {
+        let _ = stores;
+        Ok(())
     }
 
     /// Whether it responds to every request in [`Plugin::request_headers`], so that a route with it needs no upstream.

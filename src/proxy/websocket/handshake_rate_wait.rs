@@ -1,20 +1,19 @@
 //! Handshake queue: a handshake waits for the rate limits of its route and of its listener.
 
+use crate::limit::{HandshakeLimiter, QueueFull};
 use crate::proxy::Gateway;
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
 use crate::snapshot::Snapshot;
-use crate::tunnel::HandshakeLimiter;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Reserves a handshake at the route and at the listener, or at neither: returns how long to wait, if at all.
 ///
 /// # Errors
 /// When a queue is full.
-pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
+pub(in crate::proxy) async fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
     let listener = ctx.snapshot.listener(ctx.listener());
     let pacers = (
@@ -24,12 +23,9 @@ pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure>
     if let (None, None) = pacers {
         return Ok(None);
     }
-    let now = Instant::now();
     let (route, listener) = pacers;
-    let at_route = route.map_or(Ok(Duration::ZERO), |pacer| pacer.take(now));
-    let at_route = at_route.map_err(Failure::TooManyHandshakes)?;
-    let at_listener = listener.map_or(Ok(Duration::ZERO), |pacer| pacer.take(now));
-    let at_listener = at_listener.map_err(|queue_full| {
+    let at_route = reserve(route.map(|limiter| &**limiter)).await.map_err(Failure::TooManyHandshakes)?;
+    let at_listener = reserve(listener).await.map_err(|queue_full| {
         // Returned, so that clients of other listeners do not wait for a rejected handshake.
         if let Some(route) = route {
             route.give_back();
@@ -37,6 +33,13 @@ pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure>
         Failure::TooManyHandshakes(queue_full)
     })?;
     Ok(Some(at_route.max(at_listener)).filter(|wait| !wait.is_zero()))
+}
+
+async fn reserve(limiter: Option<&HandshakeLimiter>) -> Result<Duration, QueueFull> {
+    match limiter {
+        Some(limiter) => limiter.reserve(None).await,
+        None => Ok(Duration::ZERO),
+    }
 }
 
 /// The maximum wait of a redial per reservation. A new client waits no longer either: the clients of one lost
@@ -53,9 +56,11 @@ pub(in crate::proxy) fn redial(
     listener: &str,
     left: Duration,
 ) -> impl Future<Output = Option<QueueTurn>> + Send + use<> {
-    let turn = take_all(snapshot, route, listener, left.min(LONGEST_WAIT));
+    let route = snapshot.route(route).and_then(|route| route.policy.handshake_limiter());
+    let listener = snapshot.listener(listener).and_then(|listener| listener.handshake_limiter.as_ref());
+    let limiters: Vec<_> = route.into_iter().chain(listener).cloned().collect();
     async move {
-        let (taken, wait) = turn?;
+        let (taken, wait) = take_all(limiters, left.min(LONGEST_WAIT)).await?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -63,20 +68,12 @@ pub(in crate::proxy) fn redial(
     }
 }
 
-fn take_all(
-    snapshot: &Snapshot,
-    route: &str,
-    listener: &str,
-    left: Duration,
-) -> Option<(QueueTurn, Duration)> {
-    let route = snapshot.route(route).and_then(|route| route.policy.handshake_limiter());
-    let listener = snapshot.listener(listener).and_then(|listener| listener.handshake_limiter.as_ref());
-    let now = Instant::now();
+async fn take_all(limiters: Vec<Arc<HandshakeLimiter>>, left: Duration) -> Option<(QueueTurn, Duration)> {
     let mut taken = QueueTurn(Vec::new());
     let mut longest = Duration::ZERO;
-    for pacer in route.into_iter().chain(listener) {
-        let wait = pacer.take_within(now, left).ok()?;
-        taken.0.push(Arc::clone(pacer));
+    for limiter in limiters {
+        let wait = limiter.reserve(Some(left)).await.ok()?;
+        taken.0.push(limiter);
         longest = longest.max(wait);
     }
     Some((taken, longest))

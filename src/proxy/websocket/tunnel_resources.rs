@@ -4,7 +4,7 @@ use super::tunnel_permits::TunnelPermits;
 use crate::proxy::Shared;
 use crate::proxy::tracing::moved_span::TraceState;
 use crate::proxy::tracing::websocket_span::WebSocketTrace;
-use crate::tunnel::TunnelGuard;
+use crate::tunnel::{PermitKey, TunnelGuard};
 use crate::upstream::Lease;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct ClientResources {
 #[serde(default)]
 pub(super) struct ClientResourcesState {
     /// The key of its permit, under a limit per client.
-    pub(super) permit_key: Option<u64>,
+    pub(super) permit_key: Option<PermitKey>,
     pub(super) trace: Option<TraceState>,
 }
 

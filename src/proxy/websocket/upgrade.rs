@@ -78,12 +78,12 @@ async fn attempt_all(
     handshake: &Handshake,
 ) -> std::result::Result<(Permit, Request, UpstreamStream, HandshakeResponse), Failure> {
     // A rejected handshake uses no reservation, and a waiting one holds no permit.
-    let mut permit = acquire_permit(session, ctx)?;
-    if let Some(wait) = handshake_rate_wait::take(ctx)? {
+    let mut permit = Box::pin(acquire_permit(session, ctx)).await?;
+    if let Some(wait) = Box::pin(handshake_rate_wait::take(ctx)).await? {
         drop(permit);
         let wait = Box::pin(handshake_rate_wait::wait(gateway, wait));
         client_disconnect::unless_session_ends(session, wait).await??;
-        permit = acquire_permit(session, ctx)?;
+        permit = Box::pin(acquire_permit(session, ctx)).await?;
     }
     let mut request = request(session, ctx, handshake)?;
     let (stream, answer) = ask(session, ctx, &mut request).await?;
@@ -91,7 +91,7 @@ async fn attempt_all(
 }
 
 /// Returns a permit if the route accepts one more WebSocket, of this client and this origin.
-fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
+async fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
     let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
     let head = session.request();
     let view = ctx.view(head);
@@ -101,11 +101,13 @@ fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permi
         Some(key) if !key.is_client() => ClientKey::Key(key.as_bytes()),
         _ => ClientKey::Client(view.request.client_network),
     };
-    route.policy.acquire_permit(origin, client_key).map_err(|denial| match denial {
+    let failure = |denial| match denial {
         Denial::Origin => Failure::OriginDenied,
         Denial::Full => Failure::TooManyConnections,
         Denial::ClientFull => Failure::TooManyOfClient,
-    })
+    };
+    let permit = route.policy.acquire_permit(origin, client_key).map_err(failure)?;
+    permit.share().await.map_err(failure)
 }
 
 /// The backend's side of an accepted handshake.

@@ -19,6 +19,7 @@ mod process;
 mod proxy_header;
 mod route;
 mod status_counts;
+mod store;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub(crate) use plugin::{Call, Phase, PluginMetrics};
 pub(crate) use process::ProcessValues;
 pub(crate) use proxy_header::{Preamble, ProxyHeaderMetrics};
 pub(crate) use route::{ClientAbort, ResponseMetrics, RouteCounts, RouteMetrics};
+pub(crate) use store::{StoreMetrics, StoreOutcome};
 pub(crate) use tasks::Tasks;
 pub(crate) use text_format::TextFormat;
 pub(crate) use tls::TlsMetrics;
@@ -93,6 +95,7 @@ pub(crate) struct Metrics {
     upstreams: WeakRegistry<Box<str>, UpstreamMetrics>,
     endpoints: WeakRegistry<(Box<str>, Box<str>), EndpointMetrics>,
     plugins: WeakRegistry<(Box<str>, Box<str>), PluginMetrics>,
+    stores: WeakRegistry<Box<str>, StoreMetrics>,
     tls: WeakRegistry<Box<str>, TlsMetrics>,
     preambles: WeakRegistry<Box<str>, ProxyHeaderMetrics>,
     sources: Mutex<Vec<Weak<dyn MetricSource>>>,
@@ -131,6 +134,11 @@ impl Metrics {
     pub(crate) fn endpoint(&self, upstream: &str, endpoint: &str) -> Arc<EndpointMetrics> {
         let key = (upstream.into(), endpoint.into());
         self.endpoints.get(key, || EndpointMetrics::new(upstream, endpoint))
+    }
+
+    /// See [`StoreMetrics::of`].
+    pub(crate) fn store(&self, name: &str) -> Arc<StoreMetrics> {
+        self.stores.get(name.into(), || StoreMetrics::new(name))
     }
 
     /// See [`PluginMetrics::of`].
@@ -233,6 +241,7 @@ impl Metrics {
         self.upstreams.instances().iter().for_each(|upstream| upstream.collect(&mut scrape));
         self.endpoints.instances().iter().for_each(|endpoint| endpoint.collect(&mut scrape));
         self.plugins.instances().iter().for_each(|plugin| plugin.collect(&mut scrape));
+        self.stores.instances().iter().for_each(|store| store.collect(&mut scrape));
         self.tls.instances().iter().for_each(|tls| tls.collect(&mut scrape));
         self.preambles.instances().iter().for_each(|preamble| preamble.collect(&mut scrape));
         // Collected without the lock, because a source may take its own locks.

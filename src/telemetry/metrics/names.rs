@@ -57,6 +57,8 @@ const ROUND_TRIP_SECONDS: &[f64] =
 /// Empty: the WebAssembly host defines the bounds.
 #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "of the feature's histograms"))]
 const FILTERS_OWN: &[f64] = &[];
+const STORE_SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
 const LIFETIME_SECONDS: &[f64] =
     &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 604_800.0];
 const MESSAGES: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
@@ -162,6 +164,12 @@ families! {
         "Spans of traces that the collector accepted.";
     TRACING_DROPPED = Shape::Counter, "moongate_tracing_spans_dropped_total" ["reason"],
         "Spans of traces that were not exported, by reason: `queue_full`, `unavailable` (no success within 60 s), `refused` (the export, by its status), `rejected` (single spans, by the collector), `shutdown`, or `disabled` (a WebSocket closed after a reload without `tracing`).";
+    STORE_UP = Shape::Gauge, "moongate_store_up" ["store"],
+        "1 if the store of shared limits is available, 0 while its `on_failure` applies.";
+    STORE_REQUESTS = Shape::Counter, "moongate_store_requests_total" ["store", "outcome"],
+        "Requests to the store, by outcome: `ok`, `timeout` (no response within `deadline`), `error`, or `unavailable` (not asked; `on_failure` applied).";
+    STORE_DURATION = Shape::Histogram(STORE_SECONDS), "moongate_store_duration_seconds" ["store"],
+        "Time of a request to the store with the outcome `ok`, in seconds.";
     TASK_RESTARTS = Shape::Counter, "moongate_task_restarts_total" ["task"],
         "Long-lived tasks of the process restarted after a panic.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

@@ -77,6 +77,8 @@ fn a_scrape_has_exactly_the_names_of_the_table() {
     metrics.http2().opened().ended(StreamEnd::Client);
     metrics.request_failed("bad_request");
     metrics.tasks().restarted("reload");
+    let store = metrics.store("s");
+    store.responded(Duration::from_millis(1));
     let cluster: Arc<dyn MetricSource> = Arc::new(Cluster);
     metrics.register(Arc::downgrade(&cluster));
 

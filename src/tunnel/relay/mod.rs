@@ -21,13 +21,13 @@ mod write_buffer;
 #[cfg(test)]
 mod tests;
 
-use super::client_rate::Throttle;
 use super::drain::Membership;
 use super::messages::{Inspector, Recheck};
 use super::redial::Redial;
 use super::tap::{TapStart, TunnelTap};
 use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelGuard, TunnelIo};
 use crate::config::Exceed;
+use crate::limit::Throttle;
 use crate::runtime::clock;
 use crate::websocket::handshake::Extensions;
 use bytes::Bytes;

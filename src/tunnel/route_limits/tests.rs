@@ -14,7 +14,7 @@ fn placed(text: &str) -> Placed<String> {
 fn route_limits(change: impl FnOnce(&mut config::WebSocket)) -> RouteLimits {
     let mut written = config::WebSocket::default();
     change(&mut written);
-    RouteLimits::new(&written, None).unwrap()
+    RouteLimits::new(&written, None, &Stores::default(), "test").unwrap()
 }
 
 fn client(last: u8) -> ClientKey<'static> {
@@ -83,7 +83,8 @@ fn a_limit_of_zero_is_none() {
         PerClient::Count(0),
         PerClient::Keyed(PerKey {
             limit: 0,
-            key: Placed { value: "client_ip".to_owned(), place: Place::nowhere() },
+            key: Some(Placed { value: "client_ip".to_owned(), place: moongate_config::Place::nowhere() }),
+            store: None,
         }),
     ] {
         let open = route_limits(|written| written.max_connections_per_client = Some(limit));
@@ -96,10 +97,10 @@ fn a_limit_of_zero_is_none() {
 #[test]
 fn a_reload_goes_on_to_count_those_who_are_there() {
     let mut written = config::WebSocket { max_connections: NonZeroU32::new(1), ..Default::default() };
-    let before = RouteLimits::new(&written, None).unwrap();
+    let before = RouteLimits::new(&written, None, &Stores::default(), "test").unwrap();
     let _permit = before.acquire(None, client(1)).unwrap();
     written.max_connections = NonZeroU32::new(2);
-    let after = RouteLimits::new(&written, Some(&before)).unwrap();
+    let after = RouteLimits::new(&written, Some(&before), &Stores::default(), "test").unwrap();
     let _second = after.acquire(None, client(1)).unwrap();
     assert_eq!(after.acquire(None, client(1)).unwrap_err(), Denial::Full);
 }

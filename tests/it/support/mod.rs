@@ -6,6 +6,8 @@ pub(crate) mod busy;
 pub(crate) mod certs;
 pub(crate) mod collector;
 pub(crate) mod eventually;
+#[cfg(feature = "redis")]
+pub(crate) mod fake_store;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod h2;
@@ -19,6 +21,8 @@ pub(crate) mod origin;
 pub(crate) mod pebble;
 pub(crate) mod prometheus;
 pub(crate) mod raw;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod secure;
 pub(crate) mod secured;
 pub(crate) mod socket_queue;

@@ -1,11 +1,15 @@
 //! Rate limit of WebSocket handshakes. After a restart all clients reconnect at once, and opening a WebSocket
 //! (session lookups, subscriptions) is expensive for a backend.
 //!
-//! The queue is one token bucket in an atomic. Each handshake gets its start time and sleeps until then, so there is no
-//! list, no lock and no task to wake; the order is first in, first out. The caller passes the time.
+//! The queue of a process is one token bucket in an atomic. Each handshake gets its start time and sleeps until then, so there is no
+//! list, no lock and no task to wake; the order is first in, first out. The queue of a fleet is a bucket in a store, which
+//! responds with the start time.
 
+use super::shared_tokens::SharedTokens;
+use super::store::OnFailure;
+use super::store::Store;
 use moongate_config::Rate;
-use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
+use moongate_sdk::{TokenBucket, TokenRate, nanoseconds, share_of};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -31,6 +35,7 @@ pub struct HandshakeLimiter {
     start: OnceLock<Instant>,
     /// The [`TokenBucket`] of turns.
     paid: AtomicU64,
+    shared: Option<Arc<SharedTokens>>,
 }
 
 /// The queue is full. Contains the time until there is capacity.
@@ -51,22 +56,60 @@ impl HandshakeLimiter {
     /// Creates an unused limiter.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        let turns = TokenRate::of(rate, (rate.count().get() / BURST_PART).max(1));
-        Self { rate, turns, start: OnceLock::new(), paid: AtomicU64::new(0) }
+        let turns = TokenRate::of(rate, Self::burst(rate));
+        Self { rate, turns, start: OnceLock::new(), paid: AtomicU64::new(0), shared: None }
     }
 
-    /// The limiter for a rate: `prior` if its rate is the same, so that a reload does not reset the limit.
+    /// Creates an unused limiter that a fleet shares.
     #[must_use]
-    pub fn carry(rate: Option<Rate>, prior: Option<&Arc<Self>>) -> Option<Arc<Self>> {
-        let rate = rate?;
-        let kept = prior.filter(|prior| prior.rate == rate).cloned();
-        Some(kept.unwrap_or_else(|| Arc::new(Self::new(rate))))
+    pub(crate) fn shared(rate: Rate, shared: Arc<SharedTokens>) -> Self {
+        Self { shared: Some(shared), ..Self::new(rate) }
+    }
+
+    /// So many handshakes may start at once.
+    pub(crate) fn burst(rate: Rate) -> u32 {
+        (rate.count().get() / BURST_PART).max(1)
+    }
+
+    /// Whether it has this rate, and this store or none.
+    pub(super) fn is_of(&self, rate: Rate, store: Option<&Arc<Store>>) -> bool {
+        let own = self.shared.as_ref().map(|shared| Arc::as_ptr(shared.store()));
+        self.rate == rate && own == store.map(Arc::as_ptr)
+    }
+
+    /// Reserves the next handshake and returns how long to wait for it: at most `longest`, or the maximum without it. A
+    /// shared limiter also waits for the store's response.
+    ///
+    /// # Errors
+    /// [`QueueFull`] when the wait would be longer; nothing is reserved.
+    pub async fn reserve(&self, longest: Option<Duration>) -> Result<Duration, QueueFull> {
+        let longest = longest.unwrap_or(LONGEST_WAIT);
+        let Some(shared) = &self.shared else { return self.take_within(Instant::now(), longest) };
+        let share = share_of(self.rate, Self::burst(self.rate), shared.store().gateways());
+        match shared.reserve(longest).await {
+            Some(Ok(wait)) => {
+                // As for `moongate_sdk::Limiter`: the share is charged all the time.
+                self.owe(
+                    share.cost(1),
+                    share.depth().saturating_add(nanoseconds(LONGEST_WAIT)),
+                    Instant::now(),
+                );
+                Ok(wait)
+            }
+            Some(Err(wait)) => Err(QueueFull(wait.saturating_sub(longest))),
+            None => match shared.store().settings().on_failure {
+                OnFailure::Local => self.take_turn(&share, Instant::now(), longest),
+                OnFailure::Open => Ok(Duration::ZERO),
+                OnFailure::Closed => Err(QueueFull(LONGEST_WAIT)),
+            },
+        }
     }
 
     /// Reserves the next handshake and returns how long to wait for it: between zero and one second.
     ///
     /// # Errors
     /// [`QueueFull`] when the wait would be longer; nothing is reserved.
+    #[cfg(test)]
     pub fn take(&self, now: Instant) -> Result<Duration, QueueFull> {
         self.take_within(now, LONGEST_WAIT)
     }
@@ -77,11 +120,15 @@ impl HandshakeLimiter {
     /// # Errors
     /// As for [`take`](Self::take).
     pub fn take_within(&self, now: Instant, longest: Duration) -> Result<Duration, QueueFull> {
+        self.take_turn(&self.turns, now, longest)
+    }
+
+    fn take_turn(&self, turns: &TokenRate, now: Instant, longest: Duration) -> Result<Duration, QueueFull> {
         let now = self.moment(now);
         let mut paid = self.paid.load(Relaxed);
         loop {
-            let next = TokenBucket::paid_by(paid).charged(self.turns.cost(1), now);
-            let wait = Duration::from_nanos(next.debt(&self.turns, now));
+            let next = TokenBucket::paid_by(paid).charged(turns.cost(1), now);
+            let wait = Duration::from_nanos(next.debt(turns, now));
             if wait > longest {
                 return Err(QueueFull(wait - longest));
             }
@@ -102,9 +149,18 @@ impl HandshakeLimiter {
     /// Continues with what another process owed, up to a queue that is full: its rate may have been another one.
     pub fn charge(&self, owed: Duration, now: Instant) {
         let most = self.turns.depth().saturating_add(nanoseconds(LONGEST_WAIT));
-        let owed = nanoseconds(owed).min(most);
-        let paid = TokenBucket::paid_by(self.paid.load(Relaxed)).charged(owed, self.moment(now));
-        self.paid.store(paid.paid_at(), Relaxed);
+        self.owe(nanoseconds(owed).min(most), most, now);
+    }
+
+    /// Takes turns of this cost, available or not. It never owes more than `most`.
+    fn owe(&self, cost: u64, most: u64, now: Instant) {
+        let now = self.moment(now);
+        let charge = |paid| {
+            let paid = TokenBucket::paid_by(paid).charged(cost, now).paid_at();
+            Some(paid.min(now.saturating_add(most)))
+        };
+        // Always `Some`.
+        let _ = self.paid.fetch_update(Relaxed, Relaxed, charge);
     }
 
     /// Nanoseconds since the first use.
@@ -114,6 +170,10 @@ impl HandshakeLimiter {
 
     /// Returns an unused reservation.
     pub fn give_back(&self) {
+        if let Some(shared) = &self.shared {
+            shared.give_back();
+            return;
+        }
         // Never below zero: a turn was added before, and no caller takes more than was added.
         self.paid.fetch_sub(self.turns.cost(1), Relaxed);
     }

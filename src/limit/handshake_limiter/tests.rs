@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
+use crate::config::HandshakeRate;
+use crate::limit::Stores;
 use proptest::prelude::*;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -82,10 +84,18 @@ fn retry_after_is_spread_and_not_before_there_is_capacity() {
 
 #[test]
 fn a_reload_keeps_the_pacer_of_an_unchanged_rate() {
-    let first = HandshakeLimiter::carry(Some(rate("50/s")), None).unwrap();
-    assert!(Arc::ptr_eq(&first, &HandshakeLimiter::carry(Some(rate("50/s")), Some(&first)).unwrap()));
-    assert!(!Arc::ptr_eq(&first, &HandshakeLimiter::carry(Some(rate("51/s")), Some(&first)).unwrap()));
-    assert!(HandshakeLimiter::carry(None, Some(&first)).is_none());
+    let written = |text| {
+        let place = moongate_config::Place::nowhere();
+        HandshakeRate::Local(Some(moongate_config::Placed { value: rate(text), place }))
+    };
+    let carry = |written: Option<HandshakeRate>, prior: Option<&Arc<HandshakeLimiter>>| {
+        Stores::default().handshake_limiter(written.as_ref(), "route/a", prior).unwrap()
+    };
+    let first = carry(Some(written("50/s")), None).unwrap();
+    assert!(Arc::ptr_eq(&first, &carry(Some(written("50/s")), Some(&first)).unwrap()));
+    assert!(!Arc::ptr_eq(&first, &carry(Some(written("51/s")), Some(&first)).unwrap()));
+    assert!(carry(None, Some(&first)).is_none());
+    assert!(carry(Some(HandshakeRate::Local(None)), Some(&first)).is_none());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Rate limit on a client's messages and bytes per second. Received data always takes tokens, since it cannot be
+//! Rate limit on the messages and bytes per second of one WebSocket. Received data always takes tokens, since it cannot be
 //! sent back: a client above its rate has a negative balance.
 
 use crate::config::{self, Exceed};
@@ -24,7 +24,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    pub(super) fn new(written: &config::WebSocket) -> Option<Self> {
+    pub(crate) fn new(written: &config::WebSocket) -> Option<Self> {
         let messages = written.messages_per_second.map(|rate| u64::from(rate.get()));
         let bytes = written.bytes_per_second.map(|rate| rate.0);
         (messages.is_some() || bytes.is_some()).then_some(Self {
@@ -37,18 +37,18 @@ impl Rates {
 
 /// The usage of one client.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
     /// The moments of the buckets count from here.
     start: Instant,
-    pub(super) on_exceed: Exceed,
+    pub(crate) on_exceed: Exceed,
     /// The client is not read before this time.
     until: Option<Instant>,
 }
 
 impl Throttle {
-    pub(super) fn new(rates: &Rates, now: Instant) -> Self {
+    pub(crate) fn new(rates: &Rates, now: Instant) -> Self {
         let bucket = |rate| Bucket { rate: TokenRate::per_second(rate), taken: TokenBucket::default() };
         Self {
             messages: rates.messages.map(bucket),
@@ -60,12 +60,12 @@ impl Throttle {
     }
 
     /// When reading continues, while the client is paused.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
 
     /// The maximum number of bytes to read at once; `None` while the client is paused.
-    pub(super) fn window(&mut self, now: Instant) -> Option<usize> {
+    pub(crate) fn window(&mut self, now: Instant) -> Option<usize> {
         if self.on_exceed == Exceed::Close {
             return Some(usize::MAX);
         }
@@ -88,7 +88,7 @@ impl Throttle {
     }
 
     /// Records usage; returns whether it is within the rates.
-    pub(super) fn take(&mut self, messages: u32, bytes: u64, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, messages: u32, bytes: u64, now: Instant) -> bool {
         let at = self.moment(now);
         let messages = self.messages.as_mut().is_none_or(|bucket| bucket.take(u64::from(messages), at));
         let bytes = self.bytes.as_mut().is_none_or(|bucket| bucket.take(bytes, at));
@@ -96,14 +96,14 @@ impl Throttle {
     }
 
     /// What the client has taken and not paid for, in nanoseconds: messages and bytes.
-    pub(super) fn debts(&self, now: Instant) -> [u64; 2] {
+    pub(crate) fn debts(&self, now: Instant) -> [u64; 2] {
         let at = self.moment(now);
         let of = |bucket: &Option<Bucket>| bucket.as_ref().map_or(0, |bucket| bucket.taken.until_full(at));
         [of(&self.messages), of(&self.bytes)]
     }
 
     /// Continues with these debts of another process.
-    pub(super) fn charge(&mut self, debts: [u64; 2]) {
+    pub(crate) fn charge(&mut self, debts: [u64; 2]) {
         for (bucket, debt) in [&mut self.messages, &mut self.bytes].into_iter().zip(debts) {
             if let Some(bucket) = bucket {
                 bucket.taken = bucket.taken.charged(debt, 0);
