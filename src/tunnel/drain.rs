@@ -401,7 +401,7 @@ impl Registry {
         };
         match filter {
             Filter::Endpoint(endpoint) | Filter::RouteAt(_, endpoint) => {
-                self.by_endpoint.each(*endpoint, add)
+                self.by_endpoint.each(*endpoint, add);
             }
             _ => {
                 for shard in &self.shards {

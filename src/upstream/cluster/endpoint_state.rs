@@ -97,7 +97,7 @@ impl Cluster {
     pub fn restore_names(&self, names: &[NameState]) {
         let mut is_new = false;
         for NameState { host, port, addresses } in names {
-            is_new |= self.source.learn(host, *port, addresses.clone());
+            is_new |= self.source.learn(host, *port, addresses);
         }
         if is_new {
             self.take_known_members();

@@ -281,13 +281,13 @@ fn of_several_cookies_with_one_name_a_living_one_counts() {
 #[tokio::test]
 async fn a_draft_that_is_refused_changes_nothing_of_the_endpoints_that_serve() {
     let serving = build(&upstream(&["web.test:81"]), None);
-    serving.source.learn("web.test", 81, vec!["127.0.0.1:81".parse().unwrap()]);
+    serving.source.learn("web.test", 81, &["127.0.0.1:81".parse().unwrap()]);
     serving.engine.update().await.unwrap();
     let host = |cluster: &Cluster| cluster.endpoints()[0].host().map(|host| host.to_string());
     let lease = pick(&serving, &TriedEndpoints::new()).unwrap();
     for (written, expected) in [("127.0.0.1:81", None), ("other.test:81", Some("other.test"))] {
         let draft = build(&upstream(&[written]), Some(&serving));
-        draft.source.learn("other.test", 81, vec!["127.0.0.1:81".parse().unwrap()]);
+        draft.source.learn("other.test", 81, &["127.0.0.1:81".parse().unwrap()]);
         draft.engine.update().await.unwrap();
         assert_eq!(host(&draft).as_deref(), expected, "{written}");
         assert_eq!(host(&serving).as_deref(), Some("web.test"), "{written}");
@@ -443,7 +443,7 @@ async fn a_living_count_survives_a_change_of_membership() {
     let cluster = build(&spec, None);
     let (here, there) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
     let become_of = async |addresses| {
-        cluster.source.learn("web.test", 80, addresses);
+        cluster.source.learn("web.test", 80, &addresses);
         cluster.source.end_hold();
         cluster.engine.update().await.unwrap();
     };
@@ -471,7 +471,7 @@ async fn an_address_that_a_name_has_no_longer_is_held() {
     let cluster = build(&upstream(&["web.test:80"]), None);
     let (here, there) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
     for addresses in [vec![here], vec![there], vec![]] {
-        cluster.source.learn("web.test", 80, addresses);
+        cluster.source.learn("web.test", 80, &addresses);
         cluster.engine.update().await.unwrap();
     }
     let states: Vec<_> = cluster.status().endpoints.iter().map(|each| each.state).collect();

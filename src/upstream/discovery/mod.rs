@@ -111,7 +111,7 @@ impl NameSlot {
         *self.host == *host && self.port == port
     }
 
-    fn learn(&mut self, addresses: Vec<SocketAddr>, now: u64) -> bool {
+    fn learn(&mut self, addresses: impl IntoIterator<Item = SocketAddr>, now: u64) -> bool {
         let announced = Announced {
             host: Some(Arc::clone(&self.host)),
             ..Announced::ready(self.line.settings, format!("dns {}", self.host).into())
@@ -288,8 +288,8 @@ mod tests {
     #[test]
     fn of_two_lines_for_one_address_the_first_counts() {
         let source = EndpointSource::new(origins(&[("127.0.0.1:80", 1), ("web.test:80", 5)]), None, None);
-        let two = vec!["127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap()];
-        assert!(source.learn("web.test", 80, two));
+        let two = ["127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap()];
+        assert!(source.learn("web.test", 80, &two));
         assert_eq!(weights(&source), [("127.0.0.1:80".to_owned(), 1), ("127.0.0.2:80".to_owned(), 5)]);
     }
 
@@ -317,7 +317,7 @@ mod tests {
     fn a_name_keeps_its_addresses_over_a_reload() {
         let before = EndpointSource::new(origins(&[("web.test:80", 1)]), None, None);
         assert!(weights(&before).is_empty());
-        before.learn("web.test", 80, vec!["127.0.0.2:80".parse().unwrap()]);
+        before.learn("web.test", 80, &["127.0.0.2:80".parse().unwrap()]);
         let after =
             EndpointSource::new(origins(&[("web.test:80", 3), ("web.test:81", 1)]), None, Some(&before));
         assert_eq!(weights(&after), [("127.0.0.2:80".to_owned(), 3)]);
@@ -327,15 +327,15 @@ mod tests {
     fn records_in_another_order_are_no_change() {
         let source = EndpointSource::new(origins(&[("web.test:80", 1)]), None, None);
         let (a, b) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
-        assert!(source.learn("web.test", 80, vec![a, b]));
-        assert!(!source.learn("web.test", 80, vec![b, a]));
+        assert!(source.learn("web.test", 80, &[a, b]));
+        assert!(!source.learn("web.test", 80, &[b, a]));
     }
 
     #[tokio::test]
     async fn a_name_is_resolved_and_a_failure_keeps_what_was_known() {
         let source =
             EndpointSource::new(origins(&[("localhost:80", 1), ("nowhere.invalid:80", 1)]), None, None);
-        source.learn("nowhere.invalid", 80, vec!["127.0.0.9:80".parse().unwrap()]);
+        source.learn("nowhere.invalid", 80, &["127.0.0.9:80".parse().unwrap()]);
         let lookups = Lookups { kind: Some(ResolverKind::Hickory), max_age: Duration::from_secs(30) };
         let mut failures = 0;
         let mut changes = 0;

@@ -90,8 +90,9 @@ impl EndpointSource {
         let (mut is_new, mut valid_for) = (false, RETRY.min(by.max_age));
         let failure = match answer {
             Ok(answer) => {
-                let addresses = answer.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-                is_new = self.learn(host, port, addresses);
+                let addresses: Vec<_> =
+                    answer.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+                is_new = self.learn(host, port, &addresses);
                 valid_for = answer.valid_for.min(by.max_age);
                 answer.failure
             }
@@ -116,7 +117,7 @@ impl EndpointSource {
     }
 
     /// Stores the addresses of a name; returns whether its members changed.
-    pub(in crate::upstream) fn learn(&self, host: &str, port: u16, addresses: Vec<SocketAddr>) -> bool {
+    pub(in crate::upstream) fn learn(&self, host: &str, port: u16, addresses: &[SocketAddr]) -> bool {
         let now = monotonic_millis::now();
         let mut slots = self.slots.lock();
         let mut is_changed = false;
@@ -124,7 +125,7 @@ impl EndpointSource {
             if let Slot::Name(name) = slot
                 && name.is(host, port)
             {
-                is_changed |= name.learn(addresses.clone(), now);
+                is_changed |= name.learn(addresses.iter().copied(), now);
             }
         }
         is_changed

@@ -147,8 +147,8 @@ async fn an_address_changes_its_tier_with_the_name_that_it_is_found_by() {
     let cluster = build(&spec, None);
     let tiers = || cluster.status().endpoints.iter().map(|each| each.tier).collect::<Vec<_>>();
     let learn = async |name: &str, addresses: &[&str]| {
-        let addresses = addresses.iter().map(|each| each.parse().unwrap()).collect();
-        cluster.source.learn(name, 81, addresses);
+        let addresses: Vec<_> = addresses.iter().map(|each| each.parse().unwrap()).collect();
+        cluster.source.learn(name, 81, &addresses);
         cluster.engine.update().await.unwrap();
     };
     learn("backup.test", &["127.0.0.1:81", "127.0.0.2:81"]).await;

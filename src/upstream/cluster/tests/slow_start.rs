@@ -119,7 +119,7 @@ async fn later_addresses_of_a_name_are_new_and_the_first_ones_are_not() {
     let _running = started(&cluster).await;
     assert!(new_ones(&cluster).is_empty());
     let addresses = vec!["127.0.0.1:81".parse().unwrap(), "127.0.0.2:82".parse().unwrap()];
-    cluster.source.learn("localhost", 81, addresses);
+    cluster.source.learn("localhost", 81, &addresses);
     cluster.engine.update().await.unwrap();
     assert_eq!(new_ones(&cluster), ["82"]);
 }
