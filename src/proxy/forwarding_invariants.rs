@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a violated invariant is a panic")]
 
+use super::body::request_body;
 use super::context::{Busy, Context};
 use super::exchange::request_head::{self, ClientBody};
 use super::request::head_parser::{self, ReceivedHead};
@@ -141,8 +142,9 @@ fn forward(request: &AcceptedRequest) -> Vec<u8> {
         RequestFraming::Length(0) => ClientBody::Absent,
         _ => ClientBody::Unfinished,
     };
+    let outgoing = request_body::outgoing_body(&header.headers, &mut ctx);
     let (mut out, mut encoder) =
-        request_head::write(&header, Some(&head.names), &mut ctx, body).expect("a header");
+        request_head::write(&header, Some(&head.names), &ctx, outgoing, body).expect("a header");
     let mut data = Bytes::new();
     encoder.push(request.body.clone(), &mut out, &mut data).expect("a body of its length");
     out.extend_from_slice(&data);

@@ -2,16 +2,19 @@
 //! backend gets a body without a length.
 
 use crate::support::frames::{
-    ACK, DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, request,
+    ACK, DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
+    request, section,
 };
-use crate::support::{Gateway, Next, Origin};
+use crate::support::secured::Http2;
+use crate::support::{Gate, Gateway, LIMIT, Next, Origin, Wire};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 
 fn start(routes: &str) -> Gateway {
     Gateway::start_whole(&format!(
         "admin: {{ address: 127.0.0.1:0 }}
-listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]
+listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}, {{ name: plain, address: 127.0.0.1:0 }}]
 {routes}"
     ))
 }
@@ -58,6 +61,32 @@ fn interim_responses_of_a_backend_are_forwarded() {
     frames.head(1, &request("GET", "/a", &[]), true);
     let statuses = [header(&mut frames, 1).status(), header(&mut frames, 1).status()];
     assert_eq!(statuses, [103, 200]);
+}
+
+#[test]
+fn interim_responses_beyond_32_kib_are_left_out() {
+    let hint = format!("HTTP/1.1 103 Early Hints\r\nX: {}\r\n\r\n", "a".repeat(1000));
+    let origin = Origin::fixed(
+        format!("{}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", hint.repeat(60)),
+        Next::Keep,
+    );
+    let gateway = start(&format!("routes: [{{ upstream: ['{origin}'] }}]"));
+    let mut frames = connect(&gateway);
+    // Of each stream: 32 bytes for each response and each field, beside its name and value.
+    for stream in [1, 3] {
+        frames.head(stream, &request("GET", "/a", &[]), true);
+        let mut statuses = Vec::new();
+        while statuses.last() != Some(&200) {
+            statuses.push(header(&mut frames, stream).status());
+        }
+        assert_eq!(statuses.len(), (32 << 10) / (32 + 32 + 1 + 1000) + 1, "{statuses:?}");
+        assert_eq!(frames.next_on(DATA, stream).payload, b"ok");
+    }
+    // HTTP/1.1 has flow control for all of them.
+    let mut wire = Wire::connect(gateway.listener("plain"));
+    wire.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    let statuses: Vec<_> = (0..=60).map(|_| wire.response().status).collect();
+    assert_eq!((statuses.iter().filter(|status| **status == 103).count(), statuses[60]), (60, 200));
 }
 
 /// What the server allows.
@@ -164,6 +193,93 @@ fn a_shutdown_does_not_wait_for_an_upload_that_has_its_response() {
     assert_eq!(reset.number(0), 0, "NO_ERROR");
     drop(frames);
     assert!(gateway.exit_within(std::time::Duration::from_secs(4)).success());
+}
+
+#[test]
+fn a_shutdown_lets_an_early_response_end_and_its_upload_not() {
+    let gate = Arc::new(Gate::default());
+    let opened = Arc::clone(&gate);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1 << 16]).unwrap();
+        stream.write_all(b"HTTP/1.1 413 No\r\nContent-Length: 8\r\n\r\nhalf").unwrap();
+        opened.pass_within(LIMIT);
+        stream.write_all(b"rest").unwrap();
+        // Until the gateway closes the connection.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let gateway = start(&format!("routes: [{{ upstream: ['{address}'] }}]"));
+    let mut frames = connect(&gateway);
+    frames.head(1, &request("POST", "/", &[]), false);
+    frames.frame(DATA, 0, 1, b"first");
+    assert_eq!(header(&mut frames, 1).status(), 413);
+    assert_eq!(frames.next_on(DATA, 1).payload, b"half");
+    gateway.signal("TERM");
+    frames.next_of(GOAWAY);
+    // The client sends on, and the response goes on too.
+    frames.frame(DATA, 0, 1, b"second");
+    gate.open();
+    let end = frames.next_on(DATA, 1);
+    assert_eq!((&end.payload[..], end.flags & END_STREAM), (&b"rest"[..], END_STREAM));
+    // The upload is not awaited: it is reset without an error, and the connection ends.
+    assert_eq!(frames.next_on(RST_STREAM, 1).number(0), 0, "NO_ERROR");
+    let last = frames.rest();
+    assert!(last.iter().all(|frame| frame.kind != RST_STREAM), "{last:?}");
+    drop(frames);
+    assert!(gateway.exit_within(std::time::Duration::from_secs(10)).success());
+}
+
+#[test]
+fn a_body_that_has_arrived_and_that_a_plugin_changes_has_a_length() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start_own_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}
+listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]
+routes: [{{ upstream: ['{origin}'], plugins: [{{ kind: replace, request: {{ from: hello, to: goodbye }} }}] }}]"
+    ));
+    let mut frames = connect(&gateway);
+    let mut stream = 1;
+    for (sent, seen) in [("", ""), ("hello", "goodbye"), ("hello, hello", "goodbye, goodbye")] {
+        let length = sent.len().to_string();
+        for fields in [&[][..], &[("content-length", length.as_str())]] {
+            let mut bytes = frame(HEADERS, 4, stream, &section(&request("POST", "/a", fields)));
+            bytes.extend(frame(DATA, END_STREAM, stream, sent.as_bytes()));
+            frames.send(bytes);
+            assert_eq!(header(&mut frames, stream).status(), 200);
+            let got = origin.seen().pop().unwrap();
+            assert_eq!(got.field("content-length"), Some(seen.len().to_string().as_str()), "{}", got.head);
+            assert_eq!((got.field("transfer-encoding"), got.body.as_slice()), (None, seen.as_bytes()));
+            stream += 2;
+        }
+    }
+}
+
+#[test]
+fn a_body_that_has_arrived_has_a_length_for_http_2_backends_too() {
+    let backend = Http2::start(None);
+    let gateway = start(&format!(
+        "upstreams: {{ all: {{ endpoints: ['{}'], protocol: h2c }} }}\nroutes: [{{ upstream: all }}]",
+        backend.address
+    ));
+    let mut frames = connect(&gateway);
+    for (stream, body) in [(1, "hello"), (3, "")] {
+        let mut bytes = frame(HEADERS, 4, stream, &section(&request("POST", "/a", &[])));
+        bytes.extend(frame(DATA, END_STREAM, stream, body.as_bytes()));
+        frames.send(bytes);
+        assert_eq!(header(&mut frames, stream).status(), 200);
+        assert_eq!(backend.last().1["content-length"], body.len().to_string());
+    }
+    // One that goes on has none, and neither has a request without a body.
+    frames.head(5, &request("POST", "/a", &[]), false);
+    frames.frame(DATA, 0, 5, b"first");
+    assert_eq!(header(&mut frames, 5).status(), 200);
+    frames.frame(DATA, END_STREAM, 5, b"second");
+    assert!(!backend.last().1.contains_key("content-length"));
+    frames.head(7, &request("GET", "/a", &[]), true);
+    assert_eq!(header(&mut frames, 7).status(), 200);
+    assert!(!backend.last().1.contains_key("content-length"));
 }
 
 #[test]

@@ -19,10 +19,14 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, OrErr, Result};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+/// The bytes of a body that are read before its request is sent: fewer than are kept for a retry.
+pub(super) const MOST_ARRIVED: usize = 16 << 10;
 
 /// Buffered bytes of a response are sent at this size.
 const JOINED: usize = 8 << 10;
@@ -180,6 +184,25 @@ impl Http1Session {
             }
         }
         Ok(read)
+    }
+
+    /// Reads what has arrived of a body that is kept for a retry. It may be the whole.
+    ///
+    /// # Errors
+    /// As [`Http1Session::read_body`].
+    pub(super) async fn read_arrived(&mut self) -> Result<()> {
+        let end = self.read + MOST_ARRIVED;
+        while self.read < end && !self.body.is_over() {
+            let read = {
+                let mut read = pin!(self.read_body());
+                poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await
+            };
+            match read {
+                Poll::Ready(part) => drop(part?),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {

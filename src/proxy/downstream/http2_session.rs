@@ -1,6 +1,7 @@
 //! A request over HTTP/2 and its response, with the gateway's limits: h2 limits neither the wait for a part of a
 //! body nor a slow client.
 
+use super::http1_session::MOST_ARRIVED;
 use super::http2_stream::StreamIo;
 use super::min_rate::Pace;
 use super::session_control::{EndedBy, SessionControl};
@@ -101,9 +102,6 @@ pub struct StreamRates {
     /// Of a client's reading of a response.
     pub send: Option<MinRate>,
 }
-
-/// The bytes of a body that are read before its request is sent: fewer than are kept for a retry.
-const MOST_ARRIVED: usize = 16 << 10;
 
 /// The size of the chunks in which a response is passed to the stream, which makes progress visible.
 const PIECE: usize = 16 << 10;

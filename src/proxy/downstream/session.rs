@@ -188,16 +188,17 @@ impl Session {
         either!(self, session => session.keep_for_retry());
     }
 
-    /// Reads what has arrived of a body without a length over HTTP/2, after [`Session::keep_for_retry`]: it may be the whole.
+    /// Reads what has arrived of a body, after [`Session::keep_for_retry`]: it may be the whole.
     ///
     /// # Errors
-    /// When the client disconnected.
+    /// As [`Session::read_body`].
     pub(in crate::proxy) async fn read_arrived(&mut self) -> Result<()> {
-        match self {
-            Self::Http1(_) => Ok(()),
-            Self::Http2(session) if session.request.headers.contains_key(header::CONTENT_LENGTH) => Ok(()),
-            Self::Http2(session) => session.read_arrived().await,
-        }
+        either!(self, session => session.read_arrived().await)
+    }
+
+    /// Returns whether a body that has arrived over HTTP/2 may get the length that its header does not have.
+    pub(in crate::proxy) fn lacks_length(&self) -> bool {
+        self.is_http2() && !self.request().headers.contains_key(header::CONTENT_LENGTH)
     }
 
     /// Returns whether more was read than is kept.

@@ -5,7 +5,7 @@ use crate::net::http1::body_encoder::BodyEncoder;
 use crate::net::http1::field_lines::{put_field, write_fields};
 use crate::net::http1::field_names::FieldNames;
 use crate::proxy::attempt;
-use crate::proxy::body::request_body::{self, OutgoingBody};
+use crate::proxy::body::request_body::OutgoingBody;
 use crate::proxy::context::Context;
 use crate::route::carried;
 use bytes::{BufMut, BytesMut};
@@ -110,10 +110,10 @@ pub(in crate::proxy) enum ClientBody {
 pub(in crate::proxy) fn write(
     received: &RequestHeader,
     names: Option<&FieldNames>,
-    ctx: &mut Context,
+    ctx: &Context,
+    body: OutgoingBody,
     client_body: ClientBody,
 ) -> Result<(BytesMut, BodyEncoder)> {
-    let body = request_body::outgoing_body(&received.headers, ctx);
     let mut fields = ChangedFields {
         received: &received.headers,
         replaced: Vec::new(),

@@ -11,7 +11,8 @@ use crate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
 use crate::net::http1::field_names::FieldNames;
 use crate::net::http1::response_head::MAX_INTERIM;
 use crate::proxy::attempt;
-use crate::proxy::body::{request_body, response_body};
+use crate::proxy::body::request_body::{self, OutgoingBody};
+use crate::proxy::body::response_body;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::OURS;
@@ -156,24 +157,40 @@ impl Transfer {
     /// read.
     async fn begin(&mut self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         session.keep_for_retry();
-        session.read_arrived().await.map_err(Error::into_down)?;
+        let mut body = request_body::outgoing_body(&session.request().headers, ctx);
+        // Some servers take a body in chunks for an empty one: what has arrived gets a length.
+        let is_changed = body == OutgoingBody::UnknownLength;
+        if is_changed || session.lacks_length() {
+            session.read_arrived().await.map_err(Error::into_down)?;
+        }
         let is_done = session.is_body_done();
         let kept = session.kept_for_retry();
+        let has_trailers = is_done && forwarded_trailers::of_request(session, ctx).is_some();
         // Only a body in chunks has trailers.
-        let has_trailers = session.is_http2() && forwarded_trailers::of_request(session, ctx).is_some();
-        let is_whole = is_done && session.is_http2() && !session.is_retry_truncated() && !has_trailers;
-        let body = match (session.is_body_empty() && !has_trailers, &kept) {
+        let is_whole = is_done && !session.is_retry_truncated() && !has_trailers;
+        let mut passed = None;
+        if is_changed && is_whole {
+            // Its length is known once the plugins have seen all of it.
+            let mut piece = kept.clone();
+            request_body::filter(session, &mut piece, true, ctx).await?;
+            let piece = piece.unwrap_or_default();
+            body = OutgoingBody::Length(piece.len());
+            passed = Some(piece);
+        }
+        let client_body = match (session.is_body_empty() && !has_trailers, &kept) {
             (true, _) if ctx.received.body == BodyLength::Empty => ClientBody::Absent,
             (true, _) => ClientBody::Length(0),
-            (false, Some(kept)) if is_whole => ClientBody::Length(kept.len() as u64),
+            (false, Some(kept)) if is_whole && session.is_http2() => ClientBody::Length(kept.len() as u64),
             (false, _) => ClientBody::Unfinished,
         };
-        (self.out, self.encoder) = request_head::write(session.request(), session.field_names(), ctx, body)?;
+        let (request, names) = (session.request(), session.field_names());
+        (self.out, self.encoder) = request_head::write(request, names, ctx, body, client_body)?;
         attempt::begin_waiting(session, ctx).await?;
-        if kept.is_some() || session.is_body_empty() {
-            self.push(session, ctx, kept, is_done).await?;
+        match passed {
+            Some(piece) => self.add(session, ctx, Some(piece), true),
+            None if kept.is_some() || session.is_body_empty() => self.push(session, ctx, kept, is_done).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Waits for the next event. While something is left to write, no more of an upload is read.
@@ -221,7 +238,7 @@ impl Transfer {
         self.push(session, ctx, piece, is_done).await
     }
 
-    /// Passes a piece through the plugins, and adds the result to what is to be written.
+    /// Passes a piece through the plugins, and adds the result.
     async fn push(
         &mut self,
         session: &mut Session,
@@ -231,6 +248,11 @@ impl Transfer {
     ) -> Result<()> {
         let is_end = is_done || piece.is_none();
         request_body::filter(session, &mut piece, is_end, ctx).await?;
+        self.add(session, ctx, piece, is_end)
+    }
+
+    /// Adds a piece after the plugins to what is to be written.
+    fn add(&mut self, session: &Session, ctx: &Context, piece: Option<Bytes>, is_end: bool) -> Result<()> {
         let ends_body = is_end || piece.is_none();
         let mismatch = |error: LengthMismatch| Error::explain(OURS, error.to_string());
         if let Some(piece) = piece {

@@ -12,6 +12,7 @@ use crate::proxy::message_fields::RequestFields;
 use crate::route::carried;
 use crate::upstream::Versions;
 use http::{HeaderValue, Version, header};
+use moongate_sdk::BodyLength;
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, Result};
@@ -101,7 +102,24 @@ pub(super) async fn dispatch(
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     request_body::frame(head, ctx)?;
+    if ctx.upload.is_plain() && session.lacks_length() && !ctx.received.is_grpc {
+        set_length(session, head, ctx).await?;
+    }
     begin_waiting(session, ctx).await
+}
+
+/// Gives a body that has arrived the length that its header does not have: some applications take one without a length for
+/// an empty one.
+async fn set_length(session: &mut Session, head: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    session.keep_for_retry();
+    session.read_arrived().await.map_err(Error::into_down)?;
+    if !session.is_body_done() || session.is_retry_truncated() || ctx.received.body == BodyLength::Empty {
+        return Ok(());
+    }
+    let length = session.kept_for_retry().map_or(0, |kept| kept.len());
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.insert_header(header::CONTENT_LENGTH, length)?;
+    Ok(())
 }
 
 /// No connection was established: nothing was sent, so any request may be retried.
