@@ -442,7 +442,7 @@ async fn a_living_count_survives_a_change_of_membership() {
     spec.health_check = Some(kind("tcp", &[("interval", "1h")]));
     let cluster = build(&spec, None);
     let (here, there) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
-    let become_of = async |addresses| {
+    let become_of = async |addresses: Vec<std::net::SocketAddr>| {
         cluster.source.learn("web.test", 80, &addresses);
         cluster.source.end_hold();
         cluster.engine.update().await.unwrap();
