@@ -6,6 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long the server keeps the counts of a client without a write.
+pub(crate) const KEY_LIFE: Duration = Duration::from_secs(3600);
+
 /// A pending response of the server.
 pub(crate) type Reply<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 

@@ -11,6 +11,7 @@
 //!
 //! The flood limits of HTTP/2 protect one connection and are in `server::http2`.
 
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "the kinds of stores use it"))]
 mod connection;
 mod connection_rate;
 mod handshake_limiter;

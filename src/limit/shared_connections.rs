@@ -11,8 +11,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How long the server keeps the numbers of a client without a write.
-pub(super) const KEY_LIFE: std::time::Duration = std::time::Duration::from_secs(3600);
 /// Numbers that are written at once.
 const BATCH: usize = 500;
 

@@ -17,7 +17,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const LONGEST_CONNECT: Duration = Duration::from_millis(900);
 /// Counts of WebSockets that changed are sent at this interval.
 const FLUSH: Duration = Duration::from_millis(10);
-/// All counts are sent again within this time: their keys expire after [`super::shared_connections::KEY_LIFE`].
+/// All counts are sent again within this time: their keys expire after [`super::connection::KEY_LIFE`].
 const REFRESH: Duration = Duration::from_secs(600);
 
 impl Store {

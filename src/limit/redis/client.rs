@@ -5,9 +5,8 @@
 
 use super::scripts::{COUNT, HEARTBEAT, StoreScript, TOKENS};
 use crate::limit::connection::{
-    ClientCount, Reply, StoreClient, StoreConnection, StoreError, TokenGrant, TokenRequest,
+    ClientCount, KEY_LIFE, Reply, StoreClient, StoreConnection, StoreError, TokenGrant, TokenRequest,
 };
-use crate::limit::shared_connections::KEY_LIFE;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
