@@ -35,6 +35,8 @@ pub struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     next: AtomicU64,
     living: AtomicUsize,
+    /// Those of them that are raw relays.
+    raw: AtomicUsize,
     /// The tasks that wait until no tunnel is open.
     waiting: Mutex<Vec<Waker>>,
     taps: Mutex<Vec<Arc<TapSession>>>,
@@ -85,6 +87,7 @@ impl Registry {
     pub fn join_as(self: &Arc<Self>, tunnel_key: TunnelKey, join_number: u64) -> Membership {
         let member = Member::new(tunnel_key, join_number);
         self.living.fetch_add(1, Relaxed);
+        self.raw.fetch_add(usize::from(member.protocol().is_some()), Relaxed);
         let shard = shard_of(join_number);
         let slot = self.shards[shard].lock().add(member.clone());
         if self.tap_count.load(Relaxed) > 0 {
@@ -119,7 +122,8 @@ impl Registry {
     }
 
     /// Removes an entry, for the drop of its [`Membership`].
-    fn leave(&self, shard: u32, slot: u32) {
+    fn leave(&self, shard: u32, slot: u32, is_raw: bool) {
+        self.raw.fetch_sub(usize::from(is_raw), Relaxed);
         let mut shard = self.shards[shard as usize].lock();
         shard.members[slot as usize] = None;
         shard.free.push(slot);
@@ -140,6 +144,18 @@ impl Registry {
     #[must_use]
     pub fn len(&self) -> usize {
         self.living.load(Relaxed)
+    }
+
+    /// The number of open WebSockets.
+    #[must_use]
+    pub fn websockets(&self) -> usize {
+        self.len().saturating_sub(self.raw_relays())
+    }
+
+    /// The number of open raw relays.
+    #[must_use]
+    pub fn raw_relays(&self) -> usize {
+        self.raw.load(Relaxed)
     }
 
     /// Returns whether no tunnel is open.
@@ -506,6 +522,11 @@ impl Membership {
         Arc::clone(self.member.listener())
     }
 
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    pub(super) fn protocol(&self) -> Option<Arc<str>> {
+        self.member.protocol().cloned()
+    }
+
     /// The request.
     pub(super) fn origin(&self) -> Option<Arc<dyn TunnelOrigin>> {
         self.member.origin().cloned()
@@ -566,7 +587,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         // A drain may still hold the member until its moment.
         self.member.end();
-        self.registry.leave(self.shard, self.slot);
+        self.registry.leave(self.shard, self.slot, self.member.protocol().is_some());
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Member {
     join_number: u64,
     generation: u64,
     listener: Arc<str>,
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    protocol: Option<Arc<str>>,
     /// When it joined, in milliseconds of the worker clock; negative if that was in an earlier process.
     joined: AtomicI64,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
@@ -107,6 +109,7 @@ impl Member {
             join_number,
             generation: tunnel_key.generation,
             listener: tunnel_key.listener,
+            protocol: tunnel_key.protocol,
             joined: AtomicI64::new(i64::try_from(joined).unwrap_or(i64::MAX)),
             drain_part: tunnel_key.drain_part,
             connection: tunnel_key.connection,
@@ -151,6 +154,7 @@ impl Member {
             messages: traffic.messages(),
             bytes: traffic.bytes(),
             round_trips: traffic.round_trips(),
+            protocol: self.protocol.clone(),
             origin: self.origin.clone().filter(|origin| origin.is_complete()),
         }
     }
@@ -161,6 +165,11 @@ impl Member {
 
     pub(super) fn listener(&self) -> &Arc<str> {
         &self.listener
+    }
+
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    pub(super) fn protocol(&self) -> Option<&Arc<str>> {
+        self.protocol.as_ref()
     }
 
     pub(super) fn origin(&self) -> Option<&Arc<dyn TunnelOrigin>> {
@@ -211,13 +220,15 @@ impl Member {
         let _ = self.order.compare_exchange(DEPART, next, AcqRel, Relaxed);
     }
 
-    /// Adds a tap that selects the tunnel. Returns whether it was added: not one that has ended or was added before.
+    /// Adds a tap that selects the tunnel. Returns whether it was added: not one that has ended or was added before. A raw
+    /// relay has no messages to show.
     pub(super) fn add_tap(&self, session: &Arc<TapSession>) -> bool {
         // Checked under the lock that the end of a tap takes to remove it.
         let is_due = |taps: &[Arc<TapSession>]| {
             session.is_open() && !taps.iter().any(|known| Arc::ptr_eq(known, session))
         };
-        session.selects(self.join_number, &self.route, self.origin.as_deref())
+        self.protocol.is_none()
+            && session.selects(self.join_number, &self.route, self.origin.as_deref())
             && self.change_taps(is_due, |taps| taps.push(Arc::clone(session)))
     }
 

@@ -10,7 +10,8 @@ use crate::net::connection_permit::ConnectionPermit;
 use crate::proxy::Gateway;
 use crate::telemetry::metrics::TunnelMetrics;
 use crate::tunnel::{
-    self, ClientKey, Counters, Departure, PartStates, Redial, Tunnel, TunnelIo, TunnelKey, TunnelState,
+    self, ClientKey, Counters, Departure, DepartureState, PartStates, Redial, Tunnel, TunnelIo, TunnelKey,
+    TunnelState,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,7 @@ pub struct MovedWebSocket {
 impl MovedWebSocket {
     /// What a stopped tunnel is in another process; `None` for one without a request.
     pub fn of(departure: &Departure) -> Option<Self> {
+        let DepartureState::WebSocket(tunnel) = &departure.state else { return None };
         let origin = departure.origin.as_ref()?.state();
         let PartStates { guard, redial, inspector, recheck } = departure.parts.clone();
         let redial = read::<RedialerState>(redial)?;
@@ -75,7 +77,7 @@ impl MovedWebSocket {
             route: departure.route.to_string(),
             route_version: Some(departure.route_version),
             origin: serde_json::from_value(origin).ok()?,
-            tunnel: departure.state.clone(),
+            tunnel: (**tunnel).clone(),
             client,
             redial,
             inspector,
@@ -123,6 +125,7 @@ impl MovedWebSocket {
             route_version: self.route_version.unwrap_or_else(|| route.route_version()),
             generation,
             listener: Arc::clone(&listener),
+            protocol: None,
             origin: Some(Arc::clone(&origin) as _),
             drain_part: state.drain_part(),
             connection: None,

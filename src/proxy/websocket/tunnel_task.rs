@@ -59,6 +59,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         route_version: route.route_version(),
         generation: tunnel_start.generation,
         listener: Arc::clone(&tunnel_start.listener),
+        protocol: None,
         origin: Some(Arc::clone(&origin) as _),
         drain_part: tunnel_start.drain_moment.map(DrainMoment::part),
         connection: shared_connection,

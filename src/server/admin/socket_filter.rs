@@ -195,6 +195,7 @@ mod tests {
             messages: [10, 20],
             bytes: [1000, 4000],
             round_trips: [Some(Duration::from_millis(3)), None],
+            protocol: None,
             origin: None,
         }
     }

@@ -17,6 +17,7 @@ mod pump;
 mod tests;
 
 use super::client_rate::Throttle;
+use super::departure_confirmation::{DepartureConfirmation, DepartureResult};
 use super::drain::Membership;
 use super::messages::{Inspector, Recheck};
 use super::rechecks::Rechecks;
@@ -30,7 +31,6 @@ use crate::websocket::handshake::Extensions;
 use bytes::Bytes;
 use close::{CloseState, Verdict};
 pub(super) use departure::resume;
-use departure::{Confirmation, DepartureResult};
 use direction::Direction;
 use failover::Failover;
 use frame_stats::FrameSummary;
@@ -146,7 +146,7 @@ pub(super) struct Relay {
     inspector: Option<Box<dyn Inspector>>,
     rechecks: Option<Box<Rechecks>>,
     /// The tunnel has stopped, and waits whether another process continues it.
-    departing: Option<Box<Confirmation>>,
+    departing: Option<Box<DepartureConfirmation>>,
 }
 
 /// The relay's next step after checking the clocks.
@@ -187,10 +187,12 @@ impl Relay {
     /// Does what there is to do.
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.departing.is_some() {
-            match self.poll_departure(cx) {
+            match DepartureConfirmation::poll(&mut self.departing, &mut self.transports, cx) {
                 DepartureResult::Pending => return Poll::Pending,
                 DepartureResult::Moved => return Poll::Ready(self.moved()),
                 DepartureResult::Stays => {
+                    // What became readable or writable meanwhile has woken this task already.
+                    self.directions.iter_mut().for_each(|direction| direction.listening = false);
                     self.member.stay();
                     // The order has taken the registry's waker.
                     self.waker = None;

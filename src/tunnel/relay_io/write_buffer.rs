@@ -15,6 +15,8 @@ enum WriteState {
     Open,
     /// The stream ends after the waiting bytes.
     Ending,
+    /// The same, but what was sent is incomplete.
+    EndingIncomplete,
     /// The end was sent.
     Done,
     /// The side reads nothing more.
@@ -93,7 +95,7 @@ impl WriteBuffer {
     pub(in crate::tunnel) fn is_idle(&self) -> bool {
         match self.state {
             WriteState::Open => !self.waits() && !self.unflushed,
-            WriteState::Ending => false,
+            WriteState::Ending | WriteState::EndingIncomplete => false,
             WriteState::Done | WriteState::Broken => true,
         }
     }
@@ -121,6 +123,11 @@ impl WriteBuffer {
             None => Some((self.backlog[self.written..].to_vec(), None)),
             Some(kept) => Some((self.backlog.clone(), Some(kept.state(self.written)?))),
         }
+    }
+
+    /// The bytes that were not sent.
+    pub(in crate::tunnel) fn unsent(&self) -> &[u8] {
+        &self.backlog[self.written..]
     }
 
     /// Continues with the backlog of another process and its valid state. Without a replay buffer the written bytes are
@@ -177,6 +184,13 @@ impl WriteBuffer {
             self.state = WriteState::Ending;
         }
         activity
+    }
+
+    /// As [`WriteBuffer::end`]; the peer is told that the bytes are incomplete, where TLS can tell it.
+    pub(in crate::tunnel) fn end_incomplete(&mut self) {
+        if matches!(self.state, WriteState::Open | WriteState::Ending) {
+            self.state = WriteState::EndingIncomplete;
+        }
     }
 
     /// The side is gone: waiting and further bytes are discarded.
@@ -244,7 +258,11 @@ impl WriteBuffer {
 
     /// Writes the waiting bytes and then the end. Ready if no bytes wait.
     #[inline]
-    pub(in crate::tunnel) fn deliver(&mut self, tunnel_io: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::tunnel) fn deliver(
+        &mut self,
+        tunnel_io: &mut TunnelIo,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         // The common case.
         if self.backlog.is_empty() && self.state == WriteState::Open && self.replay.is_none() {
             return Poll::Ready(Ok(()));
@@ -276,16 +294,22 @@ impl WriteBuffer {
             None => {}
             Some(kept) => kept.trim(&mut self.backlog, &mut self.written),
         }
-        if self.state == WriteState::Ending {
-            ready!(Pin::new(tunnel_io).poll_shutdown(cx))?;
-            self.state = WriteState::Done;
-            self.unflushed = false;
+        match self.state {
+            WriteState::Ending => ready!(Pin::new(tunnel_io).poll_shutdown(cx))?,
+            WriteState::EndingIncomplete => ready!(tunnel_io.poll_shutdown_incomplete(cx))?,
+            WriteState::Open | WriteState::Done | WriteState::Broken => return Poll::Ready(Ok(())),
         }
+        self.state = WriteState::Done;
+        self.unflushed = false;
         Poll::Ready(Ok(()))
     }
 
     /// Flushes the connection's own buffer, after the last available bytes.
-    pub(in crate::tunnel) fn drop_written(&mut self, tunnel_io: &mut TunnelIo, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(in crate::tunnel) fn drop_written(
+        &mut self,
+        tunnel_io: &mut TunnelIo,
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
         if self.unflushed
             && let Poll::Ready(result) = Pin::new(tunnel_io).poll_flush(cx)
         {
