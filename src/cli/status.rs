@@ -33,6 +33,7 @@ pub(super) struct GatewayStatus {
     acme: Vec<AcmeStatus>,
     pub(super) upstreams: BTreeMap<String, UpstreamStatus>,
     websockets: u64,
+    upgraded: u64,
     requests: u64,
 }
 
@@ -136,6 +137,9 @@ fn render(status: &GatewayStatus, now: f64, color: Color) -> String {
     };
     fact("last reload", &reload);
     fact("websockets", &status.websockets.to_string());
+    if status.upgraded > 0 {
+        fact("upgraded", &status.upgraded.to_string());
+    }
     fact("requests", &status.requests.to_string());
     for table in [listeners(&status.listeners, now), acme(&status.acme, now), endpoints(&status.upstreams)] {
         if !table.is_empty() {
@@ -267,7 +271,7 @@ mod tests {
                     { "address": "[::1]:82", "weight": 1, "tier": 1, "max_connections": 2, "health": "healthy", "active": 2 },
                 ] },
             },
-            "websockets": 3, "requests": 11,
+            "websockets": 3, "upgraded": 2, "requests": 11,
         }))
         .unwrap();
         let expected = "\
@@ -277,6 +281,7 @@ uptime      1d1h
 state       serving
 last reload rejected 5m0s ago; the previous configuration stays in use
 websockets  3
+upgraded    2
 requests    11
 
 LISTENER  ADDRESS         CERTIFICATES

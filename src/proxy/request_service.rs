@@ -9,6 +9,7 @@ use super::downstream::http2_session::Http2Session;
 use super::downstream::session::Session;
 use super::request_start::Served;
 use super::response::{request_end, upstream_response};
+use super::upgrades::raw_tunnel_start;
 use super::websocket::tunnel_task;
 use super::{Gateway, NewConnection, pingora_loop, request_start};
 use pingora::apps::HttpServerApp;
@@ -75,6 +76,11 @@ impl RequestService {
             Ok(Served::Tunnel(start)) => {
                 ctx.release();
                 tunnel_task::spawn(gateway, *start, session);
+                return None;
+            }
+            Ok(Served::Upgraded(start)) => {
+                ctx.release();
+                raw_tunnel_start::spawn(gateway, *start, session);
                 return None;
             }
             Ok(Served::WithPingora) => {

@@ -100,7 +100,8 @@ impl AdminState for ProcessStatus {
             "listeners": listeners,
             "acme": certificates,
             "upstreams": upstreams,
-            "websockets": self.shared.tunnels.len(),
+            "websockets": self.shared.tunnels.websockets(),
+            "upgraded": self.shared.tunnels.raw_relays(),
             "requests": self.shared.requests(),
         })
     }

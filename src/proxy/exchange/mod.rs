@@ -1,9 +1,11 @@
 //! Exchange of a request with an HTTP/1.1 upstream: attempts at endpoints until a response begins, then the
 //! response to its end. HTTP/2 upstreams use Pingora's loop.
 //!
-//! `request_head` writes the header of the request, `transfer` moves both messages.
+//! `request_head` writes the header of the request, `transfer` moves both messages. A request with `Upgrade` may end with
+//! a `switched_connection`.
 
 pub(super) mod request_head;
+pub(super) mod switched_connection;
 mod transfer;
 
 use super::attempt;
@@ -13,12 +15,22 @@ use super::failure::failed_attempt::FailedAttempt;
 use super::failure::{Failure, OURS};
 use crate::config::UpstreamProtocol;
 use crate::upstream::Http1Connection;
+use bytes::Bytes;
 use pingora::{Error, ErrorSource, Result};
+use std::time::Duration;
+use switched_connection::SwitchedConnection;
 use transfer::Transfer;
 
-/// Returns whether the request's upstream is served here: the cluster is chosen for it, if it is not yet.
+/// Returns whether the request's upstream is served here: the cluster is chosen for it, if it is not yet. Backends with
+/// HTTP/2 over TLS get HTTP/1.1 for an upgrade; those with h2c have none, and the request goes on without it.
 pub(super) fn serves(session: &Session, ctx: &mut Context) -> bool {
     attempt::choose_cluster(session.request(), ctx);
+    if ctx.attempts.protocol() == Some(UpstreamProtocol::H2c) {
+        ctx.upgrade = None;
+    }
+    if ctx.upgrade.is_some() {
+        return true;
+    }
     !is_disabled() && ctx.attempts.protocol().is_none_or(|protocol| protocol == UpstreamProtocol::Http1)
 }
 
@@ -35,11 +47,15 @@ const fn is_disabled() -> bool {
     false
 }
 
-/// Sends the request to endpoints until one responds, and the response to the client.
+/// Sends the request to endpoints until one responds, and the response to the client. Returns the connection of a backend
+/// that switched to another protocol, whose 101 was not sent yet.
 ///
 /// # Errors
 /// The last attempt's error, after which the failure's response may be sent; the context has the failure.
-pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<()> {
+pub(super) async fn serve(
+    session: &mut Session,
+    ctx: &mut Context,
+) -> Result<Option<Box<SwitchedConnection>>> {
     loop {
         match attempt_once(session, ctx).await {
             Err(error) if error.retry() => {}
@@ -48,7 +64,7 @@ pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<()
     }
 }
 
-async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
+async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<Option<Box<SwitchedConnection>>> {
     // No retry for a client that disconnected during the previous attempt.
     if ctx.attempts.count() > 0 && session.has_left() {
         ctx.failure = Some(Failure::ClientGone);
@@ -62,7 +78,10 @@ async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<()> {
     let is_reused = connection.is_reused();
     let mut transfer = Transfer::new(connection);
     let moved = transfer.run(session, ctx).await;
-    end_attempt(session, ctx, moved.map(|()| transfer), is_reused).await
+    if moved.is_ok() && transfer.has_switched() {
+        return Ok(transfer.into_switched());
+    }
+    end_attempt(session, ctx, moved.map(|()| transfer), is_reused).await.map(|()| None)
 }
 
 /// Keeps the connection of a complete exchange, or decides about another attempt.
@@ -109,7 +128,14 @@ pub(super) async fn pass_on(
 /// A connection to the leased endpoint.
 async fn connect(session: &Session, ctx: &mut Context) -> Result<Box<Http1Connection>> {
     let addrs = attempt::ends(session, ctx);
-    ctx.attempts.connect(addrs).await.map_err(|error| {
+    let connected = if ctx.upgrade.is_some() {
+        // One that was idle before may be closed, which would fail a request that is not idempotent.
+        let stream = ctx.attempts.connect_anew(addrs, Duration::MAX).await;
+        stream.map(|stream| Box::new(Http1Connection::resume(stream, addrs, Bytes::new())))
+    } else {
+        ctx.attempts.connect(addrs).await
+    };
+    connected.map_err(|error| {
         // Nothing was sent, so any request may be retried.
         let follows = attempt::end(ctx, FailedAttempt::from(error), true, false);
         let mut error = Error::new(OURS);

@@ -42,8 +42,8 @@ struct ChangedFields<'a> {
 }
 
 impl<'a> ChangedFields<'a> {
-    /// What is sent of a received field: nothing of one hop, and the value of a replacement in place of the first of its
-    /// name.
+    /// What is sent of a received field: the value of a replacement in place of the first of its name, and otherwise nothing
+    /// of one hop.
     fn outgoing<'f>(
         &'f self,
         name: &'f HeaderName,
@@ -52,11 +52,8 @@ impl<'a> ChangedFields<'a> {
     where
         'a: 'f,
     {
-        if is_hop_by_hop(name) {
-            return None;
-        }
         let Some((_, replacement)) = self.replaced.iter().find(|(replaced, _)| replaced == name) else {
-            return Some((name, value));
+            return (!is_hop_by_hop(name)).then_some((name, value));
         };
         let is_first = self.received.get(name).is_some_and(|first| std::ptr::eq(first, value));
         replacement.as_ref().filter(|_| is_first).map(|value| (name, value))
@@ -116,7 +113,10 @@ pub(in crate::proxy) fn write(
     let body = request_body::outgoing_body(&received.headers, ctx);
     let mut fields = ChangedFields { received: &received.headers, replaced: Vec::new(), added: Vec::new() };
     attempt::prepare_fields(&mut fields, ctx)?;
-    if !ctx.attempts.keeps_connections() {
+    if let Some(offer) = &ctx.upgrade {
+        fields.set(&header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        fields.set(&header::UPGRADE, offer.value().clone());
+    } else if !ctx.attempts.keeps_connections() {
         // RFC 9112 §9.6.
         fields.append(&header::CONNECTION, HeaderValue::from_static("close"));
     }

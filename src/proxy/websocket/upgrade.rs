@@ -5,7 +5,7 @@ use super::handshake_attempt::attempt;
 use super::tunnel_log::{CloseLogFields, Origin};
 use super::tunnel_task::TunnelStart;
 use super::websocket_plugins::TunnelPlugins;
-use super::{handshake_rate_wait, redial};
+use super::{redial, tunnel_admission};
 use crate::net::http1::field_names::FieldNames;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
@@ -17,7 +17,7 @@ use crate::proxy::tracing::client_span;
 use crate::proxy::tracing::websocket_span::WebSocketTrace;
 use crate::proxy::{Gateway, attempt};
 use crate::telemetry::traces::TRACEPARENT;
-use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
+use crate::tunnel::{Permit, TunnelIo};
 use crate::upstream::{Http1Connection, ProxyAddrs, UpstreamStream};
 use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
 use bytes::{Bytes, BytesMut};
@@ -74,35 +74,10 @@ async fn attempt_all(
     ctx: &mut Context,
     handshake: &Handshake,
 ) -> std::result::Result<(Permit, Request, UpstreamStream, HandshakeResponse), Failure> {
-    // A rejected handshake uses no reservation, and a waiting one holds no permit.
-    let mut permit = acquire_permit(session, ctx)?;
-    if let Some(wait) = handshake_rate_wait::take(ctx)? {
-        drop(permit);
-        let wait = Box::pin(handshake_rate_wait::wait(gateway, wait));
-        client_disconnect::unless_session_ends(session, wait).await??;
-        permit = acquire_permit(session, ctx)?;
-    }
+    let permit = tunnel_admission::admit(gateway, session, ctx).await?;
     let mut request = request(session, ctx, handshake)?;
     let (stream, answer) = ask(session, ctx, &mut request).await?;
     Ok((permit, request, stream, answer))
-}
-
-/// Returns a permit if the route accepts one more WebSocket, of this client and this origin.
-fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
-    let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
-    let head = session.request();
-    let view = ctx.view(head);
-    let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
-    let key = route.policy.client_key().map(|source| source.read(&view));
-    let client_key = match &key {
-        Some(key) if !key.is_client() => ClientKey::Key(key.as_bytes()),
-        _ => ClientKey::Client(view.request.client_network),
-    };
-    route.policy.acquire_permit(origin, client_key).map_err(|denial| match denial {
-        Denial::Origin => Failure::OriginDenied,
-        Denial::Full => Failure::TooManyConnections,
-        Denial::ClientFull => Failure::TooManyOfClient,
-    })
 }
 
 /// The backend's side of an accepted handshake.
@@ -227,7 +202,7 @@ async fn open(
         handshake::write_switching(&mut switching, backend.request.accept(), &mut headers, &backend.names);
     }
     let handshake = ctx.started.elapsed();
-    let trace = WebSocketTrace::open(&gateway.shared, session.request(), ctx);
+    let trace = WebSocketTrace::open(&gateway.shared, session.request(), ctx, None);
     request_end::upgraded(session, ctx);
     let said = CloseLogFields::all(&request_end::notes(ctx));
     let head = session.request();

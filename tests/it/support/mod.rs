@@ -22,6 +22,7 @@ pub(crate) mod raw;
 pub(crate) mod secure;
 pub(crate) mod secured;
 pub(crate) mod socket_queue;
+pub(crate) mod upgraded;
 pub(crate) mod ws;
 
 pub(crate) use eventually::{Gate, LIMIT, eventually};
