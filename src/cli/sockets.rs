@@ -22,6 +22,7 @@ const COLUMNS: &[&str] = &[
     "messages",
     "bytes",
     "rtt",
+    "protocol",
     "subprotocol",
     "generation",
 ];
@@ -77,6 +78,8 @@ struct CloseArguments {
 #[serde(default)]
 struct SocketPage {
     total: u64,
+    /// Those of them that are no WebSockets.
+    upgraded: u64,
     matched: u64,
     page: u64,
     pages: u64,
@@ -98,8 +101,17 @@ struct SocketRow {
     messages: DirectionPair,
     bytes: DirectionPair,
     rtt: RoundTrip,
+    protocol: Option<String>,
     subprotocol: Option<String>,
     generation: u64,
+}
+
+/// The response to `close`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ClosedSocket {
+    /// That of a connection that is no WebSocket.
+    protocol: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -173,6 +185,7 @@ fn render(sockets: &[SocketRow]) -> TextTable {
         ("RTT-CLIENT", ColumnAlign::Right),
         ("RTT-BACKEND", ColumnAlign::Right),
         ("GEN", ColumnAlign::Right),
+        ("PROTOCOL", ColumnAlign::Left),
         ("SUBPROTOCOL", ColumnAlign::Left),
         ("PATH", ColumnAlign::Left),
     ]);
@@ -194,6 +207,7 @@ fn render(sockets: &[SocketRow]) -> TextTable {
             rtt(socket.rtt.client).into(),
             rtt(socket.rtt.backend).into(),
             TableCell::new(socket.generation.to_string(), TextStyle::Faint),
+            socket.protocol.as_deref().unwrap_or("-").into(),
             subprotocol.into(),
             socket.path.as_str().into(),
         ]);
@@ -202,10 +216,11 @@ fn render(sockets: &[SocketRow]) -> TextTable {
 }
 
 fn summary(page: &SocketPage) -> String {
-    let SocketPage { total, matched, page, pages, .. } = page;
+    let SocketPage { total, upgraded, matched, page, pages, .. } = page;
+    let what = if *upgraded > 0 { "connection" } else { "WebSocket" };
     let matching = if matched == total { String::new() } else { format!("{matched} match of ") };
     let pages = if *pages > 1 { format!("; page {page} of {pages}") } else { String::new() };
-    format!("{matching}{total} open WebSocket{}{pages}\n", if *total == 1 { "" } else { "s" })
+    format!("{matching}{total} open {what}{}{pages}\n", if *total == 1 { "" } else { "s" })
 }
 
 async fn close_socket(client: &AdminClient, arguments: &CloseArguments) -> Result<String, CommandError> {
@@ -217,7 +232,12 @@ async fn close_socket(client: &AdminClient, arguments: &CloseArguments) -> Resul
         .query_if("reason", reason.as_ref());
     match client.post(&target).await {
         Ok(body) if *json => Ok(format!("{body}\n")),
-        Ok(_) => Ok(format!("WebSocket {id} closed with {code}\n")),
+        Ok(body) => match client.parse(body)? {
+            ClosedSocket { protocol: Some(protocol) } => {
+                Ok(format!("connection {id} of {protocol} closed\n"))
+            }
+            ClosedSocket { protocol: None } => Ok(format!("WebSocket {id} closed with {code}\n")),
+        },
         Err(error) if error.response("unknown_socket").is_some() => {
             Err(CommandError::failed(format!("no open WebSocket has the ID {id}"))
                 .help("`moongate sockets` lists the open ones"))
@@ -285,19 +305,20 @@ mod tests {
         let page: SocketPage = serde_json::from_str(
             r#"{"total":50000,"matched":2,"page":1,"pages":1,"rows":[
             {"id":17,"client":"10.0.0.7","route":"chat","upstream":"chat","endpoint":"127.0.0.1:8081","host":"h","path":"/ws?\u001b","age":312.4,"idle":0.3,
-             "messages":{"to_backend":12,"to_client":34567},"bytes":{"to_backend":512,"to_client":1300000},"rtt":{"client":0.0012,"backend":null},"subprotocol":null,"generation":7},
+             "messages":{"to_backend":12,"to_client":34567},"bytes":{"to_backend":512,"to_client":1300000},"rtt":{"client":0.0012,"backend":null},"protocol":"websocket","subprotocol":null,"generation":7},
             {"id":123}]}"#,
         )
         .unwrap();
         let text = render(&page.rows).render(Color::Never);
-        let expected = "\x20ID  CLIENT    ROUTE  UPSTREAM  ENDPOINT          AGE   IDLE  MSGS-UP  MSGS-DOWN  BYTES-UP  BYTES-DOWN  RTT-CLIENT  RTT-BACKEND  GEN  SUBPROTOCOL  PATH
- 17  10.0.0.7  chat   chat      127.0.0.1:8081  5m12s  300ms       12      34567      512B      1.2MiB       1.2ms            -    7  -            /ws?\\u{1b}
-123                                               0ms    0ms        0          0        0B          0B           -            -    0  -
+        let expected = "\x20ID  CLIENT    ROUTE  UPSTREAM  ENDPOINT          AGE   IDLE  MSGS-UP  MSGS-DOWN  BYTES-UP  BYTES-DOWN  RTT-CLIENT  RTT-BACKEND  GEN  PROTOCOL   SUBPROTOCOL  PATH
+ 17  10.0.0.7  chat   chat      127.0.0.1:8081  5m12s  300ms       12      34567      512B      1.2MiB       1.2ms            -    7  websocket  -            /ws?\\u{1b}
+123                                               0ms    0ms        0          0        0B          0B           -            -    0  -          -
 ";
         assert_eq!(text, expected);
         assert_eq!(summary(&page), "2 match of 50000 open WebSockets\n");
-        let many = SocketPage { total: 120, matched: 120, page: 2, pages: 3, rows: Vec::new() };
+        let many = SocketPage { total: 120, matched: 120, page: 2, pages: 3, ..SocketPage::default() };
         assert_eq!(summary(&many), "120 open WebSockets; page 2 of 3\n");
+        assert_eq!(summary(&SocketPage { upgraded: 1, ..many }), "120 open connections; page 2 of 3\n");
     }
 
     fn close(arguments: &[&str], response: String) -> (Result<String, CommandError>, Vec<String>) {
@@ -315,6 +336,8 @@ mod tests {
         let (closed, lines) = close(&arguments, json(200, "{\"ok\":true}"));
         assert_eq!(closed.unwrap(), "{\"ok\":true}\n");
         assert_eq!(lines, ["POST /api/v1/sockets/17/close?code=4000&reason=no%20more"]);
+        let (closed, _) = close(&["close", "17"], json(200, r#"{"ok":true,"protocol":"tcp"}"#));
+        assert_eq!(closed.unwrap(), "connection 17 of tcp closed\n");
     }
 
     #[test]

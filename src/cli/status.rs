@@ -34,6 +34,7 @@ pub(super) struct GatewayStatus {
     stores: Vec<StoreStatus>,
     pub(super) upstreams: BTreeMap<String, UpstreamStatus>,
     websockets: u64,
+    upgraded: u64,
     requests: u64,
 }
 
@@ -165,6 +166,9 @@ fn render(status: &GatewayStatus, now: f64, color: Color) -> String {
     };
     fact("last reload", &reload);
     fact("websockets", &status.websockets.to_string());
+    if status.upgraded > 0 {
+        fact("upgraded", &status.upgraded.to_string());
+    }
     fact("requests", &status.requests.to_string());
     let tables = [
         listeners(&status.listeners, now),
@@ -369,7 +373,7 @@ mod tests {
                     { "address": "[::1]:82", "weight": 1, "tier": 1, "max_connections": 2, "health": "healthy", "active": 2 },
                 ] },
             },
-            "websockets": 3, "requests": 11,
+            "websockets": 3, "upgraded": 2, "requests": 11,
         }))
         .unwrap();
         let expected = "\
@@ -379,6 +383,7 @@ uptime      1d1h
 state       serving
 last reload rejected 5m0s ago; the previous configuration stays in use
 websockets  3
+upgraded    2
 requests    11
 
 LISTENER  ADDRESS         CERTIFICATES

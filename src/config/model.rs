@@ -273,6 +273,10 @@ pub struct Route {
     /// Sets the WebSocket policy.
     #[serde(default)]
     pub websocket: WebSocket,
+    /// Forwards `Upgrade` for these protocols, such as `tcp` or `SPDY/3.1`, and relays bytes after the 101 of the backend.
+    /// `websocket` needs no entry. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<Placed<String>>,
     /// Runs these plugins after the top-level ones. Default none.
     #[serde(default)]
     pub plugins: Vec<Placed<PluginEntry>>,

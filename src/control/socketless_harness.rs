@@ -87,6 +87,7 @@ impl TestHarness {
             route_version: route.route_version(),
             generation: 1,
             listener: Arc::clone(&self.snapshot.listeners[0].name),
+            protocol: None,
             origin: None,
             drain_part: cluster.drain_moment(&key).map(DrainMoment::part),
             connection: None,

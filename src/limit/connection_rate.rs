@@ -33,6 +33,11 @@ impl Rates {
             on_exceed: written.on_exceed,
         })
     }
+
+    /// The rate of bytes alone, for a client without messages; `None` if there is none.
+    pub fn of_bytes(self) -> Option<Self> {
+        self.bytes.map(|_| Self { messages: None, ..self })
+    }
 }
 
 /// The usage of one client.

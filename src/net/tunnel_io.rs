@@ -38,6 +38,12 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
         false
     }
 
+    /// As [`AsyncWrite::poll_shutdown`] for bytes that are incomplete: with TLS no closing alert is sent, whose absence tells
+    /// the peer of a truncation (RFC 8446 §6.1).
+    fn poll_shutdown_incomplete(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(cx)
+    }
+
     /// Whether [`Io::into_records`] may succeed.
     fn may_become_records(&self) -> bool {
         false
@@ -120,6 +126,15 @@ impl TunnelIo {
     /// Whether written bytes may be buffered until a flush.
     pub(crate) fn buffers(&self) -> bool {
         matches!(self, Self::Records(_) | Self::Boxed(_))
+    }
+
+    /// As [`Io::poll_shutdown_incomplete`].
+    pub(crate) fn poll_shutdown_incomplete(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Records(stream) => stream.poll_shutdown_incomplete(cx),
+            Self::Boxed(stream) => stream.poll_shutdown_incomplete(cx),
+            Self::Tcp(_) | Self::Unix(_) | Self::Gone => Pin::new(self).poll_shutdown(cx),
+        }
     }
 
     /// Whether [`TunnelIo::make_movable`] may succeed.

@@ -11,11 +11,12 @@ use super::tracing::client_span;
 use crate::config::UpstreamProtocol;
 use crate::upstream::{AttemptEnd, BackendVersion, ProxyAddrs};
 use crate::websocket::elements;
-use http::{StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// Chooses the upstream of the request, once.
 pub(super) fn choose_cluster(head: &RequestHeader, ctx: &mut Context) {
@@ -83,6 +84,9 @@ const MOST_VERSION_CHANGES: u8 = 2;
 
 /// Returns whether the leased endpoint is known to use HTTP/1.1.
 pub(super) fn uses_http1(ctx: &Context) -> bool {
+    if ctx.upgrade.is_some() {
+        return true;
+    }
     match ctx.attempts.protocol() {
         None | Some(UpstreamProtocol::Http1) => true,
         Some(UpstreamProtocol::H2c) => false,
@@ -212,6 +216,35 @@ pub(super) fn response_started(
     // RFC 9110 §2.5: the version of a message is its sender's, here the gateway's.
     head.set_version(Version::HTTP_11);
     Ok(())
+}
+
+/// Handles the header of a 101 to a request that offers protocols. Returns the chosen one, as the route lists it, and the
+/// received values of `Upgrade`, which are removed as the other fields of one hop.
+///
+/// # Errors
+/// When the backend chose a protocol that was not offered, or the header is ambiguous.
+pub(super) fn switched(
+    session: &Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Context,
+) -> Result<(Arc<str>, Vec<HeaderValue>)> {
+    // RFC 9110 §7.8: HTTP/1.0 has no upgrade.
+    let offer = ctx.upgrade.as_ref().filter(|_| head.version != Version::HTTP_10);
+    let Some(protocol) = offer.and_then(|offer| offer.accepted(&head.headers)) else {
+        ctx.failure = Some(Failure::BadResponse);
+        return Err(Error::explain(OURS, "a 101 for a protocol that was not offered").into_up());
+    };
+    let chosen = head.headers.get_all(header::UPGRADE).iter().cloned().collect();
+    hop_by_hop::frame_is_clear(head)?;
+    hop_by_hop::response(head, ctx.snapshot.globals.via.is_in_responses())?;
+    head.set_version(Version::HTTP_11);
+    ctx.failure = None;
+    client_span::responded(ctx, head.status, head.version);
+    ctx.attempts.record_connect();
+    ctx.attempts.record_latency();
+    // The backend has responded: only the limits of the client's body apply to the rest of an upload.
+    session.control().stream(None);
+    Ok((protocol, chosen))
 }
 
 /// The response ends the upload: the rest of the request body is not sent.

@@ -7,7 +7,7 @@ use super::replacement_response::ReplacementResponse;
 use super::request::request_facts::{Received, RequestLine, split_target};
 use super::request_trace::RequestTrace;
 use super::upload::Upload;
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::{Route, Snapshot, UpgradeOffer};
 use crate::upstream::{Attempts, Cluster, Key, RequestView};
 use http::{HeaderMap, HeaderName, Method};
 use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
@@ -45,7 +45,9 @@ pub(super) struct Context {
     pub(super) running: RequestState,
     /// The request body, if plugins read it.
     pub(super) upload: Upload,
-    /// The original fields of a handshake, if plugins recheck the WebSocket.
+    /// The protocols that the request offers besides WebSocket, and that its route lists.
+    pub(super) upgrade: Option<Box<UpgradeOffer>>,
+    /// The original fields of a request that opens a tunnel, if plugins recheck it.
     pub(super) original_fields: Option<Box<HeaderMap>>,
     /// Its attempts at endpoints.
     pub(super) attempts: Attempts,
@@ -74,6 +76,7 @@ impl Context {
             services,
             running: RequestState::default(),
             upload: Upload::default(),
+            upgrade: None,
             original_fields: None,
             attempts: Attempts::new(now),
             version_changes: 0,

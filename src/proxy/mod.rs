@@ -2,7 +2,7 @@
 //!
 //! In the order of a request: `downstream` receives it, `request_service` serves it, `request_start` validates and
 //! routes it (`request`), plugins see it (`body`), `exchange` sends it to an HTTP/1.1 upstream, or `pingora_loop` to
-//! an HTTP/2 upstream, or `websocket` opens a tunnel; `response` completes the response and the log entry.
+//! an HTTP/2 upstream, or `websocket` or `upgrades` open a tunnel; `response` completes the response and the log entry.
 //! `attempt` has what requests to HTTP/1.1 and HTTP/2 upstreams share, and `failure` why one fails.
 //! `context` is the state of a request; `upload`, `replacement_response` and `request_trace` are parts of it.
 //! `tracing` has the facts of spans.
@@ -18,6 +18,7 @@ mod forwarded_trailers;
 #[cfg(any(test, fuzzing))]
 pub mod forwarding_invariants;
 mod message_fields;
+mod moved_tunnel;
 mod pingora_loop;
 mod replacement_response;
 mod request;
@@ -28,6 +29,7 @@ mod response;
 #[cfg(any(test, fuzzing))]
 pub mod response_invariants;
 mod tracing;
+mod upgrades;
 mod upload;
 mod websocket;
 
@@ -36,10 +38,10 @@ pub use downstream::http1_session::Http1Session;
 pub use downstream::http2_session::{ReceivedStream, StreamRates};
 pub use explain::{ExplainRequest, RouteExplanation, explain};
 pub use failure::Failure;
+pub use moved_tunnel::MovedTunnel;
 pub use pingora_loop::LentRequest;
 pub use request::forwarded::Client;
 pub use request_service::{RequestService, RequestWait};
-pub use websocket::moved_websocket::MovedWebSocket;
 
 use crate::control::Live;
 use crate::net::conn_info::ConnInfo;

@@ -11,6 +11,7 @@ use super::downstream::session::Session;
 use super::exchange::{self, Exchanged};
 use super::request_start::Served;
 use super::response::{request_end, upstream_response};
+use super::upgrades::raw_tunnel_start;
 use super::websocket::tunnel_task;
 use super::{Gateway, NewConnection, pingora_loop, request_start};
 use pingora::apps::HttpServerApp;
@@ -84,6 +85,11 @@ impl RequestService {
                 tunnel_task::spawn(gateway, *start, session);
                 return None;
             }
+            Ok(Served::Upgraded(start)) => {
+                ctx.release();
+                raw_tunnel_start::spawn(gateway, *start, session);
+                return None;
+            }
             Ok(Served::WithPingora) => return Box::pin(self.serve_with_pingora(session, ctx)).await,
             Err(error) => {
                 Box::pin(upstream_response::give_up(&mut session, &error, &mut ctx)).await;
@@ -105,7 +111,8 @@ impl RequestService {
             ctx = handed_back;
             match exchange::serve(&mut session, &mut ctx).await {
                 Ok(Exchanged::NeedsHttp2) => {}
-                Ok(Exchanged::Response) => break,
+                // No request with an upgrade comes here.
+                Ok(Exchanged::Response | Exchanged::Switched(_)) => break,
                 Err(error) => {
                     upstream_response::give_up(&mut session, &error, &mut ctx).await;
                     break;

@@ -11,12 +11,14 @@ use super::request::request_facts::{Form, Received, RequestLine};
 use super::request::{extended_connect, h2_to_h1, request_validation};
 use super::request_trace::RequestTrace;
 use super::response::{acme_http01, local_response};
+use super::upgrades;
+use super::upgrades::raw_tunnel_start::RawTunnelStart;
 use super::websocket::tunnel_task::TunnelStart;
 use super::websocket::upgrade::{self, ServedHandshake};
 use crate::config::{EscapedSlashes, MergeSlashes, PathParameters};
 use crate::route::{BadTarget, RequestMatch, Target};
 use crate::websocket::handshake::HandshakeError;
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
@@ -66,6 +68,8 @@ pub(super) enum Served {
     Response,
     /// The connection becomes a tunnel.
     Tunnel(Box<TunnelStart>),
+    /// The connection becomes a raw relay.
+    Upgraded(Box<RawTunnelStart>),
     /// Pingora's loop has to serve it: the backend uses HTTP/2.
     WithPingora,
 }
@@ -93,6 +97,7 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         Box::pin(local_response::failure(session, ctx, failure)).await?;
         return Ok(Served::Response);
     }
+    find_upgrade(session, ctx);
     if let Some(instead) = request_body::ask_plugins(session, ctx).await {
         Box::pin(local_response::instead(session, ctx, instead)).await?;
         return Ok(Served::Response);
@@ -118,9 +123,15 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
                 }
             }
         }
-        // An ordinary request, whose Upgrade is not forwarded.
+        // An ordinary request, whose Upgrade is forwarded as far as its route lists it.
         Err(HandshakeError::NotWebSocket) => {
-            if exchange::serve(session, ctx).await? == Exchanged::NeedsHttp2 {
+            keep_upgrade(session, ctx);
+            exchange::choose_protocol(session, ctx);
+            if ctx.upgrade.is_some() {
+                let served = Box::pin(upgrades::serve(gateway, session, ctx)).await?;
+                return Ok(served.map_or(Served::Response, Served::Upgraded));
+            }
+            if matches!(exchange::serve(session, ctx).await?, Exchanged::NeedsHttp2) {
                 return Ok(Served::WithPingora);
             }
         }
@@ -133,6 +144,28 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         }
     }
     Ok(Served::Response)
+}
+
+/// Finds the protocols that the request offers besides WebSocket, and that its route lists. Bytes after such a request may
+/// belong to one of them, even if it is refused: they must not be read as requests.
+fn find_upgrade(session: &mut Session, ctx: &mut Context) {
+    let Some(route) = &ctx.route else { return };
+    let is_possible = !route.upgrades.is_empty()
+        && ctx.received.version == Version::HTTP_11
+        && ctx.received.handshake == Err(HandshakeError::NotWebSocket);
+    if is_possible {
+        ctx.upgrade = route.upgrades.offered(&session.request().headers).map(Box::new);
+        if ctx.upgrade.is_some() {
+            session.refuse_more();
+        }
+    }
+}
+
+/// Finds them again after the plugins, which may have changed the fields.
+fn keep_upgrade(session: &Session, ctx: &mut Context) {
+    if let (Some(route), Some(_)) = (&ctx.route, &ctx.upgrade) {
+        ctx.upgrade = route.upgrades.offered(&session.request().headers).map(Box::new);
+    }
 }
 
 /// Validates the header and interprets the target.

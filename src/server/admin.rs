@@ -29,7 +29,7 @@ use super::handover::Succession;
 use crate::control::{EndpointDrain, ReloadHistory};
 use crate::proxy::ExplainRequest;
 use crate::telemetry::metrics::{self, TextFormat};
-use crate::tunnel::{OperatorClose, Registry};
+use crate::tunnel::{OperatorClose, Registry, TunnelSnapshot};
 use crate::upstream::{EndpointStatus, Order};
 use access_control::Access;
 use async_trait::async_trait;
@@ -384,8 +384,15 @@ impl Admin {
             }
             Call::Tap => {
                 let request = TapRequest::read(query)?;
-                if request.socket().is_some_and(|id| state.tunnels().find(id).is_none()) {
-                    return Ok(Response::error(StatusCode::NOT_FOUND, "unknown_socket"));
+                if let Some(id) = request.socket() {
+                    let Some(seen) = state.tunnels().find(id) else {
+                        return Ok(Response::error(StatusCode::NOT_FOUND, "unknown_socket"));
+                    };
+                    if let Some(protocol) = seen.protocol {
+                        return Err(format!(
+                            "{id} is a connection of the protocol `{protocol}`, without messages"
+                        ));
+                    }
                 }
                 if let Some(route) = request.route().filter(|route| !state.has_route(route)) {
                     return Err(format!("there is no route `{route}`"));
@@ -444,8 +451,13 @@ impl Admin {
                 None => Response::error(StatusCode::NOT_FOUND, "unknown_socket"),
             },
             Call::Socket(SocketPath { id, closes: true }) => {
-                match state.tunnels().close(id, operator_close(query)?) {
-                    Some(()) => Response::ok(),
+                let close = operator_close(query)?;
+                let seen = state.tunnels().find(id);
+                match seen.filter(|_| state.tunnels().close(id, close).is_some()) {
+                    Some(TunnelSnapshot { protocol: Some(protocol), .. }) => {
+                        Response::json(StatusCode::OK, &json!({ "ok": true, "protocol": &*protocol }))
+                    }
+                    Some(_) => Response::ok(),
                     None => Response::error(StatusCode::NOT_FOUND, "unknown_socket"),
                 }
             }

@@ -103,7 +103,8 @@ impl AdminState for ProcessStatus {
             "acme": certificates,
             "stores": stores,
             "upstreams": upstreams,
-            "websockets": self.shared.tunnels.len(),
+            "websockets": self.shared.tunnels.websockets(),
+            "upgraded": self.shared.tunnels.raw_relays(),
             "requests": self.shared.requests(),
         })
     }

@@ -17,12 +17,13 @@ const FIRST_REQUESTS: Duration = Duration::from_secs(1);
 /// Waits until nothing is active, at most the grace period, or until `ended` is done: another signal.
 pub(super) async fn wait(ended: impl Future<Output = ()>, shared: &Arc<Shared>) {
     let grace = shared.live.look().globals.grace_period;
-    info!(requests = shared.requests(), websockets = shared.tunnels.len(); "draining started");
+    let tunnels = &shared.tunnels;
+    info!(requests = shared.requests(), websockets = tunnels.websockets(), upgraded = tunnels.raw_relays(); "draining started");
     let asking = tokio::spawn(ask_all(Arc::clone(shared), grace));
     tokio::select! {
         () = all_gone(shared) => {}
         () = tokio::time::sleep(grace) => {
-            warn!(requests = shared.requests(), websockets = shared.tunnels.len(); "grace period expired");
+            warn!(requests = shared.requests(), websockets = tunnels.websockets(), upgraded = tunnels.raw_relays(); "grace period expired");
         }
         () = ended => warn!("second signal received; process exits"),
     }

@@ -10,7 +10,7 @@ use super::{connection_setup, http1};
 use crate::net::conn_info::ConnInfo;
 use crate::net::connection_permit::{ConnectionCount, WorkerConnections};
 use crate::net::downstream_io::Socket;
-use crate::proxy::{Connection, Gateway, MovedWebSocket, RequestService};
+use crate::proxy::{Connection, Gateway, MovedTunnel, RequestService};
 use crate::runtime::clock;
 use crate::runtime::supervision;
 use bytes::BytesMut;
@@ -70,7 +70,7 @@ pub(super) enum WorkerStage {
 
 /// A WebSocket of another process for a worker.
 pub(super) struct Adoption {
-    pub(super) websocket: MovedWebSocket,
+    pub(super) websocket: MovedTunnel,
     pub(super) sockets: [OwnedFd; 2],
     /// Gets the ID, and why it cannot continue.
     pub(super) reply: Sender<(u64, Result<(), String>)>,

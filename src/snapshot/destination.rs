@@ -140,19 +140,24 @@ impl Compiler<'_> {
     /// Warns of WebSocket settings on a route to h2c backends: the gateway opens no WebSocket over HTTP/2 to
     /// a backend.
     pub(super) fn warn_of_h2c(&mut self, written: &config::Route, destination: &Destination) {
-        if written.websocket == config::WebSocket::default() {
-            return;
-        }
+        let has_policy = written.websocket != config::WebSocket::default();
+        let place = || written.upstream.as_ref().map_or(Place::nowhere(), |upstream| upstream.place.clone());
         for cluster in destination.clusters() {
-            if cluster.connector().protocol() == UpstreamProtocol::H2c {
-                let name = cluster.name();
-                let problem = Problem::warning(format!(
-                    "upstream `{name}` has `protocol: h2c`: WebSockets of this route get 502"
-                ));
+            if cluster.connector().protocol() != UpstreamProtocol::H2c {
+                continue;
+            }
+            let name = cluster.name();
+            let mut warn = |effect: &str, help: &str| {
+                let problem = Problem::warning(format!("upstream `{name}` has `protocol: h2c`: {effect}"));
+                self.problems.push(problem.help(help).at(&place()));
+            };
+            if has_policy {
                 let help = "use an upstream with `protocol: http1`, or remove `websocket`";
-                let place =
-                    written.upstream.as_ref().map_or(Place::nowhere(), |upstream| upstream.place.clone());
-                self.problems.push(problem.help(help).at(&place));
+                warn("WebSockets of this route get 502", help);
+            }
+            if !written.upgrades.is_empty() {
+                let help = "use an upstream with `protocol: http1`, or remove `upgrades`";
+                warn("HTTP/2 has no upgrade, so that `upgrades` has no effect", help);
             }
         }
     }

@@ -21,6 +21,7 @@ mod route_metrics;
 mod route_version;
 mod session_warnings;
 mod tracing;
+mod upgrade_protocols;
 
 pub use connection_protocols::ListenerProtocols;
 pub use destination::Destination;
@@ -31,6 +32,7 @@ pub use min_rate::MinRate;
 pub use proxy_protocol_sources::ProxyProtocolSources;
 pub use request_limits::RequestLimits;
 pub use route::Route;
+pub use upgrade_protocols::{UpgradeOffer, UpgradeProtocols};
 
 use crate::acme;
 use crate::config::{self, Config, KindTable};
@@ -355,6 +357,7 @@ impl Compiler<'_> {
                 // Other problems of the route are reported in the same run.
                 self.problems.keep(Rule::read(&*name, &written.value, ()).map(drop));
                 self.problems.keep(Policy::compile(&written.websocket, None, &self.stores, &name).map(drop));
+                self.problems.keep(UpgradeProtocols::compile(&written.upgrades).map(drop));
                 continue;
             };
             self.warn_of_h2c(written, &destination);

@@ -3,6 +3,7 @@
 use super::Destination;
 use super::route_metrics::CompiledRouteMetrics;
 use super::route_version::RouteVersion;
+use super::upgrade_protocols::UpgradeProtocols;
 use crate::config::{self, EscapedSlashes, MergeSlashes, OnClientClose, OneOrMany, PathParameters};
 use crate::limit::Stores;
 use crate::plugin::{Chain, Entry};
@@ -46,8 +47,10 @@ pub struct Route {
     /// Its metrics.
     pub metrics: LazyHandle<CompiledRouteMetrics>,
     clusters: Vec<Arc<Cluster>>,
-    /// The policy of its WebSockets, which keep nothing else of the route.
+    /// The policy of its tunnels, which keep nothing else of the route.
     pub policy: Arc<Policy>,
+    /// The other protocols to which its requests may upgrade.
+    pub upgrades: UpgradeProtocols,
     route_version: Arc<RouteVersion>,
 }
 
@@ -61,10 +64,12 @@ impl Route {
         plugins: impl Iterator<Item = &'a Arc<Entry>>,
     ) -> Result<Self, Problems> {
         let plugins: Vec<_> = plugins.cloned().collect();
-        let policy = Policy::compile(&written.websocket, prior.map(|prior| &*prior.policy), stores, name)
-            .map_err(|problems| problems.at(&written.place))?;
-        let route_version =
-            RouteVersion::of(&destination, &written.websocket, prior.map(|prior| &prior.route_version));
+        let mut problems = Problems::default();
+        let policy = Policy::compile(&written.websocket, prior.map(|prior| &*prior.policy), stores, name);
+        let policy = problems.keep(policy.map_err(|problems| problems.at(&written.place)));
+        let upgrades = problems.keep(UpgradeProtocols::compile(&written.upgrades));
+        let (Some(policy), Some(upgrades)) = (policy, upgrades) else { return Err(problems) };
+        let route_version = RouteVersion::of(&destination, written, prior.map(|prior| &prior.route_version));
         let clusters: Vec<_> = destination.clusters().cloned().collect();
         Ok(Self {
             name: name.into(),
@@ -82,6 +87,7 @@ impl Route {
             metrics: CompiledRouteMetrics::lazy(name, &clusters),
             clusters,
             policy: Arc::new(policy),
+            upgrades,
             route_version,
         })
     }
@@ -92,8 +98,7 @@ impl Route {
         Some(self.stream_idle_timeout.unwrap_or(default)).filter(|silence| !silence.is_zero())
     }
 
-    /// Its version: constant over reloads while its destination and WebSocket policy are unchanged, and never
-    /// 0.
+    /// Its version: constant over reloads while its destination, WebSocket policy and upgrades are unchanged, and never 0.
     pub fn route_version(&self) -> u64 {
         self.route_version.number()
     }

@@ -1,24 +1,26 @@
-//! The version of a route for its WebSockets: it changes with the destination or the WebSocket policy, and is the same in
-//! a process that takes over with the same ones.
+//! The version of a route for its tunnels: it changes with the destination, the WebSocket policy or the upgrades, and is the
+//! same in a process that takes over with the same ones.
 
 use super::Destination;
 use crate::config;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// The properties of a route that concern its WebSockets, and their version number.
+/// The properties of a route that concern its tunnels, and their version number.
 pub(super) struct RouteVersion {
     number: u64,
     /// The clusters by name, with the sums of their weights.
     destination: Vec<(Arc<str>, u32)>,
     policy: config::WebSocket,
+    /// The other protocols, as written.
+    upgrades: Vec<String>,
 }
 
 impl RouteVersion {
     /// The prior version if nothing changed.
     pub(super) fn of(
         destination: &Destination,
-        written: &config::WebSocket,
+        written: &config::Route,
         prior: Option<&Arc<Self>>,
     ) -> Arc<Self> {
         let destination = match destination {
@@ -36,12 +38,18 @@ impl RouteVersion {
             drain_window: config::WebSocket::default().drain_window,
             on_unhealthy: config::ExistingTunnels::default(),
             on_reload: config::ExistingTunnels::default(),
-            ..written.clone()
+            ..written.websocket.clone()
         };
-        let same = |prior: &&Arc<Self>| prior.destination == destination && prior.policy == policy;
+        let upgrades: Vec<_> = written.upgrades.iter().map(|protocol| protocol.value.clone()).collect();
+        let same = |prior: &&Arc<Self>| {
+            prior.destination == destination && prior.policy == policy && prior.upgrades == upgrades
+        };
         match prior.filter(same) {
             Some(prior) => Arc::clone(prior),
-            None => Arc::new(Self { number: digest(&destination, &policy), destination, policy }),
+            None => {
+                let number = digest(&destination, &policy, &upgrades);
+                Arc::new(Self { number, destination, policy, upgrades })
+            }
         }
     }
 
@@ -54,7 +62,7 @@ impl RouteVersion {
 /// The same number in every binary that knows the keys of the policy: keys with their default are left out, so that a new
 /// key of a later version changes nothing. The hash of another Rust release may differ, and then WebSockets of routes with
 /// `on_reload: drain` are drained, as after a change.
-fn digest(destination: &[(Arc<str>, u32)], policy: &config::WebSocket) -> u64 {
+fn digest(destination: &[(Arc<str>, u32)], policy: &config::WebSocket, upgrades: &[String]) -> u64 {
     let keys = |policy: &config::WebSocket| serde_json::to_value(policy).unwrap_or_default();
     let (written, default) = (keys(policy), keys(&config::WebSocket::default()));
     let mut hasher = DefaultHasher::new();
@@ -64,6 +72,9 @@ fn digest(destination: &[(Arc<str>, u32)], policy: &config::WebSocket) -> u64 {
             key.hash(&mut hasher);
             value.to_string().hash(&mut hasher);
         }
+    }
+    if !upgrades.is_empty() {
+        ("upgrades", upgrades).hash(&mut hasher);
     }
     hasher.finish().max(1)
 }
@@ -78,7 +89,7 @@ mod tests {
         let numbered = |weight: u32, change: Change| {
             let mut policy = config::WebSocket::default();
             change(&mut policy);
-            digest(&[("chat".into(), weight)], &policy)
+            digest(&[("chat".into(), weight)], &policy, &[])
         };
         let first = numbered(1, |_| {});
         assert_eq!(first, numbered(1, |_| {}), "of two processes");
@@ -90,5 +101,7 @@ mod tests {
         for (weight, change) in changes {
             assert_ne!(first, numbered(weight, change));
         }
+        let policy = config::WebSocket::default();
+        assert_ne!(first, digest(&[("chat".into(), 1)], &policy, &["tcp".to_owned()]));
     }
 }

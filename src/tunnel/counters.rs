@@ -1,7 +1,7 @@
 //! Counters of a tunnel, added to the metrics of its route, upstream and endpoint.
 
 use super::{ABNORMAL, Initiator, Outcome, Side};
-use crate::telemetry::metrics::{self, Reconnected, TunnelMetrics};
+use crate::telemetry::metrics::{self, Reconnected, TunnelMetrics, UpgradeMetrics};
 use crate::websocket::frame::Opcode;
 use std::time::Duration;
 
@@ -45,6 +45,29 @@ impl Counters {
     pub(super) fn ended(&self, outcome: &Outcome) {
         self.0.closed(outcome.close_code(), outcome.by.into(), outcome.reason.token());
         self.0.lifetime(outcome.lifetime, outcome.messages.iter().sum());
+    }
+}
+
+/// The metrics of a raw relay.
+#[derive(Debug)]
+pub struct RawCounters(UpgradeMetrics);
+
+impl RawCounters {
+    /// Creates counters for these metrics.
+    #[must_use]
+    pub fn new(metrics: UpgradeMetrics) -> Self {
+        Self(metrics)
+    }
+
+    /// Adds the bytes of one turn from `side`.
+    pub(super) fn add(&self, side: Side, bytes: u64) {
+        self.0.add_bytes(direction(side), bytes);
+    }
+
+    /// Counts the end of the relay.
+    pub(super) fn ended(&self, outcome: &Outcome) {
+        self.0.closed(outcome.by.into(), outcome.reason.token());
+        self.0.lifetime(outcome.lifetime);
     }
 }
 

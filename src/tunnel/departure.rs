@@ -1,6 +1,7 @@
 //! Departure of tunnels to another process: the order, and what a stopped tunnel gives away.
 
 use super::TunnelOrigin;
+use super::raw_state::RawState;
 use super::state::TunnelState;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -37,6 +38,14 @@ impl TunnelGuard for () {
     }
 }
 
+/// The state of a stopped tunnel.
+pub enum DepartureState {
+    /// That of a WebSocket.
+    WebSocket(Box<TunnelState>),
+    /// That of a raw relay.
+    Raw(Box<RawState>),
+}
+
 /// A stopped tunnel. It continues where it is unless the departure is confirmed.
 pub struct Departure {
     /// Its ID.
@@ -49,10 +58,12 @@ pub struct Departure {
     pub route_version: u64,
     /// The name of its client's listener.
     pub listener: Arc<str>,
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    pub protocol: Option<Arc<str>>,
     /// Its request.
     pub origin: Option<Arc<dyn TunnelOrigin>>,
     /// Its state.
-    pub state: TunnelState,
+    pub state: DepartureState,
     /// The states of its guard, and of its redialer, inspector and rechecks if it has them.
     pub parts: PartStates,
     /// Descriptors of its connections, the client's first.

@@ -6,7 +6,8 @@
 
 use super::departure::DepartureOrder;
 use super::endpoint_index::EndpointIndex;
-use super::member::{CloseOrder, Member, OperatorClose, TunnelTraffic, by_connection};
+use super::member::{CloseOrder, Member, OperatorClose, TunnelTraffic};
+use super::pace::{by_connection, is_meant, pace};
 use super::tap::TapSession;
 use super::{Cause, Filter, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
@@ -37,6 +38,8 @@ pub struct Registry {
     by_endpoint: EndpointIndex,
     next: AtomicU64,
     living: AtomicUsize,
+    /// Those of them that are raw relays.
+    raw: AtomicUsize,
     /// The tasks that wait until no tunnel is open.
     waiting: Mutex<Vec<Waker>>,
     taps: Mutex<Vec<Arc<TapSession>>>,
@@ -87,6 +90,7 @@ impl Registry {
     pub fn join_as(self: &Arc<Self>, tunnel_key: TunnelKey, join_number: u64) -> Membership {
         let member = Member::new(tunnel_key, join_number);
         self.living.fetch_add(1, Relaxed);
+        self.raw.fetch_add(usize::from(member.protocol().is_some()), Relaxed);
         let shard = shard_of(join_number);
         let slot = self.shards[shard].lock().add(member.clone());
         self.by_endpoint.add(member.view().endpoint, &member);
@@ -122,7 +126,8 @@ impl Registry {
     }
 
     /// Removes an entry, for the drop of its [`Membership`].
-    fn leave(&self, shard: u32, slot: u32) {
+    fn leave(&self, shard: u32, slot: u32, is_raw: bool) {
+        self.raw.fetch_sub(usize::from(is_raw), Relaxed);
         let mut shard = self.shards[shard as usize].lock();
         shard.members[slot as usize] = None;
         shard.free.push(slot);
@@ -143,6 +148,18 @@ impl Registry {
     #[must_use]
     pub fn len(&self) -> usize {
         self.living.load(Relaxed)
+    }
+
+    /// The number of open WebSockets.
+    #[must_use]
+    pub fn websockets(&self) -> usize {
+        self.len().saturating_sub(self.raw_relays())
+    }
+
+    /// The number of open raw relays.
+    #[must_use]
+    pub fn raw_relays(&self) -> usize {
+        self.raw.load(Relaxed)
     }
 
     /// Returns whether no tunnel is open.
@@ -425,28 +442,6 @@ impl Drop for OpenTap {
     }
 }
 
-/// Drains each tunnel at a moment of its own within `window`.
-async fn pace(
-    members: Vec<Arc<Member>>,
-    filter: &Filter,
-    window: Duration,
-    cause: Cause,
-    asked: &AtomicUsize,
-) {
-    let began = Instant::now();
-    let groups = by_connection(members);
-    let slot = window.div_f64(groups.len().max(1) as f64);
-    for (number, members) in groups.into_iter().enumerate() {
-        // Each connection has a slot of the window and a random moment in it: evenly spread, without a period
-        // that clients could synchronise to.
-        sleep_until(began + slot.mul_f64(number as f64 + fastrand::f64())).await;
-        // It may have moved to another endpoint meanwhile.
-        for member in members.iter().filter(|member| is_meant(member, filter)) {
-            asked.fetch_add(usize::from(member.ask(cause)), Relaxed);
-        }
-    }
-}
-
 impl Shard {
     fn add(&mut self, member: Arc<Member>) -> u32 {
         if let Some(slot) = self.free.pop() {
@@ -457,11 +452,6 @@ impl Shard {
         // No machine holds 2^32 tunnels.
         (self.members.len() - 1) as u32
     }
-}
-
-/// Returns whether a drain with this filter asks the tunnel.
-fn is_meant(member: &Member, filter: &Filter) -> bool {
-    filter.selects(member.view()) && member.is_unasked()
 }
 
 fn shard_of(id: u64) -> usize {
@@ -520,6 +510,11 @@ impl Membership {
     /// The name of the client's listener.
     pub(super) fn listener(&self) -> Arc<str> {
         Arc::clone(self.member.listener())
+    }
+
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    pub(super) fn protocol(&self) -> Option<Arc<str>> {
+        self.member.protocol().cloned()
     }
 
     /// The request.
@@ -585,7 +580,7 @@ impl Drop for Membership {
         // A drain may still hold the member until its moment.
         self.member.end();
         self.registry.by_endpoint.remove(self.member.view().endpoint, &self.member);
-        self.registry.leave(self.shard, self.slot);
+        self.registry.leave(self.shard, self.slot, self.member.protocol().is_some());
     }
 }
 

@@ -67,6 +67,8 @@ pub struct TunnelKey {
     pub generation: u64,
     /// The name of the client's listener.
     pub listener: Arc<str>,
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    pub protocol: Option<Arc<str>>,
     /// Its request; `None` where nothing shows it.
     pub origin: Option<Arc<dyn TunnelOrigin>>,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves; `None` without a

@@ -5,7 +5,6 @@ use super::tap::TapSession;
 use super::{Cause, Side, TunnelKey, TunnelOrigin, TunnelSnapshot, TunnelView};
 use crate::runtime::clock;
 use parking_lot::Mutex;
-use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -37,6 +36,8 @@ pub(super) struct Member {
     join_number: u64,
     generation: u64,
     listener: Arc<str>,
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    protocol: Option<Arc<str>>,
     /// When it joined, in milliseconds of the worker clock; negative if that was in an earlier process.
     joined: AtomicI64,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
@@ -108,6 +109,7 @@ impl Member {
             join_number,
             generation: tunnel_key.generation,
             listener: tunnel_key.listener,
+            protocol: tunnel_key.protocol,
             joined: AtomicI64::new(i64::try_from(joined).unwrap_or(i64::MAX)),
             drain_part: tunnel_key.drain_part,
             connection: tunnel_key.connection,
@@ -152,6 +154,7 @@ impl Member {
             messages: traffic.messages(),
             bytes: traffic.bytes(),
             round_trips: traffic.round_trips(),
+            protocol: self.protocol.clone(),
             origin: self.origin.clone().filter(|origin| origin.is_complete()),
         }
     }
@@ -162,6 +165,11 @@ impl Member {
 
     pub(super) fn listener(&self) -> &Arc<str> {
         &self.listener
+    }
+
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    pub(super) fn protocol(&self) -> Option<&Arc<str>> {
+        self.protocol.as_ref()
     }
 
     pub(super) fn origin(&self) -> Option<&Arc<dyn TunnelOrigin>> {
@@ -212,13 +220,15 @@ impl Member {
         let _ = self.order.compare_exchange(DEPART, next, AcqRel, Relaxed);
     }
 
-    /// Adds a tap that selects the tunnel. Returns whether it was added: not one that has ended or was added before.
+    /// Adds a tap that selects the tunnel. Returns whether it was added: not one that has ended or was added before. A raw
+    /// relay has no messages to show.
     pub(super) fn add_tap(&self, session: &Arc<TapSession>) -> bool {
         // Checked under the lock that the end of a tap takes to remove it.
         let is_due = |taps: &[Arc<TapSession>]| {
             session.is_open() && !taps.iter().any(|known| Arc::ptr_eq(known, session))
         };
-        session.selects(self.join_number, &self.route, self.origin.as_deref())
+        self.protocol.is_none()
+            && session.selects(self.join_number, &self.route, self.origin.as_deref())
             && self.change_taps(is_due, |taps| taps.push(Arc::clone(session)))
     }
 
@@ -399,24 +409,6 @@ impl TunnelTraffic {
             micros => Some(Duration::from_micros(micros.into())),
         })
     }
-}
-
-/// The tunnels of each connection, in the order of the first of them. Those of one HTTP/2 connection leave together: their
-/// client opens the next ones on another connection when this one has none left.
-pub(super) fn by_connection(members: Vec<Arc<Member>>) -> Vec<Vec<Arc<Member>>> {
-    let mut groups: Vec<Vec<_>> = Vec::with_capacity(members.len());
-    let mut places: HashMap<_, usize> = HashMap::new();
-    for member in members {
-        match member.shared_connection().map(|connection| places.entry(connection)) {
-            Some(hash_map::Entry::Occupied(place)) => groups[*place.get()].push(member),
-            Some(hash_map::Entry::Vacant(place)) => {
-                place.insert(groups.len());
-                groups.push(vec![member]);
-            }
-            None => groups.push(vec![member]),
-        }
-    }
-    groups
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Compiling is pure. The relay applies most of the policy; the limits that precede a tunnel are here
 //! ([`Policy::acquire_permit`]).
 
+use super::raw_limits::RawLimits;
 use super::route_limits::{ClientKey, Denial, Permit, PermitKey, RouteLimits};
 use crate::config::{self, ExistingTunnels, InvalidFrames, OnEndpointLoss};
 use crate::limit::{HandshakeLimiter, Rates, Stores};
@@ -207,6 +208,19 @@ impl Policy {
             deflate: matches!(extensions, Extensions::Deflate(_)),
             // An unknown extension may redefine the reserved bits and opcodes, so they cannot be validated.
             strict: self.strict && extensions != Extensions::Unknown,
+        }
+    }
+
+    /// The limits of a raw relay: those that concern no messages.
+    #[must_use]
+    pub fn raw_limits(&self) -> RawLimits {
+        RawLimits {
+            idle_timeout: self.idle_timeout,
+            max_age: self.max_age,
+            jitter: self.jitter,
+            write_timeout: self.write_timeout,
+            close_timeout: self.close_timeout,
+            rate: self.rates.and_then(Rates::of_bytes),
         }
     }
 

@@ -193,23 +193,31 @@ impl TunnelState {
     /// The sides of the tunnel on these plain sockets, with their records if they have TLS; `None` if those are invalid.
     /// Until the tunnel continues here their end sends nothing: the other process may continue with the same keys.
     pub fn connect(&mut self, sockets: [TunnelIo; 2]) -> Option<[TunnelIo; 2]> {
-        let [client, backend] = std::mem::take(&mut self.records);
-        let side = |socket, records| match records {
-            None => Some(socket),
-            Some(records) => RecordStream::new(socket, records).map(|stream| {
-                let mut side = TunnelIo::Records(Box::new(stream));
-                side.set_lent(true);
-                side
-            }),
-        };
-        let [client_socket, backend_socket] = sockets;
-        Some([side(client_socket, client)?, side(backend_socket, backend)?])
+        connect(std::mem::take(&mut self.records), sockets)
     }
 
     /// When its session leaves in a drain.
     pub fn drain_part(&self) -> Option<u32> {
         self.drain_part
     }
+}
+
+/// Sides on these plain sockets, with their records if they have TLS; `None` if those are invalid. Their end sends nothing
+/// until they are no longer lent.
+pub(super) fn connect(
+    [client, backend]: [Option<RecordState>; 2],
+    sockets: [TunnelIo; 2],
+) -> Option<[TunnelIo; 2]> {
+    let side = |socket, records| match records {
+        None => Some(socket),
+        Some(records) => RecordStream::new(socket, records).map(|stream| {
+            let mut side = TunnelIo::Records(Box::new(stream));
+            side.set_lent(true);
+            side
+        }),
+    };
+    let [client_socket, backend_socket] = sockets;
+    Some([side(client_socket, client)?, side(backend_socket, backend)?])
 }
 
 /// The records of a side with TLS. `None` if it cannot move.

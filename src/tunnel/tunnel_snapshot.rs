@@ -25,6 +25,8 @@ pub struct TunnelSnapshot {
     pub bytes: [u64; 2],
     /// The last ping round trip of each side.
     pub round_trips: [Option<Duration>; 2],
+    /// The protocol of a raw relay; `None` for a WebSocket.
+    pub protocol: Option<Arc<str>>,
     /// Its request; `None` if it was not kept.
     pub origin: Option<Arc<dyn TunnelOrigin>>,
 }

@@ -1,8 +1,9 @@
 //! A tunnel's own task: sends the 101 to the client and relays until the end. The state of the handshake is
 //! freed meanwhile.
 
+use super::raw_relay::{self, RawRelay, RawTunnel};
 use super::relay::{self, Relay, Tunnel};
-use super::{ABNORMAL, Initiator, Outcome, Reason, Side, TunnelIo, TunnelState};
+use super::{ABNORMAL, Initiator, Outcome, RawState, Reason, Side, TunnelIo, TunnelState};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -47,6 +48,26 @@ pub fn continue_from(
     let Some(relay) = relay::resume(tunnel, state) else { return false };
     tokio::spawn(TunnelEnd { relay: Some(relay), ended: Some(ended) });
     true
+}
+
+/// Relays, and passes the outcome to `ended` as [`launch`] does.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn launch_raw(tunnel: RawTunnel, ended: impl FnOnce(&Outcome) + Send + Unpin + 'static) {
+    tokio::spawn(TunnelEnd { relay: Some(raw_relay::run(tunnel)), ended: Some(ended) });
+}
+
+/// Continues a raw relay of another process.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn continue_raw(
+    tunnel: RawTunnel,
+    state: RawState,
+    ended: impl FnOnce(&Outcome) + Send + Unpin + 'static,
+) {
+    tokio::spawn(TunnelEnd { relay: Some(raw_relay::resume(tunnel, state)), ended: Some(ended) });
 }
 
 /// For a client that is not writable, and for sides with buffers of their own.
@@ -121,14 +142,32 @@ async fn greet(client: &mut TunnelIo, switching: &[u8]) -> io::Result<()> {
     client.flush().await
 }
 
+/// A relay that can be ended from outside.
+trait AbortableRelay: Future<Output = Outcome> + Unpin {
+    /// Ends it here and now, by no doing of either side.
+    fn abort(&mut self) -> Outcome;
+}
+
+impl AbortableRelay for Relay {
+    fn abort(&mut self) -> Outcome {
+        Self::abort(self)
+    }
+}
+
+impl AbortableRelay for RawRelay {
+    fn abort(&mut self) -> Outcome {
+        Self::abort(self)
+    }
+}
+
 /// A relay and the receiver of its outcome. Written by hand, because an `async` block would hold the relay
 /// twice: as captured and as awaited.
-struct TunnelEnd<E: FnOnce(&Outcome)> {
-    relay: Option<Relay>,
+struct TunnelEnd<R: AbortableRelay, E: FnOnce(&Outcome)> {
+    relay: Option<R>,
     ended: Option<E>,
 }
 
-impl<E: FnOnce(&Outcome)> TunnelEnd<E> {
+impl<R: AbortableRelay, E: FnOnce(&Outcome)> TunnelEnd<R, E> {
     /// The tunnel's resources are released before its end is reported.
     fn end(&mut self, outcome: &Outcome) {
         self.relay = None;
@@ -142,7 +181,7 @@ impl<E: FnOnce(&Outcome)> TunnelEnd<E> {
     }
 }
 
-impl<E: FnOnce(&Outcome)> Drop for TunnelEnd<E> {
+impl<R: AbortableRelay, E: FnOnce(&Outcome)> Drop for TunnelEnd<R, E> {
     fn drop(&mut self) {
         // The process ends, or the relay panicked.
         let Some(relay) = &mut self.relay else { return };
@@ -151,7 +190,7 @@ impl<E: FnOnce(&Outcome)> Drop for TunnelEnd<E> {
     }
 }
 
-impl<E: FnOnce(&Outcome) + Unpin> Future for TunnelEnd<E> {
+impl<R: AbortableRelay, E: FnOnce(&Outcome) + Unpin> Future for TunnelEnd<R, E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -173,7 +212,7 @@ mod tests {
     #[test]
     fn a_tunnel_s_task_fits_the_allocator_s_block_of_896_bytes() {
         // Includes the boxed `Arc` of a tunnel's log entry, as the proxy launches it.
-        let size = size_of::<TunnelEnd<Box<dyn FnOnce(&Outcome)>>>() - size_of::<usize>();
+        let size = size_of::<TunnelEnd<Relay, Box<dyn FnOnce(&Outcome)>>>() - size_of::<usize>();
         assert!(size + TASK <= 896, "{size}");
     }
 }

@@ -259,6 +259,16 @@ impl Http1Connection {
         })
     }
 
+    /// Whether written bytes wait for a flush.
+    pub fn must_flush(&self) -> bool {
+        self.must_flush
+    }
+
+    /// The stream of a connection that switches to another protocol, and the bytes received after its response header.
+    pub fn into_stream(self) -> (UpstreamStream, Bytes) {
+        (self.stream, self.received.freeze())
+    }
+
     /// Whether received bytes are left.
     pub fn has_received(&self) -> bool {
         !self.received.is_empty()

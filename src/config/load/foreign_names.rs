@@ -200,7 +200,10 @@ const FOREIGN: &[Foreign] = &[
     foreign("retrypolicy", RETRIES),
     foreign("numretries", RETRIES),
     foreign("maxretries", RETRIES),
-    foreign("upgradeconfigs", NOT_NEEDED),
+    foreign(
+        "upgradeconfigs",
+        "WebSockets need none; `upgrades` of a route lists other protocols, as `[tcp]`",
+    ),
     foreign("useremoteaddress", TRUSTED),
     foreign("xffnumtrustedhops", TRUSTED),
     foreign("prefix", "a `path` is a prefix of whole segments; `=/exact` and `~regex` are the others"),

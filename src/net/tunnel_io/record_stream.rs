@@ -77,6 +77,8 @@ pub struct RecordStream {
     is_closing: bool,
     /// Whether another process may continue the connection.
     is_lent: bool,
+    /// Whether what was sent is incomplete.
+    ends_without_alert: bool,
 }
 
 /// What ended the direction from the peer.
@@ -165,6 +167,7 @@ impl RecordStream {
             empty: 0,
             is_closing: false,
             is_lent: false,
+            ends_without_alert: false,
         })
     }
 
@@ -187,6 +190,13 @@ impl RecordStream {
     /// Another process may continue the connection: its end here sends nothing.
     pub(super) fn set_lent(&mut self, is_lent: bool) {
         self.is_lent = is_lent;
+    }
+
+    /// Ends the sending direction without the closing alert.
+    pub(super) fn poll_shutdown_incomplete(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ends_without_alert = true;
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
     /// The socket below.
@@ -422,7 +432,7 @@ fn skip_tickets(messages: &mut Vec<u8>) -> Result<ReadEnd, Fault> {
 impl Drop for RecordStream {
     /// Sends the closing alert if that is possible at once (RFC 8446 §6.1).
     fn drop(&mut self) {
-        if self.is_lent {
+        if self.is_lent || self.ends_without_alert {
             return;
         }
         // Without a key for it there is no alert.

@@ -8,7 +8,8 @@ use super::{Io, RecordStream, TunnelIo};
 use rustls::{CommonState, ConnectionCommon, Error, ExtractedSecrets, ProtocolVersion, SideData};
 use std::io::{self, Read, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::AsyncWrite;
 
 impl<S: TlsSession> Io for TlsConnection<S> {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -19,6 +20,12 @@ impl<S: TlsSession> Io for TlsConnection<S> {
     fn is_silent(&self) -> bool {
         let (carrier, session) = self.parts();
         is_silent(carrier, session)
+    }
+
+    fn poll_shutdown_incomplete(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.set_ends_without_alert(true);
+        ready!(Pin::new(&mut **self).poll_flush(cx))?;
+        Pin::new(self.parts_mut().0).poll_shutdown(cx)
     }
 
     fn may_become_records(&self) -> bool {

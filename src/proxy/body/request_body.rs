@@ -39,7 +39,7 @@ pub(in crate::proxy) async fn ask_plugins(
 ) -> Option<ReplacementResponse> {
     let route = ctx.route.clone().filter(|route| !route.chain.skips_request_headers())?;
     let head = session.request();
-    if ctx.received.is_websocket() && route.chain.rechecks().next().is_some() {
+    if (ctx.received.is_websocket() || ctx.upgrade.is_some()) && route.chain.rechecks().next().is_some() {
         ctx.original_fields = Some(Box::new(head.headers.clone()));
     }
     let mut from = 0;

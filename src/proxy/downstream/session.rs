@@ -141,6 +141,14 @@ impl Session {
         }
     }
 
+    /// No other request can follow on the connection: what the client sends after this one may be of another protocol.
+    pub(in crate::proxy) fn refuse_more(&mut self) {
+        if let Self::Http1(session) = self {
+            session.close_after_response();
+            session.connection.refuse_more();
+        }
+    }
+
     /// Returns whether the request has no body.
     pub(in crate::proxy) fn is_body_empty(&self) -> bool {
         either!(self, session => session.is_body_empty())

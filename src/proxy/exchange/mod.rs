@@ -1,9 +1,11 @@
 //! Exchange of a request with an HTTP/1.1 backend: attempts at endpoints until a response begins, then the
 //! response to its end. HTTP/2 backends use Pingora's loop.
 //!
-//! `request_head` writes the header of the request, `transfer` moves both messages.
+//! `request_head` writes the header of the request, `transfer` moves both messages. A request with `Upgrade` may end with
+//! a `switched_connection`.
 
 pub(super) mod request_head;
+pub(super) mod switched_connection;
 mod transfer;
 
 use super::attempt;
@@ -13,16 +15,29 @@ use super::failure::OURS;
 use super::failure::failed_attempt::FailedAttempt;
 use crate::config::UpstreamProtocol;
 use crate::upstream::{BackendVersion, Http1Connection};
+use bytes::Bytes;
 use pingora::{Error, ErrorSource, Result};
+use std::time::Duration;
+use switched_connection::SwitchedConnection;
 use transfer::Transfer;
 
 /// What served a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exchanged {
     /// The client has the response.
     Response,
     /// Nothing yet: the upstream, or the leased endpoint, uses HTTP/2.
     NeedsHttp2,
+    /// The backend switched to another protocol. Its 101 was not sent yet.
+    Switched(Box<SwitchedConnection>),
+}
+
+/// Chooses the cluster of the request, if it has none yet. Backends with HTTP/2 over TLS get HTTP/1.1 for an upgrade; those
+/// with h2c have none, and the request goes on without it.
+pub(super) fn choose_protocol(session: &Session, ctx: &mut Context) {
+    attempt::choose_cluster(session.request(), ctx);
+    if ctx.attempts.protocol() == Some(UpstreamProtocol::H2c) {
+        ctx.upgrade = None;
+    }
 }
 
 /// Returns whether a test compares this exchange with Pingora's loop, and this process runs the latter.
@@ -44,8 +59,9 @@ const fn is_disabled() -> bool {
 /// # Errors
 /// The last attempt's error, after which the failure's response may be sent; the context has the failure.
 pub(super) async fn serve(session: &mut Session, ctx: &mut Context) -> Result<Exchanged> {
-    attempt::choose_cluster(session.request(), ctx);
-    if is_disabled() || ctx.attempts.protocol() == Some(UpstreamProtocol::H2c) {
+    choose_protocol(session, ctx);
+    let is_left_out = is_disabled() && ctx.upgrade.is_none();
+    if is_left_out || ctx.attempts.protocol() == Some(UpstreamProtocol::H2c) {
         return Ok(Exchanged::NeedsHttp2);
     }
     loop {
@@ -68,6 +84,9 @@ async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<Exchan
     let is_reused = connection.is_reused();
     let mut transfer = Transfer::new(connection);
     let moved = transfer.run(session, ctx).await;
+    if moved.is_ok() && transfer.has_switched() {
+        return Ok(transfer.into_switched().map_or(Exchanged::Response, Exchanged::Switched));
+    }
     end_attempt(session, ctx, moved.map(|()| transfer), is_reused).await.map(|()| Exchanged::Response)
 }
 
@@ -114,9 +133,16 @@ pub(super) async fn pass_on(
 /// A connection to the leased endpoint. `None` if a backend that chose HTTP/1.1 before has selected HTTP/2.
 async fn connect(session: &Session, ctx: &mut Context) -> Result<Option<Box<Http1Connection>>> {
     let addrs = attempt::ends(session, ctx);
-    let version = ctx.attempts.lease().map(|lease| lease.endpoint().version());
-    let offers_h2 = attempt::may_change_version(ctx) && version == Some(BackendVersion::ChoseHttp1);
-    ctx.attempts.connect_offering(addrs, offers_h2).await.map_err(|error| {
+    let connected = if ctx.upgrade.is_some() {
+        // One that was idle before may be closed, which would fail a request that is not idempotent.
+        let stream = ctx.attempts.connect_anew(addrs, Duration::MAX).await;
+        stream.map(|stream| Some(Box::new(Http1Connection::resume(stream, addrs, Bytes::new()))))
+    } else {
+        let version = ctx.attempts.lease().map(|lease| lease.endpoint().version());
+        let offers_h2 = attempt::may_change_version(ctx) && version == Some(BackendVersion::ChoseHttp1);
+        ctx.attempts.connect_offering(addrs, offers_h2).await
+    };
+    connected.map_err(|error| {
         // Nothing was sent, so any request may be retried.
         let follows = attempt::end(ctx, FailedAttempt::from(error), true, false);
         let mut error = Error::new(OURS);

@@ -121,7 +121,12 @@ pub(in crate::proxy) fn write(
         keeps_trailers: false,
     };
     attempt::prepare_fields(&mut fields, ctx)?;
-    set_connection(&mut fields, attempt::accepts_trailers(received), ctx.attempts.keeps_connections());
+    if let Some(offer) = &ctx.upgrade {
+        fields.set(&header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        fields.set(&header::UPGRADE, offer.value().clone());
+    } else {
+        set_connection(&mut fields, attempt::accepts_trailers(received), ctx.attempts.keeps_connections());
+    }
     let encoder = frame(&mut fields, body, client_body);
     fields.keeps_trailers = encoder.is_chunked() && received.headers.contains_key(header::TRANSFER_ENCODING);
     let mut out = BytesMut::with_capacity(INITIAL_CAPACITY);

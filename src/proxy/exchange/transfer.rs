@@ -6,6 +6,7 @@
 //! (see `session_control`).
 
 use super::request_head::{self, ClientBody};
+use super::switched_connection::SwitchedConnection;
 use crate::net::http1::body_decoder::BodyDecoder;
 use crate::net::http1::body_encoder::{BodyEncoder, LengthMismatch};
 use crate::net::http1::field_names::FieldNames;
@@ -21,11 +22,12 @@ use crate::proxy::response::upstream_response;
 use crate::proxy::upload::BodyProgress;
 use crate::upstream::{BodyPart, Broken, Http1Connection, Progress, keeps_alive};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use moongate_sdk::BodyLength;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::io;
+use std::sync::Arc;
 
 /// The maximum size of a response body that is read and dropped, so that its connection can be reused.
 const MAX_DROPPED: usize = 256 << 10;
@@ -49,6 +51,8 @@ pub(super) struct Transfer {
     head: Option<(ResponseHeader, FieldNames)>,
     /// The body of the final response, once its header was received.
     body: Option<BodyDecoder>,
+    /// The 101 of a backend that switches to another protocol.
+    switched: Option<Box<SwitchedHead>>,
     /// Whether the backend keeps the connection after the response.
     keeps_alive: bool,
     interim: u32,
@@ -56,6 +60,14 @@ pub(super) struct Transfer {
     dropped: usize,
     /// Why the request could not be written.
     write_error: Option<io::Error>,
+}
+
+/// A 101 and the protocol that it names.
+struct SwitchedHead {
+    head: ResponseHeader,
+    names: FieldNames,
+    protocol: Arc<str>,
+    chosen: Vec<HeaderValue>,
 }
 
 /// What ended a wait.
@@ -77,6 +89,7 @@ impl Transfer {
             is_clients_turn: false,
             head: None,
             body: None,
+            switched: None,
             keeps_alive: false,
             interim: 0,
             dropped: 0,
@@ -140,6 +153,9 @@ impl Transfer {
                 self.is_clients_turn = !self.upload_is_over;
             }
             Event::Upstream(Ok(Progress::Closed)) => return self.close(session, ctx).await,
+            Event::Upstream(Err(Broken::Write(error))) if self.switched.is_some() => {
+                return Err(Error::because(ErrorType::WriteError, "", error).into_up());
+            }
             Event::Upstream(Err(Broken::Write(error))) => {
                 if self.body.is_some() {
                     attempt::end_upload(session, ctx);
@@ -200,7 +216,8 @@ impl Transfer {
         let reads_nothing = writes && !self.upload_is_over;
         let ends_with_body = self.upload_is_over && (!self.is_cut_off || self.body_has_ended);
         let (out, data) = (&mut self.out, &mut self.data);
-        let progress = self.connection.progress(out, data, true);
+        // After a 101 the backend's bytes are of another protocol.
+        let progress = self.connection.progress(out, data, self.switched.is_none());
         let piece = session.read_body_or_idle(ends_with_body || reads_nothing);
         if std::mem::take(&mut self.is_clients_turn) {
             // A backend that always has bytes ready must not hold up the upload.
@@ -290,6 +307,11 @@ impl Transfer {
     /// Passes on what was received. Returns whether the response is complete.
     async fn forward_received(&mut self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         while self.body.is_none() {
+            if self.switched.is_some() {
+                // RFC 9110 §7.8: the client has completed its request before it uses the other protocol.
+                let is_written = self.out.is_empty() && self.data.is_empty() && !self.connection.must_flush();
+                return Ok(self.upload_is_over && is_written);
+            }
             let head = self.connection.next_head();
             let Some((head, names)) = head.map_err(|error| bad_response(&error))? else { return Ok(false) };
             self.take_head(session, ctx, head, names).await?;
@@ -338,6 +360,11 @@ impl Transfer {
         mut head: ResponseHeader,
         names: FieldNames,
     ) -> Result<()> {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS && ctx.upgrade.is_some() {
+            let (protocol, chosen) = attempt::switched(session, &mut head, ctx)?;
+            self.switched = Some(Box::new(SwitchedHead { head, names, protocol, chosen }));
+            return Ok(());
+        }
         let keeps_alive = keeps_alive(&head);
         if head.status.is_informational() {
             self.interim += 1;
@@ -421,6 +448,18 @@ impl Transfer {
             Some(error) => Error::because(ErrorType::WriteError, "", error).into_up(),
             None => Error::because(ErrorType::ReadError, "", error).into_up(),
         }
+    }
+
+    /// Returns whether the backend switched to another protocol.
+    pub(super) fn has_switched(&self) -> bool {
+        self.switched.is_some()
+    }
+
+    /// The connection of a backend that switched to another protocol, after [`Transfer::run`].
+    pub(super) fn into_switched(self) -> Option<Box<SwitchedConnection>> {
+        let SwitchedHead { head, names, protocol, chosen } = *self.switched?;
+        let (stream, early) = self.connection.into_stream();
+        Some(Box::new(SwitchedConnection { head, names, protocol, chosen, stream, early }))
     }
 
     /// The connection after [`Transfer::run`], if both messages are complete and the backend keeps it.

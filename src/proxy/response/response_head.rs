@@ -10,7 +10,7 @@ use crate::proxy::replacement_response::ReplacementResponse;
 use crate::proxy::request::extended_connect;
 use crate::proxy::request::request_facts::RequestLine;
 use crate::upstream::DrainMoment;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use moongate_sdk::{Fields, Headers, ReadOnlyHeaders, Response};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -58,11 +58,11 @@ pub(in crate::proxy) async fn finish_head(
 /// The replacement, if a plugin requests one.
 pub(in crate::proxy) async fn finish_upgrade(
     session: &Session,
-    headers: &mut HeaderMap,
+    fields: &mut dyn Fields,
     ctx: &mut Context,
 ) -> std::result::Result<Option<DrainMoment>, ReplacementResponse> {
     let mut status = StatusCode::SWITCHING_PROTOCOLS;
-    let decision = dress(session, &mut status, headers, ctx, &[], GivenBy::Backend).await;
+    let decision = dress(session, &mut status, fields, ctx, &[], GivenBy::Backend).await;
     if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_response) {
         return Err(instead);
     }
@@ -70,7 +70,7 @@ pub(in crate::proxy) async fn finish_upgrade(
         let cluster = ctx.attempts.cluster();
         return Ok(cluster.and_then(|cluster| cluster.drain_moment(&ctx.key(cluster, session.request()))));
     };
-    headers.append(header::SET_COOKIE, cookie);
+    fields.append(&header::SET_COOKIE, cookie);
     Ok(Some(moment))
 }
 

@@ -1,4 +1,4 @@
-//! Span of a WebSocket, exported when it closes. It is the root of a trace of its own, because a WebSocket may outlive
+//! Span of a WebSocket or of another upgraded connection, exported when it closes. It is the root of a trace of its own, because a WebSocket may outlive
 //! the handshake's trace by weeks. Links lead from the handshake's span to it and back.
 
 use super::client_span;
@@ -55,12 +55,13 @@ pub(in crate::proxy) struct RedialSpan<'a> {
 }
 
 impl WebSocketTrace {
-    /// The trace of the WebSocket that the request opens now; `None` if the request is not sampled. The span of the
-    /// request gets the link to it.
+    /// The trace of the WebSocket that the request opens now, or of the connection that it upgrades to `protocol`; `None` if
+    /// the request is not sampled. The span of the request gets the link to it.
     pub(in crate::proxy) fn open(
         shared: &Arc<Shared>,
         head: &RequestHeader,
         ctx: &mut Context,
+        protocol: Option<&Arc<str>>,
     ) -> Option<Arc<Self>> {
         let handshake = ctx.trace.as_ref()?.sampled()?;
         let context = handshake.sibling_trace();
@@ -68,13 +69,15 @@ impl WebSocketTrace {
         let endpoint = ctx.attempts.endpoint()?.name().into();
         let mut attributes = request_facts(head, ctx);
         attributes.push((keys::GENERATION, Value::count(ctx.snapshot.generation)));
+        attributes.extend(protocol.map(|protocol| (keys::UPGRADE, Value::Shared(Arc::clone(protocol)))));
+        let kind = if protocol.is_some() { "upgrade" } else { "websocket" };
         let path = ctx.received.path_and_query(&head.uri).0.into();
         let opened = Self {
             shared: Arc::clone(shared),
             context,
             handshake,
             clock: SpanClock::new(Instant::now()),
-            name: format!("websocket {}", route.name),
+            name: format!("{kind} {}", route.name),
             path,
             attributes,
             moves: Mutex::new(Moves { endpoints: vec![endpoint], ..Moves::default() }),
@@ -131,11 +134,15 @@ impl WebSocketTrace {
         let by = InitiatorLabel::from(outcome.by).label();
         let (messages, bytes) = (outcome.messages, outcome.bytes);
         attributes.extend(outcome.close_code().map(|code| (keys::CLOSE_CODE, Value::Number(code.into()))));
+        if !self.attributes.iter().any(|(key, _)| *key == keys::UPGRADE) {
+            attributes.extend([
+                (keys::MESSAGES_TO_BACKEND, Value::count(messages[to_backend])),
+                (keys::MESSAGES_TO_CLIENT, Value::count(messages[to_client])),
+            ]);
+        }
         attributes.extend([
             (keys::CLOSED_BY, Value::Word(by)),
             (keys::CLOSE_REASON, Value::Word(outcome.reason.token())),
-            (keys::MESSAGES_TO_BACKEND, Value::count(messages[to_backend])),
-            (keys::MESSAGES_TO_CLIENT, Value::count(messages[to_client])),
             (keys::BYTES_TO_BACKEND, Value::count(bytes[to_backend])),
             (keys::BYTES_TO_CLIENT, Value::count(bytes[to_client])),
             (keys::ENDPOINTS, Value::List(endpoints)),

@@ -2,8 +2,8 @@
 
 pub(super) mod handshake_attempt;
 pub(super) mod handshake_rate_wait;
-pub(super) mod moved_websocket;
 pub(super) mod redial;
+pub(super) mod tunnel_admission;
 pub(super) mod tunnel_log;
 pub(super) mod tunnel_permits;
 pub(super) mod tunnel_resources;

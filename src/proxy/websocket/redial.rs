@@ -48,7 +48,7 @@ pub(in crate::proxy) fn agreement(ctx: &Context, headers: &mut HeaderMap) -> Opt
 
 /// Finds other endpoints for one client. It holds nothing of the generation that served the handshake and
 /// uses the current one.
-pub(super) struct Redialer {
+pub(in crate::proxy) struct Redialer {
     shared: Arc<Shared>,
     origin: Arc<Origin>,
     route: Arc<RouteMetrics>,
@@ -69,7 +69,7 @@ pub(super) struct Redialer {
 
 /// A redialer for another process.
 #[derive(Clone, Deserialize, Serialize)]
-pub(super) struct RedialerState {
+pub(in crate::proxy) struct RedialerState {
     #[serde(with = "base64_bytes")]
     request: Vec<u8>,
     #[serde(default)]
@@ -83,7 +83,7 @@ pub(super) struct RedialerState {
     #[serde(default)]
     found: Option<(Duration, Duration)>,
     #[serde(default)]
-    pub(super) client: ClientResourcesState,
+    pub(in crate::proxy) client: ClientResourcesState,
 }
 
 /// The result of a round with as many attempts as a request has.
@@ -102,7 +102,7 @@ struct NegotiatedHandshake {
 }
 
 impl Redialer {
-    pub(super) fn new(
+    pub(in crate::proxy) fn new(
         gateway: &Gateway,
         origin: &Arc<Origin>,
         route: &Route,
@@ -128,7 +128,7 @@ impl Redialer {
     }
 
     /// Continues a redialer of another process; `None` if the state is none.
-    pub(super) fn restore(
+    pub(in crate::proxy) fn restore(
         state: RedialerState,
         gateway: &Gateway,
         origin: &Arc<Origin>,

@@ -180,10 +180,20 @@ impl Origin {
         self.write(Entry { event, duration: took, attempts, error, ..Entry::default() });
     }
 
-    /// Logs the end, with the notes of plugins.
-    pub(super) fn end(&self, outcome: &Outcome, said: &[CloseLogFields]) {
+    /// Logs the end of a WebSocket, with the notes of plugins.
+    pub(in crate::proxy) fn end(&self, outcome: &Outcome, said: &[CloseLogFields]) {
+        self.write_end(outcome, "", said);
+    }
+
+    /// Logs the end of a connection that was upgraded to this protocol.
+    pub(in crate::proxy) fn end_upgraded(&self, outcome: &Outcome, protocol: &str) {
+        self.write_end(outcome, protocol, &[]);
+    }
+
+    fn write_end(&self, outcome: &Outcome, upgrade: &str, said: &[CloseLogFields]) {
+        let has_messages = upgrade.is_empty();
         let flow = |side: Side| Flow {
-            messages: outcome.messages[side as usize],
+            messages: has_messages.then_some(outcome.messages[side as usize]),
             bytes: outcome.bytes[side as usize],
         };
         let closed = Closed {
@@ -199,6 +209,7 @@ impl Origin {
         let [from_client, from_backend] = outcome.bytes;
         self.write(Entry {
             event: Event::Close(closed),
+            upgrade,
             duration: outcome.lifetime,
             bytes_sent: from_backend,
             bytes_received: from_client,
@@ -208,11 +219,11 @@ impl Origin {
         });
     }
 
-    /// Logs the opening, with the notes of plugins.
-    pub(super) fn begin(&self, handshake: Duration, said: &[CloseLogFields]) {
+    /// Logs the opening of a WebSocket, or of a connection that was upgraded to `upgrade`, with the notes of plugins.
+    pub(in crate::proxy) fn begin(&self, handshake: Duration, upgrade: &str, said: &[CloseLogFields]) {
         let attempts = self.attempts();
         let (event, duration, notes) = (Event::Open, handshake, &*CloseLogFields::notes(said));
-        self.write(Entry { event, duration, attempts, notes, ..Entry::default() });
+        self.write(Entry { event, upgrade, duration, attempts, notes, ..Entry::default() });
     }
 
     /// How many endpoints were tried for the handshake, for the lines that say so.

@@ -11,37 +11,37 @@ use std::sync::Arc;
 
 /// Resources of an open tunnel, released however it ends. With failover the redialer holds the client's
 /// permits and trace, since they outlive the lease.
-pub(super) struct TunnelGuards {
-    pub(super) _lease: Lease,
-    pub(super) client: Option<ClientResources>,
+pub(in crate::proxy) struct TunnelGuards {
+    pub(in crate::proxy) _lease: Lease,
+    pub(in crate::proxy) client: Option<ClientResources>,
 }
 
 /// The client's part of the resources.
-pub(super) struct ClientResources {
-    pub(super) permits: TunnelPermits,
+pub(in crate::proxy) struct ClientResources {
+    pub(in crate::proxy) permits: TunnelPermits,
     /// Its trace, if it is sampled.
-    pub(super) trace: Option<Arc<WebSocketTrace>>,
+    pub(in crate::proxy) trace: Option<Arc<WebSocketTrace>>,
 }
 
 /// The client's part of the resources, for another process.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
-pub(super) struct ClientResourcesState {
+pub(in crate::proxy) struct ClientResourcesState {
     /// The key of its permit, under a limit per client.
-    pub(super) permit_key: Option<PermitKey>,
-    pub(super) trace: Option<TraceState>,
+    pub(in crate::proxy) permit_key: Option<PermitKey>,
+    pub(in crate::proxy) trace: Option<TraceState>,
 }
 
 impl ClientResourcesState {
     /// The client's resources again, in this process.
-    pub(super) fn restore(self, permits: TunnelPermits, shared: &Arc<Shared>) -> ClientResources {
+    pub(in crate::proxy) fn restore(self, permits: TunnelPermits, shared: &Arc<Shared>) -> ClientResources {
         let trace = self.trace.and_then(|trace| WebSocketTrace::restore(trace, shared));
         ClientResources { permits, trace }
     }
 }
 
 impl ClientResources {
-    pub(super) fn state(&self) -> ClientResourcesState {
+    pub(in crate::proxy) fn state(&self) -> ClientResourcesState {
         ClientResourcesState {
             permit_key: self.permits.permit.key(),
             trace: self.trace.as_ref().map(|trace| trace.state()),

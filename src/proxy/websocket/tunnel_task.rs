@@ -59,12 +59,13 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         route_version: route.route_version(),
         generation: tunnel_start.generation,
         listener: Arc::clone(&tunnel_start.listener),
+        protocol: None,
         origin: Some(Arc::clone(&origin) as _),
         drain_part: tunnel_start.drain_moment.map(DrainMoment::part),
         connection: shared_connection,
     });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics.route, lease.endpoint().metrics()));
-    origin.begin(tunnel_start.handshake, &tunnel_start.said);
+    origin.begin(tunnel_start.handshake, "", &tunnel_start.said);
     let policy = Arc::clone(&route.policy);
     let (client, redial) = match tunnel_start.again {
         None => (Some(resources), None),
@@ -101,21 +102,21 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
 }
 
 /// What hears of the end of a tunnel. Two kinds, so that the task of the common one is not enlarged by the other.
-pub(super) enum TunnelEnd {
+pub(in crate::proxy) enum TunnelEnd {
     /// The log.
     Plain(Arc<Origin>),
     /// The log with the notes of plugins, and the trace.
     Observed(Observers),
 }
 
-pub(super) struct Observers {
+pub(in crate::proxy) struct Observers {
     origin: Arc<Origin>,
     said: Option<FinalLogFields>,
     trace: Option<Arc<WebSocketTrace>>,
 }
 
 impl TunnelEnd {
-    pub(super) fn of(
+    pub(in crate::proxy) fn of(
         origin: Arc<Origin>,
         said: Option<FinalLogFields>,
         trace: Option<Arc<WebSocketTrace>>,
@@ -129,7 +130,7 @@ impl TunnelEnd {
 }
 
 impl Observers {
-    pub(super) fn end(&self, outcome: &Outcome) {
+    pub(in crate::proxy) fn end(&self, outcome: &Outcome) {
         match &self.said {
             Some(said) => self.origin.end(outcome, &said.lock()),
             None => self.origin.end(outcome, &[]),

@@ -5,7 +5,7 @@ use super::handshake_attempt::HandshakeAttempt;
 use super::tunnel_log::{CloseLogFields, Origin};
 use super::tunnel_task::TunnelStart;
 use super::websocket_plugins::TunnelPlugins;
-use super::{handshake_rate_wait, redial};
+use super::{redial, tunnel_admission};
 use crate::net::http1::field_names::FieldNames;
 use crate::net::http1::response_head::InterimHead;
 use crate::proxy::context::Context;
@@ -19,7 +19,7 @@ use crate::proxy::tracing::client_span;
 use crate::proxy::tracing::websocket_span::WebSocketTrace;
 use crate::proxy::{Gateway, attempt};
 use crate::telemetry::traces::TRACEPARENT;
-use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
+use crate::tunnel::{Permit, TunnelIo};
 use crate::upstream::{Http1Connection, ProxyAddrs, UpstreamStream};
 use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, NextResponse, Request};
 use bytes::{Bytes, BytesMut};
@@ -77,37 +77,10 @@ async fn attempt_all(
     ctx: &mut Context,
     handshake: &Handshake,
 ) -> std::result::Result<(Permit, Request, UpstreamStream, HandshakeResponse), Failure> {
-    // A rejected handshake uses no reservation, and a waiting one holds no permit.
-    let mut permit = Box::pin(acquire_permit(session, ctx)).await?;
-    if let Some(wait) = Box::pin(handshake_rate_wait::take(ctx)).await? {
-        drop(permit);
-        let wait = Box::pin(handshake_rate_wait::wait(gateway, wait));
-        client_disconnect::unless_session_ends(session, wait).await??;
-        permit = Box::pin(acquire_permit(session, ctx)).await?;
-    }
+    let permit = tunnel_admission::admit(gateway, session, ctx).await?;
     let mut request = request(session, ctx, handshake)?;
     let (stream, answer) = ask(session, ctx, &mut request).await?;
     Ok((permit, request, stream, answer))
-}
-
-/// Returns a permit if the route accepts one more WebSocket, of this client and this origin.
-async fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
-    let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
-    let head = session.request();
-    let view = ctx.view(head);
-    let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
-    let key = route.policy.client_key().map(|source| source.read(&view));
-    let client_key = match &key {
-        Some(key) if !key.is_client() => ClientKey::Key(key.as_bytes()),
-        _ => ClientKey::Client(view.request.client_network),
-    };
-    let failure = |denial| match denial {
-        Denial::Origin => Failure::OriginDenied,
-        Denial::Full => Failure::TooManyConnections,
-        Denial::ClientFull => Failure::TooManyOfClient,
-    };
-    let permit = route.policy.acquire_permit(origin, client_key).map_err(failure)?;
-    permit.share().await.map_err(failure)
 }
 
 /// The backend's side of an accepted handshake.
@@ -254,7 +227,7 @@ async fn open(
         handshake::write_switching(&mut switching, backend.request.accept(), &mut headers, &backend.names);
     }
     let handshake = ctx.started.elapsed();
-    let trace = WebSocketTrace::open(&gateway.shared, session.request(), ctx);
+    let trace = WebSocketTrace::open(&gateway.shared, session.request(), ctx, None);
     request_end::upgraded(session, ctx);
     let said = CloseLogFields::all(&request_end::notes(ctx));
     let head = session.request();

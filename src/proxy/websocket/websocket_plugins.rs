@@ -47,12 +47,7 @@ impl TunnelPlugins {
             return Self::default();
         }
         let kept = Arc::new(PluginExchange::of(ctx, route, line));
-        let recheck = (!questions.is_empty()).then(|| {
-            let headers =
-                ctx.original_fields.take().map_or_else(HeaderMap::new, |original_fields| *original_fields);
-            let running = Mutex::new(apart(ctx, chain, &questions));
-            Arc::new(Doubts { kept: Arc::clone(&kept), questions, headers, running }) as Arc<dyn Recheck>
-        });
+        let recheck = recheck(ctx, chain, &kept, questions);
         let final_log_fields = inspects.then(FinalLogFields::default);
         let inspector = final_log_fields.clone().map(|final_log_fields| {
             let running = std::mem::take(&mut ctx.running);
@@ -61,6 +56,32 @@ impl TunnelPlugins {
         });
         Self { inspector, recheck, final_log_fields }
     }
+}
+
+/// The rechecks of a raw relay, whose bytes and end no plugin sees.
+pub(in crate::proxy) fn rechecks(
+    ctx: &mut Context,
+    route: &Route,
+    line: RequestLine<'_>,
+) -> Option<Arc<dyn Recheck>> {
+    let chain = &route.chain;
+    let questions: Vec<_> = chain.rechecks().filter(|(at, _)| !ctx.running.skips(*at)).collect();
+    let kept = (!questions.is_empty()).then(|| Arc::new(PluginExchange::of(ctx, route, line)))?;
+    recheck(ctx, chain, &kept, questions)
+}
+
+fn recheck(
+    ctx: &mut Context,
+    chain: &Chain,
+    kept: &Arc<PluginExchange>,
+    questions: Vec<(usize, Duration)>,
+) -> Option<Arc<dyn Recheck>> {
+    if questions.is_empty() {
+        return None;
+    }
+    let headers = ctx.original_fields.take().map_or_else(HeaderMap::new, |original_fields| *original_fields);
+    let running = Mutex::new(apart(ctx, chain, &questions));
+    Some(Arc::new(Doubts { kept: Arc::clone(kept), questions, headers, running }))
 }
 
 /// The plugins of a tunnel, for another process.

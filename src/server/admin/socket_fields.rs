@@ -1,4 +1,4 @@
-//! Text fields of an open WebSocket; empty where its request was not kept.
+//! Text fields of an open WebSocket or other upgraded connection; empty where its request was not kept.
 
 use crate::tunnel::TunnelSnapshot;
 
@@ -30,6 +30,11 @@ pub(super) fn path(seen: &TunnelSnapshot) -> String {
 /// The negotiated subprotocol.
 pub(super) fn subprotocol(seen: &TunnelSnapshot) -> String {
     seen.origin.as_ref().map(|origin| origin.subprotocol().to_owned()).unwrap_or_default()
+}
+
+/// The protocol.
+pub(super) fn protocol(seen: &TunnelSnapshot) -> &str {
+    seen.protocol.as_deref().unwrap_or("websocket")
 }
 
 fn lossy(bytes: &[u8]) -> String {

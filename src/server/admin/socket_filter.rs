@@ -1,6 +1,6 @@
 //! Filter of open WebSockets: words that all have to match.
 
-use super::socket_fields::{client, endpoint, host, path, subprotocol, upstream};
+use super::socket_fields::{client, endpoint, host, path, protocol, subprotocol, upstream};
 use crate::tunnel::{Side, TunnelSnapshot};
 use moongate_config::{Period, Size};
 use std::time::Duration;
@@ -28,6 +28,7 @@ enum TextField {
     Endpoint,
     Host,
     Path,
+    Protocol,
     Subprotocol,
 }
 
@@ -46,13 +47,14 @@ enum Comparison {
     Less,
 }
 
-const TEXT_FIELDS: [(&str, TextField); 7] = [
+const TEXT_FIELDS: [(&str, TextField); 8] = [
     ("client", TextField::Client),
     ("route", TextField::Route),
     ("upstream", TextField::Upstream),
     ("endpoint", TextField::Endpoint),
     ("host", TextField::Host),
     ("path", TextField::Path),
+    ("protocol", TextField::Protocol),
     ("subprotocol", TextField::Subprotocol),
 ];
 
@@ -102,7 +104,7 @@ impl Term {
                 Some((_, field)) => Ok(Self::Contains(*field, text.to_lowercase())),
                 None if is_word(name) => Err(format!(
                     "unknown field `{name}`; the fields are client, route, upstream, endpoint, host, path, \
-                     subprotocol, id and generation"
+                     protocol, subprotocol, id and generation"
                 )),
                 // An address such as `127.0.0.1:8081` or `[::1]:80`.
                 None => Ok(Self::Anywhere(word.to_lowercase())),
@@ -142,6 +144,7 @@ impl TextField {
             Self::Endpoint => endpoint(seen),
             Self::Host => host(seen),
             Self::Path => path(seen),
+            Self::Protocol => protocol(seen).to_owned(),
             Self::Subprotocol => subprotocol(seen),
         }
     }
@@ -195,6 +198,7 @@ mod tests {
             messages: [10, 20],
             bytes: [1000, 4000],
             round_trips: [Some(Duration::from_millis(3)), None],
+            protocol: None,
             origin: None,
         }
     }
@@ -212,6 +216,7 @@ mod tests {
             "messages>29",
             "bytes>4KiB",
             "rtt>1ms",
+            "protocol:websocket",
             "hat age>1m",
         ] {
             assert!(SocketFilter::parse(matching).unwrap().matches(&socket()), "{matching}");

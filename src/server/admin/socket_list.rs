@@ -3,7 +3,7 @@
 //! Only the rows of the page are made; the others are compared by their key.
 
 use super::query::Query;
-use super::socket_fields::{client, endpoint, host, path, subprotocol, upstream};
+use super::socket_fields::{client, endpoint, host, path, protocol, subprotocol, upstream};
 use super::socket_filter::SocketFilter;
 use crate::tunnel::{Registry, Side, TunnelSnapshot};
 use serde::Serialize;
@@ -37,12 +37,13 @@ enum SortKey {
     Messages,
     Bytes,
     RoundTrip,
+    Protocol,
     Subprotocol,
     Generation,
 }
 
 /// Name and key of each column.
-const SORT_KEYS: [(&str, SortKey); 13] = [
+const SORT_KEYS: [(&str, SortKey); 14] = [
     ("id", SortKey::Id),
     ("client", SortKey::Client),
     ("route", SortKey::Route),
@@ -54,6 +55,7 @@ const SORT_KEYS: [(&str, SortKey); 13] = [
     ("messages", SortKey::Messages),
     ("bytes", SortKey::Bytes),
     ("rtt", SortKey::RoundTrip),
+    ("protocol", SortKey::Protocol),
     ("subprotocol", SortKey::Subprotocol),
     ("generation", SortKey::Generation),
 ];
@@ -69,6 +71,8 @@ enum SortValue {
 #[derive(Debug, Serialize)]
 pub(super) struct SocketPage {
     total: usize,
+    /// Those of them that are no WebSockets.
+    upgraded: usize,
     matched: usize,
     page: usize,
     pages: usize,
@@ -90,6 +94,7 @@ pub(super) struct SocketRow {
     messages: Directions,
     bytes: Directions,
     rtt: SideRoundTrips,
+    protocol: String,
     subprotocol: Option<String>,
     generation: u64,
 }
@@ -130,10 +135,11 @@ impl SocketQuery {
 
     /// The page of the WebSockets that are open now.
     pub(super) fn list(&self, tunnels: &Registry) -> SocketPage {
-        let mut total = 0;
+        let (mut total, mut upgraded) = (0, 0);
         let mut matching: Vec<(SortValue, TunnelSnapshot)> = Vec::new();
         tunnels.each(|seen| {
             total += 1;
+            upgraded += usize::from(seen.protocol.is_some());
             if self.filter.matches(&seen) {
                 matching.push((self.sort.of(&seen), seen));
             }
@@ -154,7 +160,7 @@ impl SocketQuery {
         }
         matching.sort_unstable_by(order);
         let rows = matching.iter().map(|(_, seen)| SocketRow::new(seen)).collect();
-        SocketPage { total, matched, page, pages, rows }
+        SocketPage { total, upgraded, matched, page, pages, rows }
     }
 
     fn order(&self, a: &(SortValue, TunnelSnapshot), b: &(SortValue, TunnelSnapshot)) -> Ordering {
@@ -181,6 +187,7 @@ impl SortKey {
             Self::Upstream => SortValue::Text(upstream(seen)),
             Self::Endpoint => SortValue::Text(endpoint(seen)),
             Self::Path => SortValue::Text(path(seen)),
+            Self::Protocol => SortValue::Text(protocol(seen).to_owned()),
             Self::Subprotocol => SortValue::Text(subprotocol(seen)),
         }
     }
@@ -207,6 +214,7 @@ impl SocketRow {
             messages: directions(seen.messages),
             bytes: directions(seen.bytes),
             rtt: SideRoundTrips { client: seconds(Side::Client), backend: seconds(Side::Backend) },
+            protocol: protocol(seen).to_owned(),
             subprotocol: Some(subprotocol(seen)).filter(|name| !name.is_empty()),
             generation: seen.generation,
         }

@@ -86,7 +86,7 @@ pub(super) enum Message {
     MainProcess,
     /// From the old process: open WebSockets, each with the descriptors of its client and of its backend.
     Websockets {
-        /// Each as [`MovedWebSocket`](crate::proxy::MovedWebSocket) writes it.
+        /// Each as [`MovedTunnel`](crate::proxy::MovedTunnel) writes it.
         #[serde(default)]
         websockets: Vec<SecretState>,
     },

@@ -3,7 +3,7 @@
 use super::channel::{HandoverChannel, LONGEST_MESSAGE, LONGEST_PART, MOST_DESCRIPTORS};
 use super::fault_point::{self, Step};
 use super::message::{Message, Refusal, SecretState};
-use crate::proxy::MovedWebSocket;
+use crate::proxy::MovedTunnel;
 use crate::tunnel::{Departure, Registry};
 use log::warn;
 use moongate_sdk::log_throttle;
@@ -127,7 +127,7 @@ impl<'a> Mover<'a> {
         let (mut batch, mut size) = (Vec::new(), 0);
         for departure in stopped {
             // A departure that is dropped continues here.
-            let Some(websocket) = MovedWebSocket::of(&departure) else { continue };
+            let Some(websocket) = MovedTunnel::of(&departure) else { continue };
             let Ok(state) = serde_json::to_value(&websocket).map(SecretState) else { continue };
             let length = state.length();
             if length > LARGEST {
@@ -200,7 +200,7 @@ fn log_refusal(refusal: &Refusal) {
 pub(super) fn read(
     websockets: Vec<SecretState>,
     descriptors: Vec<OwnedFd>,
-) -> (Vec<(MovedWebSocket, [OwnedFd; 2])>, Vec<Refusal>) {
+) -> (Vec<(MovedTunnel, [OwnedFd; 2])>, Vec<Refusal>) {
     let (mut read, mut refused) = (Vec::with_capacity(websockets.len()), Vec::new());
     let mut descriptors = descriptors.into_iter();
     for mut state in websockets {

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct Entry<'a> {
     /// The event.
     pub event: Event<'a>,
+    /// The protocol of an upgraded connection that is no WebSocket; empty otherwise.
+    pub upgrade: &'a str,
     /// The client's address according to trusted proxies; none for a Unix socket.
     pub client: Option<ClientAddress<'a>>,
     /// The method as sent.
@@ -73,11 +75,11 @@ pub enum Event<'a> {
     /// A request was completed.
     #[default]
     Request,
-    /// A WebSocket was opened.
+    /// A WebSocket, or another upgraded connection, was opened.
     Open,
     /// A WebSocket lost its endpoint; it was moved or closed.
     Reconnect(FailoverRecord<'a>),
-    /// A WebSocket ended.
+    /// A WebSocket, or another upgraded connection, ended.
     Close(Closed<'a>),
 }
 
@@ -90,7 +92,7 @@ pub struct FailoverRecord<'a> {
     pub reason: &'a str,
 }
 
-/// The end of a WebSocket.
+/// The end of a WebSocket, or of another upgraded connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Closed<'a> {
     /// The code of the Close frame; none without one.
@@ -111,11 +113,11 @@ pub struct Closed<'a> {
     pub backend_rtt: Option<Duration>,
 }
 
-/// The traffic of one direction of a WebSocket.
+/// The traffic of one direction of a WebSocket, or of another upgraded connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// Complete messages, without control frames.
-    pub messages: u64,
+    /// Complete messages, without control frames; none for a protocol without messages.
+    pub messages: Option<u64>,
     /// Bytes on the wire, frame headers included.
     pub bytes: u64,
 }

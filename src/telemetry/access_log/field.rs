@@ -30,8 +30,11 @@ macro_rules! fields {
 fields! {
     /// Time when the line was written, RFC 3339 with milliseconds, UTC.
     Time = "time",
-    /// `open`, `reconnect` or `close` of a WebSocket; absent for a request.
+    /// `open`, `reconnect` or `close` of a WebSocket, `open` or `close` of another upgraded connection; absent for a
+    /// request.
     Event = "event",
+    /// Protocol of an upgraded connection, as `upgrades` lists it; absent for a WebSocket.
+    Upgrade = "upgrade",
     /// Address of the client, as trusted proxies and PROXY headers report it.
     Client = "client",
     /// Method.
@@ -46,7 +49,8 @@ fields! {
     TlsVersion = "tls_version",
     /// Cipher suite by its IANA name, for example `TLS_AES_128_GCM_SHA256`.
     TlsCipher = "tls_cipher",
-    /// Status that was sent; without one 499 if the client had left, otherwise 0. A WebSocket has 101, over HTTP/2 200.
+    /// Status that was sent; without one 499 if the client had left, otherwise 0. A WebSocket has 101, over HTTP/2 200;
+    /// another upgraded connection has 101.
     Status = "status",
     /// Bytes of the response body.
     BytesSent = "bytes_sent",
@@ -79,22 +83,22 @@ fields! {
     Plugins = "plugins",
     /// WebSocket: code of the Close frame, 1005 for one without a code; absent without a Close frame.
     Code = "code",
-    /// WebSocket: why it ended, or how its endpoint was lost.
+    /// WebSocket or other upgraded connection: why it ended, or how the endpoint of a WebSocket was lost.
     Reason = "reason",
     /// WebSocket, line `reconnect`: the lost endpoint. `endpoint` is the new one, or the lost one if `error` is
     /// `reconnect_failed`.
     From = "from",
-    /// WebSocket: `client`, `backend` or `gateway` ended it.
+    /// WebSocket or other upgraded connection: `client`, `backend` or `gateway` ended it.
     By = "by",
     /// WebSocket: messages from the client.
     MessagesToBackend = "messages_to_backend",
-    /// WebSocket: bytes from the client, frame headers included.
+    /// WebSocket or other upgraded connection: bytes from the client, frame headers included.
     BytesToBackend = "bytes_to_backend",
     /// WebSocket: messages from the backend.
     MessagesToClient = "messages_to_client",
-    /// WebSocket: bytes from the backend, frame headers included.
+    /// WebSocket or other upgraded connection: bytes from the backend, frame headers included.
     BytesToClient = "bytes_to_client",
-    /// WebSocket: milliseconds from the handshake to the end.
+    /// WebSocket or other upgraded connection: milliseconds from the handshake to the end.
     LifetimeMs = "lifetime_ms",
     /// WebSocket: last ping round trip to the client.
     ClientRttMs = "client_rtt_ms",
@@ -129,6 +133,7 @@ impl Field {
                 Event::Reconnect(_) => Text(b"reconnect"),
                 Event::Close(_) => Text(b"close"),
             },
+            Self::Upgrade => text(entry.upgrade.as_bytes()),
             Self::Client => match entry.client {
                 Some(ClientAddress::Ip(address)) => FieldValue::Address(address),
                 Some(ClientAddress::Unreadable(text)) => Text(text.as_bytes()),
@@ -186,9 +191,9 @@ impl Field {
         match self {
             Self::Code => closed.code.map_or(Absent, |code| Number(code.into())),
             Self::By => FieldValue::Text(closed.by.label().as_bytes()),
-            Self::MessagesToBackend => Number(closed.to_backend.messages),
+            Self::MessagesToBackend => closed.to_backend.messages.map_or(Absent, Number),
             Self::BytesToBackend => Number(closed.to_backend.bytes),
-            Self::MessagesToClient => Number(closed.to_client.messages),
+            Self::MessagesToClient => closed.to_client.messages.map_or(Absent, Number),
             Self::BytesToClient => Number(closed.to_client.bytes),
             Self::LifetimeMs => Milliseconds(closed.lifetime),
             Self::ClientRttMs => closed.client_rtt.map_or(Absent, Milliseconds),

@@ -38,8 +38,8 @@ fn closed<'a>() -> Entry<'a> {
         code: Some(1001),
         reason: "drain",
         by: InitiatorLabel::Gateway,
-        to_backend: Flow { messages: 3, bytes: 40 },
-        to_client: Flow { messages: 4, bytes: 50 },
+        to_backend: Flow { messages: Some(3), bytes: 40 },
+        to_client: Flow { messages: Some(4), bytes: 50 },
         lifetime: Duration::from_secs(2),
         client_rtt: Some(Duration::from_micros(700)),
         backend_rtt: None,
@@ -151,6 +151,7 @@ fn every_json_field_is_documented() {
     full.error = Some("connect_refused");
     full.error_detail = "d";
     full.referer = b"r";
+    full.upgrade = "tcp";
     full.tls = Some(("TLSv1.3", "TLS_AES_128_GCM_SHA256"));
     full.notes = &[Note { plugin: "p", key: "k", value: "v" }];
     full.trace_id = Some(TraceId([7; 16]));

@@ -27,6 +27,8 @@ mod text_format;
 mod tls;
 mod tracing;
 mod tunnel;
+mod upgraded_connection;
+mod upgrades;
 mod weak_registry;
 mod websocket_labels;
 mod websocket_traffic;
@@ -50,6 +52,7 @@ pub(crate) use text_format::TextFormat;
 pub(crate) use tls::TlsMetrics;
 pub(crate) use tracing::SpanDrop;
 pub(crate) use tunnel::TunnelMetrics;
+pub(crate) use upgraded_connection::UpgradeMetrics;
 pub(crate) use websocket_labels::{Direction, InitiatorLabel, Opcode, Reconnected, Side};
 #[cfg(test)]
 pub(crate) use websocket_traffic::Traffic;

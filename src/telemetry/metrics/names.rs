@@ -73,7 +73,7 @@ macro_rules! families {
 
 families! {
     HTTP_REQUESTS = Shape::Counter, "moongate_http_requests_total" ["route", "upstream", "status"],
-        "Requests completed, WebSocket handshakes included; `-` where no route matched or no upstream was reached.";
+        "Requests completed, those that upgraded their connection included; `-` where no route matched or no upstream was reached.";
     HTTP_REQUEST_DURATION = Shape::Histogram(REQUEST_SECONDS), "moongate_http_request_duration_seconds" ["route"],
         "Time from a request's header to the end of its response, in seconds; WebSockets are not included.";
     HTTP_CLIENT_ABORTS = Shape::Counter, "moongate_http_client_aborts_total" ["route", "reason"],
@@ -83,7 +83,7 @@ families! {
     UPSTREAM_HEALTHY = Shape::Gauge, "moongate_upstream_healthy" ["upstream", "endpoint"],
         "1 if the endpoint is healthy, 0 if health checks or failures made it unhealthy.";
     UPSTREAM_CONNECTIONS_ACTIVE = Shape::Gauge, "moongate_upstream_connections_active" ["upstream", "endpoint"],
-        "Active requests and WebSockets at the endpoint; a removed endpoint is reported until its last connection ends.";
+        "Active requests, WebSockets and other upgraded connections at the endpoint; a removed endpoint is reported until its last connection ends.";
     UPSTREAM_FAILURES = Shape::Counter, "moongate_upstream_failures_total" ["upstream", "endpoint", "reason"],
         "Failed attempts at the endpoint, retried ones included; redials of WebSockets add the reasons handshake_refused and other_agreement.";
     UPSTREAM_ALL_UNHEALTHY = Shape::Counter, "moongate_upstream_all_unhealthy_total" ["upstream"],
@@ -122,6 +122,16 @@ families! {
         "Messages of a WebSocket in both directions, observed when it ends.";
     WEBSOCKET_PING_RTT = Shape::Histogram(ROUND_TRIP_SECONDS), "moongate_websocket_ping_rtt_seconds" ["route", "side"],
         "Time from the gateway's ping to the pong of that side, in seconds.";
+    UPGRADED_ACTIVE = Shape::Gauge, "moongate_upgraded_connections_active" ["route", "protocol", "upstream", "endpoint"],
+        "Connections open now that were upgraded to a protocol of `upgrades`.";
+    UPGRADED_OPENED = Shape::Counter, "moongate_upgraded_opened_total" ["route", "protocol", "upstream", "endpoint"],
+        "Connections upgraded to a protocol of `upgrades`.";
+    UPGRADED_CLOSED = Shape::Counter, "moongate_upgraded_closed_total" ["route", "protocol", "by", "reason"],
+        "Upgraded connections closed, by the side that closed and by reason.";
+    UPGRADED_BYTES = Shape::Counter, "moongate_upgraded_bytes_total" ["route", "protocol", "direction"],
+        "Bytes relayed after the upgrade.";
+    UPGRADED_LIFETIME = Shape::Histogram(LIFETIME_SECONDS), "moongate_upgraded_lifetime_seconds" ["route"],
+        "Lifetime of an upgraded connection in seconds, observed when it ends.";
     PLUGIN_CALLS = Shape::Counter, "moongate_plugin_calls_total" ["plugin", "kind", "phase"],
         "Calls of a plugin; each body chunk and each message is a call.";
     PLUGIN_ERRORS = Shape::Counter, "moongate_plugin_errors_total" ["plugin", "kind", "phase"],

@@ -1,9 +1,10 @@
-//! Metrics of one route: responses by upstream and status, latency, and WebSockets.
+//! Metrics of one route: responses by upstream and status, latency, WebSockets, and other upgraded connections.
 
 use super::exposition::Exposition;
 use super::histogram::Histogram;
 use super::names;
 use super::status_counts::Statuses;
+use super::upgrades::Upgrades;
 use super::weak_registry::WeakRegistry;
 use super::websocket_traffic::Traffic;
 use super::websockets::{SocketCounts, Sockets};
@@ -14,13 +15,14 @@ use std::time::Duration;
 
 /// The series of one route, as long as a compiled route holds the handle.
 ///
-/// Histograms and WebSocket counters are created at their first use.
+/// Histograms, and counters of WebSockets and other upgraded connections, are created at their first use.
 #[derive(Debug)]
 pub struct RouteMetrics {
     pub(super) name: Box<str>,
     answers: WeakRegistry<Box<str>, ResponseMetrics>,
     duration: OnceLock<Histogram>,
     sockets: OnceLock<Box<Sockets>>,
+    upgrades: OnceLock<Box<Upgrades>>,
     /// By [`ClientAbort`].
     aborts: [AtomicU64; 3],
 }
@@ -84,6 +86,7 @@ impl RouteMetrics {
             answers: WeakRegistry::default(),
             duration: OnceLock::new(),
             sockets: OnceLock::new(),
+            upgrades: OnceLock::new(),
             aborts: Default::default(),
         }
     }
@@ -118,6 +121,10 @@ impl RouteMetrics {
         self.sockets.get_or_init(Box::default)
     }
 
+    pub(super) fn upgrades(&self) -> &Upgrades {
+        self.upgrades.get_or_init(Box::default)
+    }
+
     pub(super) fn collect(&self, scrape: &mut Exposition) {
         for answers in self.answers.instances() {
             answers.statuses.each(|status, count| {
@@ -137,6 +144,9 @@ impl RouteMetrics {
         }
         if let Some(sockets) = self.sockets.get() {
             sockets.collect(&self.name, scrape);
+        }
+        if let Some(upgrades) = self.upgrades.get() {
+            upgrades.collect(&self.name, scrape);
         }
     }
 }

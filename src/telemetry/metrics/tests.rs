@@ -67,6 +67,9 @@ fn a_scrape_has_exactly_the_names_of_the_table() {
     tunnel.closed(Some(1000), InitiatorLabel::Client, "closed");
     tunnel.lifetime(Duration::from_secs(1), 2);
     tunnel.reconnected(Reconnected::Moved);
+    let upgraded = UpgradeMetrics::open(&route, &endpoint, &"tcp".into());
+    upgraded.closed(InitiatorLabel::Client, "eof");
+    upgraded.lifetime(Duration::from_secs(1));
     let preamble = metrics.preamble("web");
     preamble.refused(Preamble::Missing);
     let plugin = metrics.plugin("p", "k");
@@ -236,6 +239,37 @@ fn a_websocket_leaves_the_gauge_however_it_ends() {
     assert!(
         !metrics.render(TextFormat::Classic).contains("connections_active"),
         "its endpoint is gone and so is its last WebSocket"
+    );
+}
+
+#[test]
+fn an_upgraded_connection_leaves_the_gauge_and_its_traffic_stays() {
+    let metrics = Metrics::default();
+    let (route, endpoint) = (metrics.route("r"), metrics.endpoint("u", "e"));
+    let (tcp, spdy): (Arc<str>, Arc<str>) = ("tcp".into(), "SPDY/3.1".into());
+    let all = [
+        UpgradeMetrics::open(&route, &endpoint, &tcp),
+        UpgradeMetrics::adopt(&route, &endpoint, &tcp),
+        UpgradeMetrics::open(&route, &endpoint, &spdy),
+    ];
+    all.iter().for_each(|connection| connection.add_bytes(Direction::ToClient, 10));
+    let text = metrics.render(TextFormat::Classic);
+    for line in [
+        r#"moongate_upgraded_connections_active{route="r",protocol="tcp",upstream="u",endpoint="e"} 2"#,
+        r#"moongate_upgraded_opened_total{route="r",protocol="tcp",upstream="u",endpoint="e"} 1"#,
+        r#"moongate_upgraded_bytes_total{route="r",protocol="tcp",direction="to_client"} 20"#,
+        r#"moongate_upgraded_bytes_total{route="r",protocol="SPDY/3.1",direction="to_client"} 10"#,
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    all[2].closed(InitiatorLabel::Gateway, "max_age");
+    drop((all, endpoint));
+    let text = metrics.render(TextFormat::Classic);
+    assert!(!text.contains("connections_active"), "{text}");
+    assert!(text.contains(r#"bytes_total{route="r",protocol="tcp",direction="to_client"} 20"#), "{text}");
+    assert!(
+        text.contains(r#"closed_total{route="r",protocol="SPDY/3.1",by="gateway",reason="max_age"} 1"#),
+        "{text}"
     );
 }
 

@@ -45,6 +45,7 @@ pub(crate) mod keys {
         BYTES_TO_BACKEND = "moongate.websocket.bytes.to_backend",
         BYTES_TO_CLIENT = "moongate.websocket.bytes.to_client",
         ENDPOINTS = "moongate.websocket.endpoints",
+        UPGRADE = "moongate.upgrade",
         FAILOVER_FROM = "moongate.failover.from",
         FAILOVER_TO = "moongate.failover.to",
         FAILOVER_DURATION = "moongate.failover.duration",

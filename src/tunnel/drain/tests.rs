@@ -27,6 +27,7 @@ fn tunnel_key(endpoint: u64, route: &str, route_version: u64) -> TunnelKey {
         route_version,
         generation: 1,
         listener: "".into(),
+        protocol: None,
         origin: None,
         drain_part: None,
         connection: None,

@@ -5,28 +5,12 @@ use super::direction::{Direction, SinkMode, SourceState};
 use super::keepalive::Clocks;
 use super::{Relay, Tunnel, run};
 use crate::runtime::clock;
-use crate::tunnel::state::{self, DirectionState, TunnelState, duplicate};
-use crate::tunnel::{Departure, PartStates, TunnelIo};
+use crate::tunnel::departure_confirmation::DepartureConfirmation;
+use crate::tunnel::state::{self, DirectionState, TunnelState};
+use crate::tunnel::{DepartureState, PartStates, TunnelIo};
 use crate::websocket::frame::FrameParser;
 use serde_json::Value;
-use std::future::Future;
 use std::num::NonZeroU64;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::sync::oneshot;
-
-/// The answer that a stopped relay waits for: whether the other process has the tunnel.
-pub(super) type Confirmation = oneshot::Receiver<bool>;
-
-/// What became of a departure.
-pub(super) enum DepartureResult {
-    /// Not decided yet.
-    Pending,
-    /// The other process has the tunnel.
-    Moved,
-    /// The tunnel stays.
-    Stays,
-}
 
 impl Relay {
     /// Stops the tunnel, and passes its state and sockets to the one who ordered the departure. A tunnel that cannot
@@ -43,45 +27,10 @@ impl Relay {
         if !self.transports.iter_mut().all(TunnelIo::make_movable) {
             return;
         }
-        let (Some(state), Some(client), Some(backend)) =
-            (self.state(), duplicate(&self.transports[0]), duplicate(&self.transports[1]))
-        else {
-            return;
-        };
-        let (confirm, confirmation) = oneshot::channel();
-        let departure = Departure {
-            id: self.member.id(),
-            generation: self.member.generation(),
-            route: self.member.route(),
-            route_version: self.member.route_version(),
-            listener: self.member.listener(),
-            origin: self.member.origin(),
-            state,
-            parts,
-            sockets: [client, backend],
-            confirm,
-        };
-        self.transports.iter_mut().for_each(|transport| transport.set_lent(true));
-        // A receiver that is gone drops the departure, and with it the confirmation: the tunnel continues.
-        let _ = order.send(departure);
-        self.departing = Some(Box::new(confirmation));
-    }
-
-    /// Looks whether the other process has confirmed.
-    pub(super) fn poll_departure(&mut self, cx: &mut Context<'_>) -> DepartureResult {
-        let Some(confirmation) = &mut self.departing else { return DepartureResult::Stays };
-        let is_moved = match Pin::new(&mut **confirmation).poll(cx) {
-            Poll::Pending => return DepartureResult::Pending,
-            Poll::Ready(answer) => answer.unwrap_or(false),
-        };
-        self.departing = None;
-        if is_moved {
-            return DepartureResult::Moved;
-        }
-        self.transports.iter_mut().for_each(|transport| transport.set_lent(false));
-        // What became readable or writable meanwhile has woken this task already.
-        self.directions.iter_mut().for_each(|direction| direction.listening = false);
-        DepartureResult::Stays
+        let Some(state) = self.state() else { return };
+        let state = DepartureState::WebSocket(Box::new(state));
+        self.departing =
+            DepartureConfirmation::request(&order, &self.member, &mut self.transports, state, parts);
     }
 
     /// The states of the parts that the proxy has made; `None` if one of them lives in this process only, or is at work.

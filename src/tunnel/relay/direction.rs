@@ -2,8 +2,8 @@
 //! control frames are inserted, at frame boundaries. `pump` moves the bytes; the relay owns the clocks.
 
 use super::inspect_state::InspectState;
-use super::write_buffer::WriteBuffer;
 use crate::tunnel::messages::{self, PluginClose, Reassembler};
+use crate::tunnel::relay_io::WriteBuffer;
 use crate::tunnel::state::ReassemblerState;
 use crate::tunnel::{Side, TunnelIo};
 use crate::websocket::frame::{ControlFrame, FrameError, FrameParser, Mask, Rules, Sender};

@@ -12,18 +12,16 @@ mod frame_stats;
 mod inspect_state;
 mod keepalive;
 mod pump;
-mod read_buffer;
-mod recheck;
-mod replay_buffer;
-mod timer;
-mod write_buffer;
 
 #[cfg(test)]
 mod tests;
 
+use super::departure_confirmation::{DepartureConfirmation, DepartureResult};
 use super::drain::Membership;
 use super::messages::{Inspector, Recheck};
+use super::rechecks::Rechecks;
 use super::redial::Redial;
+use super::relay_io::{self, ReplayBuffer, Timer};
 use super::tap::{TapStart, TunnelTap};
 use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelGuard, TunnelIo};
 use crate::config::Exceed;
@@ -33,19 +31,15 @@ use crate::websocket::handshake::Extensions;
 use bytes::Bytes;
 use close::{CloseState, Verdict};
 pub(super) use departure::resume;
-use departure::{Confirmation, DepartureResult};
 use direction::Direction;
 use failover::Failover;
 use frame_stats::FrameSummary;
 use keepalive::{Activity, Clocks};
 use pump::{ReadLimits, ReadOutcome};
-use recheck::Rechecks;
-use replay_buffer::ReplayBuffer;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use timer::Timer;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
@@ -152,7 +146,7 @@ pub(super) struct Relay {
     inspector: Option<Box<dyn Inspector>>,
     rechecks: Option<Box<Rechecks>>,
     /// The tunnel has stopped, and waits whether another process continues it.
-    departing: Option<Box<Confirmation>>,
+    departing: Option<Box<DepartureConfirmation>>,
 }
 
 /// The relay's next step after checking the clocks.
@@ -193,10 +187,12 @@ impl Relay {
     /// Does what there is to do.
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.departing.is_some() {
-            match self.poll_departure(cx) {
+            match DepartureConfirmation::poll(&mut self.departing, &mut self.transports, cx) {
                 DepartureResult::Pending => return Poll::Pending,
                 DepartureResult::Moved => return Poll::Ready(self.moved()),
                 DepartureResult::Stays => {
+                    // What became readable or writable meanwhile has woken this task already.
+                    self.directions.iter_mut().for_each(|direction| direction.listening = false);
                     self.member.stay();
                     // The order has taken the registry's waker.
                     self.waker = None;
@@ -211,7 +207,7 @@ impl Relay {
             self.recheck(cx, &mut activity);
             // A backend that may be lost is read first: nothing more is written to one that has ended.
             let order = if self.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
-            read_buffer::lend(|scratch| {
+            relay_io::lend(|scratch| {
                 for side in order {
                     if !self.rests(side) {
                         self.pump_direction(side, cx, scratch, &mut activity);
@@ -237,6 +233,22 @@ impl Relay {
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    /// Starts the due recheck and handles a verdict.
+    fn recheck(&mut self, cx: &mut Context<'_>, activity: &mut Activity) {
+        let Some(rechecks) = &mut self.rechecks else { return };
+        if self.closing.is_some() {
+            self.rechecks = None;
+            return;
+        }
+        let Poll::Ready(refusal) = rechecks.poll(cx) else { return };
+        // The clock of this poll may lag a little.
+        self.clocks.quiet_until = self.clocks.began();
+        if let Some(plugin_close) = refusal {
+            self.dismiss(&plugin_close);
+            activity.consequences = true;
         }
     }
 

@@ -3,7 +3,7 @@
 use super::loaded_gateway::{File, LoadedGateway};
 use super::shared_checks::check_limit;
 use super::{Case, case};
-use crate::support::{Gate, LIMIT, Next, Origin, Wire, eventually};
+use crate::support::{Gate, LIMIT, Next, Origin, Wire, eventually, upgraded};
 use std::sync::Arc;
 
 pub(super) const CASES: &[Case] = &[
@@ -11,6 +11,7 @@ pub(super) const CASES: &[Case] = &[
     case(&["routes.stream_idle_timeout"], stream_idle_timeout),
     case(&["routes.on_client_close"], on_client_close),
     case(&["routes.access_log"], access_log),
+    case(&["routes.upgrades"], upgrades),
     case(&["routes.plugins"], plugins),
 ];
 
@@ -112,6 +113,22 @@ fn access_log(gateway: &LoadedGateway) {
     }
     // Lines keep their order, so the missing one does not follow.
     assert!(!text().contains("/case/1\""));
+}
+
+fn upgrades(gateway: &LoadedGateway) {
+    let origin = upgraded::echoing("a");
+    let mut open: Option<Wire> = None;
+    for (listed, status) in [("", 200), ("tcp", 101), ("'SPDY/3.1'", 200)] {
+        gateway.reload(&to(&origin, &format!("upgrades: [{listed}]")));
+        let mut wire = gateway.gateway().wire();
+        wire.send(upgraded::request("/case", "tcp"));
+        assert_eq!(wire.response().status, status, "{listed}");
+        if let Some(earlier) = &mut open {
+            earlier.send("still here");
+            assert_eq!(earlier.exactly(10).unwrap(), b"still here");
+        }
+        open = open.or((status == 101).then_some(wire));
+    }
 }
 
 fn plugins(gateway: &LoadedGateway) {

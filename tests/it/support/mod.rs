@@ -26,6 +26,7 @@ pub(crate) mod redis;
 pub(crate) mod secure;
 pub(crate) mod secured;
 pub(crate) mod socket_queue;
+pub(crate) mod upgraded;
 pub(crate) mod ws;
 
 pub(crate) use eventually::{Gate, LIMIT, eventually};

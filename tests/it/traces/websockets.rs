@@ -2,6 +2,7 @@
 
 use super::{PARENT, TRACE};
 use crate::support::collector::{CLIENT, Collector, INTERNAL, Span};
+use crate::support::upgraded;
 use crate::support::{Gateway, Origin, Socket, h2ws};
 use serde_json::json;
 
@@ -50,6 +51,35 @@ fn the_span_of_a_handshake_ends_at_the_101_and_the_websocket_has_its_own() {
     let bytes = |key: &str| span.get(key).as_u64().unwrap();
     assert!(bytes("moongate.websocket.bytes.to_backend") > bytes("moongate.websocket.bytes.to_client"));
     assert!(!format!("{:?}", collector.spans()).contains("secret"));
+}
+
+#[test]
+fn another_upgraded_connection_has_such_a_span_with_its_protocol() {
+    let (collector, origin) = (Collector::new(), upgraded::echoing("a"));
+    let gateway = Gateway::start(&format!(
+        "{}routes: [{{ name: docker, upstream: ['{origin}'], upgrades: [tcp] }}]",
+        collector.yaml("")
+    ));
+    let mut wire = gateway.wire();
+    wire.send(upgraded::request("/attach", "TCP"));
+    assert_eq!(wire.response().status, 101);
+    let (request, clients) = collector.request("/attach");
+    assert_eq!((&*request.name, request.get("http.response.status_code")), ("POST docker", &json!(101)));
+    assert_eq!(clients[0].get("http.response.status_code"), 101);
+    wire.send("12345");
+    wire.half_close();
+    assert_eq!(wire.rest(), b"12345end");
+    let span = websocket(&collector);
+    assert_eq!((&*span.name, span.status), ("upgrade docker", 0));
+    assert_eq!(span.links, [(request.trace, request.id)]);
+    let expected = json!({
+        "moongate.upgrade": "tcp", "moongate.websocket.closed_by": "client", "moongate.websocket.close_reason": "eof",
+        "moongate.websocket.bytes.to_backend": 5, "moongate.websocket.bytes.to_client": 8,
+        "moongate.websocket.messages.to_backend": null, "moongate.websocket.close_code": null,
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(span.get(key), value, "{key}");
+    }
 }
 
 #[test]

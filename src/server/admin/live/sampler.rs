@@ -106,7 +106,7 @@ impl Sample {
                 handshakes: rate(change.handshakes, 0, seconds),
                 messages: rates(change.messages, [0; 2], seconds),
                 bytes: rates(change.bytes, [0; 2], seconds),
-                websockets: state.tunnels().len() as u64,
+                websockets: state.tunnels().websockets() as u64,
                 requests_in_flight: facts.requests,
                 errors: errors(now, before, seconds),
                 rtt: history.round_trips(&now.round_trips),

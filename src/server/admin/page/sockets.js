@@ -1,6 +1,8 @@
 // The view Sockets: open WebSockets, filtered, sorted and paged by the gateway; close and tap.
 
-const SOCKET_SORTS = new Set(["id", "client", "route", "upstream", "endpoint", "path", "age", "idle", "messages", "bytes", "rtt", "subprotocol", "generation"]);
+const SOCKET_SORTS = new Set(["id", "client", "route", "upstream", "endpoint", "path", "age", "idle", "messages", "bytes", "rtt", "protocol", "subprotocol", "generation"]);
+/** Whether a row is a WebSocket, and not another upgraded connection. */
+const isWebSocket = ({ protocol }) => protocol === undefined || protocol === "websocket";
 const SOCKETS_ON_A_PAGE = isNarrow() ? 25 : 50;
 
 function createSockets() {
@@ -45,18 +47,19 @@ function createSockets() {
     let shown = null;
     tapButton.addEventListener("click", () => tap.open(id));
     close.addEventListener("click", () => confirmAction({
-      title: `Close WebSocket ${id}?`,
-      text: `From ${shown.client} to ${shown.endpoint}, route ${shown.route}, open for ${formatDuration(shown.age)}. The client gets a Close frame, and its response closes the backend's side.`,
+      title: isWebSocket(shown) ? `Close WebSocket ${id}?` : `Close connection ${id}?`,
+      text: `From ${shown.client} to ${shown.endpoint}, route ${shown.route}, open for ${formatDuration(shown.age)}. ${isWebSocket(shown) ? "The client gets a Close frame, and its response closes the backend's side." : `The protocol is ${shown.protocol}. Both sides are closed.`}`,
       action: "Close",
-      closeFrame: true,
-      act: async ({ code, reason }) => {
-        await request("POST", `/api/v1/sockets/${id}/close?${query({ code, reason })}`);
-        notify(`WebSocket ${id} is closed with ${code}.`);
+      closeFrame: isWebSocket(shown),
+      act: async (frame) => {
+        await request("POST", `/api/v1/sockets/${id}/close?${query(frame ?? {})}`);
+        notify(frame === undefined ? `Connection ${id} is closed.` : `WebSocket ${id} is closed with ${frame.code}.`);
       },
     }));
     cell.append(element("span", { class: "buttons" }, tapButton, close));
     return (row) => {
       shown = row;
+      tapButton.disabled = !isWebSocket(row);
     };
   }
 
@@ -74,7 +77,7 @@ function createSockets() {
     { key: "messages", label: "Messages", note: "to backend and to client", number: true, sort: "down", build: pairCell(["→"], ["←"], ({ messages }) => formatCount(messages.to_backend), ({ messages }) => formatCount(messages.to_client)) },
     { key: "bytes", label: "Bytes", note: "to backend and to client", number: true, sort: "down", build: pairCell(["→"], ["←"], ({ bytes }) => formatBytes(bytes.to_backend), ({ bytes }) => formatBytes(bytes.to_client)) },
     { key: "rtt", label: "Round trip", number: true, sort: "down", build: pairCell(["", "client"], ["", "backend"], ({ rtt }) => formatLatency(rtt.client), ({ rtt }) => formatLatency(rtt.backend)) },
-    { key: "subprotocol", label: "Subprotocol", sort: "up", build: textCell(({ subprotocol }) => subprotocol ?? DASH) },
+    { key: "subprotocol", label: "Subprotocol", note: "or protocol", sort: "up", build: textCell((row) => isWebSocket(row) ? row.subprotocol ?? DASH : row.protocol) },
     { key: "generation", label: "Gen.", note: "generation", number: true, sort: "down", build: textCell(({ generation }) => String(generation)) },
     { key: "action", label: "Actions", hideLabel: true, build: actionsCell },
   ], { sort: "-age", onSort: restart, sortControl: byId("sockets-sort") });
@@ -131,11 +134,12 @@ function createSockets() {
     render() {
       tap.render();
       if (data === null) return;
-      const { total, matched, page, pages, rows } = data;
+      const { total, upgraded, matched, page, pages, rows } = data;
       const kept = table.show(rows.map((row) => ({ key: row.id, item: row })), force);
       if (!kept) pager.show(matched, page, Math.max(1, pages));
       force = false;
-      const count = matched === total ? plural(total, "open WebSocket") : `${formatCount(matched)} of ${plural(total, "open WebSocket")}`;
+      const open = plural(total, upgraded > 0 ? "open connection" : "open WebSocket");
+      const count = matched === total ? open : `${formatCount(matched)} of ${open}`;
       setText(byId("sockets-count"), `${count}${paused ? ", paused" : kept ? ", order held" : ""}`);
       setHidden(byId("sockets-empty"), matched > 0);
     },

@@ -101,7 +101,7 @@ async fn a_reader_that_stops_stops_the_writer() {
     // The backend does not read: two pipes and the rest of one read fill up, then the writer waits.
     while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), client.write(&chunk)).await {
         sent += written.unwrap();
-        assert!(sent <= (2 << 16) + read_buffer::SCRATCH, "the relay hoards");
+        assert!(sent <= (2 << 16) + relay_io::SCRATCH, "the relay hoards");
     }
     read(&mut backend, 14).await;
     assert_eq!(read(&mut backend, sent).await, vec![7; sent]);

@@ -180,7 +180,7 @@ async fn a_reader_that_stops_stops_the_writer_of_inspected_messages() {
     while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), client.write_all(&message)).await {
         written.unwrap();
         sent += 1;
-        assert!(sent * message.len() <= (3 << 16) + read_buffer::SCRATCH, "the relay hoards");
+        assert!(sent * message.len() <= (3 << 16) + relay_io::SCRATCH, "the relay hoards");
     }
     for _ in 0..sent {
         assert_eq!(read_frame(&mut backend).await, (0x81, vec![b'X'; 1000]));

@@ -45,6 +45,7 @@ fn tunnel_key(endpoint: u64) -> TunnelKey {
         route_version: 1,
         generation: 1,
         listener: "".into(),
+        protocol: None,
         origin: None,
         drain_part: None,
         connection: None,

@@ -1,11 +1,9 @@
 //! Periodic rechecks of an open tunnel. The tunnel's timer includes the next recheck; a future exists only
 //! while one is in progress.
 
-use super::Relay;
-use super::keepalive::Activity;
-use crate::tunnel::messages::{PluginClose, Recheck, RecheckFuture};
+use super::messages::{PluginClose, Recheck, RecheckFuture};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -61,35 +59,23 @@ impl Rechecks {
         }
     }
 
+    /// Starts the due recheck. Ready when one is complete, with the reason to end the tunnel if there is one: the next
+    /// deadline may then be earlier.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<PluginClose>> {
+        self.ask(Instant::now());
+        let Some((question, asking)) = &mut self.under_way else { return Poll::Pending };
+        let answer = ready!(asking.as_mut().poll(cx));
+        let asked = &mut self.questions[*question];
+        *asked = PendingRecheck::after(asked.every, Instant::now());
+        self.under_way = None;
+        Poll::Ready(PluginClose::of(&answer))
+    }
+
     /// Starts the due recheck.
     fn ask(&mut self, now: Instant) {
         let due = self.questions.iter().position(|question| question.next <= now);
         if let (None, Some(due)) = (&self.under_way, due) {
             self.under_way = Some((due, Arc::clone(&self.rechecker).ask(due)));
-        }
-    }
-}
-
-impl Relay {
-    /// Starts the due recheck and handles a verdict.
-    pub(super) fn recheck(&mut self, cx: &mut Context<'_>, activity: &mut Activity) {
-        let Some(rechecks) = &mut self.rechecks else { return };
-        if self.closing.is_some() {
-            self.rechecks = None;
-            return;
-        }
-        rechecks.ask(Instant::now());
-        let Some((question, asking)) = &mut rechecks.under_way else { return };
-        let Poll::Ready(answer) = asking.as_mut().poll(cx) else { return };
-        let now = Instant::now();
-        let asked = &mut rechecks.questions[*question];
-        *asked = PendingRecheck::after(asked.every, now);
-        rechecks.under_way = None;
-        // The next deadline may be earlier, and the clock of this poll may lag a little.
-        self.clocks.quiet_until = self.clocks.began();
-        if let Some(plugin_close) = PluginClose::of(&answer) {
-            self.dismiss(&plugin_close);
-            activity.consequences = true;
         }
     }
 }

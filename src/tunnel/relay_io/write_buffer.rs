@@ -15,6 +15,8 @@ enum WriteState {
     Open,
     /// The stream ends after the waiting bytes.
     Ending,
+    /// The same, but what was sent is incomplete.
+    EndingIncomplete,
     /// The end was sent.
     Done,
     /// The side reads nothing more.
@@ -23,7 +25,7 @@ enum WriteState {
 
 /// The write buffer of a side.
 #[derive(Debug)]
-pub(super) struct WriteBuffer {
+pub(in crate::tunnel) struct WriteBuffer {
     /// Bytes to send; those before `written` have been sent.
     backlog: Vec<u8>,
     written: usize,
@@ -37,7 +39,7 @@ pub(super) struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    pub(super) fn new() -> Self {
+    pub(in crate::tunnel) fn new() -> Self {
         Self {
             backlog: Vec::new(),
             written: 0,
@@ -49,17 +51,17 @@ impl WriteBuffer {
     }
 
     /// From now on, incompletely written messages can be replayed.
-    pub(super) fn keep(&mut self, kept: Box<ReplayBuffer>) {
+    pub(in crate::tunnel) fn keep(&mut self, kept: Box<ReplayBuffer>) {
         self.replay = Some(kept);
     }
 
     /// The replay buffer that tracks the parsed frames.
-    pub(super) fn watch(&mut self) -> Option<&mut ReplayBuffer> {
+    pub(in crate::tunnel) fn watch(&mut self) -> Option<&mut ReplayBuffer> {
         self.replay.as_deref_mut()
     }
 
     /// Writes nothing until [`WriteBuffer::attach`]: the side reads nothing more, or is absent.
-    pub(super) fn hold(&mut self) {
+    pub(in crate::tunnel) fn hold(&mut self) {
         if let Some(kept) = &mut self.replay {
             kept.set_away(true);
             self.unflushed = false;
@@ -67,7 +69,7 @@ impl WriteBuffer {
     }
 
     /// Rewinds to the start of the incomplete message and holds it; `false` if it was discarded.
-    pub(super) fn rewind(&mut self) -> bool {
+    pub(in crate::tunnel) fn rewind(&mut self) -> bool {
         let Some(kept) = &mut self.replay else { return false };
         let whole = kept.rewind(&mut self.backlog, self.written);
         kept.set_away(true);
@@ -77,30 +79,30 @@ impl WriteBuffer {
     }
 
     /// The side is connected again.
-    pub(super) fn attach(&mut self) {
+    pub(in crate::tunnel) fn attach(&mut self) {
         if let Some(kept) = &mut self.replay {
             kept.set_away(false);
         }
     }
 
     /// The remaining capacity for an absent side; `None` if it is connected.
-    pub(super) fn room(&self) -> Option<usize> {
+    pub(in crate::tunnel) fn room(&self) -> Option<usize> {
         let away = self.replay.as_ref().filter(|kept| kept.is_away());
         away.map(|kept| kept.room(&self.backlog))
     }
 
     /// Returns whether no bytes wait, or none will ever be accepted.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::tunnel) fn is_idle(&self) -> bool {
         match self.state {
             WriteState::Open => !self.waits() && !self.unflushed,
-            WriteState::Ending => false,
+            WriteState::Ending | WriteState::EndingIncomplete => false,
             WriteState::Done | WriteState::Broken => true,
         }
     }
 
     /// Returns whether there is nothing to do for the side.
     #[inline]
-    pub(super) fn rests(&self) -> bool {
+    pub(in crate::tunnel) fn rests(&self) -> bool {
         // The backlog is freed when it was sent, so an empty capacity means that the drain was reported.
         self.backlog.capacity() == 0
             && self.state == WriteState::Open
@@ -110,12 +112,12 @@ impl WriteBuffer {
     }
 
     /// Returns whether bytes wait for a side that does not read.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(in crate::tunnel) fn is_blocked(&self) -> bool {
         self.waits() && self.room().is_none()
     }
 
     /// The backlog for another process, and what of it may be replayed; `None` if the stream ends, or is held.
-    pub(super) fn state(&self) -> Option<(Vec<u8>, Option<ReplayState>)> {
+    pub(in crate::tunnel) fn state(&self) -> Option<(Vec<u8>, Option<ReplayState>)> {
         match &self.replay {
             _ if self.state != WriteState::Open => None,
             None => Some((self.backlog[self.written..].to_vec(), None)),
@@ -123,9 +125,14 @@ impl WriteBuffer {
         }
     }
 
+    /// The bytes that were not sent.
+    pub(in crate::tunnel) fn unsent(&self) -> &[u8] {
+        &self.backlog[self.written..]
+    }
+
     /// Continues with the backlog of another process and its valid state. Without a replay buffer the written bytes are
     /// discarded.
-    pub(super) fn resume(&mut self, mut backlog: Vec<u8>, replay: Option<ReplayState>) {
+    pub(in crate::tunnel) fn resume(&mut self, mut backlog: Vec<u8>, replay: Option<ReplayState>) {
         let state = replay.unwrap_or_default();
         match &mut self.replay {
             Some(kept) => {
@@ -138,22 +145,22 @@ impl WriteBuffer {
     }
 
     /// A side with buffers of its own may have bytes that another process has written.
-    pub(super) fn flush_later(&mut self, sink: &TunnelIo) {
+    pub(in crate::tunnel) fn flush_later(&mut self, sink: &TunnelIo) {
         self.unflushed = sink.buffers();
     }
 
     /// Returns whether bytes wait to be written.
-    pub(super) fn waits(&self) -> bool {
+    pub(in crate::tunnel) fn waits(&self) -> bool {
         self.written < self.backlog.len()
     }
 
     /// Returns whether waiting bytes were sent since the last call.
-    pub(super) fn take_drained(&mut self) -> bool {
+    pub(in crate::tunnel) fn take_drained(&mut self) -> bool {
         std::mem::take(&mut self.drained)
     }
 
     /// Queues a frame of the gateway; the next [`WriteBuffer::deliver`] sends it.
-    pub(super) fn push(&mut self, frame: &[u8]) {
+    pub(in crate::tunnel) fn push(&mut self, frame: &[u8]) {
         match &mut self.replay {
             _ if self.state != WriteState::Open => {}
             None => self.backlog.extend_from_slice(frame),
@@ -162,7 +169,7 @@ impl WriteBuffer {
     }
 
     /// Queues `bytes` of the other side, which start at `at` in the parsed chunk.
-    pub(super) fn pass(&mut self, bytes: &[u8], at: usize) {
+    pub(in crate::tunnel) fn pass(&mut self, bytes: &[u8], at: usize) {
         match &mut self.replay {
             _ if self.state != WriteState::Open => {}
             None => self.backlog.extend_from_slice(bytes),
@@ -171,7 +178,7 @@ impl WriteBuffer {
     }
 
     /// Ends the stream after the waiting bytes. Returns whether this changed anything.
-    pub(super) fn end(&mut self) -> bool {
+    pub(in crate::tunnel) fn end(&mut self) -> bool {
         let activity = self.state == WriteState::Open;
         if activity {
             self.state = WriteState::Ending;
@@ -179,8 +186,15 @@ impl WriteBuffer {
         activity
     }
 
+    /// As [`WriteBuffer::end`]; the peer is told that the bytes are incomplete, where TLS can tell it.
+    pub(in crate::tunnel) fn end_incomplete(&mut self) {
+        if matches!(self.state, WriteState::Open | WriteState::Ending) {
+            self.state = WriteState::EndingIncomplete;
+        }
+    }
+
     /// The side is gone: waiting and further bytes are discarded.
-    pub(super) fn give_up(&mut self) {
+    pub(in crate::tunnel) fn give_up(&mut self) {
         self.state = WriteState::Broken;
         self.replay = None;
         self.backlog = Vec::new();
@@ -189,7 +203,7 @@ impl WriteBuffer {
     }
 
     /// Writes `bytes` at once as far as possible and keeps the rest. Call it only if no bytes wait.
-    pub(super) fn send(
+    pub(in crate::tunnel) fn send(
         &mut self,
         tunnel_io: &mut TunnelIo,
         bytes: &[u8],
@@ -244,7 +258,11 @@ impl WriteBuffer {
 
     /// Writes the waiting bytes and then the end. Ready if no bytes wait.
     #[inline]
-    pub(super) fn deliver(&mut self, tunnel_io: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::tunnel) fn deliver(
+        &mut self,
+        tunnel_io: &mut TunnelIo,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         // The common case.
         if self.backlog.is_empty() && self.state == WriteState::Open && self.replay.is_none() {
             return Poll::Ready(Ok(()));
@@ -276,16 +294,22 @@ impl WriteBuffer {
             None => {}
             Some(kept) => kept.trim(&mut self.backlog, &mut self.written),
         }
-        if self.state == WriteState::Ending {
-            ready!(Pin::new(tunnel_io).poll_shutdown(cx))?;
-            self.state = WriteState::Done;
-            self.unflushed = false;
+        match self.state {
+            WriteState::Ending => ready!(Pin::new(tunnel_io).poll_shutdown(cx))?,
+            WriteState::EndingIncomplete => ready!(tunnel_io.poll_shutdown_incomplete(cx))?,
+            WriteState::Open | WriteState::Done | WriteState::Broken => return Poll::Ready(Ok(())),
         }
+        self.state = WriteState::Done;
+        self.unflushed = false;
         Poll::Ready(Ok(()))
     }
 
     /// Flushes the connection's own buffer, after the last available bytes.
-    pub(super) fn drop_written(&mut self, tunnel_io: &mut TunnelIo, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(in crate::tunnel) fn drop_written(
+        &mut self,
+        tunnel_io: &mut TunnelIo,
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
         if self.unflushed
             && let Poll::Ready(result) = Pin::new(tunnel_io).poll_flush(cx)
         {

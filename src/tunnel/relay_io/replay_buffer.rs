@@ -7,7 +7,7 @@ use crate::websocket::frame::{Event, Opcode};
 
 /// The state of the backlog to a backend with failover.
 #[derive(Debug)]
-pub(super) struct ReplayBuffer {
+pub(in crate::tunnel) struct ReplayBuffer {
     /// The maximum size of written bytes kept, and of bytes received without a backend.
     bound: usize,
     /// Message boundaries in the backlog, ascending.
@@ -25,7 +25,7 @@ pub(super) struct ReplayBuffer {
 }
 
 impl ReplayBuffer {
-    pub(super) fn new(bound: usize) -> Box<Self> {
+    pub(in crate::tunnel) fn new(bound: usize) -> Box<Self> {
         Box::new(Self {
             bound,
             places: Vec::new(),
@@ -38,7 +38,7 @@ impl ReplayBuffer {
     }
 
     /// The state for another process; `None` without a backend.
-    pub(super) fn state(&self, written: usize) -> Option<ReplayState> {
+    pub(in crate::tunnel) fn state(&self, written: usize) -> Option<ReplayState> {
         (!self.away).then(|| ReplayState {
             written,
             places: self.places.clone(),
@@ -49,31 +49,31 @@ impl ReplayBuffer {
     }
 
     /// Continues with the valid state of another process.
-    pub(super) fn resume(&mut self, state: ReplayState) {
+    pub(in crate::tunnel) fn resume(&mut self, state: ReplayState) {
         let ReplayState { places, own, open, lost, .. } = state;
         *self = Self { places, own, open, lost, fresh: Vec::new(), bound: self.bound, away: false };
     }
 
-    pub(super) fn is_away(&self) -> bool {
+    pub(in crate::tunnel) fn is_away(&self) -> bool {
         self.away
     }
 
-    pub(super) fn set_away(&mut self, away: bool) {
+    pub(in crate::tunnel) fn set_away(&mut self, away: bool) {
         self.away = away;
     }
 
     /// The remaining capacity while no backend reads.
-    pub(super) fn room(&self, backlog: &[u8]) -> usize {
+    pub(in crate::tunnel) fn room(&self, backlog: &[u8]) -> usize {
         self.bound.saturating_sub(backlog.len())
     }
 
     /// Starts another chunk.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::tunnel) fn begin(&mut self) {
         self.fresh.clear();
     }
 
     /// Records an event of the frame parser.
-    pub(super) fn note(&mut self, event: Event<'_>) {
+    pub(in crate::tunnel) fn note(&mut self, event: Event<'_>) {
         let is_data = |opcode| matches!(opcode, Opcode::Text | Opcode::Binary | Opcode::Continuation);
         match event {
             Event::FrameStart { opcode, .. } if is_data(opcode) => self.open = true,
@@ -88,7 +88,7 @@ impl ReplayBuffer {
     }
 
     /// Appends `bytes`, which start at `at` in the parsed chunk, to the backlog.
-    pub(super) fn enter(&mut self, backlog: &mut Vec<u8>, bytes: &[u8], at: usize) {
+    pub(in crate::tunnel) fn enter(&mut self, backlog: &mut Vec<u8>, bytes: &[u8], at: usize) {
         let base = backlog.len();
         let within = self.fresh.iter().filter(|place| **place > at && **place <= at + bytes.len());
         self.places.extend(within.map(|place| base + place - at));
@@ -96,7 +96,7 @@ impl ReplayBuffer {
     }
 
     /// Appends a frame of the gateway to the backlog, between two frames.
-    pub(super) fn enter_own(&mut self, backlog: &mut Vec<u8>, frame: &[u8]) {
+    pub(in crate::tunnel) fn enter_own(&mut self, backlog: &mut Vec<u8>, frame: &[u8]) {
         let start = backlog.len();
         let end = start + frame.len();
         let between = self.places.last().map_or(start == 0 && !self.lost, |last| *last == start);
@@ -109,7 +109,7 @@ impl ReplayBuffer {
     }
 
     /// Records `bytes` that were written at once, after everything else.
-    pub(super) fn passed(&mut self, backlog: &mut Vec<u8>, written: &mut usize, bytes: &[u8]) {
+    pub(in crate::tunnel) fn passed(&mut self, backlog: &mut Vec<u8>, written: &mut usize, bytes: &[u8]) {
         match self.fresh.last().copied() {
             Some(last) => {
                 self.forget(backlog);
@@ -124,7 +124,7 @@ impl ReplayBuffer {
     }
 
     /// Discards completely written messages, and the start of a message above the bound.
-    pub(super) fn trim(&mut self, backlog: &mut Vec<u8>, written: &mut usize) {
+    pub(in crate::tunnel) fn trim(&mut self, backlog: &mut Vec<u8>, written: &mut usize) {
         if let Some(place) = self.last_place(*written) {
             self.lost = false;
             *written -= place;
@@ -138,7 +138,7 @@ impl ReplayBuffer {
     }
 
     /// Reduces the backlog to the bytes to replay; `false` if their start was discarded.
-    pub(super) fn rewind(&mut self, backlog: &mut Vec<u8>, written: usize) -> bool {
+    pub(in crate::tunnel) fn rewind(&mut self, backlog: &mut Vec<u8>, written: usize) -> bool {
         match self.last_place(written) {
             Some(place) => self.cut(backlog, place),
             None if self.lost => return false,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// A timer that fires at the requested time, or at one that was requested before.
 #[derive(Debug, Default)]
-pub(super) struct Timer {
+pub(in crate::tunnel) struct Timer {
     timer: WorkerTimer,
     /// The task's waker has changed since the timer was set.
     is_stale: bool,
@@ -15,17 +15,17 @@ pub(super) struct Timer {
 
 impl Timer {
     /// The task's waker has changed.
-    pub(super) fn disarm(&mut self) {
+    pub(in crate::tunnel) fn disarm(&mut self) {
         self.is_stale = true;
     }
 
     /// Returns whether the timer is set and has not fired.
-    pub(super) fn is_running(&self) -> bool {
+    pub(in crate::tunnel) fn is_running(&self) -> bool {
         !self.is_stale && self.timer.is_pending()
     }
 
     /// Ensures that the task is woken at `deadline` or before.
-    pub(super) fn wake_by(&mut self, deadline: Instant, cx: &mut Context<'_>) {
+    pub(in crate::tunnel) fn wake_by(&mut self, deadline: Instant, cx: &mut Context<'_>) {
         // A later deadline is set when the earlier one fires.
         let is_early_enough = self.timer.deadline().is_some_and(|current| current <= deadline);
         if !self.is_running() || !is_early_enough {
