@@ -14,6 +14,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{Resolver, TokioResolver, system_conf};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,11 @@ const MOST_REPETITIONS: usize = 3;
 /// The time without a response after which the next name server is queried too.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long a name server that failed is queried after the others.
+/// How long an answer without records waits for a name server that comes first: only that one may know the name.
+const PATIENCE_WITHOUT_RECORDS: Duration = Duration::from_secs(2);
+
+/// A name server that did not respond this often in a row is queried after the others, for some time.
+const MOST_SILENCES: u32 = 3;
 const REST: Duration = Duration::from_secs(30);
 
 /// The longest chain of aliases.
@@ -41,13 +46,28 @@ pub(super) struct Client {
 
 struct Server {
     resolver: TokioResolver,
-    /// When it failed, or another one responded first.
-    failed_at: Mutex<Option<Instant>>,
+    /// How often in a row it did not respond, and the last time of that.
+    silences: Mutex<(u32, Option<Instant>)>,
 }
 
 impl Server {
+    async fn query(&self, name: &Name, kind: RecordType) -> Result<Found, LookupError> {
+        let outcome = found(self.resolver.lookup(name.clone(), kind).await);
+        match outcome {
+            Err(LookupError::NoResponse) => self.note_silence(),
+            _ => *self.silences.lock() = (0, None),
+        }
+        outcome
+    }
+
+    fn note_silence(&self) {
+        let mut silences = self.silences.lock();
+        *silences = (silences.0.saturating_add(1), Some(Instant::now()));
+    }
+
     fn rests(&self) -> bool {
-        self.failed_at.lock().is_some_and(|at| at.elapsed() < REST)
+        let (count, last) = *self.silences.lock();
+        count >= MOST_SILENCES && last.is_some_and(|last| last.elapsed() < REST)
     }
 }
 
@@ -77,7 +97,7 @@ impl Client {
             let config = ResolverConfig::from_name_servers(vec![server.clone()]);
             let builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
             let resolver = builder.with_options(options.clone()).build().map_err(LookupError::failed)?;
-            Ok(Server { resolver, failed_at: Mutex::default() })
+            Ok(Server { resolver, silences: Mutex::default() })
         };
         let servers = config.name_servers().iter().map(server).collect::<Result<_, LookupError>>()?;
         Ok(Self { servers, search, ndots })
@@ -171,44 +191,47 @@ impl Client {
     async fn query(&self, name: &Name, kind: RecordType) -> Result<Found, LookupError> {
         let mut order: Vec<_> = self.servers.iter().collect();
         order.sort_by_key(|server| server.rests());
-        let mut left = order.into_iter();
+        let mut left = order.into_iter().enumerate();
         let mut running = FuturesUnordered::new();
-        let ask = |server| async move { (server, found(Server::query(server, name, kind).await)) };
-        let mut silent: Vec<&Server> = Vec::new();
-        let mut failure = None;
+        // Those without a response so far, by their ranks.
+        let mut silent: BTreeMap<usize, &Server> = BTreeMap::new();
+        let (mut nothing, mut failure) = (None, None);
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
         loop {
-            if running.is_empty() {
-                let Some(server) = left.next() else {
-                    return Err(failure.unwrap_or(LookupError::NoResponse));
-                };
-                silent.push(server);
-                running.push(ask(server));
+            if let Some((rank, server)) = left.next().filter(|_| nothing.is_none()) {
+                silent.insert(rank, server);
+                running.push(async move { (rank, server.query(name, kind).await) });
+                patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
             }
             tokio::select! {
-                Some((server, outcome)) = running.next() => {
-                    silent.retain(|running| !std::ptr::eq(*running, server));
-                    *server.failed_at.lock() = outcome.is_err().then(Instant::now);
+                outcome = running.next() => {
+                    // None is in progress after the last one.
+                    let Some((rank, outcome)) = outcome else { break };
+                    silent.remove(&rank);
                     match outcome {
-                        Ok(found) => {
-                            silent.iter().for_each(|server| *server.failed_at.lock() = Some(Instant::now()));
+                        Ok(found @ Found::Records(_)) => {
+                            silent.range(..rank).for_each(|(_, server)| server.note_silence());
                             return Ok(found);
+                        }
+                        Ok(found) if silent.range(..rank).next().is_none() => return Ok(found),
+                        Ok(found) => {
+                            nothing = Some(found);
+                            let latest = tokio::time::Instant::now() + PATIENCE_WITHOUT_RECORDS;
+                            patience.as_mut().reset(latest);
                         }
                         Err(error) => failure = failure.or(Some(error)),
                     }
                 }
-                () = tokio::time::sleep(PATIENCE), if left.len() > 0 => {}
-            }
-            if let Some(server) = left.next() {
-                silent.push(server);
-                running.push(ask(server));
+                () = patience.as_mut(), if nothing.is_some() || left.len() > 0 => {
+                    if nothing.is_some() {
+                        silent.values().for_each(|server| server.note_silence());
+                        break;
+                    }
+                }
             }
         }
-    }
-}
-
-impl Server {
-    async fn query(&self, name: &Name, kind: RecordType) -> Result<Lookup, NetError> {
-        self.resolver.lookup(name.clone(), kind).await
+        nothing.ok_or(failure.unwrap_or(LookupError::NoResponse))
     }
 }
 
