@@ -1,5 +1,8 @@
 //! Endpoints from host names and SRV records, by a name server that responds as the test says.
 
+// Only Linux treats every address of 127.0.0.0/8 as local.
+#![cfg(target_os = "linux")]
+
 use crate::support::dns_server::{DnsServer, Record, Says, Type};
 use crate::support::{Gateway, Origin, Socket, eventually, get, moongate};
 use serde_json::Value;
