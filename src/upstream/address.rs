@@ -118,7 +118,7 @@ fn port_of(text: &str, port: u16) -> Result<u16, Problem> {
 
 /// Returns whether every label has 1 to 63 letters, digits, `-` or `_`, and the name is no mistyped IPv4
 /// address.
-fn is_name(host: &str) -> bool {
+pub(super) fn is_name(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let label = |label: &str| {
         (1..=63).contains(&label.len())

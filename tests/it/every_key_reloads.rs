@@ -9,6 +9,7 @@ mod acme;
 mod admin;
 mod balance;
 mod client_limits;
+mod discovered_names;
 mod health_checks;
 mod listener_tls;
 mod listeners;
@@ -52,6 +53,7 @@ const SECTIONS: &[&[Case]] = &[
     admin::CASES,
     balance::CASES,
     client_limits::CASES,
+    discovered_names::CASES,
     health_checks::CASES,
     listener_tls::CASES,
     listeners::CASES,

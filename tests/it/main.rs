@@ -18,6 +18,7 @@ mod client_identity;
 mod client_sessions;
 #[cfg(debug_assertions)]
 mod differential;
+mod discovery_dns;
 mod discovery_file;
 mod draining_sessions;
 mod drains;

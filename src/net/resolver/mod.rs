@@ -4,7 +4,11 @@
 //! threads (`getaddrinfo`), so that callers can stop waiting. After a failed lookup, the last known addresses
 //! stay in use.
 
+mod answers;
 mod name_server;
+#[cfg(test)]
+mod name_server_tests;
+mod queries;
 mod search;
 mod system_files;
 #[cfg(test)]
@@ -13,6 +17,7 @@ mod testing;
 mod tests;
 
 pub use crate::config::ResolverKind;
+pub use answers::{Family, FamilyAddresses, HostAnswer, ServiceRecord, Services};
 
 use crate::runtime::blocking_pool::{self, WorkError};
 use crate::telemetry::metrics::{self, LookupResult};
@@ -373,21 +378,26 @@ impl Resolver {
     }
 
     async fn ask(&self, host: &str) -> Result<Records, LookupError> {
-        let (listed, client) = {
+        let (listed, client) = self.files_and_client(host).await;
+        if !listed.is_empty() {
+            return Ok(Records { addresses: listed, ttl: None, missing: None });
+        }
+        client?.host(host).await.into_records()
+    }
+
+    /// The addresses of a name that no name server is queried for, and the name servers for other names.
+    async fn files_and_client(&self, host: &str) -> (Vec<IpAddr>, Result<Arc<Client>, LookupError>) {
+        let (mut listed, client) = {
             let mut files = self.files.lock().await;
             let changed = files.refresh().await;
             let listed = files.hosts.addresses(host);
             (listed, self.client(&files, changed))
         };
-        if !listed.is_empty() {
-            return Ok(Records { addresses: listed, ttl: None, missing: None });
-        }
-        if search::is_localhost(host) {
+        if listed.is_empty() && search::is_localhost(host) {
             // RFC 6761 §6.3: no name server is asked.
-            let addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
-            return Ok(Records { addresses, ttl: None, missing: None });
+            listed = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
         }
-        client?.ask(host).await
+        (listed, client)
     }
 
     fn client(&self, files: &SystemFiles, changed: bool) -> Result<Arc<Client>, LookupError> {
@@ -446,18 +456,26 @@ impl Drop for LookupGuard {
 async fn run_lookup(mut guard: LookupGuard) {
     let resolver = Arc::clone(&guard.resolver);
     let key = guard.key.clone();
-    let mut work = Box::pin(timeout(LONGEST, resolver.resolve(&key)));
+    guard.outcome = Some(bounded(&key.host, resolver.resolve(&key)).await);
+}
+
+/// Ends a lookup after its time limit, and counts and logs a slow one.
+async fn bounded<T>(
+    name: &str,
+    work: impl Future<Output = Result<T, LookupError>>,
+) -> Result<T, LookupError> {
+    let mut work = Box::pin(timeout(LONGEST, work));
     let outcome = match timeout(SLOW, work.as_mut()).await {
         Ok(outcome) => outcome,
         Err(_) => {
             metrics::global().lookups().slow();
-            if moongate_sdk::log_throttle::admit(log::Level::Warn, "name lookup is slow", &[&*key.host]) {
-                log::warn!(name = &*key.host, seconds = SLOW.as_secs(); "name lookup is slow");
+            if moongate_sdk::log_throttle::admit(log::Level::Warn, "name lookup is slow", &[name]) {
+                log::warn!(name, seconds = SLOW.as_secs(); "name lookup is slow");
             }
             work.await
         }
     };
-    guard.outcome = Some(outcome.unwrap_or(Err(LookupError::TimedOut(LONGEST))));
+    outcome.unwrap_or(Err(LookupError::TimedOut(LONGEST)))
 }
 
 /// Removes names without recent lookups, or any name.

@@ -164,6 +164,37 @@ async fn names_in_the_hosts_file_and_localhost_cause_no_query() {
 }
 
 #[tokio::test]
+async fn a_query_uses_the_hosts_file_and_no_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = folder.path().join("hosts");
+    std::fs::write(&hosts, "10.1.1.1 listed.test\nfd00::1 listed.test\n").unwrap();
+    let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 3600)).await;
+    let resolver = Resolver::new(SystemFiles::of(&hosts, "/nonexistent"));
+    resolver.configure(ResolverKind::Hickory, &[server.address]);
+    let texts = |half: Result<FamilyAddresses, LookupError>| {
+        let half = half.unwrap();
+        (half.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), half.ttl.is_some())
+    };
+    for host in ["listed.test", "LISTED.test."] {
+        let HostAnswer { v4, v6 } = resolver.query_host(host, None).await;
+        assert_eq!(texts(v4), (vec!["10.1.1.1".to_owned()], false));
+        assert_eq!(texts(v6), (vec!["fd00::1".to_owned()], false));
+        assert_eq!(texts(resolver.query_family(host, Family::V6).await).0, ["fd00::1"]);
+    }
+    assert_eq!(texts(resolver.query_host("localhost", None).await.v4).0, ["127.0.0.1"]);
+    assert_eq!(server.questions(), 0);
+    for questions in 1..4 {
+        let HostAnswer { v4, v6 } = resolver.query_host("web.test.", None).await;
+        assert_eq!(texts(v4), (vec!["10.0.0.1".to_owned()], true));
+        assert_eq!(texts(v6).0, [] as [&str; 0]);
+        assert_eq!(server.questions(), questions);
+    }
+    let system = resolver.query_host("localhost", Some(ResolverKind::System)).await;
+    assert!(!system.v4.unwrap().addresses.is_empty() || !system.v6.unwrap().addresses.is_empty());
+    assert_eq!(server.questions(), 3);
+}
+
+#[tokio::test]
 async fn the_system_knows_localhost_too() {
     let server = NameServer::start(Reply::Silence).await;
     let resolver = resolver(&server);

@@ -9,7 +9,7 @@ use crate::upstream::announced::{MemberSettings, Tier};
 use crate::upstream::balance::{BALANCE, Balance, Member};
 use crate::upstream::connector::Connector;
 use crate::upstream::discovery::{
-    DISCOVERY, Discovery, EndpointSource, EndpointSpec, EngineDiscovery, NewFeed,
+    DISCOVERY, Discovery, EndpointSource, EndpointSpec, EngineDiscovery, Lookups, NewFeed,
 };
 use crate::upstream::endpoint_set::{CarriedState, EndpointSet, Plan};
 use crate::upstream::hash_key::KeySource;
@@ -121,7 +121,12 @@ fn assemble(
     let endpoint_set = Arc::new(EndpointSet::new(plan, carried));
     let of = Arc::clone(&name);
     let metrics = Arc::new(LazyHandle::new(move || UpstreamMetrics::of(&of)));
-    let new_feed = |discovery| NewFeed { upstream: &name, discovery, metrics: Arc::clone(&metrics) };
+    let new_feed = |discovery| NewFeed {
+        upstream: &name,
+        discovery,
+        metrics: Arc::clone(&metrics),
+        lookups: Lookups { kind: spec.resolver, max_age: spec.resolve.0 },
+    };
     let feed = parts.discovery.map(new_feed);
     let source = EndpointSource::new(parts.lines, feed, prior.map(|prior| &*prior.source));
     let schedule = parts.probe.as_ref().map(|probe| probe.schedule());

@@ -1,6 +1,7 @@
 //! A kind of discovery at work: what it announces becomes the members of the upstream, without a reload.
 
 use super::member_table::MemberTable;
+use super::names::Lookups;
 use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
 use crate::telemetry::unix_millis;
 use crate::upstream::address::{Address, Origin};
@@ -91,7 +92,7 @@ impl NewMember {
 pub struct FeedStatus {
     /// What it reads, as `dns chat.internal.`.
     pub source: Arc<str>,
-    /// When it was read last, in Unix milliseconds; `None` before.
+    /// When it was read last without an error, in Unix milliseconds; `None` before.
     pub last_success: Option<u64>,
     /// Why the last read failed; `None` if it did not.
     pub error: Option<Arc<str>>,
@@ -196,6 +197,7 @@ pub struct MemberFeed {
     is_answered: watch::Sender<bool>,
     changed: Arc<Notify>,
     metrics: Arc<LazyHandle<Arc<UpstreamMetrics>>>,
+    lookups: Lookups,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -210,8 +212,44 @@ impl MemberFeed {
         &self.upstream
     }
 
+    /// The lookup settings of the upstream.
+    pub(super) fn lookups(&self) -> Lookups {
+        self.lookups
+    }
+
+    /// The members that the source announced last.
+    pub(super) fn present(&self) -> Vec<(Address, Announced)> {
+        let table = self.table.lock();
+        let present = table.iter().filter(|(_, announced)| !announced.is_absent);
+        present.map(|(address, announced)| (address.clone(), announced.clone())).collect()
+    }
+
     /// These are the members now.
     pub(super) fn announce(&self, members: Vec<NewMember>) {
+        self.replace(members);
+        let recovered = {
+            let mut outcome = self.outcome.lock();
+            outcome.last_success = Some(unix_millis());
+            outcome.error.take()
+        };
+        if recovered.is_some() {
+            log::info!(upstream = &*self.upstream, source = &*self.source; "discovery works again");
+        }
+        self.is_answered.send_replace(true);
+    }
+
+    /// These are the members now, and there is something wrong with them. `reason` is a label, `detail` is for the log.
+    pub(super) fn announce_despite(
+        &self,
+        members: Vec<NewMember>,
+        reason: &'static str,
+        detail: impl fmt::Display,
+    ) {
+        self.replace(members);
+        self.record_failure("discovery is incomplete; missing endpoints are held", reason, detail);
+    }
+
+    fn replace(&self, members: Vec<NewMember>) {
         let now = monotonic_millis::now();
         let tiers: BTreeSet<u16> = members.iter().map(|member| member.priority).collect();
         let tier = |priority: u16| Tier::of_rank(tiers.range(..priority).count());
@@ -222,28 +260,22 @@ impl MemberFeed {
             announced.entry(identity).or_insert(member);
         }
         let is_changed = self.table.lock().replace(announced, now);
-        let recovered = {
-            let mut outcome = self.outcome.lock();
-            outcome.last_success = Some(unix_millis());
-            outcome.error.take()
-        };
-        if recovered.is_some() {
-            log::info!(upstream = &*self.upstream, source = &*self.source; "discovery works again");
-        }
         if is_changed {
             self.metrics.members_changed(&self.source);
             self.changed.notify_one();
         }
-        self.is_answered.send_replace(true);
     }
 
     /// A read failed; the members stay. `reason` is a label, `detail` is for the log.
     pub(super) fn fail(&self, reason: &'static str, detail: impl fmt::Display) {
-        const MESSAGE: &str = "discovery failed; last members kept";
+        self.record_failure("discovery failed; last members kept", reason, detail);
+    }
+
+    fn record_failure(&self, message: &'static str, reason: &'static str, detail: impl fmt::Display) {
         let detail: Arc<str> = detail.to_string().into();
         self.metrics.discovery_failed(&self.source, reason);
-        if log_throttle::admit(Level::Warn, MESSAGE, &[&self.upstream, reason]) {
-            log::warn!(upstream = &*self.upstream, source = &*self.source, reason = &*detail; "{MESSAGE}");
+        if log_throttle::admit(Level::Warn, message, &[&self.upstream, reason]) {
+            log::warn!(upstream = &*self.upstream, source = &*self.source, reason = &*detail; "{message}");
         }
         self.outcome.lock().error = Some(detail);
         self.is_answered.send_replace(true);
@@ -255,6 +287,8 @@ pub(in crate::upstream) struct NewFeed<'a> {
     pub(in crate::upstream) upstream: &'a Arc<str>,
     pub(in crate::upstream) discovery: Box<dyn Discovery>,
     pub(in crate::upstream) metrics: Arc<LazyHandle<Arc<UpstreamMetrics>>>,
+    /// The lookup settings of the upstream.
+    pub(in crate::upstream) lookups: Lookups,
 }
 
 /// A kind of discovery with its members.
@@ -273,7 +307,7 @@ impl Feed {
     /// Starts with the members of an earlier one, if there was one: they stay until the first answer, and those that it
     /// does not name are held.
     pub(super) fn new(
-        NewFeed { upstream, discovery, metrics }: NewFeed<'_>,
+        NewFeed { upstream, discovery, metrics, lookups }: NewFeed<'_>,
         earlier: Option<&Self>,
         changed: Arc<Notify>,
     ) -> Self {
@@ -295,6 +329,7 @@ impl Feed {
             is_answered,
             changed,
             metrics,
+            lookups,
         };
         Self { discovery, members }
     }

@@ -4,10 +4,16 @@
 //! pingora-load-balancing asks [`EndpointSource`] for the membership and gets it from memory: a slow name
 //! server delays no request. `names` does the lookups outside the request path.
 
+mod dns;
 mod feed;
 mod file;
+mod host_addresses;
 mod member_table;
+mod name_settings;
 mod names;
+mod srv;
+mod srv_targets;
+mod srv_weights;
 
 pub use feed::{Discovery, FeedState, FeedStatus};
 pub(super) use feed::{Feed, NewFeed};
@@ -31,7 +37,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The kinds of `discovery:`, in the order of `moongate kinds`.
-pub static DISCOVERY: &[Kind<dyn Discovery>] = &[file::KIND];
+pub static DISCOVERY: &[Kind<dyn Discovery>] = &[dns::KIND, srv::KIND, file::KIND];
 
 /// How long an address that a name does not resolve to any more is kept.
 const HOLD_OF_NAMES: Duration = Duration::from_secs(30);

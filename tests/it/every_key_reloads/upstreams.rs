@@ -15,7 +15,7 @@ pub(super) const CASES: &[Case] = &[
             "upstreams.discovery",
             "upstreams.discovery.kind",
             "upstreams.discovery.file",
-            "upstreams.discovery.path",
+            "upstreams.discovery.file.path",
         ],
         discovery,
     ),

@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -55,6 +55,9 @@ pub(crate) enum Next {
     Close,
 }
 
+/// Any port of the usual loopback address.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 type Script = dyn Fn(&Seen, &mut Wire) -> Next + Send + Sync;
 
 /// Its response on `/health`.
@@ -92,7 +95,12 @@ struct Shared {
 impl Origin {
     /// One that responds 200 with its name and echoes WebSockets.
     pub(crate) fn named(name: &str) -> Self {
-        Self::start(name, None)
+        Self::start(name, None, LOOPBACK)
+    }
+
+    /// The same on another address of the loopback network; port 0 means any.
+    pub(crate) fn named_at(name: &str, address: SocketAddr) -> Self {
+        Self::start(name, None, address)
     }
 
     /// One that runs a script; `/health` is still answered without it.
@@ -100,7 +108,7 @@ impl Origin {
         name: &str,
         script: impl Fn(&Seen, &mut Wire) -> Next + Send + Sync + 'static,
     ) -> Self {
-        Self::start(name, Some(Box::new(script)))
+        Self::start(name, Some(Box::new(script)), LOOPBACK)
     }
 
     /// One that always sends these bytes and then closes, or keeps the connection.
@@ -109,8 +117,8 @@ impl Origin {
         Self::scripted("fixed", move |_, wire| wire.try_send(&answer).map_or(Next::Close, |()| next))
     }
 
-    fn start(name: &str, script: Option<Box<Script>>) -> Self {
-        let port = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    fn start(name: &str, script: Option<Box<Script>>, address: SocketAddr) -> Self {
+        let port = bind(address);
         let address = port.local_addr().unwrap().as_socket().unwrap();
         let shared = Shared {
             name: name.to_owned(),
@@ -242,7 +250,7 @@ impl Drop for Origin {
 
 /// Two sockets may be bound to the port (one that reserves it, one that listens), hence SO_REUSEADDR.
 fn bind(address: SocketAddr) -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
     socket.set_reuse_port(true).unwrap();
     socket.bind(&address.into()).unwrap();
