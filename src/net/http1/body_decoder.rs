@@ -129,7 +129,7 @@ impl BodyDecoder {
         if self.trailers.is_empty() || !self.is_over() {
             return None;
         }
-        Trailers::parse(Bytes::copy_from_slice(&self.trailers))
+        Trailers::parse(&Bytes::copy_from_slice(&self.trailers))
     }
 
     /// Takes the body's bytes from the start of `buffer`. Bytes after the body stay.

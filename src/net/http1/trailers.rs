@@ -65,9 +65,9 @@ impl Trailers {
     /// Parses a section without its last, empty line. `None` if it has no field that may be forwarded, or a line that is
     /// no field: what belongs together in it is unknown then.
     #[must_use]
-    pub fn parse(section: Bytes) -> Option<Self> {
+    pub fn parse(section: &Bytes) -> Option<Self> {
         let text = section.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let (mut fields, mut names) = (HeaderMap::new(), FieldNames::new(&section, 1));
+        let (mut fields, mut names) = (HeaderMap::new(), FieldNames::new(section, 1));
         for line in text {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let colon = memchr::memchr(b':', line)?;
@@ -124,7 +124,7 @@ mod tests {
 
     fn written(section: &'static str) -> Option<String> {
         let mut out = BytesMut::new();
-        Trailers::parse(Bytes::from_static(section.as_bytes()))?.write(&mut out);
+        Trailers::parse(&Bytes::from_static(section.as_bytes()))?.write(&mut out);
         String::from_utf8(out.to_vec()).ok()
     }
 
@@ -153,7 +153,7 @@ mod tests {
     fn a_section_with_a_line_that_is_no_field_is_left_out() {
         for line in ["x", "X-B : 1", " folded", ": 1", "X B: 1", "\u{fc}: 1"] {
             assert_eq!(
-                Trailers::parse(Bytes::from(format!("X-A: 1\r\n{line}\r\nX-C: 3\r\n"))).map(|_| line),
+                Trailers::parse(&Bytes::from(format!("X-A: 1\r\n{line}\r\nX-C: 3\r\n"))).map(|_| line),
                 None
             );
         }
