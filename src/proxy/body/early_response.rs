@@ -6,7 +6,7 @@
 //! The response is forwarded, and its connection is never pooled. With HTTP/2 both directions of a stream continue (RFC
 //! 9113 §8.1).
 //!
-//! Pingora's loop, which serves a backend of an HTTP/2 upstream that has chosen HTTP/1.1, reads the request body to its
+//! Pingora's loop, which may serve a backend of an HTTP/2 upstream that has chosen HTTP/1.1, reads the request body to its
 //! end, and pools the connection when both messages are complete. So the body is never completed: a read waits
 //! during the response and then fails, and a failed attempt pools nothing. Each read returns at most one chunk, so
 //! none is in progress when the gate closes.

@@ -93,8 +93,10 @@ pub(super) async fn dispatch(
     if let Some(method) = ctx.method() {
         head.set_method(method.clone());
     }
-    if head.version != Version::HTTP_2 && !ctx.attempts.keeps_connections() {
-        // RFC 9112 §9.6. Pingora does not reuse the connection after it either.
+    let is_of_http2 = ctx.attempts.protocol() != Some(UpstreamProtocol::Http1);
+    if head.version != Version::HTTP_2 && (is_of_http2 || !ctx.attempts.keeps_connections()) {
+        // RFC 9112 §9.6. Pingora does not reuse the connection after it either, and ends it with the alert of TLS, which
+        // its pool omits.
         head.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
     }
     if head.version == Version::HTTP_2 && accepts_trailers(session.request()) {
