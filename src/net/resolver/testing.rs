@@ -21,8 +21,11 @@ pub(super) enum Reply {
     /// A code without records: 2 is SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
     Code(u8),
     /// That of a function; `None`: no response.
-    Script(Arc<dyn Fn(&Question) -> Option<Message> + Send + Sync>),
+    Script(Arc<Script>),
 }
+
+/// A function that answers; `None`: no response.
+pub(super) type Script = dyn Fn(&Question) -> Option<Message> + Send + Sync;
 
 /// The types of records (RFC 1035 §3.2.2, RFC 3596, RFC 2782).
 pub(super) const A: u16 = 1;
