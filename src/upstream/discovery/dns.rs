@@ -31,7 +31,7 @@ struct DnsSettings {
     /// Connects to this port of every address, 1 to 65535. Required.
     #[schemars(range(min = 1))]
     port: Placed<u16>,
-    /// Keeps an endpoint for this long that the name does not resolve to any more. Default 30s.
+    /// Keeps an endpoint for this long that the name does not resolve to any more. `0s`: it leaves at once. Default 30s.
     #[serde(default)]
     hold: Option<Period>,
     /// Resolves the name again at least this often, 1s or more. A shorter TTL applies. Default that of the upstream.

@@ -33,7 +33,7 @@ struct SrvSettings {
     /// Queries name servers for the SRV records of this name, as `_ws._tcp.chat.internal.`. Each address of their targets
     /// is an endpoint; the priority is its tier, the weight its weight. Required.
     name: Placed<String>,
-    /// Keeps an endpoint for this long that the records do not name any more. Default 30s.
+    /// Keeps an endpoint for this long that the records do not name any more. `0s`: it leaves at once. Default 30s.
     #[serde(default)]
     hold: Option<Period>,
     /// Queries again at least this often, 1s or more. A shorter TTL applies. Default that of the upstream.
