@@ -31,6 +31,7 @@ mod into_tunnel_io;
 mod join_time;
 mod latency;
 mod lease;
+mod members;
 mod monotonic_millis;
 mod passive_health;
 mod pingora_selection;

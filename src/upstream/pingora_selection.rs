@@ -4,7 +4,8 @@
 //! right. Retries use `Members::lease_again` instead.
 
 use super::balance::Open;
-use super::endpoint_set::{EndpointSet, Members, Turn};
+use super::endpoint_set::EndpointSet;
+use super::members::{Members, Turn};
 use super::slow_start::SlowStart;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
