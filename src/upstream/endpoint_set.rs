@@ -8,9 +8,11 @@ use super::address::Address;
 use super::balance::{Member, RoundRobin};
 use super::discovery::{BackendEntry, MemberSettings};
 use super::endpoint::{Endpoint, Load, Token};
+use super::endpoint_watch::EndpointWatch;
 use super::health_score::Health;
 use super::members::{Members, Plan};
 use super::monotonic_millis;
+use super::ready_set::ReadySet;
 use crate::config::WhenAllUnhealthy;
 use parking_lot::{Mutex, RwLock};
 use pingora_load_balancing::Backend;
@@ -59,6 +61,11 @@ pub(super) struct EndpointSet {
     plan: Plan,
     // A lock instead of an ArcSwap: only `control` swaps generations. Held for one reference count.
     current: RwLock<Arc<Members>>,
+    watch: Arc<EndpointWatch>,
+    /// What may be selected, as it was when it was last needed. Held for one reference count.
+    ready: RwLock<Arc<ReadySet>>,
+    /// Held while it is determined anew: one thread does that, and the others wait for it.
+    making_ready: Mutex<()>,
     /// Loads of removed endpoints that are still in use.
     departed: Mutex<HashMap<Address, Weak<Load>>>,
     /// Whether startup is complete: endpoints that join from then on are new.
@@ -88,8 +95,18 @@ impl EndpointSet {
     pub(super) fn new(plan: Plan, carried: Option<CarriedState>) -> Self {
         let CarriedState { members, departed, is_started } = carried.unwrap_or_default();
         let is_started = AtomicBool::new(is_started);
-        let current = RwLock::new(Members::new(&plan, members, Vec::new()));
-        Self { plan, current, departed: Mutex::new(departed), is_started, changed: Notify::new() }
+        let watch = EndpointWatch::new(plan.balance.orders_by_load());
+        let members = Members::new(&plan, &watch, members, Vec::new());
+        Self {
+            plan,
+            ready: RwLock::new(Arc::new(ReadySet::outdated(Arc::clone(&members)))),
+            current: RwLock::new(members),
+            watch,
+            making_ready: Mutex::new(()),
+            departed: Mutex::new(departed),
+            is_started,
+            changed: Notify::new(),
+        }
     }
 
     /// Completes startup: endpoints that join from now on are new.
@@ -108,7 +125,7 @@ impl EndpointSet {
             let mut changed = pin!(self.changed.notified());
             // Registered before the check, so that a change between check and wait is not missed.
             changed.as_mut().enable();
-            if !self.current().awaits_first_probe() {
+            if !self.ready().awaits_first_probe() {
                 return;
             }
             changed.await;
@@ -118,6 +135,37 @@ impl EndpointSet {
     /// The members now.
     pub(super) fn current(&self) -> Arc<Members> {
         Arc::clone(&self.current.read())
+    }
+
+    /// What may be selected now.
+    pub(super) fn ready(&self) -> Arc<ReadySet> {
+        let ready = Arc::clone(&self.ready.read());
+        if ready.is_valid(&self.watch) { ready } else { self.make_ready() }
+    }
+
+    fn make_ready(&self) -> Arc<ReadySet> {
+        let _making = self.making_ready.lock();
+        let ready = Arc::clone(&self.ready.read());
+        if ready.is_valid(&self.watch) {
+            return ready;
+        }
+        // Read before the members and their endpoints: what changes in between is seen, or makes it outdated.
+        let version = self.watch.version();
+        let ready = Arc::new(ReadySet::new(self.current(), &self.watch, version));
+        let mut place = self.ready.write();
+        // Members that were replaced meanwhile are not held.
+        if ready.version() == Some(self.watch.version()) {
+            *place = Arc::clone(&ready);
+        }
+        ready
+    }
+
+    /// Makes members the current ones.
+    fn replace(&self, members: Arc<Members>) {
+        *self.current.write() = Arc::clone(&members);
+        self.watch.announce_change();
+        // The former ones are not held until the next selection.
+        *self.ready.write() = Arc::new(ReadySet::outdated(members));
     }
 
     /// The loads of removed endpoints that are still in use.
@@ -183,8 +231,8 @@ impl EndpointSet {
         for (address, member) in known {
             departed.insert(address.clone(), Arc::downgrade(member.endpoint().load()));
         }
-        let members = Members::new(&self.plan, members, member_backends);
-        *self.current.write() = Arc::clone(&members);
+        let members = Members::new(&self.plan, &self.watch, members, member_backends);
+        self.replace(Arc::clone(&members));
         drop(before);
         self.changed.notify_waiters();
         departed.retain(|_, load| load.strong_count() > 0);
@@ -201,7 +249,7 @@ impl EndpointSet {
             member.clone().marked(marked)
         };
         let members = before.as_slice().iter().map(marked).collect();
-        *self.current.write() = Members::new(&self.plan, members, before.backends().to_vec());
+        self.replace(Members::new(&self.plan, &self.watch, members, before.backends().to_vec()));
     }
 
     /// An endpoint that is no member, as one that a resolver has removed: a WebSocket of another process is there.

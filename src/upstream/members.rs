@@ -1,18 +1,20 @@
-//! The members of one membership of an upstream, with the balancer arranged for them, and the selection among them.
+//! The members of one membership of an upstream, with the balancer arranged for them.
+//!
+//! Methods that look at all members are for changes and failures. A selection uses what a [`ReadySet`] has prepared.
+//!
+//! [`ReadySet`]: super::ready_set::ReadySet
 
-use super::balance::{AllMembers, Balance, Candidates, Group, Member, Open, Tier};
-use super::endpoint::Token;
+use super::balance::{Balance, COMPARED, CandidateSet, Group, Member, Open};
+use super::endpoint_watch::EndpointWatch;
 use super::hash_key::KeySource;
 use super::health_score::Health;
-use super::lease::{Lease, TriedEndpoints};
 use super::monotonic_millis;
-use super::passive_health::Policy;
 use super::slow_start::SlowStart;
+use super::tried_endpoints::TriedEndpoints;
 use crate::config::WhenAllUnhealthy;
 use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
 use pingora_load_balancing::Backend;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The settings of an upstream that apply to its members.
 pub(super) struct Plan {
@@ -25,14 +27,9 @@ pub(super) struct Plan {
     pub(super) slow_start: Option<u64>,
 }
 
-/// Which attempt of a request a selection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    First,
-    Retry,
-}
-
-/// The members of one membership.
+/// The members of one membership. What may be selected among them changes more often: [`ReadySet`].
+///
+/// [`ReadySet`]: super::ready_set::ReadySet
 pub(super) struct Members {
     members: Vec<Member>,
     /// The members in the same order, by address, as pingora-load-balancing's type.
@@ -49,7 +46,17 @@ pub(super) struct Members {
 }
 
 impl Members {
-    pub(super) fn new(plan: &Plan, members: Vec<Member>, backends: Vec<Backend>) -> Arc<Self> {
+    /// The members, whose changes `watch` learns of from now on.
+    pub(super) fn new(
+        plan: &Plan,
+        watch: &Arc<EndpointWatch>,
+        members: Vec<Member>,
+        backends: Vec<Backend>,
+    ) -> Arc<Self> {
+        members.iter().for_each(|member| member.endpoint().watch(watch));
+        if watch.load_order().is_some() && members.len() > COMPARED {
+            members.iter().for_each(|member| member.endpoint().announce_leaves());
+        }
         let balance = plan.balance.arrange(&Group { upstream: &plan.upstream, members: &members });
         let ties_sessions = balance.key() != KeySource::Nothing || balance.cookie(&plan.upstream).is_some();
         Arc::new(Self {
@@ -72,8 +79,9 @@ impl Members {
         &self.backends
     }
 
-    pub(super) fn backend(&self, index: usize) -> Option<&Backend> {
-        self.backends.get(index)
+    /// The backend with an address.
+    pub(super) fn backend(&self, address: &EngineAddr) -> Option<&Backend> {
+        self.backends.get(self.position(address)?)
     }
 
     pub(super) fn balance(&self) -> &dyn Balance {
@@ -82,12 +90,35 @@ impl Members {
 
     /// The member with an address.
     pub(super) fn find(&self, address: &EngineAddr) -> Option<&Member> {
-        let index = self.backends.binary_search_by(|backend| backend.addr.cmp(address)).ok()?;
-        self.members.get(index)
+        self.members.get(self.position(address)?)
     }
 
-    pub(super) fn index_of(&self, token: Token) -> Option<usize> {
-        self.members.iter().position(|member| member.endpoint().token() == token)
+    fn position(&self, address: &EngineAddr) -> Option<usize> {
+        self.backends.binary_search_by(|backend| backend.addr.cmp(address)).ok()
+    }
+
+    /// Whether the balancer ties sessions to members.
+    pub(super) fn ties_sessions(&self) -> bool {
+        self.ties_sessions
+    }
+
+    /// Whether a member has a limit.
+    pub(super) fn has_limits(&self) -> bool {
+        self.has_limits
+    }
+
+    /// Whether the members are of different tiers.
+    pub(super) fn has_tiers(&self) -> bool {
+        self.has_tiers
+    }
+
+    pub(super) fn when_all_unhealthy(&self) -> WhenAllUnhealthy {
+        self.when_all_unhealthy
+    }
+
+    /// The duration of the slow start in milliseconds.
+    pub(super) fn slow_start_duration(&self) -> Option<u64> {
+        self.slow_start
     }
 
     /// The members that may be selected, of all tiers: those that accept new connections and are healthy. If none
@@ -139,97 +170,20 @@ impl Members {
         Some(part)
     }
 
-    /// Selects among a set of members.
-    pub(super) fn choose(
-        &self,
-        open: &Open,
-        key: &[u8],
-        slow: Option<SlowStart>,
-        turn: Turn,
-    ) -> Option<usize> {
-        let tier = self.first_tier(open);
-        let open = tier.as_ref().unwrap_or(open);
-        let candidates = Candidates::new(&self.members, open, slow);
-        let candidates = if turn == Turn::Retry { candidates.for_retry() } else { candidates };
-        // A member that is no candidate, from a faulty balancer, would be selected again and again.
-        self.balance.choose(&candidates, key).filter(|index| open.contains(*index))
-    }
-
-    /// Selects for a first attempt without [`Members::open`], if the balancer can. To be called only while no
-    /// member is new.
-    pub(super) fn choose_directly(&self, key: &[u8]) -> Option<usize> {
-        if self.has_tiers || self.has_limits {
-            return None;
-        }
-        let chosen = self.balance.choose_directly(&AllMembers::new(&self.members), key)?;
-        self.is_usable(chosen).then_some(chosen)
-    }
-
-    /// Selects for a retry, and counts the attempt. pingora-load-balancing's iterator does not know the tried
-    /// endpoints, so retries do not use it.
-    pub(super) fn lease_again(&self, key: &[u8], tried: &TriedEndpoints, policy: Policy) -> Option<Lease> {
+    /// The members that may be selected for a request, of the first tier that has any: those that were not tried and are
+    /// not full. Listing them takes time in proportion to the members.
+    pub(super) fn list(&self, tried: &TriedEndpoints) -> CandidateSet {
         let mut open = self.open();
         for (index, member) in self.members.iter().enumerate() {
-            if tried.contains(member.endpoint()) {
+            if !tried.is_empty() && tried.contains(member.endpoint()) {
                 open.remove(index);
             }
         }
-        let slow = self.slow_start();
-        loop {
-            let chosen = self.choose(&open, key, slow, Turn::Retry)?;
-            let lease = Lease::of(self.members.get(chosen)?, policy);
-            if lease.is_some() {
-                return lease;
-            }
-            // Other requests have filled it since.
-            open.remove(chosen);
-        }
+        let open = self.first_tier(&open).unwrap_or(open);
+        CandidateSet::new(&self.members, open, self.slow_start())
     }
 
-    /// The draining endpoint that the session of `key` still belongs to, on a route with this drain window.
-    pub(super) fn draining_owner(
-        &self,
-        key: &[u8],
-        tried: &TriedEndpoints,
-        window: Duration,
-    ) -> Option<&Member> {
-        if !self.ties_sessions || window.is_zero() {
-            return None;
-        }
-        let mut draining = None;
-        for (index, member) in self.members.iter().enumerate() {
-            let is_draining = member.draining_since().is_some() && member.weight() > 0;
-            if is_draining && member.endpoint().is_usable() && !tried.contains(member.endpoint()) {
-                draining.get_or_insert_with(|| Open::with_room(self.members.len())).insert(index);
-            }
-        }
-        let draining = draining?;
-        let mut candidates = self.open();
-        (0..self.members.len())
-            .filter(|index| draining.contains(*index))
-            .for_each(|index| candidates.insert(index));
-        if let Some(tier) = self.first_tier(&candidates) {
-            candidates = tier;
-        }
-        let owner = self.balance.owner_of(&Candidates::new(&self.members, &candidates, None), key)?;
-        let member = self.members.get(owner).filter(|_| draining.contains(owner))?;
-        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-        let moment = self.balance.drain_moment(key)?.within(window);
-        (monotonic_millis::now() < member.draining_since()?.saturating_add(moment)).then_some(member)
-    }
-
-    /// Whether no member is healthy, or only members of later tiers are, and the first probe of one has not ended.
-    pub(super) fn awaits_first_probe(&self) -> bool {
-        let usable = self.members.iter().filter(|member| member.is_usable()).map(Member::tier);
-        let usable = if self.has_tiers { usable.min() } else { usable.take(1).next() };
-        if usable.is_some_and(|usable| !self.has_tiers || usable == Tier::FIRST) {
-            return false;
-        }
-        let is_earlier = |member: &Member| usable.is_none_or(|usable| member.tier() < usable);
-        self.takers().any(|(_, member)| is_earlier(member) && member.endpoint().awaits_first_probe())
-    }
-
-    /// Whether the member at an index can be selected now: no member of an earlier tier can.
+    /// Whether the member at an index can be selected now: it is not full, and no member of an earlier tier can be.
     pub(super) fn is_available(&self, index: usize) -> bool {
         let Some(member) = self.members.get(index).filter(|member| member.is_usable() && !member.is_full())
         else {
@@ -240,16 +194,9 @@ impl Members {
         !self.has_tiers || !self.members.iter().any(is_earlier)
     }
 
-    /// Whether the member at an index accepts new connections and is healthy.
-    fn is_usable(&self, index: usize) -> bool {
-        self.members.get(index).is_some_and(Member::is_usable)
-    }
-
-    /// The slow start at this moment, while a member is new. Without the setting the clock is not read.
+    /// The slow start at this moment. Without the setting the clock is not read.
     pub(super) fn slow_start(&self) -> Option<SlowStart> {
-        let duration = self.slow_start?;
-        let slow = SlowStart::at(monotonic_millis::now(), duration);
-        self.members.iter().any(|member| slow.is_new(member.endpoint())).then_some(slow)
+        self.slow_start.map(|duration| SlowStart::at(monotonic_millis::now(), duration))
     }
 
     /// Returns whether no endpoint can ever be selected.
@@ -257,6 +204,7 @@ impl Members {
         self.takers().next().is_none()
     }
 
+    /// The members that accept new connections while they are healthy.
     fn takers(&self) -> impl Iterator<Item = (usize, &Member)> {
         self.members.iter().enumerate().filter(|(_, member)| member.is_open())
     }
