@@ -169,11 +169,6 @@ impl Endpoint {
         &self.upstream
     }
 
-    /// Identifies the upstream while one of its endpoints exists.
-    pub(super) fn upstream_id(&self) -> usize {
-        Arc::as_ptr(&self.upstream).addr()
-    }
-
     /// The address as text, for logs and metrics.
     pub fn name(&self) -> &str {
         &self.name

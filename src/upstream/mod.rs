@@ -5,7 +5,8 @@
 //! the probes. Our kinds implement its traits: `pingora_selection` is its `BackendSelection` over any
 //! [`Balance`], `pingora_check` is its `HealthCheck` over any [`Probe`], `discovery` is its
 //! `ServiceDiscovery`. This module adds what it lacks: counts that survive a reload, the state "not probed
-//! yet", passive ejection and `when_all_unhealthy`.
+//! yet", passive ejection, `when_all_unhealthy`, and a selection whose time does not depend on the number of endpoints
+//! (`ready_set`).
 //!
 //! The connection to an endpoint is here too (`connector`): TLS, HTTP/2, the PROXY protocol. `attempts` has what all
 //! attempts share; the mapping of failures to responses is in the proxy and the tunnel. [`Cluster::run`] is a future that
@@ -56,6 +57,7 @@ pub use cluster::{
     AcceptingEndpoint, Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointState, EndpointStatus,
     Leaving, Order, RemovedUpstream,
 };
+pub use connection_pool::most_idle_connections;
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
 pub use discovery::NameState;
