@@ -34,8 +34,7 @@ impl SlowStart {
 
     /// When the slow start of an endpoint ends, if it has not ended.
     pub(super) fn end(self, endpoint: &Endpoint) -> Option<u64> {
-        let joined = endpoint.joined_at(self.now);
-        (self.part(joined) < WHOLE).then(|| joined.saturating_add(self.over))
+        self.is_new(endpoint).then(|| endpoint.joined_at(self.now).saturating_add(self.over))
     }
 
     /// The current part of a weight of 1, in thousandths.
