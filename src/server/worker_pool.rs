@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 /// The most idle connections in Pingora's pool of a worker, which reserves space for them.
-const PINGORA_POOL: usize = 16_384;
+const PINGORA_POOL: usize = 8192;
 
 /// The time limit for the start of a worker, which reads the system's root certificates and may hang.
 const LONGEST_START: Duration = Duration::from_secs(30);

@@ -344,8 +344,10 @@ impl<'a> Candidates<'a> {
         let Some(mature) = self.set.mature.as_deref() else {
             return Competitors { candidates: *self, mature: None, drawn: None };
         };
-        // The positions are in ascending order.
-        let is_new = |position: &usize| mature.binary_search(&(*position as u32)).is_err();
+        let is_new = |position: &usize| {
+            let drawn = self.at(*position);
+            drawn.is_some_and(|drawn| drawn.share < u32::from(drawn.member.weight) * WHOLE)
+        };
         let drawn = self.draw_position().filter(is_new);
         Competitors { candidates: *self, mature: Some(mature), drawn }
     }

@@ -122,7 +122,7 @@ impl RingBuilder {
         });
         self.apply(difference);
         let mut members = vec![NONE; self.addresses.len()];
-        for (index, slot) in slots.into_iter().enumerate() {
+        for (index, slot) in slots.into_iter().enumerate().rev() {
             if let Some(member) = members.get_mut(slot as usize) {
                 *member = index as u32;
             }
@@ -133,8 +133,9 @@ impl RingBuilder {
     /// The slot of a member with points.
     fn update_node(&mut self, address: SocketAddr, weight: u32, difference: &mut Difference) -> u32 {
         if let Some(node) = self.nodes.get_mut(&address) {
-            node.update = self.update;
-            if node.weight != weight {
+            // Of two members with one address, the first one has the points.
+            let is_first = std::mem::replace(&mut node.update, self.update) != self.update;
+            if is_first && node.weight != weight {
                 difference.remove(address, node.weight, node.slot);
                 difference.add(address, weight, node.slot);
                 node.weight = weight;
