@@ -1,11 +1,12 @@
 //! What one choice of an endpoint costs: `cargo bench --bench pick`.
 //!
-//! Prints nanoseconds of CPU for a pick and its lease, by kind and number of endpoints, on one thread:
-//! the scheduler's count, which other programs on the machine do not disturb much.
+//! Prints nanoseconds of CPU for a pick and its lease, by kind and number of endpoints, with equal weights and with
+//! three different ones, on one thread: the scheduler's count, which other programs on the machine do not disturb
+//! much.
 #![allow(clippy::print_stdout, reason = "a measure is printed")]
 
 use http::Method;
-use moongate::config::{EndpointEntry, KindEntry, Upstream};
+use moongate::config::{Endpoint, EndpointEntry, KindEntry, Upstream};
 use moongate::upstream::{BALANCE, Cluster, RequestView, TriedEndpoints};
 use moongate_config::{Place, Placed, Settings, Value, ValueKind};
 use moongate_sdk::Request;
@@ -19,12 +20,16 @@ const BATCH: u32 = 1000;
 const ENOUGH: u64 = 300_000_000;
 
 fn main() {
-    for members in [10, 1000, 10_000] {
-        for kind in BALANCE {
-            let cluster = Cluster::build("web", &upstream(kind.name, members), &place(), None, None);
-            let cost = cluster.map(|cluster| format!("{:.0} ns", measure(&cluster)));
-            let cost = cost.unwrap_or_else(|problems| format!("{:?}", problems.0));
-            println!("{:>18} {members:>6} endpoints {cost:>10}", kind.name);
+    println!("{:>18} {:>10} {:>14} {:>18}", "kind", "endpoints", "equal weights", "different weights");
+    for kind in BALANCE {
+        for members in [10, 1000, 5000, 10_000] {
+            let cost = |weights: u16| {
+                let cluster =
+                    Cluster::build("web", &upstream(kind.name, members, weights), &place(), None, None);
+                let cost = cluster.map(|cluster| format!("{:.0} ns", measure(&cluster)));
+                cost.unwrap_or_else(|problems| format!("{:?}", problems.0))
+            };
+            println!("{:>18} {members:>10} {:>14} {:>18}", kind.name, cost(1), cost(3));
         }
     }
 }
@@ -52,10 +57,17 @@ fn cpu() -> u64 {
     text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0)
 }
 
-fn upstream(kind: &str, members: u16) -> Upstream {
+/// An upstream with that many weights in turn, from 1.
+fn upstream(kind: &str, members: u16, weights: u16) -> Upstream {
     let endpoint = |n: u16| {
         let [high, low] = n.to_be_bytes();
-        placed(EndpointEntry::Address(format!("127.1.{high}.{low}:80")))
+        placed(EndpointEntry::Full(Endpoint {
+            address: placed(format!("127.1.{high}.{low}:80")),
+            weight: Some(placed(1 + n % weights)),
+            drain: false,
+            backup: false,
+            max_connections: None,
+        }))
     };
     let nothing = Settings::new(Value { place: place(), kind: ValueKind::Map(Vec::new()) });
     Upstream {

@@ -92,9 +92,9 @@ pub struct Upstream {
     /// Default 60s.
     #[serde(default = "defaults::keepalive_timeout")]
     pub keepalive_timeout: Period,
-    /// Keeps at most this many idle HTTP/1.1 connections to the upstream for reuse, by requests and calls of
-    /// plugins. They are divided among the threads, rounded up. `0`: connections are not kept (`Connection: close`).
-    /// Default 512.
+    /// Keeps at most this many idle HTTP/1.1 connections to each endpoint for reuse, by requests and calls of plugins. They
+    /// are divided among the threads, rounded up. All upstreams together keep a quarter of the process's descriptors at
+    /// most. `0`: connections are not kept (`Connection: close`). Default 512.
     #[serde(default = "defaults::max_idle_connections")]
     pub max_idle_connections: u32,
     /// Tries up to this many further endpoints for requests that are safe to repeat, 0 to 63. Default 2.

@@ -5,6 +5,7 @@ use super::open_listener::OpenListener;
 use super::worker::{self, Adoption, WorkerOrder, WorkerStage};
 use crate::proxy::{Gateway, Shared};
 use crate::tls::platform_roots;
+use crate::upstream::most_idle_connections;
 use log::{error, info};
 use parking_lot::Mutex;
 use pingora::server::configuration::ServerConf;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-/// The idle connections in Pingora's pools, over all workers.
-const PINGORA_POOL: usize = 512;
+/// The most idle connections in Pingora's pool of a worker, which reserves space for them.
+const PINGORA_POOL: usize = 8192;
 
 /// The time limit for the start of a worker, which reads the system's root certificates and may hang.
 const LONGEST_START: Duration = Duration::from_secs(30);
@@ -183,7 +184,7 @@ fn server_conf(threads: usize) -> ServerConf {
         threads: 1,
         work_stealing: false,
         // Only for HTTP/2 upstreams.
-        upstream_keepalive_pool_size: (PINGORA_POOL / threads.max(1)).max(1),
+        upstream_keepalive_pool_size: most_idle_connections().div_ceil(threads.max(1)).clamp(1, PINGORA_POOL),
         // The upstream's `retries` limits attempts; this only bounds pooled connections that turn out to be
         // closed.
         max_retries: 64,

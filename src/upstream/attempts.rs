@@ -2,15 +2,16 @@
 //! against, and whether another attempt is allowed. Requests, WebSocket handshakes, redials and plugins' calls use it.
 
 use super::cluster::Cluster;
-use super::connection_pool::{self, Server};
+use super::connection_pool::{self, IdleLimits, Server};
 use super::connector::Reuse;
 use super::dial::DialError;
 use super::endpoint::Endpoint;
 use super::hash_key::Key;
 use super::http1_connection::Http1Connection;
-use super::lease::{Lease, NoEndpoint, TriedEndpoints};
+use super::lease::{Lease, NoEndpoint};
 use super::passive_health::Reason;
 use super::proxy_header::ProxyAddrs;
+use super::tried_endpoints::TriedEndpoints;
 use super::upstream_stream::UpstreamStream;
 use crate::config::UpstreamProtocol;
 use crate::runtime::clock;
@@ -197,17 +198,17 @@ impl Attempts {
         }
     }
 
-    /// Keeps the connection of a complete exchange for the next request; `workers` share the upstream's
+    /// Keeps the connection of a complete exchange for the next request; `workers` share the endpoint's
     /// `max_idle_connections`.
     pub fn keep(&self, connection: Box<Http1Connection>, workers: usize) {
         let (Some(cluster), Some(lease)) = (&self.cluster, &self.lease) else { return };
         let spec = cluster.spec();
-        let limit = (spec.max_idle_connections as usize).div_ceil(workers.max(1));
+        let limits = IdleLimits::of_endpoint(spec.max_idle_connections as usize, workers);
         connection_pool::give_back(
             Server::Endpoint(lease.endpoint()),
             connection,
             spec.keepalive_timeout.0,
-            limit,
+            limits,
         );
     }
 

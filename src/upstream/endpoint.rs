@@ -6,11 +6,12 @@
 //! that probes of two generations do not share thresholds.
 
 use super::address::Address;
+use super::endpoint_watch::{EndpointWatch, EndpointWatches};
 use super::health_score::{Health, Score, Thresholds};
 use super::join_time::JoinTime;
 use super::latency::PeakEwma;
 use super::monotonic_millis;
-use super::passive_health::{Passive, Proof};
+use super::passive_health::{Passive, PassiveState, Policy, Proof, Reason};
 use crate::telemetry::metrics::{EndpointMetrics, LazyHandle};
 use crate::telemetry::unix_millis;
 use parking_lot::{Mutex, RwLock};
@@ -43,9 +44,9 @@ pub(super) struct Load {
     token: Token,
     active: AtomicUsize,
     latency: PeakEwma,
-    // Allocated separately: it is read for every selection, while the counts beside it change with every
-    // request.
-    drained: Arc<AtomicU64>,
+    /// When an operator's drain began; 0 means not draining.
+    drained: AtomicU64,
+    watches: EndpointWatches,
 }
 
 impl Load {
@@ -56,7 +57,8 @@ impl Load {
             token,
             active: AtomicUsize::new(0),
             latency: PeakEwma::default(),
-            drained: Arc::default(),
+            drained: AtomicU64::new(0),
+            watches: EndpointWatches::default(),
         })
     }
 
@@ -122,9 +124,6 @@ pub struct Endpoint {
     join_time: JoinTime,
     /// A [`BackendVersion`].
     version: AtomicU8,
-    /// The drain flag of `load`, without an indirection: when an operator's drain began; 0 means not
-    /// draining.
-    drained: Arc<AtomicU64>,
 }
 
 impl Endpoint {
@@ -151,7 +150,6 @@ impl Endpoint {
     ) -> Arc<Self> {
         let load = load.unwrap_or_else(Load::new);
         Arc::new(Self {
-            drained: Arc::clone(&load.drained),
             metrics,
             upstream: Arc::clone(upstream),
             name,
@@ -189,11 +187,6 @@ impl Endpoint {
         &self.upstream
     }
 
-    /// Identifies the upstream while one of its endpoints exists.
-    pub(super) fn upstream_id(&self) -> usize {
-        Arc::as_ptr(&self.upstream).addr()
-    }
-
     /// The address as text, for logs and metrics.
     pub fn name(&self) -> &str {
         &self.name
@@ -220,11 +213,15 @@ impl Endpoint {
 
     /// The token of the endpoint; it survives reloads.
     pub fn token(&self) -> Token {
+        #[cfg(test)]
+        super::testing::count_read();
         self.load.token
     }
 
     /// Requests and WebSockets at the endpoint, connecting ones included.
     pub fn active(&self) -> usize {
+        #[cfg(test)]
+        super::testing::count_read();
         self.load.active()
     }
 
@@ -244,24 +241,44 @@ impl Endpoint {
     /// Returns whether an operator drains the endpoint. The drain belongs to the address and survives
     /// reloads.
     pub fn is_drained(&self) -> bool {
-        self.drained.load(Relaxed) != 0
+        self.drained_since().is_some()
     }
 
     /// When an operator's drain began, in milliseconds of the monotonic clock.
     pub(super) fn drained_since(&self) -> Option<u64> {
-        Some(self.drained.load(Relaxed)).filter(|since| *since != 0)
+        #[cfg(test)]
+        super::testing::count_read();
+        Some(self.load.drained.load(Relaxed)).filter(|since| *since != 0)
     }
 
     pub(super) fn set_drained(&self, drained: bool) {
         // A repeated order changes nothing: the drain continues from its beginning.
         let changed =
             |since| (drained != (since != 0)).then(|| if drained { monotonic_millis::now() } else { 0 });
-        let _ = self.drained.fetch_update(Relaxed, Relaxed, changed);
+        if self.load.drained.fetch_update(Relaxed, Relaxed, changed).is_ok() {
+            self.announce_change();
+        }
     }
 
     /// Continues an operator's drain that began at that moment, which is not 0.
     pub(super) fn drain_since(&self, moment: u64) {
-        self.drained.store(moment, Relaxed);
+        self.load.drained.store(moment, Relaxed);
+        self.announce_change();
+    }
+
+    /// Lets an upstream learn of changes from now on.
+    pub(super) fn watch(&self, watch: &Arc<EndpointWatch>) {
+        self.load.watches.add(watch);
+    }
+
+    /// Lets its upstreams learn when its load falls, from now on.
+    pub(super) fn announce_leaves(&self) {
+        self.load.watches.announce_leaves();
+    }
+
+    /// Something that selections depend on has changed.
+    fn announce_change(&self) {
+        self.load.watches.announce_change();
     }
 
     /// The verdict of its probes; unhealthy while the endpoint is ejected.
@@ -279,6 +296,8 @@ impl Endpoint {
 
     /// The verdict of its probes, without passive health.
     pub(super) fn verdict(&self) -> Health {
+        #[cfg(test)]
+        super::testing::count_read();
         Health::from_u8(self.health.load(Relaxed))
     }
 
@@ -294,6 +313,8 @@ impl Endpoint {
 
     /// The decayed peak latency in microseconds; 0 if unknown.
     pub(super) fn latency(&self) -> f32 {
+        #[cfg(test)]
+        super::testing::count_read();
         self.load.latency.read(monotonic_millis::now())
     }
 
@@ -334,6 +355,7 @@ impl Endpoint {
 
     pub(super) fn leave(&self) {
         self.load.active.fetch_sub(1, Relaxed);
+        self.load.watches.announce_leave(self.load.token.get(), || self.active());
     }
 
     pub(super) fn record_latency(&self, latency: std::time::Duration) {
@@ -346,7 +368,26 @@ impl Endpoint {
         // After an ejection the join time is the end of the ejection, or now if a success ended it early.
         if let Some(until) = self.passive.record_success(proof) {
             self.join_time.begin(until.min(now));
+            self.announce_change();
         }
+    }
+
+    /// Records a failure of traffic; returns whether it ejected the endpoint.
+    pub(super) fn record_failure(&self, reason: Reason, policy: Policy) -> bool {
+        let is_ejected = self.passive.failed(reason, policy, monotonic_millis::now());
+        if is_ejected {
+            self.announce_change();
+        }
+        is_ejected
+    }
+
+    /// Continues with the passive health and the join time of another process.
+    pub(super) fn restore(&self, passive: &PassiveState, joined: Option<u64>, now: u64) {
+        self.passive.restore(passive, now);
+        if let Some(joined) = joined {
+            self.join_time.begin(joined);
+        }
+        self.announce_change();
     }
 
     /// The result of the last probe; `None` before the first one ended.
@@ -375,7 +416,10 @@ impl Endpoint {
             }
             self.health.store(changed as u8, Relaxed);
         }
-        self.is_probed.store(true, Relaxed);
+        let is_first = !self.is_probed.swap(true, Relaxed);
+        if is_first || changed.is_some() {
+            self.announce_change();
+        }
         changed
     }
 }

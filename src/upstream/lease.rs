@@ -1,16 +1,12 @@
 //! Lease of an endpoint for one exchange. Counts are undone on drop.
 
 use super::balance::Member;
-use super::endpoint::{Endpoint, Token};
-use super::monotonic_millis;
+use super::endpoint::Endpoint;
 use super::passive_health::{Policy, Reason};
 use moongate_sdk::log_throttle;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-
-/// Tokens stored inline: the default of two retries never needs more.
-const FEW: usize = 4;
 
 /// Why no endpoint could be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -27,57 +23,6 @@ pub enum NoEndpoint {
     /// Every eligible endpoint was tried for this request.
     #[error("every endpoint was tried")]
     Tried,
-}
-
-/// The endpoints that a request was already sent to.
-#[derive(Clone, Debug, Default)]
-pub struct TriedEndpoints {
-    few: [Option<Token>; FEW],
-    more: Vec<Token>,
-    /// An endpoint was selected and may be selected again.
-    is_repeated: bool,
-}
-
-impl TriedEndpoints {
-    /// Creates an empty set.
-    pub const fn new() -> Self {
-        Self { few: [None; FEW], more: Vec::new(), is_repeated: false }
-    }
-
-    /// Adds an endpoint.
-    pub fn add(&mut self, endpoint: &Endpoint) {
-        let token = endpoint.token();
-        match self.few.iter_mut().find(|slot| slot.is_none()) {
-            Some(slot) => *slot = Some(token),
-            None => self.more.push(token),
-        }
-    }
-
-    /// The request is sent again although no endpoint failed: its pooled connection had been closed.
-    pub fn repeat(&mut self) {
-        self.is_repeated = true;
-    }
-
-    /// Returns whether the request is sent again although no endpoint failed.
-    pub fn is_repeated(&self) -> bool {
-        self.is_repeated
-    }
-
-    /// Returns whether no endpoint was selected for the request before.
-    pub fn is_first_choice(&self) -> bool {
-        self.is_empty() && !self.is_repeated
-    }
-
-    /// Returns whether an endpoint was tried.
-    pub fn contains(&self, endpoint: &Endpoint) -> bool {
-        let token = endpoint.token();
-        self.few.contains(&Some(token)) || self.more.contains(&token)
-    }
-
-    /// Returns whether no endpoint was tried.
-    pub fn is_empty(&self) -> bool {
-        self.few[0].is_none()
-    }
 }
 
 /// An active request or WebSocket at an endpoint, counted until drop.
@@ -133,7 +78,7 @@ impl Lease {
 
     /// Records a failure; enough consecutive ones eject the endpoint.
     pub fn failed(&self, reason: Reason) {
-        if !self.endpoint.passive().failed(reason, self.policy, monotonic_millis::now()) {
+        if !self.endpoint.record_failure(reason, self.policy) {
             return;
         }
         let upstream = self.endpoint.upstream();
@@ -155,29 +100,12 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{Address, Health};
-
-    fn endpoint(port: u16) -> Arc<Endpoint> {
-        let address = Address::Tcp(([127, 0, 0, 1], port).into());
-        Endpoint::new(&"web".into(), address, None, Health::Healthy)
-    }
+    use crate::upstream::TriedEndpoints;
 
     #[test]
     fn a_lease_may_live_in_any_task() {
         fn living<T: Send + Sync + 'static>() {}
         living::<Lease>();
         living::<TriedEndpoints>();
-    }
-
-    #[test]
-    fn tried_holds_more_than_fit_inline() {
-        let endpoints: Vec<_> = (1..=9).map(endpoint).collect();
-        let mut tried = TriedEndpoints::new();
-        assert!(tried.is_empty());
-        for each in &endpoints {
-            assert!(!tried.contains(each));
-            tried.add(each);
-        }
-        assert!(endpoints.iter().all(|each| tried.contains(each)));
     }
 }

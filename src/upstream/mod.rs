@@ -5,7 +5,8 @@
 //! the probes. Our kinds implement its traits: `pingora_selection` is its `BackendSelection` over any
 //! [`Balance`], `pingora_check` is its `HealthCheck` over any [`Probe`], `discovery` is its
 //! `ServiceDiscovery`. This module adds what it lacks: counts that survive a reload, the state "not probed
-//! yet", passive ejection and `when_all_unhealthy`.
+//! yet", passive ejection, `when_all_unhealthy`, and a selection whose time does not depend on the number of endpoints
+//! (`ready_set`).
 //!
 //! The connection to an endpoint is here too (`connector`): TLS, HTTP/2, the PROXY protocol. `attempts` has what all
 //! attempts share; the mapping of failures to responses is in the proxy and the tunnel. [`Cluster::run`] is a future that
@@ -22,6 +23,7 @@ mod dial;
 mod discovery;
 mod endpoint;
 mod endpoint_set;
+mod endpoint_watch;
 mod h2c_silence_watchdog;
 mod hash_key;
 pub mod health;
@@ -32,14 +34,18 @@ mod into_tunnel_io;
 mod join_time;
 mod latency;
 mod lease;
+mod load_order;
+mod members;
 mod monotonic_millis;
 mod passive_health;
 mod pingora_selection;
 mod proxy_header;
+mod ready_set;
 mod session_drain;
 mod slow_start;
 #[cfg(test)]
 mod testing;
+mod tried_endpoints;
 mod upstream_stream;
 mod url_connector;
 mod url_server;
@@ -53,6 +59,7 @@ pub use cluster::{
     AcceptingEndpoint, Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointState, EndpointStatus,
     Leaving, Order, RemovedUpstream,
 };
+pub use connection_pool::most_idle_connections;
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
 pub use discovery::{DISCOVERY, Discovery, FeedState, FeedStatus, NameState};
@@ -62,9 +69,10 @@ pub use health::{PROBES, Probe};
 pub use health_score::Health;
 pub use http_peer::Versions;
 pub use http1_connection::{BodyPart, Broken, Http1Connection, Progress, keeps_alive};
-pub use lease::{Lease, NoEndpoint, TriedEndpoints};
+pub use lease::{Lease, NoEndpoint};
 pub use passive_health::Reason;
 pub use proxy_header::ProxyAddrs;
 pub use session_drain::DrainMoment;
+pub use tried_endpoints::TriedEndpoints;
 pub use upstream_stream::UpstreamStream;
 pub use url_server::UrlServer;

@@ -119,6 +119,11 @@ impl Passive {
         self.out_until.store(state.ejected_for.map_or(0, |left| now.saturating_add(left)), Relaxed);
     }
 
+    /// When the last ejection ends, or has ended without a success since; 0 means never ejected.
+    pub(super) fn out_until(&self) -> u64 {
+        self.out_until.load(Relaxed)
+    }
+
     /// Returns whether the endpoint is ejected; the clock is read only if it was.
     pub(super) fn is_out(&self, now: impl FnOnce() -> u64) -> bool {
         let until = self.out_until.load(Relaxed);

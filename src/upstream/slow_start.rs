@@ -27,6 +27,16 @@ impl SlowStart {
         self.part(endpoint.joined_at(self.now)) < WHOLE
     }
 
+    /// The duration in milliseconds.
+    pub(super) fn duration(self) -> u64 {
+        self.over
+    }
+
+    /// When the slow start of an endpoint ends, if it has not ended.
+    pub(super) fn end(self, endpoint: &Endpoint) -> Option<u64> {
+        self.is_new(endpoint).then(|| endpoint.joined_at(self.now).saturating_add(self.over))
+    }
+
     /// The current part of a weight of 1, in thousandths.
     pub(super) fn of(self, endpoint: &Endpoint) -> u32 {
         self.part(endpoint.joined_at(self.now))

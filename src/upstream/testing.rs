@@ -8,7 +8,24 @@ use super::endpoint::Endpoint;
 use super::health_score::Health;
 use crate::config::{self, EndpointEntry, KindEntry};
 use moongate_config::{Key, Place, Placed, Quotes, Settings, Value, ValueKind};
+use std::cell::Cell;
 use std::sync::Arc;
+
+thread_local! {
+    static READS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The state of an endpoint is read.
+pub(super) fn count_read() {
+    READS.set(READS.get() + 1);
+}
+
+/// How often this thread read the state of endpoints in `f`.
+pub(super) fn reads_of<T>(f: impl FnOnce() -> T) -> (usize, T) {
+    let before = READS.get();
+    let done = f();
+    (READS.get() - before, done)
+}
 
 pub(super) fn place() -> Place {
     Place { file: "moongate.yaml".into(), line: 7, column: 3, width: 1, path: "upstreams.web".into() }

@@ -1,7 +1,7 @@
 //! Connections to servers of URLs, without the settings of an upstream.
 
 use super::address::Address;
-use super::connection_pool::{self, Server};
+use super::connection_pool::{self, IdleLimits, Server};
 use super::connector::{self, Reuse};
 use super::dial::{self, DialError};
 use super::http1_connection::Http1Connection;
@@ -49,6 +49,7 @@ impl UrlServer {
 
     /// Gives back a connection whose exchange is complete.
     pub fn give_back(self: &Arc<Self>, connection: Box<Http1Connection>) {
-        connection_pool::give_back(Server::Url(self), connection, KEEP, MAX_IDLE);
+        let limits = IdleLimits { of_server: MAX_IDLE, of_group: MAX_IDLE };
+        connection_pool::give_back(Server::Url(self), connection, KEEP, limits);
     }
 }

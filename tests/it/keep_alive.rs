@@ -1,8 +1,13 @@
-//! Keep-alive turned off: `keepalive_timeout: 0s` of the server and of an upstream, and
-//! `max_idle_connections: 0`.
+//! Connections that are kept: how many, and keep-alive turned off by `keepalive_timeout: 0s` of the server and of an
+//! upstream, and `max_idle_connections: 0`.
 
 use crate::support::frames::{Frames, GOAWAY, HEADERS, request};
-use crate::support::{Gateway, Origin};
+use crate::support::{Gateway, Origin, eventually};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -54,6 +59,90 @@ fn connections_to_a_backend_are_not_kept_without_keep_alive_or_room() {
         assert_eq!(a.connections(), 3, "{upstream}");
         assert!(a.seen().iter().all(|seen| seen.field("connection") == Some("close")));
     }
+}
+
+/// A backend at every loopback address of a port.
+struct Everywhere {
+    port: u16,
+    accepted: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Everywhere {
+    fn start() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("0.0.0.0:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (accepted, open) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (counted, opened) = (Arc::clone(&accepted), Arc::clone(&open));
+        runtime.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Relaxed);
+                opened.fetch_add(1, Relaxed);
+                let opened = Arc::clone(&opened);
+                tokio::spawn(async move {
+                    // Each request is one segment.
+                    while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                        if stream.write_all(response).await.is_err() {
+                            break;
+                        }
+                    }
+                    opened.fetch_sub(1, Relaxed);
+                });
+            }
+        });
+        Self { port, accepted, open, _runtime: runtime }
+    }
+
+    /// A gateway to that many endpoints, and with a limit of descriptors.
+    fn gateway(&self, endpoints: usize, descriptors: usize) -> Gateway {
+        let mut list = String::new();
+        for n in 0..endpoints {
+            write!(list, "127.1.{}.{}:{},", n / 250, n % 250 + 1, self.port).unwrap();
+        }
+        let yaml = format!(
+            "admin: {{ address: 127.0.0.1:0 }}\n\
+             server: {{ threads: 1 }}\n\
+             listeners: [{{ name: web, address: 127.0.0.1:0 }}]\n\
+             upstreams: {{ many: {{ endpoints: [{list}] }} }}\n\
+             routes: [{{ upstream: many }}]"
+        );
+        Gateway::start_limited(descriptors, &yaml)
+    }
+
+    /// Sends that many requests, one after the other.
+    fn send(gateway: &Gateway, requests: usize) {
+        let mut wire = gateway.wire();
+        for _ in 0..requests {
+            wire.send(GET);
+            assert_eq!(wire.response().status, 200);
+        }
+    }
+}
+
+#[test]
+fn a_connection_to_each_of_many_endpoints_is_kept() {
+    // The connections to the backend end in this process.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let backend = Everywhere::start();
+    let gateway = backend.gateway(600, 4000);
+    Everywhere::send(&gateway, 2 * 600);
+    assert_eq!(backend.accepted.load(Relaxed), 600, "the second round uses the connections of the first");
+}
+
+#[test]
+fn idle_connections_take_a_quarter_of_the_descriptors_at_most() {
+    let backend = Everywhere::start();
+    let gateway = backend.gateway(150, 400);
+    Everywhere::send(&gateway, 150);
+    assert_eq!(backend.accepted.load(Relaxed), 150);
+    eventually("the connections that were idle longest are closed", || {
+        (backend.open.load(Relaxed) == 100).then_some(())
+    });
 }
 
 #[test]

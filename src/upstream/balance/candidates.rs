@@ -1,13 +1,22 @@
 //! The members and the candidates of one request, as a balancer sees them.
+//!
+//! What many requests have in common is prepared once, in a [`CandidateSet`]. A request adds what it excludes: members that
+//! were tried for it, and full ones.
 
+use super::open::Open;
+use super::ring::Point;
+use super::share_table::ShareTable;
 use crate::upstream::announced::{Announced, MemberSettings, Tier};
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::endpoint_watch::EndpointWatch;
 use crate::upstream::slow_start::{SlowStart, WHOLE};
+use crate::upstream::tried_endpoints::TriedEndpoints;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
-/// Words of the set that are stored inline: up to 256 members cost no allocation.
-const FEW: usize = 4;
+/// The most draws for one choice. Among candidates of which half are excluded, one in 65,000 choices finds none.
+pub(super) const DRAWS: usize = 16;
 
 /// An endpoint with its weight.
 #[derive(Clone, Debug)]
@@ -102,28 +111,127 @@ impl Member {
     }
 }
 
-/// All members of an upstream, usable or not. None of them is new.
+/// Candidates, prepared for the choices of many requests.
+pub(in crate::upstream) struct CandidateSet {
+    /// Greater than that of every set before.
+    id: u64,
+    /// The indices of the candidates, in the order of the members. A position is an index into it.
+    indices: Box<[u32]>,
+    /// The same as a set.
+    open: Open,
+    shares: Shares,
+    /// The positions of those that are not new, while some are.
+    mature: Option<Box<[u32]>>,
+    /// Whether a candidate is new.
+    has_newcomers: bool,
+    table: OnceLock<ShareTable>,
+    /// Whether the set is for many requests.
+    is_kept: bool,
+    /// The points of the candidates on the ring, of a set for many requests.
+    points: OnceLock<Box<[Point]>>,
+    /// Knows the candidates by load.
+    watch: Option<Arc<EndpointWatch>>,
+}
+
+/// The shares of candidates, by position: the weights in thousandths, less during a slow start.
+enum Shares {
+    Equal(u32),
+    Different(Box<[u32]>),
+}
+
+impl CandidateSet {
+    /// The set of the members at the indices of `open`; `slow` is the slow start at this moment, if there is one.
+    pub(in crate::upstream) fn new(members: &[Member], open: Open, slow: Option<SlowStart>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let indices: Box<[u32]> = open.iter().map(|index| index as u32).collect();
+        let (mut shares, mut mature) = (Vec::with_capacity(indices.len()), Vec::new());
+        let mut has_newcomers = false;
+        let of_set = indices.iter().filter_map(|index| members.get(*index as usize));
+        for (position, member) in of_set.enumerate() {
+            let part = slow.map_or(WHOLE, |slow| slow.of(&member.endpoint));
+            has_newcomers |= part < WHOLE;
+            if slow.is_some() && part == WHOLE {
+                mature.push(position as u32);
+            }
+            shares.push(u32::from(member.weight) * part);
+        }
+        let is_mixed = has_newcomers && !mature.is_empty();
+        let shares = match shares.split_first() {
+            None => Shares::Equal(0),
+            Some((first, others)) if others.iter().all(|share| share == first) => Shares::Equal(*first),
+            Some(_) => Shares::Different(shares.into()),
+        };
+        Self {
+            id: NEXT.fetch_add(1, Relaxed),
+            indices,
+            open,
+            shares,
+            mature: is_mixed.then(|| mature.into()),
+            has_newcomers,
+            table: OnceLock::new(),
+            is_kept: false,
+            points: OnceLock::new(),
+            watch: None,
+        }
+    }
+
+    /// The same set for many requests, with the watch that knows its candidates by load, if the balancer needs it.
+    pub(in crate::upstream) fn kept(self, watch: Option<Arc<EndpointWatch>>) -> Self {
+        Self { is_kept: true, watch, ..self }
+    }
+
+    pub(in crate::upstream) fn contains(&self, index: usize) -> bool {
+        self.open.contains(index)
+    }
+
+    pub(in crate::upstream) fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// The indices of the candidates.
+    pub(in crate::upstream) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.indices.iter().map(|index| *index as usize)
+    }
+
+    /// Whether a candidate is in its slow start.
+    pub(in crate::upstream) fn has_newcomers(&self) -> bool {
+        self.has_newcomers
+    }
+
+    /// The points of the candidates on the ring, made by `make` at first; `None` for a set that one request uses.
+    pub(super) fn points(&self, make: impl FnOnce() -> Box<[Point]>) -> Option<&[Point]> {
+        self.is_kept.then(|| &**self.points.get_or_init(make))
+    }
+
+    fn share(&self, position: usize) -> u32 {
+        match &self.shares {
+            Shares::Equal(share) => *share,
+            Shares::Different(shares) => shares.get(position).copied().unwrap_or(0),
+        }
+    }
+}
+
+/// The candidates that a request may not choose.
 #[derive(Clone, Copy)]
-pub struct AllMembers<'a>(&'a [Member]);
+pub(in crate::upstream) enum Exclusion<'a> {
+    /// None of the set.
+    Nothing,
+    /// Those that were tried for the request, and full ones.
+    TriedOrFull(&'a TriedEndpoints),
+    /// In the search for the endpoint that a session belongs to: draining ones that were tried, and others that are full.
+    NotOwner(&'a TriedEndpoints),
+}
 
-impl<'a> AllMembers<'a> {
-    pub(in crate::upstream) fn new(members: &'a [Member]) -> Self {
-        Self(members)
-    }
-
-    /// The number of members.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Returns whether there is no member.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The member at `index` if it accepts new connections and is healthy.
-    pub fn usable(&self, index: usize) -> Option<&'a Member> {
-        self.0.get(index).filter(|member| member.is_usable())
+impl Exclusion<'_> {
+    pub(super) fn has(self, member: &Member) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::TriedOrFull(tried) => {
+                (!tried.is_empty() && tried.contains(&member.endpoint)) || member.is_full()
+            }
+            Self::NotOwner(tried) if member.draining_since().is_some() => tried.contains(&member.endpoint),
+            Self::NotOwner(_) => member.is_full(),
+        }
     }
 }
 
@@ -131,177 +239,169 @@ impl<'a> AllMembers<'a> {
 #[derive(Clone, Copy)]
 pub struct Candidates<'a> {
     members: &'a [Member],
-    open: &'a Open,
-    /// The slow start, while a member is new.
-    slow: Option<SlowStart>,
+    set: &'a CandidateSet,
+    exclusion: Exclusion<'a>,
     /// Another member was tried before.
     is_retry: bool,
 }
 
+/// A member of a [`CandidateSet`].
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    /// The index among the members.
+    pub(super) index: usize,
+    pub(super) member: &'a Member,
+    pub(super) share: u32,
+}
+
 impl<'a> Candidates<'a> {
-    pub(in crate::upstream) fn new(members: &'a [Member], open: &'a Open, slow: Option<SlowStart>) -> Self {
-        Self { members, open, slow, is_retry: false }
+    /// Candidates for a first attempt.
+    pub(in crate::upstream) fn new(
+        members: &'a [Member],
+        set: &'a CandidateSet,
+        exclusion: Exclusion<'a>,
+    ) -> Self {
+        Self { members, set, exclusion, is_retry: false }
     }
 
-    /// Marks the candidates as those of a retry.
-    pub(in crate::upstream) fn for_retry(self) -> Self {
-        Self { is_retry: true, ..self }
+    /// The candidates of a retry, if it is one.
+    pub(in crate::upstream) fn for_retry(self, is_retry: bool) -> Self {
+        Self { is_retry, ..self }
     }
 
     /// Returns whether this is a retry: the request already used its turn.
-    pub fn are_for_retry(&self) -> bool {
+    pub(super) fn are_for_retry(&self) -> bool {
         self.is_retry
     }
 
-    /// The current share of a member: its weight in thousandths, less during its slow start.
-    pub fn share(&self, member: &Member) -> u32 {
-        u32::from(member.weight) * self.slow.map_or(WHOLE, |slow| slow.of(&member.endpoint))
+    /// The set, with members that the request excludes.
+    pub(super) fn set(&self) -> &'a CandidateSet {
+        self.set
     }
 
-    /// The sum of the shares of all candidates.
-    pub fn shares(&self) -> u64 {
-        self.iter().map(|(_, member)| u64::from(self.share(member))).sum()
+    /// The number of members in the set.
+    pub(super) fn len(&self) -> usize {
+        self.set.len()
     }
 
-    /// The candidate whose share holds `point`, when the shares are laid end to end.
-    pub(super) fn at_share(&self, mut point: u64) -> Option<usize> {
-        for (index, member) in self.iter() {
-            let share = u64::from(self.share(member));
-            if point < share {
-                return Some(index);
-            }
-            point -= share;
-        }
-        None
-    }
-
-    /// Whether shares differ from weights because one of the members is new.
-    pub fn have_newcomers(&self) -> bool {
-        self.slow.is_some()
-    }
-
-    /// The candidates that compete by load. An idle new endpoint would win every comparison of loads. So it
-    /// competes only as often as its part of all shares. `None` means all candidates: none is new, or all
-    /// are.
-    pub(super) fn competitors(&self) -> Option<Open> {
-        let slow = self.slow?;
-        let is_new = |(_, member): &(usize, &Member)| slow.is_new(&member.endpoint);
-        if self.iter().all(|candidate| is_new(&candidate)) {
-            return None;
-        }
-        let drawn = self.at_share(fastrand::u64(..self.shares().max(1)));
-        let mut open = self.open.clone();
-        let waiting = self.iter().filter(is_new).filter(|(index, _)| Some(*index) != drawn);
-        waiting.for_each(|(index, _)| open.remove(index));
-        Some(open)
-    }
-
-    /// The same members with another set of candidates.
-    pub(super) fn among(self, open: Option<&'a Open>) -> Self {
-        Self { open: open.unwrap_or(self.open), ..self }
-    }
-
-    /// The number of candidates.
-    pub fn len(&self) -> usize {
-        self.open.words().iter().map(|word| word.count_ones() as usize).sum()
-    }
-
-    /// Returns whether there is no candidate.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+    /// The member at a position of the set, from 0, unless the request excludes it.
+    pub(super) fn at(&self, position: usize) -> Option<Candidate<'a>> {
+        let index = *self.set.indices.get(position)? as usize;
+        let member = self.members.get(index).filter(|member| !self.exclusion.has(member))?;
+        Some(Candidate { index, member, share: self.set.share(position) })
     }
 
     /// Returns whether the member at `index` is a candidate.
-    pub fn contains(&self, index: usize) -> bool {
-        self.open.contains(index)
-    }
-
-    /// The candidates with their indices, in the order of the members.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &'a Member)> + '_ {
-        self.open.iter().filter_map(|index| Some((index, self.members.get(index)?)))
-    }
-
-    /// The `n`th candidate, from 0.
-    pub fn nth(&self, n: usize) -> Option<(usize, &'a Member)> {
-        self.iter().nth(n)
-    }
-}
-
-/// A set of indices.
-#[derive(Clone)]
-pub(in crate::upstream) enum Open {
-    Few([u64; FEW]),
-    Many(Box<[u64]>),
-}
-
-impl Open {
-    /// The empty set, with capacity for `members` indices.
-    pub(in crate::upstream) fn with_room(members: usize) -> Self {
-        let words = members.div_ceil(64);
-        if words <= FEW { Self::Few([0; FEW]) } else { Self::Many(vec![0; words].into()) }
-    }
-
-    pub(in crate::upstream) fn insert(&mut self, index: usize) {
-        if let Some(word) = self.words_mut().get_mut(index / 64) {
-            *word |= 1 << (index % 64);
-        }
-    }
-
-    pub(in crate::upstream) fn remove(&mut self, index: usize) {
-        if let Some(word) = self.words_mut().get_mut(index / 64) {
-            *word &= !(1 << (index % 64));
-        }
-    }
-
     pub(in crate::upstream) fn contains(&self, index: usize) -> bool {
-        self.words().get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+        self.set.contains(index) && self.members.get(index).is_some_and(|member| !self.exclusion.has(member))
     }
 
-    pub(in crate::upstream) fn is_empty(&self) -> bool {
-        self.words().iter().all(|word| *word == 0)
+    /// Whether all members of the set have the same share.
+    pub(super) fn have_equal_shares(&self) -> bool {
+        matches!(self.set.shares, Shares::Equal(_))
     }
 
-    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words().iter().enumerate().flat_map(|(n, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
-                rest &= rest - 1;
-                Some(n * 64 + bit)
-            })
+    /// The shares of the set, by position.
+    pub(super) fn share_table(&self) -> &'a ShareTable {
+        self.set.table.get_or_init(|| match &self.set.shares {
+            Shares::Different(shares) => ShareTable::new(shares),
+            Shares::Equal(share) => ShareTable::new(&vec![*share; self.set.len()]),
         })
     }
 
-    fn words(&self) -> &[u64] {
-        match self {
-            Self::Few(words) => words,
-            Self::Many(words) => words,
-        }
+    /// A random member, in proportion to the shares. `None` if none was found in [`DRAWS`] draws.
+    pub(super) fn draw(&self) -> Option<Candidate<'a>> {
+        self.draw_position().and_then(|position| self.at(position))
     }
 
-    fn words_mut(&mut self) -> &mut [u64] {
-        match self {
-            Self::Few(words) => words,
-            Self::Many(words) => words,
-        }
+    fn draw_position(&self) -> Option<usize> {
+        let draw = |_| match self.have_equal_shares() {
+            true => (self.len() > 0).then(|| fastrand::usize(..self.len())),
+            false => {
+                let table = self.share_table();
+                (table.total() > 0).then(|| table.holder(fastrand::u64(..table.total())))?
+            }
+        };
+        (0..DRAWS).map_while(draw).find(|position| self.at(*position).is_some())
+    }
+
+    /// The members that compete by load. An idle new endpoint would win every comparison of loads, so it competes only as
+    /// often as its part of all shares. All compete if none is new, or all are.
+    pub(super) fn competitors(&self) -> Competitors<'a> {
+        let Some(mature) = self.set.mature.as_deref() else {
+            return Competitors { candidates: *self, mature: None, drawn: None };
+        };
+        let is_new = |position: &usize| {
+            let drawn = self.at(*position);
+            drawn.is_some_and(|drawn| drawn.share < u32::from(drawn.member.weight) * WHOLE)
+        };
+        let drawn = self.draw_position().filter(is_new);
+        Competitors { candidates: *self, mature: Some(mature), drawn }
+    }
+
+    /// The watch that knows the competitors by load, except for a new one that was drawn.
+    pub(super) fn watch(&self) -> Option<&'a EndpointWatch> {
+        self.set.watch.as_deref()
+    }
+
+    /// Identifies the set; a later set has a greater one.
+    pub(super) fn set_id(&self) -> u64 {
+        self.set.id
+    }
+
+    /// The member at an index, whatever the request excludes.
+    pub(super) fn member(&self, index: usize) -> Option<&'a Member> {
+        self.members.get(index)
+    }
+
+    /// Whether the request excludes the member at an index.
+    pub(super) fn excludes(&self, member: &Member) -> bool {
+        self.exclusion.has(member)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The candidates that compete by load.
+pub(super) struct Competitors<'a> {
+    candidates: Candidates<'a>,
+    /// The positions of those that are not new; `None` means all positions.
+    mature: Option<&'a [u32]>,
+    /// The position of the new one that competes too.
+    drawn: Option<usize>,
+}
 
-    #[test]
-    fn the_set_holds_few_and_many() {
-        for room in [1, 64, 256, 257, 1000] {
-            let mut open = Open::with_room(room);
-            assert!(open.is_empty());
-            for index in (0..room).step_by(3) {
-                open.insert(index);
-            }
-            assert!(open.iter().eq((0..room).step_by(3)), "{room}");
-            open.remove(0);
-            assert!(!open.contains(0) && !open.contains(1) && !open.contains(room + 64));
-        }
+impl<'a> Competitors<'a> {
+    /// The number of competitors, with those that the request excludes.
+    pub(super) fn len(&self) -> usize {
+        self.mature.map_or(self.candidates.len(), <[u32]>::len) + usize::from(self.drawn.is_some())
+    }
+
+    /// The `n`th competitor, from 0, unless the request excludes it.
+    pub(super) fn nth(&self, n: usize) -> Option<Candidate<'a>> {
+        let position = match self.mature {
+            None => n,
+            Some(mature) => mature.get(n).map(|position| *position as usize).or(self.drawn)?,
+        };
+        self.candidates.at(position)
+    }
+
+    /// The competitors that the request does not exclude.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Candidate<'a>> + '_ {
+        (0..self.len()).filter_map(|n| self.nth(n))
+    }
+
+    /// All competitors but the drawn one, with those that the request excludes.
+    pub(super) fn lasting(&self) -> impl ExactSizeIterator<Item = Candidate<'a>> + '_ {
+        let set = self.candidates.set;
+        let count = self.mature.map_or(set.len(), <[u32]>::len);
+        (0..count).map(move |n| {
+            let position = self.mature.map_or(n, |mature| mature[n] as usize);
+            let index = set.indices[position] as usize;
+            Candidate { index, member: &self.candidates.members[index], share: set.share(position) }
+        })
+    }
+
+    /// The new one that was drawn.
+    pub(super) fn drawn(&self) -> Option<Candidate<'a>> {
+        self.candidates.at(self.drawn?)
     }
 }

@@ -1,27 +1,34 @@
 //! Load balancers: a table of kinds, one file each.
 //!
 //! A balancer reads its settings, the candidates with their current shares, and a key. It does not depend on
-//! requests, YAML, clocks, sockets or pingora-load-balancing.
+//! requests, YAML, clocks, sockets or pingora-load-balancing. A choice takes the same time for any number of candidates;
+//! with `consistent_hash` it grows with the logarithm of that number, with `least_connections` with the number of different
+//! weights.
 
 mod candidates;
 mod consistent_hash;
 mod cookie;
 mod least_connections;
+mod open;
 mod p2c;
 mod random;
 mod ring;
 mod round_robin;
+mod share_table;
 mod sticky;
 #[cfg(test)]
 mod tests;
 
-pub(super) use candidates::Open;
-pub use candidates::{AllMembers, Candidates, Member};
+pub(super) use candidates::{CandidateSet, Exclusion};
+pub use candidates::{Candidates, Member};
 pub use cookie::CookieScope;
 pub(crate) use cookie::{inherit_process_secret, process_secret};
+pub(super) use least_connections::COMPARED;
+pub(super) use open::Open;
 pub(super) use round_robin::RoundRobin;
 
 pub use super::announced::Tier;
+use super::endpoint::Endpoint;
 use super::hash_key::KeySource;
 use super::session_drain::DrainMoment;
 use http::HeaderValue;
@@ -50,19 +57,18 @@ pub struct Group<'a> {
 /// A load balancer.
 pub trait Balance: Send + Sync {
     /// The same kind with the same settings for a group of members. Called when an upstream is built and when
-    /// its membership changes, for costly preparations.
+    /// its membership changes. What belongs to a member is kept from the group before: the effort beyond a look at
+    /// each member is that of the difference.
     fn arrange(&self, group: &Group<'_>) -> Box<dyn Balance>;
 
-    /// The index of one of the candidates; `None` if there is none. `key` is the value of [`Balance::key`].
-    /// Called for every request: no allocation, at most a short lock.
+    /// The index of one of the candidates. `key` is the value of [`Balance::key`]. Called for every request: no
+    /// allocation, at most a short lock, a constant number of candidates. `None` if the set has none, or none was found
+    /// that the request does not exclude: the caller then lists those and calls it once more.
     fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize>;
 
-    /// The index of a usable member for a first attempt, without the set of candidates: listing them takes time
-    /// in proportion to the members. `None` makes the caller list them and call [`Balance::choose`], which must
-    /// give the same shares. Not called while a member is new.
-    fn choose_directly(&self, members: &AllMembers<'_>, key: &[u8]) -> Option<usize> {
-        let _ = (members, key);
-        None
+    /// Whether the balancer needs many candidates in the order of their loads.
+    fn orders_by_load(&self) -> bool {
+        false
     }
 
     /// The part of a request that is the key.
@@ -97,10 +103,11 @@ pub trait Balance: Send + Sync {
         None
     }
 
-    /// The `Set-Cookie` that ties a client to the member at `index`, and the moment of its new session in a
-    /// drain. `None` if `presented`, the key of the request, already does, or for a balancer without cookies.
-    fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
-        let _ = (index, presented);
+    /// The `Set-Cookie` that ties a client to a member's endpoint, and the moment of its new session in a drain. `None`
+    /// if `presented`, the key of the request, already does, if the endpoint is no member, or for a balancer without
+    /// cookies.
+    fn set_cookie(&self, endpoint: &Endpoint, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
+        let _ = (endpoint, presented);
         None
     }
 

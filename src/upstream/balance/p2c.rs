@@ -3,8 +3,8 @@
 //! Comparing two is nearly as good as comparing all. Gateways that see the same fastest backend do not all
 //! send to it.
 
-use super::{AllMembers, Balance, Candidates, Group, Member, NoSettings};
-use crate::upstream::slow_start::WHOLE;
+use super::candidates::{Candidate, DRAWS};
+use super::{Balance, Candidates, Group, NoSettings};
 use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
@@ -21,10 +21,6 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 /// receives one request, and the next ones depend on its latency.
 const UNMEASURED: f32 = 1e6;
 
-/// The most random draws for one choice. Two usable members are found nearly always if half of all are usable;
-/// otherwise the candidates are listed.
-const DRAWS: usize = 16;
-
 struct P2c;
 
 impl Balance for P2c {
@@ -34,43 +30,29 @@ impl Balance for P2c {
 
     fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
         let competitors = candidates.competitors();
-        let candidates = &candidates.among(competitors.as_ref());
-        let count = candidates.len();
+        let count = competitors.len();
         if count < 2 {
-            return candidates.nth(0).map(|(index, _)| index);
+            return competitors.nth(0).map(|candidate| candidate.index);
         }
-        let one = fastrand::usize(..count);
-        let other = fastrand::usize(..count - 1);
-        let other = if other >= one { other + 1 } else { other };
-        let (one, first) = candidates.nth(one)?;
-        let (other, second) = candidates.nth(other)?;
-        let cost = |member| cost(member, candidates.share(member));
-        Some(if cost(second) < cost(first) { other } else { one })
-    }
-
-    /// Draws indices until two usable members are found. All pairs of usable members are equally likely, as in
-    /// [`Balance::choose`].
-    fn choose_directly(&self, members: &AllMembers<'_>, _: &[u8]) -> Option<usize> {
-        // A pair needs two; one member is listed at once.
-        if members.len() < 2 {
-            return None;
-        }
-        let mut first: Option<(usize, &Member)> = None;
+        // All pairs are equally likely. If the request excludes nearly all, the one that was found is chosen alone.
+        let mut found = None;
         for _ in 0..DRAWS {
-            let other = fastrand::usize(..members.len());
-            if first.is_some_and(|(one, _)| one == other) {
-                continue;
+            let drawn = fastrand::usize(..count);
+            let Some(candidate) = competitors.nth(drawn) else { continue };
+            match found {
+                None => found = Some((drawn, candidate)),
+                Some((first, _)) if first == drawn => {}
+                Some((_, first)) => {
+                    let better = if cost(candidate) < cost(first) { candidate } else { first };
+                    return Some(better.index);
+                }
             }
-            let Some(second) = members.usable(other) else { continue };
-            let Some((one, first)) = first.replace((other, second)) else { continue };
-            let cost = |member: &Member| cost(member, u32::from(member.weight()) * WHOLE);
-            return Some(if cost(second) < cost(first) { other } else { one });
         }
-        None
+        found.map(|(_, candidate)| candidate.index)
     }
 }
 
-fn cost(member: &Member, share: u32) -> f32 {
+fn cost(Candidate { member, share, .. }: Candidate<'_>) -> f32 {
     let active = member.active();
     let latency = match member.latency() {
         unknown if unknown <= 0.0 && active > 0 => UNMEASURED,

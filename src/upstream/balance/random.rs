@@ -21,10 +21,6 @@ impl Balance for Random {
     }
 
     fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
-        let total = candidates.shares();
-        if total == 0 {
-            return None;
-        }
-        candidates.at_share(fastrand::u64(..total))
+        candidates.draw().map(|candidate| candidate.index)
     }
 }

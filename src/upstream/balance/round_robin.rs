@@ -1,9 +1,16 @@
-//! Smooth weighted round robin: 3:1 yields a, a, b, a instead of a, a, a, b.
+//! Weighted round robin: 3:1 yields a, a, b, a instead of a, a, a, b.
+//!
+//! With equal weights the candidates have their turns in order. With different ones the shares are laid end to end, and
+//! each turn is a point on them, a step further than the one before ([`ShareTable::at_turn`]): every cycle of turns has the
+//! exact shares, and no turn depends on the number of candidates.
+//!
+//! [`ShareTable::at_turn`]: super::share_table::ShareTable::at_turn
 
+use super::candidates::DRAWS;
 use super::{Balance, Candidates, Group, NoSettings};
 use moongate_config::Kind;
-use parking_lot::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "round_robin",
@@ -15,68 +22,41 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
     },
 };
 
-/// Smooth weighted round robin.
-#[derive(Default)]
+/// Weighted round robin.
+#[derive(Clone, Default)]
 pub(in crate::upstream) struct RoundRobin {
-    /// All weights are equal, so that a counter suffices and no lock is taken.
-    even: bool,
-    first: Rotation,
+    /// Shared over changes of the membership: where members come and go often, a rotation that began anew would
+    /// choose the first ones alone.
+    rotations: Arc<Rotations>,
+}
+
+#[derive(Default)]
+struct Rotations {
+    first: AtomicU64,
     /// Retries have a rotation of their own. In a shared one a retry would consume the turn of the working
     /// endpoint: of two endpoints the failing one would be the first choice of every request.
-    retries: Rotation,
-}
-
-/// The state of a rotation.
-#[derive(Default)]
-struct Rotation {
-    turn: AtomicUsize,
-    /// The credit of each member. Locked for one pass over the members, never across an await.
-    owed: Mutex<Box<[i64]>>,
-}
-
-impl Rotation {
-    fn of(members: usize) -> Self {
-        Self { turn: AtomicUsize::new(0), owed: Mutex::new(vec![0; members].into()) }
-    }
-
-    fn count(&self, candidates: &Candidates<'_>) -> Option<usize> {
-        let turn = self.turn.fetch_add(1, Relaxed).checked_rem(candidates.len())?;
-        candidates.nth(turn).map(|(index, _)| index)
-    }
-
-    fn weigh(&self, candidates: &Candidates<'_>) -> Option<usize> {
-        // Every candidate earns its share; the one with the most credit is selected and pays the total. An
-        // unavailable member neither earns nor pays, so the shares of the others stay right.
-        let mut owed = self.owed.lock();
-        let (mut total, mut most_owed) = (0, None);
-        for (index, member) in candidates.iter() {
-            let share = i64::from(candidates.share(member));
-            let credit = owed.get_mut(index)?;
-            *credit += share;
-            total += share;
-            if most_owed.is_none_or(|(_, most)| *credit > most) {
-                most_owed = Some((index, *credit));
-            }
-        }
-        let (index, _) = most_owed?;
-        *owed.get_mut(index)? -= total;
-        Some(index)
-    }
+    retries: AtomicU64,
 }
 
 impl Balance for RoundRobin {
-    fn arrange(&self, group: &Group<'_>) -> Box<dyn Balance> {
-        let weights = || group.members.iter().map(|member| member.weight()).filter(|weight| *weight > 0);
-        let rotation = || Rotation::of(group.members.len());
-        Box::new(Self { even: weights().min() == weights().max(), first: rotation(), retries: rotation() })
+    fn arrange(&self, _: &Group<'_>) -> Box<dyn Balance> {
+        Box::new(self.clone())
     }
 
     fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
-        let rotation = if candidates.are_for_retry() { &self.retries } else { &self.first };
-        if self.even && !candidates.have_newcomers() {
-            rotation.count(candidates)
-        } else {
-            rotation.weigh(candidates)
+        let Rotations { first, retries } = &*self.rotations;
+        let rotation = if candidates.are_for_retry() { retries } else { first };
+        // The turn of a member that the request excludes is left out.
+        for _ in 0..DRAWS {
+            let turn = rotation.fetch_add(1, Relaxed);
+            let position = match candidates.have_equal_shares() {
+                true => turn.checked_rem(candidates.len() as u64)? as usize,
+                false => candidates.share_table().at_turn(turn)?,
+            };
+            if let Some(candidate) = candidates.at(position) {
+                return Some(candidate.index);
+            }
         }
+        None
     }
 }

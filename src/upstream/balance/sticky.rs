@@ -4,14 +4,18 @@
 //! response sets a new cookie. Of several cookies with the name, one that names an endpoint is used.
 
 use super::cookie::{self, CookieScope, CookieShape, CookieTag, SameSite, Secret};
-use super::{BALANCE, Balance, Candidates, Group};
+use super::{BALANCE, Balance, Candidates, Group, Member};
+use crate::upstream::endpoint::{Endpoint, Token};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::session_drain::DrainMoment;
+use foldhash::fast::RandomState;
 use http::HeaderValue;
 use moongate_config::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
+use parking_lot::RwLock;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "sticky",
@@ -58,8 +62,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
             unsigned: read.secret.is_none().then(|| settings.place().clone()),
             fallback,
             name: Box::default(),
-            tags: Vec::new(),
-            indices: HashMap::new(),
+            upstream: Box::default(),
+            tags: Arc::default(),
+            indices: HashMap::default(),
         })),
         _ => Err(problems),
     }
@@ -133,28 +138,55 @@ struct Sticky {
     fallback: Box<dyn Balance>,
     /// The cookie's name.
     name: Box<str>,
-    /// The tag of each member.
-    tags: Vec<CookieTag>,
-    indices: HashMap<CookieTag, usize>,
+    upstream: Box<str>,
+    /// Kept over changes of the membership.
+    tags: Arc<RwLock<Tags>>,
+    /// The members by the token of their endpoint.
+    indices: HashMap<Token, u32, RandomState>,
+}
+
+/// The tags of the members, and of some former ones: each takes a signature.
+#[derive(Default)]
+struct Tags {
+    endpoints: HashMap<CookieTag, Token, RandomState>,
+    tagged: HashSet<Token, RandomState>,
+}
+
+impl Sticky {
+    fn tag(&self, upstream: &str, endpoint: &Endpoint) -> CookieTag {
+        self.secret.tag(upstream, &endpoint.address().to_string())
+    }
+
+    /// Gives each new member its tag, and forgets former ones when they are as many as the members.
+    fn tag_members(&self, group: &Group<'_>, indices: &HashMap<Token, u32, RandomState>) {
+        let mut tags = self.tags.write();
+        let Tags { endpoints, tagged } = &mut *tags;
+        for endpoint in group.members.iter().map(Member::endpoint) {
+            if tagged.insert(endpoint.token()) {
+                // Of two endpoints that an address has had, the tag is that of the present one.
+                endpoints.insert(self.tag(group.upstream, endpoint), endpoint.token());
+            }
+        }
+        if tagged.len() > 2 * indices.len() {
+            tagged.retain(|token| indices.contains_key(token));
+            endpoints.retain(|_, token| indices.contains_key(token));
+        }
+    }
 }
 
 impl Balance for Sticky {
     fn arrange(&self, group: &Group<'_>) -> Box<dyn Balance> {
-        let name = self.shape.scope(group.upstream).name;
-        let mut tags = Vec::with_capacity(group.members.len());
-        let mut indices = HashMap::with_capacity(group.members.len());
-        for (index, member) in group.members.iter().enumerate() {
-            let tag = self.secret.tag(group.upstream, &member.endpoint().address().to_string());
-            indices.insert(tag, index);
-            tags.push(tag);
-        }
+        let tokens = group.members.iter().map(|member| member.endpoint().token());
+        let indices = tokens.zip(0..).collect();
+        self.tag_members(group, &indices);
         Box::new(Self {
             shape: self.shape.clone(),
             secret: self.secret.clone(),
             unsigned: self.unsigned.clone(),
             fallback: self.fallback.arrange(group),
-            name,
-            tags,
+            name: self.shape.scope(group.upstream).name,
+            upstream: group.upstream.into(),
+            tags: Arc::clone(&self.tags),
             indices,
         })
     }
@@ -185,17 +217,23 @@ impl Balance for Sticky {
     }
 
     fn member_of(&self, value: &[u8]) -> Option<usize> {
-        self.indices.get(&CookieTag::read(cookie::split(value).0)?).copied()
+        let tag = CookieTag::read(cookie::split(value).0)?;
+        let token = self.tags.read().endpoints.get(&tag).copied()?;
+        self.indices.get(&token).map(|index| *index as usize)
     }
 
-    fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
-        let tag = self.tags.get(index)?;
-        if CookieTag::read(cookie::split(presented).0).is_some_and(|presented| presented == *tag) {
+    fn set_cookie(&self, endpoint: &Endpoint, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
+        let index = *self.indices.get(&endpoint.token())?;
+        if self.member_of(presented) == Some(index as usize) {
             return None;
         }
         let session = cookie::new_session();
-        let line = self.shape.line(&self.name, tag, session)?;
+        let line = self.shape.line(&self.name, &self.tag(&self.upstream, endpoint), session)?;
         Some((line, DrainMoment::of(&session)))
+    }
+
+    fn orders_by_load(&self) -> bool {
+        self.fallback.orders_by_load()
     }
 
     fn advice(&self) -> Option<Problem> {

@@ -11,10 +11,11 @@ use crate::upstream::connector::Connector;
 use crate::upstream::discovery::{
     DISCOVERY, Discovery, EndpointSource, EndpointSpec, EngineDiscovery, Lookups, NewFeed,
 };
-use crate::upstream::endpoint_set::{CarriedState, EndpointSet, Plan};
+use crate::upstream::endpoint_set::{CarriedState, EndpointSet};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::health::{Check, PROBES, Probe, SharedCheck};
 use crate::upstream::health_score::Health;
+use crate::upstream::members::Plan;
 use crate::upstream::monotonic_millis;
 use moongate_config::{Kind, Period, Place, Problem, Problems, Settings, Value, ValueKind};
 use pingora_load_balancing::{Backends, LoadBalancer};

@@ -60,10 +60,7 @@ impl Cluster {
             let endpoint = member.endpoint();
             let address = endpoint.address().to_string();
             let Some(state) = states.iter().find(|state| state.address == address) else { continue };
-            endpoint.passive().restore(&state.passive, now);
-            if let Some(ago) = state.joined_ago {
-                endpoint.join_time().begin(moment(ago));
-            }
+            endpoint.restore(&state.passive, state.joined_ago.map(moment), now);
             if let Some(ago) = state.drained_ago {
                 endpoint.drain_since(moment(ago));
             }

@@ -22,21 +22,22 @@ use super::balance::CookieScope;
 use super::connector::Connector;
 use super::discovery::EndpointSource;
 use super::endpoint::Endpoint;
-use super::endpoint_set::{EndpointSet, Members};
+use super::endpoint_set::EndpointSet;
 use super::hash_key::{Key, KeySource, RequestView};
 use super::health::{Check, ProbeSchedule};
-use super::lease::{Lease, NoEndpoint, TriedEndpoints};
+use super::lease::{Lease, NoEndpoint};
+use super::members::Members;
 use super::monotonic_millis;
 use super::passive_health::Policy;
 use super::pingora_selection::Selection;
 use super::session_drain::DrainMoment;
+use super::tried_endpoints::TriedEndpoints;
 use crate::config;
 use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
 use http::{HeaderMap, HeaderValue};
 use moongate_config::Problem;
 use moongate_sdk::cookies;
 use pingora_load_balancing::LoadBalancer;
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -46,9 +47,9 @@ use tokio::sync::{Notify, watch};
 /// Milliseconds between two warnings that an upstream has no healthy endpoint.
 const ALL_UNHEALTHY_LOG_EVERY: u64 = 10_000;
 
-/// The most rounds of one selection. Where endpoints are nearly full, one that was full when it was read may have a
-/// place when the last other one is taken.
-const PICK_ROUNDS: usize = 16;
+/// The most rounds of one selection. Where endpoints are nearly full, other requests may take the place that was found, and
+/// one that was full when it was read may have a place.
+const PICK_ROUNDS: usize = 64;
 
 /// One running upstream.
 ///
@@ -159,9 +160,9 @@ impl Cluster {
         if second.is_none() {
             return Some(first);
         }
-        let members = self.endpoint_set.current();
-        let rank =
-            |value: &&[u8]| members.balance().member_of(value).map(|index| members.is_available(index));
+        let ready = self.endpoint_set.ready();
+        let member_of = |value: &[u8]| ready.members().balance().member_of(value);
+        let rank = |value: &&[u8]| member_of(value).map(|index| ready.is_available(index));
         // The last of equals wins, so the order is reversed: the first one sent is preferred.
         let values: Vec<_> = cookies(headers, name).collect();
         values.into_iter().rev().max_by_key(rank)
@@ -170,13 +171,11 @@ impl Cluster {
     /// Whether a cookie ties a client to an endpoint, on a route with this drain window.
     pub fn affinity(&self, headers: &HeaderMap, drain_window: Duration) -> Affinity {
         let Some(value) = self.presented(headers) else { return Affinity::None };
-        let members = self.endpoint_set.current();
-        match members.balance().member_of(value) {
-            Some(index) if members.is_available(index) => Affinity::Endpoint,
-            Some(_) if members.draining_owner(value, &TriedEndpoints::new(), drain_window).is_some() => {
-                Affinity::Endpoint
-            }
-            Some(_) if !members.open().is_empty() => Affinity::Upstream,
+        let (ready, tried) = (self.endpoint_set.ready(), TriedEndpoints::new());
+        match ready.members().balance().member_of(value) {
+            Some(index) if ready.is_available(index) => Affinity::Endpoint,
+            Some(_) if ready.draining_owner(value, &tried, drain_window).is_some() => Affinity::Endpoint,
+            Some(_) if ready.has_place(&tried) => Affinity::Upstream,
             _ => Affinity::None,
         }
     }
@@ -185,7 +184,7 @@ impl Cluster {
     /// To be called before [`Cluster::pick`]; returns at once without a health check.
     pub async fn await_first_probe(&self) {
         let Some(schedule) = self.schedule else { return };
-        if self.endpoint_set.current().awaits_first_probe() {
+        if self.endpoint_set.ready().awaits_first_probe() {
             // After the timeout, `when_all_unhealthy` decides.
             let _ = tokio::time::timeout(schedule.timeout, self.endpoint_set.first_probe()).await;
         }
@@ -202,23 +201,20 @@ impl Cluster {
         tried: &TriedEndpoints,
         drain_window: Duration,
     ) -> Result<Lease, NoEndpoint> {
-        let members = self.endpoint_set.current();
-        let owner = members.draining_owner(key.as_bytes(), tried, drain_window);
+        let ready = self.endpoint_set.ready();
+        let owner = ready.draining_owner(key.as_bytes(), tried, drain_window);
         if let Some(lease) = owner.and_then(|owner| Lease::of(owner, self.policy)) {
             return Ok(lease);
         }
         for _ in 0..PICK_ROUNDS {
-            let found = if tried.is_first_choice() {
-                self.lease_first(&members, key)
-            } else {
-                members.lease_again(key.as_bytes(), tried, self.policy)
-            };
-            let Some(lease) = found else {
-                match why_none(&members, tried) {
-                    NoEndpoint::Full if members.has_place(tried) => continue,
+            let Some(member) = ready.choose(key.as_bytes(), tried) else {
+                match why_none(ready.members(), tried) {
+                    NoEndpoint::Full if ready.has_place(tried) => continue,
                     why => return Err(why),
                 }
             };
+            // Other requests may have filled it since.
+            let Some(lease) = Lease::of(member, self.policy) else { continue };
             if !lease.endpoint().is_usable() {
                 self.count_all_unhealthy();
             }
@@ -229,47 +225,26 @@ impl Cluster {
 
     /// Returns whether an endpoint that was not tried can be selected now.
     pub fn has_candidate(&self, tried: &TriedEndpoints) -> bool {
-        self.endpoint_set.current().has_place(tried)
+        self.endpoint_set.ready().has_place(tried)
     }
 
     /// A lease of the endpoint with this address, for a WebSocket that another process has opened there; `None` if it is
     /// no address. It exists already, so no limit refuses it, and as after a reload it continues at a removed endpoint.
     pub fn lease_of(&self, address: &str) -> Option<Lease> {
+        let Ok(Origin::Fixed(address)) = Origin::parse(address) else { return None };
         let members = self.endpoint_set.current();
-        let mut endpoints = members.as_slice().iter().map(crate::upstream::balance::Member::endpoint);
-        let endpoint = match endpoints.find(|endpoint| endpoint.name() == address) {
-            Some(endpoint) => Arc::clone(endpoint),
-            None => match Origin::parse(address) {
-                Ok(Origin::Fixed(address)) => self.endpoint_set.removed_endpoint(address),
-                _ => return None,
-            },
+        let endpoint = match members.find(&address.to_engine()?) {
+            Some(member) => Arc::clone(member.endpoint()),
+            None => self.endpoint_set.removed_endpoint(address),
         };
         Some(Lease::new(endpoint, self.policy))
-    }
-
-    /// pingora-load-balancing's selection for the first attempt of a request.
-    fn lease_first(&self, members: &Members, key: &Key<'_>) -> Option<Lease> {
-        let found = Cell::new(None);
-        // The candidate iterator is finite, so no bound is needed. pingora-load-balancing's own health is
-        // ignored, since unavailable endpoints are no candidates. An endpoint that was just removed is not a
-        // member and is rejected, and so is one that other requests have filled since.
-        let accept = |backend: &pingora_load_balancing::Backend, _: bool| {
-            let lease = members.find(&backend.addr).and_then(|member| Lease::of(member, self.policy));
-            let is_accepted = lease.is_some();
-            found.set(lease);
-            is_accepted
-        };
-        self.engine.select_with(key.as_bytes(), usize::MAX, accept);
-        found.take()
     }
 
     /// The `Set-Cookie` for the response of a lease's endpoint, and the moment of the new session in a drain.
     /// `None` unless the balancer is `sticky` and the request's key is not already this endpoint's cookie.
     pub fn sticky_cookie(&self, lease: &Lease, key: &Key<'_>) -> Option<(HeaderValue, DrainMoment)> {
         self.cookie.as_ref()?;
-        let members = self.endpoint_set.current();
-        let index = members.index_of(lease.endpoint().token())?;
-        members.balance().set_cookie(index, key.as_bytes())
+        self.endpoint_set.current().balance().set_cookie(lease.endpoint(), key.as_bytes())
     }
 
     /// When the session of a request leaves in a drain; `None` if its key names no session.

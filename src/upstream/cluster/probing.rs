@@ -3,8 +3,8 @@
 
 use super::Cluster;
 use crate::upstream::endpoint::Token;
-use crate::upstream::endpoint_set::Members;
 use crate::upstream::health::Check;
+use crate::upstream::members::Members;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use pingora_load_balancing::Backend;
@@ -47,7 +47,7 @@ impl ProbePlan {
         let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
         for (index, place) in new.into_iter().zip(1_u32..) {
             let token = members.as_slice()[index].endpoint().token();
-            let Some(backend) = members.backend(index).cloned() else { continue };
+            let Some(backend) = members.backends().get(index).cloned() else { continue };
             self.known.insert(token, true);
             let phase = Some(interval.mul_f64(f64::from(place) / f64::from(count)));
             self.due.insert((now, token), DueProbe { backend, phase });

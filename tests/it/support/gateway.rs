@@ -107,17 +107,25 @@ impl Gateway {
 
     /// As [`Gateway::start_whole_with_all`], with a socket that is passed as by socket activation: it is descriptor 3.
     pub(crate) fn start_with_socket(socket: OwnedFd, variables: &[(&str, &str)], yaml: &str) -> Self {
+        // The variable names the process that the socket is for, whose ID only the shell before it knows.
+        let before = "exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$";
+        Self::start_by_shell(before, yaml, |command| {
+            command.stdin(socket).envs(variables.iter().copied());
+        })
+    }
+
+    /// As [`Gateway::start_whole`], with that many descriptors at most.
+    pub(crate) fn start_limited(descriptors: usize, yaml: &str) -> Self {
+        Self::start_by_shell(&format!("ulimit -n {descriptors}"), yaml, |_| ())
+    }
+
+    /// Starts one in the place of a shell that has executed commands.
+    fn start_by_shell(commands: &str, yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("start");
-        // The variable names the process that the socket is for, whose ID only the shell before it knows.
-        let text = format!(
-            "#!/bin/sh\nexec 3<&0 0</dev/null\nexport LISTEN_FDS=1 LISTEN_PID=$$\nexec '{BINARY}' \"$@\"\n"
-        );
-        fs::write(&script, text).unwrap();
+        fs::write(&script, format!("#!/bin/sh\n{commands}\nexec '{BINARY}' \"$@\"\n")).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        let gateway = Self::spawn_in(folder, &script, yaml, |command| {
-            command.stdin(socket).envs(variables.iter().copied());
-        });
+        let gateway = Self::spawn_in(folder, &script, yaml, prepare);
         gateway.web();
         gateway
     }

@@ -127,7 +127,7 @@ fn where_a_key_belongs_does_not_change_for_a_newcomer() {
     assert_eq!(choices(&is_started), choices(&growing));
 
     let sticky = Table::new("sticky", &[("secret", "s3cret")], THREE).with_newcomer(1, 0);
-    let line = sticky.balance.set_cookie(1, b"").unwrap();
+    let line = sticky.balance.set_cookie(sticky.members[1].endpoint(), b"").unwrap();
     let tag = line.0.to_str().unwrap().split(['=', ';']).nth(1).unwrap().to_owned();
     assert!((0..50).all(|_| sticky.choose(&[], tag.as_bytes()) == Some(1)), "who belongs there comes back");
     fastrand::seed(42);

@@ -176,10 +176,10 @@ async fn requests_wait_for_the_first_probe_of_an_endpoint_that_is_no_backup() {
     let once = std::num::NonZeroU16::MIN;
     let thresholds = crate::upstream::health_score::Thresholds { healthy_after: once, unhealthy_after: once };
     endpoint(&backup).probed(true, Proof::Handshake, thresholds);
-    assert!(cluster.endpoint_set.current().awaits_first_probe());
+    assert!(cluster.endpoint_set.ready().awaits_first_probe());
     assert!(cluster.await_first_probe().now_or_never().is_none());
     endpoint(&address_of_first).probed(false, Proof::Handshake, thresholds);
-    assert!(!cluster.endpoint_set.current().awaits_first_probe());
+    assert!(!cluster.endpoint_set.ready().awaits_first_probe());
     assert_eq!(address(&pick(&cluster, &TriedEndpoints::new()).unwrap()), backup);
     endpoint(&address_of_first).probed(true, Proof::Handshake, thresholds);
     assert_eq!(address(&pick(&cluster, &TriedEndpoints::new()).unwrap()), address_of_first);
