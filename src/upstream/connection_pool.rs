@@ -25,7 +25,7 @@ use tokio::time::Instant;
 /// The interval at which old and closed connections are removed.
 const SWEEP: Duration = Duration::from_secs(1);
 /// The connections that are looked at without a pause. More are divided into parts, spread over the interval.
-const SWEPT_AT_ONCE: usize = 1000;
+const SWEPT_AT_ONCE: usize = if cfg!(test) { 20 } else { 1000 };
 const PARTS: usize = 10;
 
 /// Idle connections to endpoints take at most one in this many of the process's descriptors.
