@@ -122,7 +122,7 @@ impl ReadySet {
             CandidateSet::new(all, open, slow)
         };
         let has_owners = members.ties_sessions() && !draining.is_empty();
-        let owners = has_owners.then(|| set(&owners(all, &usable, draining)).kept(None));
+        let owners = has_owners.then(|| set(&owners(all, &usable, &draining)).kept(None));
         let order = watch.load_order().map(|_| Arc::clone(watch));
         let candidates = set(&usable).kept(order);
         let next_step = slow.filter(|_| candidates.has_newcomers()).map_or(u64::MAX, |slow| {
@@ -228,9 +228,9 @@ fn takers_of_first_tier(members: &[Member]) -> Vec<usize> {
 
 /// The usable and the draining members of the first tier that has any, in order. One that leaves is of the tier that it was
 /// in before.
-fn owners(members: &[Member], usable: &[usize], draining: Vec<usize>) -> Vec<usize> {
+fn owners(members: &[Member], usable: &[usize], draining: &[usize]) -> Vec<usize> {
     let tier = |index: &usize| members.get(*index).map(|member| member.tier().get());
-    let mut owners = [usable, &draining].concat();
+    let mut owners = [usable, draining].concat();
     owners.sort_unstable();
     owners.dedup();
     let first = owners.iter().filter_map(tier).min();

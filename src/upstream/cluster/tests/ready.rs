@@ -254,7 +254,7 @@ fn threads_spread_connections_evenly_over_many_endpoints() {
     let mut spec = many("least_connections", 60, &[1]);
     for n in 0..60 {
         change(&mut spec, &format!("127.1.0.{n}:80"), |endpoint| {
-            endpoint.max_connections = NonZeroU32::new(1)
+            endpoint.max_connections = NonZeroU32::new(1);
         });
     }
     let cluster = build(&spec, None);
