@@ -151,6 +151,11 @@ pub(super) fn give_back(
     });
 }
 
+/// Closes the idle connections of this thread, which ends: the process may exit before the thread drops them.
+pub fn close_idle_connections() {
+    drop(POOL.take());
+}
+
 impl Pool {
     fn close_oldest_of(&mut self, group: GroupId) {
         let of_group = self.servers.values_mut().filter(|idle| idle.group == group);

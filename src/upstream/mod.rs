@@ -51,6 +51,7 @@ pub use cluster::{
     AcceptingEndpoint, Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointState, EndpointStatus,
     Leaving, Order, RemovedUpstream,
 };
+pub use connection_pool::close_idle_connections;
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
 pub use discovery::NameState;
