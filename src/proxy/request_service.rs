@@ -14,6 +14,7 @@ use super::response::{request_end, upstream_response};
 use super::upgrades::raw_tunnel_start;
 use super::websocket::tunnel_task;
 use super::{Gateway, NewConnection, pingora_loop, request_start};
+use crate::upstream::close_idle_connections;
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
@@ -65,8 +66,9 @@ impl RequestService {
         Box::pin(self.serve(session)).await
     }
 
-    /// Ends the worker's idle connections to HTTP/2 backends. The worker has ended.
+    /// Ends the worker's idle connections to backends. The worker has ended.
     pub async fn close_idle_connections(&self) {
+        close_idle_connections();
         pingora_loop::close_idle_connections(&self.proxy, &self.shutdown).await;
     }
 

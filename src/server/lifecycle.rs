@@ -17,7 +17,7 @@ use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
 use crate::snapshot::Kinds;
 use crate::telemetry::metrics::{self, MetricSource};
-use crate::upstream::inherit_process_secret;
+use crate::upstream::{close_idle_connections, inherit_process_secret};
 use log::{error, info};
 use moongate_sdk::inherit_hash_key;
 use parking_lot::Mutex;
@@ -38,6 +38,9 @@ pub enum StartError {
 
 /// The time limit for exporting spans at the end.
 const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// The time limit for closing idle connections at the end.
+const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 
 /// The time limit for flushing the access log at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -218,6 +221,8 @@ async fn serve(
     follow(Orders { asks, upgrades, deadline, succession }, &shared, &state, &sockets).await;
     sockets.finish().await;
     tokio::join!(last_lines(&shared), shared.live.finish_traces(LAST_SPANS), shared.live.leave_stores());
+    // Those of background work, on its thread.
+    let _ = tokio::time::timeout(LAST_CONNECTIONS, tokio::spawn(async { close_idle_connections() })).await;
     info!("process stopped");
     Ok(())
 }

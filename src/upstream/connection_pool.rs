@@ -185,6 +185,11 @@ pub(super) fn give_back(
     });
 }
 
+/// Closes the idle connections of this thread, which ends: the process may exit before the thread drops them.
+pub fn close_idle_connections() {
+    drop(POOL.take());
+}
+
 impl Pool {
     fn take(&mut self, key: &ServerKey, addrs: ProxyAddrs) -> Option<Box<Http1Connection>> {
         loop {

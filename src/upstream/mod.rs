@@ -59,7 +59,7 @@ pub use cluster::{
     AcceptingEndpoint, Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointState, EndpointStatus,
     Leaving, Order, RemovedUpstream,
 };
-pub use connection_pool::most_idle_connections;
+pub use connection_pool::{close_idle_connections, most_idle_connections};
 pub use connector::Reuse;
 pub use dial::{DialError, PlainStream, dial};
 pub use discovery::{DISCOVERY, Discovery, FeedState, FeedStatus, NameState};
