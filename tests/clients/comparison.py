@@ -11,7 +11,7 @@ import uuid
 from differences import known
 from endpoints import Relay
 from libraries import CASES, KINDS, MAIN, PROBES, Library
-from toolchains import WORK
+from toolchains import WORK, Missing
 
 # Seconds for a case.
 LIMIT = 25
@@ -158,8 +158,8 @@ class Runner:
         url = f"{scheme}://{host}:{target}" + (f"/{token}-{{}}" if reports else "")
         program = Program([*self.commands[pair.client], pair.kind, url, *cases])
         for case, lines, end in program.results():
-            # A program that fails before its first case fails each of them alike.
-            case = case or cases[0]
+            if case is None:
+                raise Missing(f"its program fails: {end}")
             if lines == ["unsupported"]:
                 yield case, None
                 continue

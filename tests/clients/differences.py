@@ -11,7 +11,7 @@ class Difference:
 
     title: str
     reason: str
-    # Who sees it as what: intended, a limit, or a fault that is to be mended.
+    # Intended, a limit, a fault of a library, or an open fault of the gateway.
     sort: str
     kind: str = ".*"
     case: str = ".*"
@@ -46,7 +46,7 @@ class Difference:
         return without[0] <= without[1]
 
 
-INTENDED, LIMIT, FAULT = "intended", "limit", "fault"
+INTENDED, LIMIT, LIBRARY, FAULT = "intended", "limit", "library", "fault"
 
 DIFFERENCES = [
     Difference(
@@ -103,6 +103,31 @@ DIFFERENCES = [
         server="Python hypercorn",
         protocol="h2",
         through="CANCEL|not closed cleanly",
+    ),
+    Difference(
+        title="UNAVAILABLE in place of DEADLINE_EXCEEDED, by chance",
+        reason="A server that reaches the deadline first resets the stream (CANCEL). The client of the gateway gets the error of a "
+        "lost server.",
+        sort=FAULT,
+        kind="grpc",
+        case="deadline",
+        through="(?i)unavailable|^14 ",
+    ),
+    Difference(
+        title="The server sees the end",
+        reason="Over HTTP/2 hypercorn does not report the end of a WebSocket whose stream ends; over HTTP/1.1 it does.",
+        sort=LIBRARY,
+        kind="websocket_h2",
+        through="server: 1006",
+        ignored="server: .*",
+    ),
+    Difference(
+        title="A message that has no effect, by chance",
+        reason="The server of Java-WebSocket misses a message now and then soon after its start, also without the gateway.",
+        sort=LIBRARY,
+        kind="websocket",
+        server="Java Java-WebSocket",
+        through="no end within",
     ),
     Difference(
         title="No trailers of an HTTP/1.1 server",

@@ -11,9 +11,9 @@ PAGE = ROOT / "docs/compatibility.md"
 
 
 def table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
+    """A Markdown table."""
+    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def row(library, role, results):
@@ -42,7 +42,7 @@ def differences(results):
     for number, difference in enumerate(DIFFERENCES, 1):
         found = [result for result in results if result.difference == number]
         cases = ", ".join(f"`{case}`" for case in dict.fromkeys(result.case for result in found))
-        rows.append([number, difference.title, cases, len(found), difference.sort, difference.reason])
+        rows.append([number, difference.title, cases or "none in this run", len(found), difference.sort, difference.reason])
     return table(["number", "through the gateway", "cases", "results", "sort", "reason"], rows)
 
 
@@ -85,8 +85,8 @@ def write(results, skipped):
     }
     for name, content in tables.items():
         marker = f"<!-- clients: {name} -->"
-        pattern = re.escape(marker) + r"\n+(\|[^\n]*\n)*"
-        text, found = re.subn(pattern, lambda _: f"{marker}\n\n{content}\n", text)
+        pattern = re.escape(marker) + r"\n*(\|[^\n]*\n)*\n*"
+        text, found = re.subn(pattern, lambda _: f"{marker}\n\n{content}\n\n", text)
         if found != 1:
             raise ValueError(f"{PAGE} has no {marker}")
-    PAGE.write_text(text)
+    PAGE.write_text(text.rstrip() + "\n")

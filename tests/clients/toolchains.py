@@ -127,6 +127,8 @@ class Node(Toolchain):
     def install(self):
         self.node = tool("node", "nodejs")
         npm = tool("npm", "npm")
+        if int(output(self.node, "--version").lstrip("v").split(".")[0]) < 20:
+            raise Missing("Node.js 20 or later is needed")
         folder = WORK / "node"
         folder.mkdir(exist_ok=True)
         for program in (HERE / "node").iterdir():

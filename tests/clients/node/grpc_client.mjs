@@ -19,9 +19,10 @@ const finish = (call, received) =>
     if (received) call.on('data', (data) => received.push(`${data}`));
     call.on('status', ({ code, details, metadata }) => {
       if (received) console.log(received.join(', '));
-      // The details of a deadline contain durations.
-      console.log(grpc.status[code], code === grpc.status.DEADLINE_EXCEEDED ? '' : details);
-      show('trailing', metadata);
+      // The details of a deadline contain durations, and which side ends a call after it is chance.
+      const late = code === grpc.status.DEADLINE_EXCEEDED;
+      console.log(grpc.status[code], late ? '' : details);
+      if (!late) show('trailing', metadata);
       resolve();
     });
   });

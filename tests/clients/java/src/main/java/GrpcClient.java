@@ -81,10 +81,12 @@ final class GrpcClient {
 
             @Override
             public void onClose(Status status, Metadata trailers) {
-                // The description of a deadline contains durations.
+                // The description of a deadline contains durations, and which side ends a call after it is chance.
                 boolean late = status.getCode() == Status.Code.DEADLINE_EXCEEDED;
                 System.out.println(status.getCode() + " " + (late ? "" : status.getDescription()));
-                show("trailing", trailers);
+                if (!late) {
+                    show("trailing", trailers);
+                }
                 ended.countDown();
             }
         }, metadata);
