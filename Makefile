@@ -11,6 +11,7 @@
 #   make bench    benchmarks against nginx, HAProxy and stock Pingora; see bench/
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
 #   make h2spec   the HTTP/2 conformance suite, if its binary is installed
+#   make clients  client and server libraries of seven languages with and without the gateway; takes minutes
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
 #   make apps     the applications of docs/guides/apps/ and the recipes of examples/ behind the gateway; installed if missing
 #   make browser  the tests with Chromium; installed if missing, skipped if that fails
@@ -54,7 +55,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: portable deb image rpm tarball changelog dist packages-test $(PACKAGES)/root run test check conf bench autobahn h2spec browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus redis apps install-apps install-browser docs mdbook
+.PHONY: portable deb image rpm tarball changelog dist packages-test $(PACKAGES)/root run test check conf bench autobahn h2spec clients browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus redis apps install-apps install-browser docs mdbook
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -63,6 +64,7 @@ check: lints full
 	$(STEP) format        $(CARGO) fmt --all --check
 	$(STEP) format-bench  $(CARGO) fmt --manifest-path bench/Cargo.toml --all --check
 	$(STEP) format-fuzz   $(CARGO) fmt --manifest-path fuzz/Cargo.toml --all --check
+	$(STEP) format-clients $(CARGO) fmt --manifest-path tests/clients/rust/Cargo.toml --all --check
 	$(STEP) lints         $(CARGO) clippy --workspace --all-targets --features full --quiet -- -D warnings
 	$(STEP) lints-bench   $(CARGO) clippy --manifest-path bench/Cargo.toml -p moongate-bench --all-targets --target-dir target/bench --quiet -- -D warnings
 	$(STEP) lints-fuzz    env RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --quiet -- -D warnings
@@ -86,6 +88,9 @@ autobahn: tools
 
 h2spec: tools
 	tests/h2spec/run
+
+clients: full
+	tests/clients/run
 
 testssl: tools
 	tests/testssl/run

@@ -34,6 +34,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("make release", "it takes minutes"),
     ("make autobahn", "it takes minutes and needs Python 2.7"),
     ("make h2spec", "it needs h2spec, which no distribution has"),
+    ("make clients", "it takes minutes and needs libraries of seven languages"),
     ("make testssl", "it takes minutes and needs nginx and testssl.sh"),
     ("make bench", "it takes minutes and needs nginx and HAProxy"),
     ("make deb", "it takes minutes; `make packages-test` runs it"),
