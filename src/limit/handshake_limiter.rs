@@ -114,11 +114,11 @@ impl HandshakeLimiter {
         self.take_within(now, LONGEST_WAIT)
     }
 
-    /// As [`take`](Self::take), with a maximum wait of `longest`: for a connected client whose backend is
+    /// As [`HandshakeLimiter::reserve`], with a maximum wait of `longest`: for a connected client whose backend is
     /// lost.
     ///
     /// # Errors
-    /// As for [`take`](Self::take).
+    /// As for [`HandshakeLimiter::reserve`].
     pub fn take_within(&self, now: Instant, longest: Duration) -> Result<Duration, QueueFull> {
         self.take_turn(&self.turns, now, longest)
     }

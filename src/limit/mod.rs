@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | [`moongate_sdk::Limiter`] | requests and messages of `rate_limit` | refused | yes: exact for requests, leases for messages |
 //! | [`HandshakeLimiter`] | `handshake_rate` of a route or listener | waits up to 1 s, then refused | yes: exact |
-//! | [`Throttle`] | `messages_per_second` and `bytes_per_second` of a WebSocket | paused or closed; received data is always charged | no: the key is the WebSocket |
+//! | `Throttle` | `messages_per_second` and `bytes_per_second` of a WebSocket | paused or closed; received data is always charged | no: the key is the WebSocket |
 //!
 //! The flood limits of HTTP/2 protect one connection and are in `server::http2`.
 

@@ -94,7 +94,7 @@ impl Member {
         &self.endpoint
     }
 
-    /// The configured weight, 0 to 1000; a member with 0 is never a candidate. [`Candidates::share`] is its
+    /// The configured weight, 0 to 1000; a member with 0 is never a candidate. Its share is its
     /// current part.
     pub fn weight(&self) -> u16 {
         self.weight
