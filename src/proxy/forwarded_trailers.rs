@@ -11,13 +11,15 @@ use moongate_sdk::is_same_spelling;
 pub(super) fn of_request(session: &Session, ctx: &Context) -> Option<Trailers> {
     let trailers = session.trailers()?;
     let headers = &session.request().headers;
-    let chain = ctx.route.as_ref().map(|route| &route.chain);
+    // A field that a plugin removes from the header must not come back.
+    if ctx.route.as_ref().is_some_and(|route| !route.chain.skips_request_headers()) {
+        return None;
+    }
     trailers.without(|name| {
         let is_same = |other: &str| is_same_spelling(other, name.as_str());
         untrusted_headers::is_reserved(name)
             || ctx.received.nominated.contains(name)
             || headers.keys().any(|header| is_same(header.as_str()))
-            || chain.is_some_and(|chain| chain.owns(name))
     })
 }
 
