@@ -18,6 +18,8 @@ impl MetricSource for Cluster {
         scrape.gauge(&names::ACME_LAST_SUCCESS, &["a.example", "https://a/dir"], 1.0);
         scrape.counter(&names::ACME_ISSUED, &["a.example", "https://a/dir"], 1.0);
         scrape.counter(&names::ACME_FAILURES, &["a.example", "https://a/dir", "challenge"], 1.0);
+        scrape.gauge(&names::DISCOVERY_ENDPOINTS, &["u", "ready"], 1.0);
+        scrape.gauge(&names::SOURCE_LAST_SUCCESS, &["u: file a"], 1.0);
         scrape.gauge(&names::WASM_GAUGE, &["p", "open"], 1.0);
         let observed =
             ObservedValue { buckets: vec![(1.0, 1)], count: 1, sum: 1.0, ..ObservedValue::default() };
@@ -61,6 +63,8 @@ fn a_scrape_has_exactly_the_names_of_the_table() {
     answers.aborted(ClientAbort::Gone);
     endpoint.failed("connect_refused");
     upstream.all_unhealthy();
+    upstream.members_changed(&"file a".into());
+    upstream.discovery_failed(&"file a".into(), "invalid");
     let tunnel = TunnelMetrics::open(&route, &endpoint);
     tunnel.add_messages(Direction::ToBackend, Opcode::Text, 2);
     tunnel.ping_rtt(Side::Client, Duration::from_millis(1));
