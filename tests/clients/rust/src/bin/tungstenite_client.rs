@@ -110,7 +110,10 @@ async fn case(name: &str, url: &str) -> Outcome {
             std::process::exit(0)
         }
         _ => match open(&format!("{url}/refuse"), "").await {
-            Ok(_) => Ok(println!("opened")),
+            Ok(_) => {
+                println!("opened");
+                Ok(())
+            }
             Err(error) => match error.downcast_ref() {
                 Some(Error::Http(response)) => {
                     let body = response.body().clone().unwrap_or_default();
