@@ -289,9 +289,8 @@ fn configuration(backend: &Backend, refusing: &Origin, log: &AccessLog) -> Strin
         format!("  {name}: {{ endpoints: [{endpoints}], passive_health: {{ failures: 0 }}{more} }}\n")
     };
     let one = format!("'127.0.0.1:{port}'");
-    // The first choice of almost every request is the address that refuses.
-    let refused =
-        format!("{{ address: '{}', weight: 1000 }}, {{ address: {one}, weight: 1 }}", refusing.address());
+    // The first choice of every request is the address that refuses.
+    let refused = format!("'{}', {{ address: {one}, backup: true }}", refusing.address());
     let upstreams = [
         upstream("one", &one, ""),
         upstream("unpooled", &one, ", keepalive_timeout: 0s"),

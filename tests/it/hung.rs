@@ -68,7 +68,8 @@ routes: [{{ upstream: web }}]",
     ));
     assert_eq!(members(&gateway), [format!("127.9.9.9:{port}")]);
     names.says(Says::Address(Ipv4Addr::LOCALHOST, 1));
-    eventually("the new address", || (members(&gateway) == [format!("127.0.0.1:{port}")]).then_some(()));
+    // The former address is kept for a while.
+    eventually("the new address", || members(&gateway).contains(&format!("127.0.0.1:{port}")).then_some(()));
     assert_eq!(gateway.get("/").text(), "a");
     names.says(Says::ServFail);
     let failures =
@@ -113,7 +114,9 @@ routes: [{{ upstream: {upstream} }}]",
     gateway.reload(&yaml(&second, "nobody")).unwrap_err();
     assert_eq!((members(&gateway), second.questions()), (vec!["127.9.9.1:80".to_owned()], 0));
     gateway.reload(&yaml(&second, "web")).unwrap();
-    eventually("the address of the second", || (members(&gateway) == ["127.9.9.2:80"]).then_some(()));
+    eventually("the address of the second", || {
+        members(&gateway).contains(&"127.9.9.2:80".to_owned()).then_some(())
+    });
 }
 
 #[test]

@@ -52,7 +52,8 @@ fn a_websocket_at_an_address_that_its_name_has_lost_moves() {
     let names = NameServer::start(Says::Address(Ipv4Addr::LOCALHOST, 1));
     let gateway = Gateway::start(&format!(
         "server: {{ name_servers: ['{}'] }}
-upstreams: {{ all: {{ endpoints: ['a.test:{}'] }} }}
+upstreams:
+  all: {{ discovery: {{ kind: dns, name: a.test., port: {}, hold: 0s }}, on_removal: keep }}
 routes: [{{ name: ws, upstream: all }}]
 ",
         names.address(),
@@ -60,8 +61,10 @@ routes: [{{ name: ws, upstream: all }}]
     ));
     let mut socket = Socket::open(gateway.web(), "/ws");
     names.says(Says::Address(Ipv4Addr::new(127, 9, 9, 9), 1));
-    let is_removed =
-        || endpoint(&gateway, &origin.to_string()).is_none_or(|endpoint| endpoint["draining"] == "removed");
+    let is_removed = || {
+        endpoint(&gateway, &origin.to_string())
+            .is_none_or(|endpoint| endpoint["draining"] == "removed" || endpoint["draining"] == "absent")
+    };
     eventually("the address is removed", || is_removed().then_some(()));
     for _ in 0..2 {
         assert_eq!(upgraded(&gateway), (1, 0));
