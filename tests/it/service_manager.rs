@@ -13,7 +13,7 @@ use std::time::Duration;
 
 fn file(listeners: &str, origin: &Origin) -> String {
     format!(
-        "admin: {{ address: 127.0.0.1:0 }}\nlisteners: [{listeners}]\nroutes: [{{ upstream: [{origin}] }}]\n"
+        "admin: {{ address: 127.0.0.1:0 }}\nlisteners: [{listeners}]\nroutes: [{{ upstream: [{origin}], websocket: {{ drain_window: 1s }} }}]\n"
     )
 }
 

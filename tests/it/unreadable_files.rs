@@ -112,6 +112,8 @@ const KEYS: &[Named] = &[
     named("upstreams.secure.tls.ca", "backends.pem", Use::Read),
     named("upstreams.secure.tls.cert", "shown.pem", Use::Read),
     named("upstreams.secure.tls.key", "shown.key", Use::Read),
+    #[cfg(feature = "redis")]
+    named("stores.fleet.password_file", "store.password", Use::ReadAnything),
     named("routes[1].plugins[0].allow[0].file", "allowed", Use::ReadAnything),
     named("routes[1].plugins[1].deny[0].file", "denied", Use::ReadAnything),
     named("routes[1].plugins[2].file", "htpasswd", Use::Read),
@@ -128,7 +130,7 @@ const KEYS: &[Named] = &[
 ];
 
 /// Keys whose description mentions files and that name none.
-const NOT_PATHS: &[&str] = &["headers", "kind", "allow", "except", "directory", "secret", "upstream"];
+const NOT_PATHS: &[&str] = &["headers", "kind", "allow", "except", "directory", "secret", "upstream", "hold"];
 
 fn yaml(origin: &Origin) -> String {
     let mut yaml = format!(
@@ -167,6 +169,10 @@ routes:
         yaml +=
             "  - { host: wasm.example, upstream: secure, plugins: [{ kind: wasm, module: filter.wasm }] }\n";
     }
+    if cfg!(feature = "redis") {
+        yaml +=
+            "stores: { fleet: { kind: redis, url: 'redis://127.0.0.1:1', password_file: store.password } }\n";
+    }
     yaml
 }
 
@@ -190,6 +196,7 @@ impl Good {
         write("shown.pem", &read(&shown.cert));
         write("shown.key", &read(&shown.key));
         write("ticket.key", &(0..80).collect::<Vec<u8>>());
+        write("store.password", b"secret\n");
         write("allowed", b"127.0.0.1\n");
         write("denied", b"192.0.2.1\n");
         write("excepted", b"127.0.0.1\n");
