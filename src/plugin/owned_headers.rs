@@ -41,11 +41,6 @@ impl Chain {
         self.owned.is_empty()
     }
 
-    /// Returns whether a plugin owns this field, in any spelling.
-    pub fn owns(&self, name: &HeaderName) -> bool {
-        self.owned.iter().any(|owned| is_same_spelling(owned.name.as_str(), name.as_str()))
-    }
-
     /// Removes a client's values of owned fields from a new request.
     pub(super) fn withdraw(&self, exchange: &mut Exchange<'_>) {
         if self.owns_nothing() {

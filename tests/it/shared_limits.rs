@@ -191,9 +191,9 @@ fn a_store_is_reached_over_tls() {
     eventually("the store is up", || is_up(&gateway).then_some(()));
     assert_eq!(gateway.get("/").status, 200);
     let other = Authority::new();
-    let stranger = Gateway::start(&(store(&other.file()) + &limited(&origin)));
-    assert_eq!(stranger.get("/").status, 200, "on_failure: local");
-    assert!(!is_up(&stranger), "another authority issued the certificate");
+    let distrustful = Gateway::start(&(store(&other.file()) + &limited(&origin)));
+    assert_eq!(distrustful.get("/").status, 200, "on_failure: local");
+    assert!(!is_up(&distrustful), "another authority issued the certificate");
 }
 
 #[test]
