@@ -5,6 +5,7 @@ use super::bind::BoundListener;
 use super::passed_socket::{PassedSocket, SocketRole};
 use super::service_manager::STORED_NAME;
 use super::socket_file::{AccessChange, SocketFile};
+use super::stored_link::{LINK_NAME, end_links};
 use crate::snapshot::{Access, Address};
 use listenfd::ListenFd;
 use log::warn;
@@ -12,13 +13,17 @@ use socket2::SockRef;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
 /// The sockets that no listener has used yet.
 #[derive(Debug, Default)]
-pub(super) struct InheritedSockets(Vec<InheritedSocket>);
+pub(super) struct InheritedSockets {
+    sockets: Vec<InheritedSocket>,
+    /// Ends of links to processes that serve until this one does.
+    links: Vec<UnixStream>,
+}
 
 #[derive(Debug)]
 struct InheritedSocket {
@@ -59,7 +64,15 @@ impl InheritedSockets {
         let mut names = names.split(':');
         let (mut passed, mut sockets) = (ListenFd::from_env(), Self::default());
         for index in 0..passed.len() {
-            let owner = match names.next() {
+            let name = names.next();
+            if name == Some(LINK_NAME) {
+                let kind = "a link to a process before";
+                // Any other kind of socket is none, and is closed.
+                let link = passed.take_custom::<UnixStream>(index, libc::AF_UNIX, libc::SOCK_STREAM, kind);
+                sockets.links.extend(link.ok().flatten());
+                continue;
+            }
+            let owner = match name {
                 Some(STORED_NAME) => FileOwner::Gateway,
                 _ => FileOwner::ServiceManager,
             };
@@ -71,7 +84,7 @@ impl InheritedSockets {
                 warn!(index; "passed socket ignored: it is no listening TCP or Unix socket");
                 continue;
             };
-            sockets.0.push(InheritedSocket { socket, role: None });
+            sockets.sockets.push(InheritedSocket { socket, role: None });
         }
         sockets
     }
@@ -87,7 +100,7 @@ impl InheritedSockets {
             };
             InheritedSocket { socket, role: Some(role) }
         };
-        Self(passed.into_iter().map(socket).collect())
+        Self { sockets: passed.into_iter().map(socket).collect(), links: Vec::new() }
     }
 
     /// The socket for a listener, or for the admin address without a name; `None` without one.
@@ -106,10 +119,10 @@ impl InheritedSockets {
             })
         };
         let index =
-            self.0.iter().position(named).or_else(|| self.0.iter().position(|one| one.is_at(address)));
+            self.sockets.iter().position(named).or_else(|| self.sockets.iter().position(|one| one.is_at(address)));
         // One that cannot be used stays open until the commit, as far as it shares its port.
-        let Some(index) = index.filter(|index| self.0[*index].socket.fits(address)) else { return Ok(None) };
-        self.0.swap_remove(index).socket.set_up(address).map(Some)
+        let Some(index) = index.filter(|index| self.sockets[*index].socket.fits(address)) else { return Ok(None) };
+        self.sockets.swap_remove(index).socket.set_up(address).map(Some)
     }
 
     /// Lets a new socket be bound beside those at this port, which are closed at the commit. Returns whether there are any.
@@ -118,7 +131,7 @@ impl InheritedSockets {
     /// The kernel's error.
     pub(super) fn share_port(&self, port: u16) -> io::Result<bool> {
         let mut is_shared = false;
-        for one in &self.0 {
+        for one in &self.sockets {
             if let PassedListener::Tcp(socket) = &one.socket
                 && socket.local_addr()?.port() == port
             {
@@ -129,9 +142,10 @@ impl InheritedSockets {
         Ok(is_shared)
     }
 
-    /// Closes the sockets that no listener uses.
+    /// Closes the sockets that no listener uses, and ends the links: this process serves.
     pub(super) fn close_unused(&mut self) {
-        for InheritedSocket { socket, role } in self.0.drain(..) {
+        end_links(&std::mem::take(&mut self.links));
+        for InheritedSocket { socket, role } in self.sockets.drain(..) {
             if let PassedListener::Unix(listener, FileOwner::Gateway) = &socket
                 && let Some(path) =
                     listener.local_addr().ok().and_then(|local| local.as_pathname().map(Path::to_owned))

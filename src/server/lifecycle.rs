@@ -2,11 +2,14 @@
 
 use super::handover::{NewProcess, OldProcess, ProcessState, Succession};
 use super::inherited_sockets::InheritedSockets;
+use super::predecessor::Predecessor;
 use super::process_sockets::ProcessSockets;
-use super::service_manager::notify;
+use super::request_sender::RequestSender;
+use super::service_manager::{SocketKeeper, keeps_sockets, notify};
 use super::shutdown_watchdog::Deadline;
-use super::signal_request::{Ask, again, ask_to_drain};
+use super::signal_request::{Ask, again};
 use super::signals::SignalReceiver;
+use super::stored_link::ReceivedLink;
 use super::upgrade::{FinishedUpgrade, PendingUpgrade, UpgradeOrder, Upgrader};
 use super::worker_pool::WorkerPool;
 use super::{admin, admin_state, graceful_shutdown, running_state};
@@ -21,6 +24,7 @@ use crate::upstream::{close_idle_connections, inherit_process_secret};
 use log::{error, info};
 use moongate_sdk::inherit_hash_key;
 use parking_lot::Mutex;
+use rustix::process::Signal;
 use sd_notify::NotifyState;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -93,13 +97,13 @@ fn run_after(
 ) -> Result<(), StartError> {
     // The old process prints the report too, for its operator.
     let color = if old.is_some() { Color::Never } else { color };
-    let (state, inherited) = match &old {
-        None => (ProcessState::default(), InheritedSockets::take()),
+    let (state, inherited, link) = match &old {
+        None => (ProcessState::default(), InheritedSockets::take(), None),
         Some(old) => {
-            let (state, sockets) = old
+            let (state, sockets, link) = old
                 .receive()
                 .map_err(|error| StartError::Process(format!("nothing from the old process: {error}")))?;
-            (state, InheritedSockets::of_handover(sockets))
+            (state, InheritedSockets::of_handover(sockets), link.and_then(ReceivedLink::of))
         }
     };
     if let Ok(key) = <[u8; 32]>::try_from(&*state.cookie_key.0) {
@@ -131,8 +135,8 @@ fn run_after(
         .build()
         .map_err(|error| StartError::Process(format!("cannot start the runtime: {error}")))?;
     let succession = state.succession;
-    let ended =
-        runtime.block_on(serve(Arc::new(live), signals, inherited, old.map(|old| (old, succession)), ready));
+    let old = old.map(|process| Predecessor { process, succession, link });
+    let ended = runtime.block_on(serve(Arc::new(live), signals, inherited, old, ready));
     // Probes and admin connections can be aborted.
     runtime.shutdown_background();
     ended.map_err(StartError::Process)
@@ -142,7 +146,7 @@ async fn serve(
     live: Arc<Live>,
     signals: SignalReceiver,
     inherited: InheritedSockets,
-    old: Option<(Arc<OldProcess>, Succession)>,
+    old: Option<Predecessor>,
     ready: impl FnOnce(&[(String, String)]),
 ) -> Result<(), String> {
     let gauges: Weak<dyn MetricSource> = Arc::<Live>::downgrade(&live);
@@ -158,7 +162,8 @@ async fn serve(
         .map_err(|error| format!("cannot start the thread of the shutdown deadline: {error}"))?;
     let shared = Arc::new(Shared::new(Arc::clone(&live)));
     let workers = WorkerPool::new(Arc::clone(&shared));
-    let sockets = ProcessSockets::new(workers, inherited);
+    let succession = old.as_ref().map_or(Succession::Permanent, |old| old.succession);
+    let sockets = ProcessSockets::new(workers, inherited, succession);
     let (orders, upgrades) = unbounded_channel();
     let state = Arc::new(admin_state::ProcessStatus::new(Arc::clone(&shared), Arc::clone(&sockets), orders));
     let shown: Arc<dyn admin::AdminState> = Arc::clone(&state) as _;
@@ -176,14 +181,16 @@ async fn serve(
     let mut starting = on_thread(LONGEST_START, move || starting.start_workers().map(|()| starting))
         .await?
         .map_err(|error| error.to_string())?;
-    if let Some((old, succession)) = &old {
-        let (old, succession) = (Arc::clone(old), *succession);
-        let parts = on_thread(LONGEST_START, move || old.await_order(succession)).await?;
+    if let Some(old) = &old {
+        let process = Arc::clone(&old.process);
+        let parts = on_thread(LONGEST_START, move || process.await_order(succession)).await?;
         running_state::restore(parts, &live, starting.history().as_deref());
         starting.serve_admin();
     }
     let deadline = Arc::new(Mutex::new(deadline));
-    let asks = signals.watch(reopen, Arc::clone(&deadline));
+    let (asks, asked) = unbounded_channel();
+    let requests = RequestSender::new(asks, Arc::clone(&deadline));
+    signals.watch(reopen, requests.clone());
     live.bind_sockets_with(Arc::clone(&sockets) as _);
     on_thread(LONGEST_BIND, move || starting.serve()).await?;
     drop(reloads);
@@ -192,39 +199,26 @@ async fn serve(
     if old.is_none() {
         notify(&[NotifyState::Ready]);
     }
-    let succession = old.as_ref().map_or(Succession::Permanent, |(_, succession)| *succession);
-    if let Some((old, _)) = old {
+    if let Some(old) = old {
         // The old process may have stopped reading.
-        let own = Arc::clone(&old);
-        on_thread(LONGEST_BIND, move || own.confirm()).await?;
-        let (own, channel) = (Arc::clone(&sockets), Arc::clone(&old));
-        let become_main = {
-            let own = Arc::clone(&sockets);
-            move || {
-                notify(&[NotifyState::Ready]);
-                own.store();
-            }
-        };
-        let adopt = move || {
-            channel.adopt_websockets(|adoptions| own.adopt(adoptions), become_main);
-            if succession == Succession::UntilRestart {
-                // The old process has ended, and the service manager starts the next one.
-                ask_to_drain();
-            }
-        };
-        let started = std::thread::Builder::new().name("adoption".to_owned()).spawn(adopt);
-        if let Err(error) = started {
-            error!(error:%; "no thread for the WebSockets of the old process");
-            old.close();
-        }
+        let process = Arc::clone(&old.process);
+        on_thread(LONGEST_BIND, move || process.confirm()).await?;
+        old.adopt(&sockets, requests);
     }
-    follow(Orders { asks, upgrades, deadline, succession }, &shared, &state, &sockets).await;
+    let orders = Orders { asks: asked, upgrades, deadline, succession };
+    let end = follow(orders, &shared, &state, &sockets).await;
     sockets.finish().await;
     tokio::join!(last_lines(&shared), shared.live.finish_traces(LAST_SPANS), shared.live.leave_stores());
     // Those of background work, on its thread.
     let _ = tokio::time::timeout(LAST_CONNECTIONS, tokio::spawn(async { close_idle_connections() })).await;
     info!("process stopped");
-    Ok(())
+    match end {
+        // For a service manager of which it is the main process after all: to start another one.
+        End::Left if succession == Succession::Permanent => {
+            Err("the process before ended during the handover".to_owned())
+        }
+        End::Left | End::Asked => Ok(()),
+    }
 }
 
 /// Does work that may wait for a file system on a thread of its own, within a time limit.
@@ -246,6 +240,14 @@ struct Orders {
     succession: Succession,
 }
 
+/// Why the process ended.
+enum End {
+    /// A signal, or a handover.
+    Asked,
+    /// The process before ended, and this one was not to stay.
+    Left,
+}
+
 /// Handles orders until the process should end: SIGINT or a second SIGTERM at once, a first SIGTERM or a handover after
 /// the graceful shutdown.
 async fn follow(
@@ -253,7 +255,7 @@ async fn follow(
     shared: &Arc<Shared>,
     state: &admin_state::ProcessStatus,
     sockets: &Arc<ProcessSockets>,
-) {
+) -> End {
     let wanted = Arc::new(tokio::sync::Notify::new());
     let (reload, live) = (Arc::clone(&wanted), Arc::clone(&shared.live));
     let work = move || reload_when(Arc::clone(&reload), Arc::clone(&live));
@@ -272,44 +274,47 @@ async fn follow(
                     continue;
                 }
                 Some(Ask::Upgrade) => None,
-                Some(Ask::Drain) => {
+                Some(ask @ (Ask::Drain | Ask::Leave)) => {
                     reloader.abort();
                     // Those who ask from now on get an error at once.
                     drop(upgrades);
-                    return match cancel(pending).await {
-                        Some(new) => drain_after_handover(again(&mut asks), shared, state, sockets, new).await,
-                        None => drain(&mut asks, shared, state, sockets).await,
-                    };
+                    match cancel(pending, Signal::TERM).await {
+                        Some(new) => {
+                            drain_after_handover(again(&mut asks, 0), shared, state, sockets, new).await;
+                        }
+                        None => drain(ask, &mut asks, shared, state, sockets).await,
+                    }
+                    return if ask == Ask::Leave { End::Left } else { End::Asked };
                 }
                 Some(Ask::Stop) | None => {
-                    return match cancel(pending).await {
+                    match cancel(pending, Signal::INT).await {
                         Some(_) => sockets.leave(),
                         None => close(sockets).await,
-                    };
+                    }
+                    return End::Asked;
                 }
             },
             Some(order) = upgrades.recv() => Some(order),
             outcome = outcome_of(&mut pending) => {
                 let Some(finished) = pending.take() else { continue };
+                // Before the service manager has the outcome, and sends its signal.
                 let succession = finished.succession();
-                if outcome.is_ok() {
-                    // Before the service manager has the outcome, and sends its signal.
-                    deadline.lock().handed_over(succession);
-                }
+                let expected = match &outcome {
+                    Ok(_) => deadline.lock().handed_over(succession),
+                    Err(_) => 0,
+                };
                 if let Some(new) = finished.finish(outcome) {
                     if std::mem::take(&mut reload_after) {
-                        new.reload();
+                        new.signal(Signal::HUP);
+                    }
+                    if expected > 0 {
+                        forward(Signal::TERM, &new, succession);
                     }
                     reloader.abort();
                     drop(upgrades);
-                    let ended = async move {
-                        if succession == Succession::UntilRestart {
-                            // The service manager's signal to stop follows, which this process does already.
-                            again(&mut asks).await;
-                        }
-                        again(&mut asks).await;
-                    };
-                    return drain_after_handover(ended, shared, state, sockets, new).await;
+                    let ended = again(&mut asks, expected);
+                    drain_after_handover(ended, shared, state, sockets, new).await;
+                    return End::Asked;
                 }
                 reload_after = false;
                 continue;
@@ -320,11 +325,20 @@ async fn follow(
     }
 }
 
-/// Ends the new process of an upgrade in progress, unless it serves by now.
-async fn cancel(pending: Option<PendingUpgrade>) -> Option<NewProcess> {
-    match pending {
-        Some(pending) => pending.cancel().await,
-        None => None,
+/// Ends the new process of an upgrade in progress. One that serves by now is returned.
+async fn cancel(pending: Option<PendingUpgrade>, signal: Signal) -> Option<NewProcess> {
+    let pending = pending?;
+    let succession = pending.succession();
+    let new = pending.cancel().await?;
+    forward(signal, &new, succession);
+    Some(new)
+}
+
+/// Forwards the signal to stop that came during an upgrade: a service manager stops the service, and has sent it to this process
+/// alone.
+fn forward(signal: Signal, new: &NewProcess, succession: Succession) {
+    if succession == Succession::Permanent && keeps_sockets() == SocketKeeper::ServiceManager {
+        new.signal(signal);
     }
 }
 
@@ -375,6 +389,7 @@ async fn reopen_logs_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
 }
 
 async fn drain(
+    ask: Ask,
     asks: &mut UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
     state: &admin_state::ProcessStatus,
@@ -382,15 +397,17 @@ async fn drain(
 ) {
     // Readiness fails first; `drain_delay` gives load balancers time to notice.
     state.draining();
-    let delay = shared.live.look().globals.drain_delay;
-    info!(drain_delay:? = delay; "shutdown requested");
-    if tokio::time::timeout(delay, again(asks)).await.is_ok() {
-        return close(sockets).await;
+    if ask == Ask::Drain {
+        let delay = shared.live.look().globals.drain_delay;
+        info!(drain_delay:? = delay; "shutdown requested");
+        if tokio::time::timeout(delay, again(asks, 0)).await.is_ok() {
+            return close(sockets).await;
+        }
     }
     notify(&[NotifyState::Stopping]);
     shared.start_draining();
     close(sockets).await;
-    graceful_shutdown::wait(again(asks), shared).await;
+    graceful_shutdown::wait(again(asks, 0), shared).await;
 }
 
 /// Flushes the access log within a time limit.

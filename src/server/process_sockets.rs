@@ -1,10 +1,12 @@
 //! Sockets of the process: those of the listeners and of the admin address, with the workers that serve them. A reload
 //! binds new ones before anything changes, and exchanges all of them in one step.
 
-use super::admin::live::{self, History};
+use super::admin::live::History;
 use super::admin::{AdminListener, AdminState};
 use super::bind::BoundListener;
+use super::handover::Succession;
 use super::inherited_sockets::{InheritedSockets, TakenSocket};
+use super::open_admin::{OpenAdmin, PausedAdmin, ViewHistory};
 use super::open_listener::OpenListener;
 use super::passed_socket::{HeldSocket, SocketRole};
 use super::service_manager::{self, SocketKeeper};
@@ -13,17 +15,14 @@ use super::worker::Adoption;
 use super::worker_pool::{Worker, WorkerPool};
 use crate::control::{PreparedSockets, SocketBinder, SocketError, SocketOwner};
 use crate::net::connection_permit::ConnectionCount;
-use crate::runtime::supervision;
 use crate::snapshot::{Address, AdminAddress, Listener, Snapshot};
-use crate::telemetry::recent_lines;
-use log::{error, info};
+use log::{error, info, warn};
 use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 /// The time limit for streams of the admin address, which end at their next event.
 const LAST_STREAMS: Duration = Duration::from_secs(2);
@@ -40,6 +39,8 @@ pub(super) struct ProcessSockets {
     control: Handle,
     /// Ends with the last connection to an admin address that was left to a new process.
     last_admin: Mutex<Option<oneshot::Receiver<()>>>,
+    /// How long the process serves.
+    succession: Succession,
     /// Held while the sockets are exchanged, closed or left.
     exchange: Mutex<()>,
     own: Weak<Self>,
@@ -53,43 +54,6 @@ struct CurrentSockets {
     history: Option<ViewHistory>,
     /// Whether the process ends: nothing is bound any more.
     is_closed: bool,
-}
-
-/// The admin address in service.
-struct OpenAdmin {
-    settings: AdminAddress,
-    socket: Arc<BoundListener>,
-    listener: AdminListener,
-}
-
-/// The admin address while another process serves it.
-struct PausedAdmin {
-    settings: AdminAddress,
-    socket: Arc<BoundListener>,
-}
-
-/// The history of the live page, kept while there is an admin address.
-struct ViewHistory {
-    history: Arc<History>,
-    task: JoinHandle<()>,
-}
-
-impl ViewHistory {
-    fn begin(history: Arc<History>, control: &Handle) -> Self {
-        recent_lines::ACCESS_LOG.keep();
-        recent_lines::PROCESS_LOG.keep();
-        let (kept, _entered) = (Arc::clone(&history), control.enter());
-        let task = supervision::spawn("history", "", move || live::keep(Arc::clone(&kept)));
-        Self { history, task }
-    }
-}
-
-impl Drop for ViewHistory {
-    fn drop(&mut self) {
-        self.task.abort();
-        recent_lines::ACCESS_LOG.forget();
-        recent_lines::PROCESS_LOG.forget();
-    }
 }
 
 /// The bound sockets of the first generation.
@@ -128,7 +92,7 @@ struct Binding<'a> {
 
 impl ProcessSockets {
     /// No sockets and no workers. Call it on the runtime of reloads.
-    pub(super) fn new(workers: WorkerPool, inherited: InheritedSockets) -> Arc<Self> {
+    pub(super) fn new(workers: WorkerPool, inherited: InheritedSockets, succession: Succession) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
             workers,
             current: Mutex::default(),
@@ -136,6 +100,7 @@ impl ProcessSockets {
             state: OnceLock::new(),
             control: Handle::current(),
             last_admin: Mutex::default(),
+            succession,
             exchange: Mutex::default(),
             own: Weak::clone(own),
         })
@@ -225,6 +190,13 @@ impl ProcessSockets {
         self.workers.hand_over();
     }
 
+    /// Closes the admin address: another process serves it from now on.
+    pub(super) fn leave_admin(&self) {
+        let _exchange = self.exchange.lock();
+        self.pause_admin();
+        self.current.lock().paused_admin = None;
+    }
+
     fn pause_admin(&self) {
         let mut current = self.current.lock();
         if let Some(OpenAdmin { settings, socket, listener }) = current.admin.take() {
@@ -277,9 +249,17 @@ impl ProcessSockets {
             Binding { sockets: self, current, admin_socket, access: Vec::new(), passed_files: Vec::new() };
         let kept = binding.kept(&next.listeners);
         let mut listeners = Vec::with_capacity(next.listeners.len());
+        let mut limits = Vec::with_capacity(next.listeners.len());
         for (index, (listener, kept)) in next.listeners.iter().zip(kept).enumerate() {
             match binding.open(listener, kept) {
-                Ok(open) => listeners.push(open),
+                Ok(Some(open)) => {
+                    limits.push((Arc::clone(&open.count), listener.max_connections));
+                    listeners.push(open);
+                }
+                Ok(None) => {
+                    let (name, address) = (&*listener.name, listener.address.to_string());
+                    warn!(name, address = address.as_str(); "listener left to the next process");
+                }
                 Err(error) => errors.push(SocketError {
                     owner: SocketOwner::Listener(index),
                     action: format!("listen on {}", listener.address),
@@ -294,8 +274,6 @@ impl ProcessSockets {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let counts = listeners.iter().map(|open| Arc::clone(&open.count));
-        let limits = counts.zip(next.listeners.iter().map(|listener| listener.max_connections)).collect();
         let Binding { access, passed_files, .. } = binding;
         let (workers, threads) = (Vec::new(), next.threads);
         Ok(PreparedSet { sockets, listeners, limits, access, passed_files, admin, workers, threads })
@@ -366,6 +344,11 @@ impl ProcessSockets {
 
 impl SocketBinder for ProcessSockets {
     fn prepare(&self, next: &Snapshot) -> Result<Box<dyn PreparedSockets>, Vec<SocketError>> {
+        if self.succession == Succession::UntilRestart {
+            let error = io::Error::other("this process serves only while the service restarts");
+            let action = "reload".to_owned();
+            return Err(vec![SocketError { owner: SocketOwner::Workers, action, error }]);
+        }
         let mut prepared = self.prepare_set(next)?;
         prepared.start_workers().map_err(|error| vec![error])?;
         Ok(Box::new(prepared))
@@ -393,36 +376,36 @@ impl Binding<'_> {
         kept
     }
 
-    /// The listener with its socket: `kept`, an inherited or a new one.
+    /// The listener with its socket: `kept`, an inherited or a new one. `None` if it is left to the next process.
     fn open(
         &mut self,
         listener: &Listener,
         kept: Option<Arc<OpenListener>>,
-    ) -> io::Result<Arc<OpenListener>> {
+    ) -> io::Result<Option<Arc<OpenListener>>> {
         let named = self.current.iter().find(|open| open.name == listener.name).cloned();
         if let Some(open) = kept {
             if open.name == listener.name && open.address == listener.address {
-                return Ok(open);
+                return Ok(Some(open));
             }
             self.change_access(&open, &listener.address)?;
             let count = Arc::clone(&named.as_ref().unwrap_or(&open).count);
-            return Ok(Arc::new(OpenListener {
+            return Ok(Some(Arc::new(OpenListener {
                 name: Arc::clone(&listener.name),
                 address: listener.address.clone(),
                 socket: Arc::clone(&open.socket),
                 count,
-            }));
+            })));
         }
         // Connections to the former address of a listener count too.
         let count = named
             .map_or_else(|| ConnectionCount::new(listener.max_connections), |open| Arc::clone(&open.count));
-        let socket = self.bind(Some(&listener.name), &listener.address)?;
-        Ok(Arc::new(OpenListener {
+        let Some(socket) = self.bind(Some(&listener.name), &listener.address)? else { return Ok(None) };
+        Ok(Some(Arc::new(OpenListener {
             name: Arc::clone(&listener.name),
             address: listener.address.clone(),
             socket,
             count,
-        }))
+        })))
     }
 
     /// Changes owner, group and permissions of a Unix socket in service.
@@ -439,18 +422,21 @@ impl Binding<'_> {
         Ok(())
     }
 
-    /// An inherited socket, or a new one.
-    fn bind(&mut self, name: Option<&str>, address: &Address) -> io::Result<Arc<BoundListener>> {
+    /// An inherited socket, or a new one. A process that serves only during a restart binds none: the next one will.
+    fn bind(&mut self, name: Option<&str>, address: &Address) -> io::Result<Option<Arc<BoundListener>>> {
         let inherited = self.sockets.inherited.lock().take_for(name, address)?;
         if let Some(TakenSocket { socket, access, owns_file }) = inherited {
             self.access.extend(access);
             if let (BoundListener::Unix(_, file), true) = (&socket, owns_file) {
                 self.passed_files.push(Arc::clone(file));
             }
-            return Ok(Arc::new(socket));
+            return Ok(Some(Arc::new(socket)));
+        }
+        if self.sockets.succession == Succession::UntilRestart {
+            return Ok(None);
         }
         let error = match BoundListener::bind(address) {
-            Ok(bound) => return Ok(Arc::new(bound)),
+            Ok(bound) => return Ok(Some(Arc::new(bound))),
             Err(error) => error,
         };
         let Address::Tcp { address, ipv6_only } = address else { return Err(error) };
@@ -463,7 +449,7 @@ impl Binding<'_> {
         if own.is_empty() && !is_shared {
             return Err(error);
         }
-        BoundListener::bind_beside(*address, *ipv6_only, &own).map(Arc::new)
+        BoundListener::bind_beside(*address, *ipv6_only, &own).map(|bound| Some(Arc::new(bound)))
     }
 
     /// The sockets of this process at a port.
@@ -481,8 +467,10 @@ impl Binding<'_> {
         }
         let failed = |action: String, error| SocketError { owner: SocketOwner::Admin, action, error };
         let address = Address::Tcp { address: next.address, ipv6_only: true };
-        let socket = self.bind(None, &address).and_then(|socket| socket.share());
-        let socket = socket.map_err(|error| failed(format!("listen on {address}"), error))?;
+        let socket = self.bind(None, &address).and_then(|socket| socket.map(|one| one.share()).transpose());
+        let Some(socket) = socket.map_err(|error| failed(format!("listen on {address}"), error))? else {
+            return Ok(PreparedAdmin::None);
+        };
         let (open, history) = self
             .sockets
             .open_admin(socket, next)
@@ -562,8 +550,11 @@ impl PreparedSockets for PreparedSet {
 }
 
 impl ProcessSockets {
-    /// Gives the sockets to the service manager, which keeps them while the process restarts.
+    /// Gives the sockets to the service manager, which keeps them while the process restarts. It has them already then.
     pub(super) fn store(&self) {
+        if self.succession == Succession::UntilRestart {
+            return;
+        }
         service_manager::store_sockets(&self.stored());
     }
 

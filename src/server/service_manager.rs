@@ -37,20 +37,30 @@ pub(super) fn keeps_sockets() -> SocketKeeper {
     }
 }
 
+/// Stores a descriptor under a name.
+pub(super) fn store_descriptor(name: &str, descriptor: BorrowedFd<'_>) {
+    send(name, &[descriptor]);
+}
+
+/// Takes the descriptors with a name from the store.
+pub(super) fn remove_descriptors(name: &str) {
+    notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+}
+
 /// Stores these sockets in place of all earlier ones.
 pub(super) fn store_sockets(sockets: &[Arc<BoundListener>]) {
     if keeps_sockets() == SocketKeeper::None {
         return;
     }
-    notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(STORED_NAME)]);
+    remove_descriptors(STORED_NAME);
     let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-    send(&descriptors);
+    send(STORED_NAME, &descriptors);
 }
 
-fn send(descriptors: &[BorrowedFd<'_>]) {
+fn send(name: &str, descriptors: &[BorrowedFd<'_>]) {
     for some in descriptors.chunks(MOST_IN_MESSAGE) {
         if let Err(error) =
-            sd_notify::notify_with_fds(false, &[NotifyState::FdStore, NotifyState::FdName(STORED_NAME)], some)
+            sd_notify::notify_with_fds(false, &[NotifyState::FdStore, NotifyState::FdName(name)], some)
         {
             warn!(error:%; "sockets not stored by the service manager");
         }

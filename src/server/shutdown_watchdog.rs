@@ -45,10 +45,16 @@ impl Deadline {
         Ok(Self { live, moments, drains: false, ends: false, expects_drain: false })
     }
 
-    /// Records the end of a handover, with which a drain starts. In a restart the signal of the service manager follows.
-    pub(super) fn handed_over(&mut self, succession: Succession) {
-        self.asked(Ask::Drain);
+    /// Records the end of a handover, with which a drain starts. Returns how many signals to drain ask for what this process
+    /// does already: one that came before the end was recorded, or else, in a restart, that of the service manager, which
+    /// follows.
+    pub(super) fn handed_over(&mut self, succession: Succession) -> usize {
+        if self.drains {
+            return 1;
+        }
+        self.asked(Ask::Leave);
         self.expects_drain = succession == Succession::UntilRestart;
+        usize::from(self.expects_drain)
     }
 
     /// Records a signal. The first one that starts a drain sets the deadline, the next one moves it earlier.
@@ -56,12 +62,13 @@ impl Deadline {
         let limit = match ask {
             Ask::Reload | Ask::Upgrade => return,
             Ask::Drain if std::mem::take(&mut self.expects_drain) => return,
-            Ask::Drain if !self.drains => {
+            Ask::Drain | Ask::Leave if !self.drains => {
                 self.drains = true;
                 let snapshot = self.live.look();
-                let grace = snapshot.globals.drain_delay.saturating_add(snapshot.globals.grace_period);
-                grace.saturating_add(MARGIN)
+                let delay = if ask == Ask::Drain { snapshot.globals.drain_delay } else { Duration::ZERO };
+                delay.saturating_add(snapshot.globals.grace_period).saturating_add(MARGIN)
             }
+            Ask::Leave => return,
             Ask::Drain | Ask::Stop if self.ends => return,
             Ask::Drain | Ask::Stop => {
                 self.ends = true;

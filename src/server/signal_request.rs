@@ -11,22 +11,19 @@ pub(super) enum Ask {
     Upgrade,
     /// SIGTERM or SIGQUIT: let what is under way end, then end.
     Drain,
+    /// From the process to itself: the same at once, because another process serves.
+    Leave,
     /// SIGINT, or a second SIGTERM: end at once.
     Stop,
 }
 
-/// Asks this process as SIGTERM does.
-pub(super) fn ask_to_drain() {
-    // Fails only for invalid signal numbers.
-    let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
-}
-
-/// Waits for a signal that says to end.
-pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
+/// Waits for a signal that says to end at once: SIGINT, or a SIGTERM after the first `expected` ones.
+pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>, mut expected: usize) {
     loop {
         match asks.recv().await {
-            Some(Ask::Reload) => {}
+            Some(Ask::Reload | Ask::Leave) => {}
             Some(Ask::Upgrade) => log::warn!("SIGUSR2 ignored during a shutdown"),
+            Some(Ask::Drain) if expected > 0 => expected -= 1,
             Some(Ask::Drain | Ask::Stop) | None => return,
         }
     }

@@ -4,7 +4,7 @@
 //! Until a gateway serves, SIGINT, SIGTERM and SIGQUIT end the process by their default actions. In a command
 //! that does not serve, all others do too.
 
-use super::shutdown_watchdog::Deadline;
+use super::request_sender::RequestSender;
 use super::signal_request::Ask;
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -27,9 +27,8 @@ enum Phase {
 }
 
 struct Serving {
-    asks: UnboundedSender<Ask>,
+    requests: RequestSender,
     reopen: Arc<Notify>,
-    deadline: Arc<Mutex<Deadline>>,
 }
 
 /// A signal that ends the process, received by a command.
@@ -89,17 +88,14 @@ impl SignalReceiver {
         receiver
     }
 
-    /// Forwards the signals. SIGUSR1 notifies `reopen`, also during a shutdown. `deadline` ends the process
-    /// in time.
-    pub(super) fn watch(self, reopen: Arc<Notify>, deadline: Arc<Mutex<Deadline>>) -> UnboundedReceiver<Ask> {
-        let (asks, receiver) = unbounded_channel();
+    /// Forwards the signals. SIGUSR1 notifies `reopen`, also during a shutdown.
+    pub(super) fn watch(self, reopen: Arc<Notify>, requests: RequestSender) {
         let mut phase = self.0.lock();
-        let serving = Phase::Serving(Serving { asks, reopen, deadline });
+        let serving = Phase::Serving(Serving { requests, reopen });
         let before = std::mem::replace(&mut *phase, serving);
         if let Phase::Starting(waiting) = before {
             waiting.into_iter().for_each(|signal| phase.handle(signal));
         }
-        receiver
     }
 }
 
@@ -125,9 +121,7 @@ impl Serving {
             SIGINT => Ask::Stop,
             _ => Ask::Drain,
         };
-        self.deadline.lock().asked(ask);
-        // The receiver is gone only when the process already ends.
-        let _ = self.asks.send(ask);
+        self.requests.ask(ask);
     }
 }
 

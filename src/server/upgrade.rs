@@ -4,6 +4,7 @@ use super::handover::{MoveCounts, NewProcess, ProcessState, SecretKey, Successio
 use super::process_sockets::ProcessSockets;
 use super::running_state;
 use super::service_manager::{SocketKeeper, keeps_sockets, notify};
+use super::stored_link::NewLink;
 use crate::control::Live;
 use crate::upstream::process_secret;
 use log::{error, info};
@@ -187,7 +188,8 @@ fn hand_over(
     gives_up: &AtomicBool,
 ) -> Result<(Upgraded, NewProcess), UpgradeFailure> {
     let state = state_of(live, succession);
-    let mut new = NewProcess::start(program, state, &sockets.held(), || gives_up.load(Relaxed))?;
+    let link = NewLink::store();
+    let mut new = NewProcess::start(program, state, link.end(), &sockets.held(), || gives_up.load(Relaxed))?;
     let (pid, binary) = (new.pid(), new.binary.clone());
     new.serve(running_state::collect(live, sockets.history().as_deref()))?;
     // The new process alone accepts connections while the WebSockets move.
@@ -202,6 +204,7 @@ fn hand_over(
         sockets.leave();
     };
     let websockets = new.take_websockets(live.tunnels(), commit).inspect_err(|_| sockets.resume())?;
+    link.keep();
     Ok((Upgraded { pid, binary, websockets }, new))
 }
 

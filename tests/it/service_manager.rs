@@ -2,13 +2,10 @@
 //! the service manager.
 
 use crate::support::raw::{get, lossy};
+use crate::support::service_manager::ServiceManager;
 use crate::support::{Gateway, Origin, Socket, Wire, eventually, moongate};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use std::io::IoSliceMut;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 fn file(listeners: &str, origin: &Origin) -> String {
@@ -103,58 +100,20 @@ fn a_passed_socket_without_a_listener_is_closed_and_named() {
     eventually("it is closed", || TcpStream::connect(address).is_err().then_some(()));
 }
 
-/// The descriptors that the process stores, with the messages in between.
-fn receive(store: &UnixDatagram) -> (String, Vec<OwnedFd>) {
-    let (mut bytes, mut space) =
-        ([0; 4096], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))]);
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(store, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    let descriptors = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    let descriptors = descriptors.flatten().collect();
-    (String::from_utf8_lossy(&bytes[..received.bytes]).into_owned(), descriptors)
-}
-
-fn receive_stored(store: &UnixDatagram) -> Vec<OwnedFd> {
-    loop {
-        let (text, descriptors) = receive(store);
-        if text.contains("FDSTORE=1") {
-            return descriptors;
-        }
-    }
-}
-
-/// The sockets among the descriptors at this address.
-fn at(descriptors: Vec<OwnedFd>, address: SocketAddr) -> Vec<TcpListener> {
-    let listeners = descriptors.into_iter().map(TcpListener::from);
-    listeners.filter(|listener| listener.local_addr().is_ok_and(|local| local == address)).collect()
-}
-
-fn manager(folder: &Path) -> (UnixDatagram, String) {
-    let path = folder.join("notify.sock");
-    let store = UnixDatagram::bind(&path).unwrap();
-    store.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    (store, path.display().to_string())
-}
-
 #[test]
 fn stored_sockets_keep_connects_during_a_restart_and_after_a_crash() {
-    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
-    let (store, path) = manager(folder.path());
-    let variables = [("NOTIFY_SOCKET", path.as_str()), ("FDSTORE", "64")];
+    let (origin, manager) = (Origin::named("a"), ServiceManager::start());
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut gateway = Gateway::start_whole_with_all(&variables, &file(&listener(address), &origin));
+    let yaml = file(&listener(address), &origin);
+    let mut gateway = Gateway::start_whole_with_all(&manager.variables(), &yaml);
     for signal in ["KILL", "TERM"] {
-        let kept = at(receive_stored(&store), address).pop().expect("the listener's socket is stored");
+        let kept = manager.stored_at(address);
         assert_eq!(get(address, "/").status, 200);
         gateway.signal(signal);
         gateway.exit_within(Duration::from_secs(20));
         let mut waiting = Wire::connect(address);
         waiting.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        gateway = Gateway::start_with_socket(kept.into(), &variables, &file(&listener(address), &origin));
+        gateway = Gateway::start_with_socket(kept, &manager.variables(), &yaml);
         assert_eq!(waiting.response().status, 200, "after {signal}");
     }
 }
@@ -176,48 +135,82 @@ fn upgrade_for_restart(gateway: &Gateway) -> Result<u32, String> {
 
 /// The steps of `systemctl restart`: `ExecStop=`, SIGTERM to the main process, its end, and the start of the next one.
 #[test]
-fn another_process_serves_while_a_restart_drains_the_old_one() {
-    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
-    let (store, path) = manager(folder.path());
-    let variables = [("NOTIFY_SOCKET", path.as_str()), ("FDSTORE", "64")];
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let yaml =
-        format!("server: {{ drain_delay: 0s, grace_period: 60s }}\n{}", file(&listener(address), &origin));
-    let old = Gateway::start_whole_with_all(&variables, &yaml);
-    let kept = at(receive_stored(&store), address).pop().expect("the listener's socket is stored");
+fn another_process_serves_until_the_next_one_of_a_restart_does() {
+    let (origin, manager) = (Origin::named("a"), ServiceManager::start());
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (address, admin) = (free(), free());
+    let yaml = |listeners: &str| {
+        let server = "server: { drain_delay: 60s, grace_period: 60s }\n";
+        let file = file(listeners, &origin).replace("127.0.0.1:0", &admin.to_string());
+        format!("{server}{file}")
+    };
+    let old = Gateway::start_whole_with_all(&manager.variables(), &yaml(&listener(address)));
     let mut websocket = Socket::open(address, "/ws");
     websocket.echo("before");
     // What the old process has to finish.
     let mut upload = Wire::connect(address);
     upload.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nhal");
     await_request(&old);
+    // A listener that the running process does not have is the next one's.
+    let new_address = free();
+    let changed =
+        yaml(&format!("{}, {{ name: side, address: '{new_address}' }}", listener(address)));
+    std::fs::write(old.file(), &changed).unwrap();
     let between = upgrade_for_restart(&old).unwrap();
     old.signal("TERM");
     old.log().wait(0, &["new process serves"]);
     websocket.echo("in the new process");
     assert_eq!(get(address, "/").status, 200);
+    let line = old.log().wait(0, &["listener left to the next process"]);
+    assert!(line.contains(&new_address.to_string()), "{line}");
+    assert!(TcpStream::connect(new_address).is_err());
+    let refused = moongate(&["reload", "--admin", &admin.to_string()]);
+    assert!(lossy(&refused.stderr).contains("serves only while the service restarts"), "{refused:?}");
     assert!(old.ended().is_none(), "its request is not finished");
     upload.send("ves");
     assert_eq!(upload.response().status, 200);
     assert!(old.exit_within(Duration::from_secs(20)).success());
     old.succeeded_by(between);
-    // A client that comes before the next process serves waits at most for its start.
-    let mut early = Wire::connect(address);
-    early.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let next = Gateway::start_with_socket(kept.into(), &variables, &yaml);
-    assert_eq!(early.response().status, 200);
+    // There is no gap until the next process serves.
+    old.log().wait(0, &["old process ended"]);
+    assert_eq!(get(address, "/").status, 200);
+    websocket.echo("after the old process");
+    // The admin address is left to the next process, so that no command reaches the one that ends.
+    let mut early = Wire::connect(admin);
+    early.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    early.patience(Duration::from_millis(200));
+    assert!(early.try_response("GET").is_err());
+    let (kept, link) = (manager.stored_at(address), manager.link().expect("a link is stored"));
+    // It gets no copy of the admin socket, so that it has another address.
+    let yaml = file(&listener(address), &origin);
+    let next = Gateway::start_with_link(kept, link, &manager.variables(), &yaml);
     assert_eq!(websocket.end(), Some(1012));
     eventually("the process between them ends", || old.has_process_ended(between).then_some(()));
+    assert!(manager.link().is_none(), "it is removed");
     let mut websocket = Socket::open(address, "/ws");
     websocket.echo("in the next process");
     // It was never the main process of the service.
-    store.set_nonblocking(true).unwrap();
-    let mut bytes = [0; 4096];
-    while let Ok(length) = store.recv(&mut bytes) {
-        let text = String::from_utf8_lossy(&bytes[..length]);
-        assert!(!text.contains("MAINPID"), "{text}");
-    }
+    assert_eq!(manager.messages_with("MAINPID"), 0);
     drop(next);
+}
+
+/// The next process cannot start, and the service manager gives up.
+#[test]
+fn the_process_of_a_restart_ends_when_the_service_manager_stores_nothing_any_more() {
+    let (origin, manager) = (Origin::named("a"), ServiceManager::start());
+    let web = "{ name: web, address: 127.0.0.1:0 }";
+    let old = Gateway::start_whole_with_all(&manager.variables(), &file(web, &origin));
+    let address = old.web();
+    let mut websocket = Socket::open(address, "/ws");
+    websocket.echo("before");
+    let between = upgrade_for_restart(&old).unwrap();
+    assert!(old.exit_within(Duration::from_secs(20)).success());
+    old.succeeded_by(between);
+    assert_eq!(get(address, "/").status, 200);
+    manager.release();
+    assert_eq!(websocket.end(), Some(1012));
+    eventually("it ends", || old.has_process_ended(between).then_some(()));
+    assert!(TcpStream::connect(address).is_err());
 }
 
 #[test]
@@ -248,11 +241,9 @@ fn a_process_for_the_time_of_a_restart_needs_a_service_manager_and_is_not_upgrad
     assert!(report.contains("no service manager that keeps the listening sockets"), "{report}");
     assert_eq!(alone.get("/").status, 200);
 
-    let folder = tempfile::tempdir().unwrap();
-    let (_store, path) = manager(folder.path());
-    let variables = [("NOTIFY_SOCKET", path.as_str()), ("FDSTORE", "64")];
+    let manager = ServiceManager::start();
     let web = "{ name: web, address: 127.0.0.1:0 }";
-    let old = Gateway::start_whole_with_all(&variables, &file(web, &origin));
+    let old = Gateway::start_whole_with_all(&manager.variables(), &file(web, &origin));
     let mut upload = Wire::connect(old.web());
     upload.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nhal");
     await_request(&old);
@@ -263,25 +254,18 @@ fn a_process_for_the_time_of_a_restart_needs_a_service_manager_and_is_not_upgrad
     upload.send("ves");
     assert_eq!(upload.response().status, 200);
     assert!(old.exit_within(Duration::from_secs(20)).success());
+    manager.release();
     eventually("the new process ends", || old.has_process_ended(between).then_some(()));
 }
 
 #[test]
 fn a_reload_stores_the_changed_sockets() {
-    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
-    let (store, path) = manager(folder.path());
-    let variables = [("NOTIFY_SOCKET", path.as_str()), ("FDSTORE", "64")];
+    let (origin, manager) = (Origin::named("a"), ServiceManager::start());
     let web = "{ name: web, address: 127.0.0.1:0 }";
-    let gateway = Gateway::start_whole_with_all(&variables, &file(web, &origin));
-    receive_stored(&store);
+    let gateway = Gateway::start_whole_with_all(&manager.variables(), &file(web, &origin));
+    manager.stored_at(gateway.web());
     let side = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     gateway.reload_whole(&file(&format!("{web}, {{ name: side, address: '{side}' }}"), &origin)).unwrap();
-    let removed = loop {
-        let (text, _) = receive(&store);
-        if text.contains("FDSTOREREMOVE=1") {
-            break text;
-        }
-    };
-    assert!(removed.contains("FDNAME=moongate"), "{removed}");
-    assert_eq!(at(receive_stored(&store), side).len(), 1);
+    manager.stored_at(side);
+    assert_ne!(manager.messages_with("FDSTOREREMOVE=1"), 0);
 }

@@ -54,6 +54,14 @@ impl FaultyGateway {
         Self { gateway: Gateway::start_binary_whole(&start, yaml), folder }
     }
 
+    /// Starts a gateway as a service manager does, whose variables these are.
+    pub(crate) fn start_managed(before: Before<'_>, variables: &[(&str, &str)], yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let start = Self::prepare(&folder, before);
+        let gateway = Gateway::start_binary_with_all(&start, variables, yaml);
+        Self { gateway, folder }
+    }
+
     fn prepare(folder: &TempDir, before: Before<'_>) -> PathBuf {
         let (program, start) = (folder.path().join("first"), folder.path().join("start"));
         link(&program);

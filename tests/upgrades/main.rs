@@ -15,6 +15,8 @@ mod faults;
 mod faulty_gateway;
 mod frame_stream;
 mod full_buffers;
+#[cfg(debug_assertions)]
+mod managed;
 mod many_listeners;
 mod older_state;
 mod order;

@@ -57,6 +57,8 @@ pub(super) enum Message {
         #[serde(default)]
         more: bool,
     },
+    /// From the old process: the end of a link to the service manager, as a descriptor.
+    Link,
     /// From the new process: it has the configuration, its probes and its workers, and would serve.
     Ready {
         /// Its version.

@@ -1,18 +1,19 @@
 //! The old process's side of a handover: it starts the new process with its own arguments, and passes its sockets.
 
-use super::channel::{HandoverChannel, MOST_DESCRIPTORS};
+use super::channel::{HandoverChannel, LONGEST_MESSAGE, MOST_DESCRIPTORS};
 use super::counts;
 use super::fault_point::{self, Step};
-use super::message::{Message, ProcessState, SecretState, SocketEntry, Succession};
+use super::message::{Message, ProcessState, SecretState, SocketEntry, Succession, json_length};
 use super::moved_websockets::{LAST_PASSES, MoveCounts, Mover, PASSES};
 use super::old_process::VARIABLE;
 use crate::server::passed_socket::HeldSocket;
 use crate::tunnel::Registry;
 use crate::upstream::FeedState;
 use log::{info, warn};
+use rustix::process::Signal;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ use std::{env, fmt};
 /// The time limit for the new process until it is ready: it reads files, and waits for its first probes.
 const LONGEST_START: Duration = Duration::from_secs(120);
 
-/// The most members of a discovery in one message.
-const MOST_MEMBERS: usize = 1000;
+/// The maximum length of the members of a discovery in one message.
+const LONGEST_MEMBERS: usize = LONGEST_MESSAGE / 4;
 
 /// The time limit for the new process to accept connections once it is ready.
 const LONGEST_SWITCH: Duration = Duration::from_secs(10);
@@ -58,14 +59,15 @@ fn failed(what: impl fmt::Display) -> UpgradeFailure {
 }
 
 impl NewProcess {
-    /// Starts the program at `program` with the arguments of this process, passes the sockets, and waits until it is
-    /// ready. `gives_up` ends the wait.
+    /// Starts the program at `program` with the arguments of this process, passes `link` and the sockets, and waits until it
+    /// is ready. `gives_up` ends the wait.
     ///
     /// # Errors
     /// Why it is not ready. It has ended then.
     pub(in crate::server) fn start(
         program: &PathBuf,
         mut state: ProcessState,
+        link: Option<BorrowedFd<'_>>,
         sockets: &[HeldSocket],
         gives_up: impl Fn() -> bool,
     ) -> Result<Self, UpgradeFailure> {
@@ -90,6 +92,7 @@ impl NewProcess {
             .channel
             .send(Message::Process { state }, &[])
             .and_then(|()| started.pass_members(discovered))
+            .and_then(|()| link.map_or(Ok(()), |link| started.channel.send(Message::Link, &[link])))
             .and_then(|()| started.pass(sockets));
         passed.map_err(|error| started.explain(&error))?;
         fault_point::reach(Step::OldPassed);
@@ -104,10 +107,22 @@ impl NewProcess {
     }
 
     fn pass_members(&self, discovered: Vec<(String, FeedState)>) -> io::Result<()> {
-        for (upstream, state) in discovered {
-            for state in state.parts(MOST_MEMBERS) {
-                self.channel.send(Message::Discovered { upstream: upstream.clone(), state }, &[])?;
-            }
+        let mut waiting = discovered;
+        while let Some((upstream, state)) = waiting.pop() {
+            let state = match json_length(&state) > LONGEST_MEMBERS {
+                true => match state.halves() {
+                    Ok((first, second)) => {
+                        waiting.extend([(upstream.clone(), second), (upstream, first)]);
+                        continue;
+                    }
+                    Err(_) => {
+                        warn!(upstream = upstream.as_str(); "endpoint not passed to the new process: too long");
+                        continue;
+                    }
+                },
+                false => state,
+            };
+            self.channel.send(Message::Discovered { upstream, state }, &[])?;
         }
         Ok(())
     }
@@ -191,12 +206,12 @@ impl NewProcess {
         Ok(())
     }
 
-    /// Lets it read its configuration again (SIGHUP).
-    pub(in crate::server) fn reload(&self) {
+    /// Sends it a signal.
+    pub(in crate::server) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             // It may have ended.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::HUP);
+            let _ = rustix::process::kill_process(pid, signal);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::server::worker::Adoption;
 use log::warn;
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -57,12 +57,14 @@ impl OldProcess {
         true
     }
 
-    /// Receives the state and the sockets.
+    /// Receives the state, the sockets, and the end of a link to the service manager if there is one.
     ///
     /// # Errors
     /// When the old process does not send them.
-    pub(in crate::server) fn receive(&self) -> io::Result<(ProcessState, Vec<PassedSocket>)> {
-        let (mut state, mut passed) = (ProcessState::default(), Vec::new());
+    pub(in crate::server) fn receive(
+        &self,
+    ) -> io::Result<(ProcessState, Vec<PassedSocket>, Option<OwnedFd>)> {
+        let (mut state, mut passed, mut link) = (ProcessState::default(), Vec::new(), None);
         loop {
             let (message, descriptors) = self.0.receive(LONGEST_PASS)?;
             let (sockets, more) = match message {
@@ -78,6 +80,10 @@ impl OldProcess {
                     }
                     continue;
                 }
+                Message::Link => {
+                    link = descriptors.into_iter().next();
+                    continue;
+                }
                 _ => continue,
             };
             if sockets.len() != descriptors.len() {
@@ -89,7 +95,7 @@ impl OldProcess {
             }));
             if !more {
                 fault_point::reach(Step::NewPassed);
-                return Ok((state, passed));
+                return Ok((state, passed, link));
             }
         }
     }
@@ -126,9 +132,14 @@ impl OldProcess {
         fault_point::reach(Step::NewServing);
     }
 
-    /// Receives WebSockets until the old process has no more, or ends. `adopt` gives them to the workers.
-    pub(in crate::server) fn adopt_websockets(&self, adopt: impl Fn(Vec<Adoption>), become_main: impl Fn()) {
-        let mut counts = ReceivedCounts::default();
+    /// Receives WebSockets until the old process has no more, or ends. `adopt` gives them to the workers. Returns whether
+    /// this process is the main one of the service by then, which `become_main` was called for.
+    pub(in crate::server) fn adopt_websockets(
+        &self,
+        adopt: impl Fn(Vec<Adoption>),
+        become_main: impl Fn(),
+    ) -> bool {
+        let (mut counts, mut is_main) = (ReceivedCounts::default(), false);
         // The end of the old process is the end of the channel.
         while let Ok((message, descriptors)) = self.0.receive(LONGEST_DRAIN) {
             let websockets = match message {
@@ -139,6 +150,7 @@ impl OldProcess {
                 }
                 Message::MainProcess => {
                     become_main();
+                    is_main = true;
                     continue;
                 }
                 _ => continue,
@@ -181,6 +193,7 @@ impl OldProcess {
             fault_point::reach(Step::NewConfirmed);
         }
         self.close();
+        is_main
     }
 
     /// Ends the channel, so that the old process does not wait for this one.

@@ -109,21 +109,25 @@ pub struct FeedStatus {
 #[serde(default)]
 pub struct FeedState {
     source: String,
+    /// When it was read last without an error, in Unix milliseconds.
+    last_success: Option<u64>,
     members: Vec<FeedMemberState>,
 }
 
 impl FeedState {
-    /// The same members in parts of at most `most`; one without members if there is none.
-    pub fn parts(self, most: usize) -> Vec<Self> {
-        let mut parts: Vec<_> = self
-            .members
-            .chunks(most.max(1))
-            .map(|members| Self { source: self.source.clone(), members: members.to_vec() })
-            .collect();
-        if parts.is_empty() {
-            parts.push(self);
+    /// Both halves of its members, if it has at least two.
+    ///
+    /// # Errors
+    /// Itself, if it has not.
+    pub fn halves(mut self) -> Result<(Self, Self), Self> {
+        match self.members.len() {
+            0 | 1 => Err(self),
+            many => {
+                let members = self.members.split_off(many / 2);
+                let second = Self { source: self.source.clone(), last_success: self.last_success, members };
+                Ok((self, second))
+            }
         }
-        parts
     }
 
     /// Adds the members of a further part.
@@ -147,10 +151,11 @@ struct FeedMemberState {
     limit: Option<NonZeroU32>,
     leaving_ago: Option<u64>,
     time_left: Option<u64>,
+    absent_ago: Option<u64>,
 }
 
 impl FeedMemberState {
-    fn of(address: &Address, announced: &Announced, now: u64) -> Self {
+    fn of(address: &Address, announced: &Announced, absent_since: Option<u64>, now: u64) -> Self {
         let MemberSettings { weight, marked, tier, limit } = announced.settings;
         let departure = announced.departure;
         Self {
@@ -165,10 +170,11 @@ impl FeedMemberState {
             limit,
             leaving_ago: departure.map(|departure| now.saturating_sub(departure.since)),
             time_left: departure.and_then(|departure| Some(departure.deadline?.saturating_sub(now))),
+            absent_ago: absent_since.map(|since| now.saturating_sub(since)),
         }
     }
 
-    fn announced(self, now: u64) -> Option<(Identity, Announced)> {
+    fn announced(self, now: u64) -> Option<(Identity, Announced, Option<u64>)> {
         let Ok(Origin::Fixed(address)) = Origin::parse(&self.address) else { return None };
         let tier = Tier::of_rank(usize::from(self.tier));
         let settings = MemberSettings { weight: self.weight, marked: self.marked, tier, limit: self.limit };
@@ -183,7 +189,8 @@ impl FeedMemberState {
             departure,
             ..Announced::ready(settings, self.origin)
         };
-        Some((Identity { address, uid: self.uid }, announced))
+        let absent_since = self.absent_ago.map(|ago| now.saturating_sub(ago));
+        Some((Identity { address, uid: self.uid }, announced, absent_since))
     }
 }
 
@@ -362,8 +369,14 @@ impl Feed {
     pub(in crate::upstream) fn state(&self) -> FeedState {
         let now = monotonic_millis::now();
         let table = self.members.table.lock();
-        let members = table.iter().map(|(address, member)| FeedMemberState::of(address, member, now));
-        FeedState { source: self.members.source.to_string(), members: members.collect() }
+        let members = table.iter_held().map(|(address, member, absent_since)| {
+            FeedMemberState::of(address, member, absent_since, now)
+        });
+        FeedState {
+            source: self.members.source.to_string(),
+            last_success: self.members.outcome.lock().last_success,
+            members: members.collect(),
+        }
     }
 
     /// Starts with the members that another process had from the same source; returns whether there are any.
@@ -372,8 +385,9 @@ impl Feed {
             return false;
         }
         let now = monotonic_millis::now();
+        self.members.outcome.lock().last_success = state.last_success;
         let members = state.members.into_iter().filter_map(|member| member.announced(now));
-        self.members.table.lock().replace(members.collect(), now)
+        self.members.table.lock().restore(members, now)
     }
 
     /// The state for the status.

@@ -30,6 +30,23 @@ impl MemberTable {
         Self { members: self.members, ..Self::new(hold) }
     }
 
+    /// Takes over the members of another process, absent ones with the time since when. Returns whether there are any.
+    pub(super) fn restore(
+        &mut self,
+        members: impl IntoIterator<Item = (Identity, Announced, Option<u64>)>,
+        now: u64,
+    ) -> bool {
+        self.members = members
+            .into_iter()
+            .map(|(identity, announced, absent_since)| {
+                let is_absent = absent_since.is_some();
+                (identity, Held { announced: Announced { is_absent, ..announced }, absent_since })
+            })
+            .collect();
+        self.expire(now);
+        !self.members.is_empty()
+    }
+
     /// The source announces these members and no others. Returns whether anything changed.
     pub(super) fn replace(&mut self, announced: BTreeMap<Identity, Announced>, now: u64) -> bool {
         let mut is_changed = false;
@@ -92,6 +109,12 @@ impl MemberTable {
         self.members.iter().map(|(identity, held)| (&identity.address, &held.announced))
     }
 
+    /// The same, with the time since when one is absent.
+    pub(super) fn iter_held(&self) -> impl Iterator<Item = (&Address, &Announced, Option<u64>)> {
+        let held = self.members.iter();
+        held.map(|(identity, held)| (&identity.address, &held.announced, held.absent_since))
+    }
+
     /// Returns whether there is no member.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -147,6 +170,27 @@ mod tests {
         assert!(table.expire(219));
         assert_eq!(names(&table), ["1", "3"]);
         assert_eq!(table.next_expiry(), None);
+    }
+
+    #[test]
+    fn a_hold_goes_on_in_another_process() {
+        let mut table = MemberTable::new(Duration::from_millis(100));
+        table.replace(set([member(1, ""), member(2, "")]), 0);
+        table.replace(set([member(2, "")]), 20);
+        let held: Vec<_> = table
+            .iter_held()
+            .map(|(address, announced, absent)| {
+                (Identity { address: address.clone(), uid: None }, announced.clone(), absent)
+            })
+            .collect();
+        let mut restored = MemberTable::new(Duration::from_millis(100));
+        assert!(restored.restore(held, 50));
+        assert_eq!(names(&restored), ["1?", "2"]);
+        assert_eq!(restored.next_expiry(), Some(120));
+        // The source is read, and names the same.
+        assert!(!restored.replace(set([member(2, "")]), 60));
+        assert!(restored.expire(120));
+        assert_eq!(names(&restored), ["2"]);
     }
 
     #[test]

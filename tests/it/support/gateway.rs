@@ -114,6 +114,20 @@ impl Gateway {
         })
     }
 
+    /// The same with the link to a process that serves until this one does, which is descriptor 4.
+    pub(crate) fn start_with_link(
+        socket: OwnedFd,
+        link: OwnedFd,
+        variables: &[(&str, &str)],
+        yaml: &str,
+    ) -> Self {
+        let before = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; export LISTEN_FDS=2 LISTEN_PID=$$ \
+            LISTEN_FDNAMES=moongate:moongate-handover";
+        Self::start_by_shell(before, yaml, |command| {
+            command.stdin(socket).stdout(link).envs(variables.iter().copied());
+        })
+    }
+
     /// As [`Gateway::start_whole`], with that many descriptors at most.
     pub(crate) fn start_limited(descriptors: usize, yaml: &str) -> Self {
         Self::start_by_shell(&format!("ulimit -n {descriptors}"), yaml, |_| ())
@@ -190,7 +204,14 @@ impl Gateway {
 
     /// As [`Gateway::start_whole`], with another binary.
     pub(crate) fn start_binary_whole(binary: &Path, yaml: &str) -> Self {
-        let gateway = Self::spawn_with(binary, yaml, |_| ());
+        Self::start_binary_with_all(binary, &[], yaml)
+    }
+
+    /// The same with more environment variables.
+    pub(crate) fn start_binary_with_all(binary: &Path, variables: &[(&str, &str)], yaml: &str) -> Self {
+        let gateway = Self::spawn_with(binary, yaml, |command| {
+            command.envs(variables.iter().copied());
+        });
         gateway.web();
         gateway
     }

@@ -26,6 +26,7 @@ pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod secure;
 pub(crate) mod secured;
+pub(crate) mod service_manager;
 pub(crate) mod socket_queue;
 pub(crate) mod upgraded;
 pub(crate) mod ws;
