@@ -118,10 +118,15 @@ impl InheritedSockets {
                 role.listener.as_deref() == name && role.configured == address.to_string()
             })
         };
-        let index =
-            self.sockets.iter().position(named).or_else(|| self.sockets.iter().position(|one| one.is_at(address)));
+        let index = self
+            .sockets
+            .iter()
+            .position(named)
+            .or_else(|| self.sockets.iter().position(|one| one.is_at(address)));
         // One that cannot be used stays open until the commit, as far as it shares its port.
-        let Some(index) = index.filter(|index| self.sockets[*index].socket.fits(address)) else { return Ok(None) };
+        let Some(index) = index.filter(|index| self.sockets[*index].socket.fits(address)) else {
+            return Ok(None);
+        };
         self.sockets.swap_remove(index).socket.set_up(address).map(Some)
     }
 

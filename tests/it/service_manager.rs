@@ -153,8 +153,7 @@ fn another_process_serves_until_the_next_one_of_a_restart_does() {
     await_request(&old);
     // A listener that the running process does not have is the next one's.
     let new_address = free();
-    let changed =
-        yaml(&format!("{}, {{ name: side, address: '{new_address}' }}", listener(address)));
+    let changed = yaml(&format!("{}, {{ name: side, address: '{new_address}' }}", listener(address)));
     std::fs::write(old.file(), &changed).unwrap();
     let between = upgrade_for_restart(&old).unwrap();
     old.signal("TERM");

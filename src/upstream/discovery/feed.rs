@@ -369,9 +369,9 @@ impl Feed {
     pub(in crate::upstream) fn state(&self) -> FeedState {
         let now = monotonic_millis::now();
         let table = self.members.table.lock();
-        let members = table.iter_held().map(|(address, member, absent_since)| {
-            FeedMemberState::of(address, member, absent_since, now)
-        });
+        let members = table
+            .iter_held()
+            .map(|(address, member, absent_since)| FeedMemberState::of(address, member, absent_since, now));
         FeedState {
             source: self.members.source.to_string(),
             last_success: self.members.outcome.lock().last_success,

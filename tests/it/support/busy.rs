@@ -5,7 +5,8 @@ use super::certs::{Authority, Sort};
 use super::collector::{Collector, Reply};
 use super::name_server::{NameServer, Says};
 use super::raw::ask;
-use super::{Gateway, Next, Origin, Socket, Wire, eventually, h2, ws};
+use super::{Gateway, Next, Origin, Socket, Wire, eventually, h2, upgraded, ws};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -16,7 +17,10 @@ pub(crate) struct BusyGateway {
     authority: Authority,
     backends: [Origin; 2],
     // Kept alive.
+    /// The file of an upstream.
+    list: PathBuf,
     _slow: Origin,
+    _raw: Origin,
     _collector: Collector,
     _names: NameServer,
     _folder: TempDir,
@@ -40,6 +44,10 @@ impl BusyGateway {
         let soon = time::OffsetDateTime::from_unix_timestamp((now + 7 * 86_400).try_into().unwrap()).unwrap();
         let pair = authority.issue_with("a", &["a.example"], Sort::Ecdsa, |params| params.not_after = soon);
         let [a, b] = &backends;
+        let list = folder.path().join("backends.list");
+        std::fs::write(&list, format!("['{a}']")).unwrap();
+        let raw = upgraded::echoing("raw");
+        let [stores, shared] = shared_limit();
         let filter = if cfg!(feature = "wasm") {
             format!(
                 "- {{ name: filtered, path: /filtered, upstream: web, plugins: [{{ kind: wasm, name: filter, module: '{}/crates/wasm/fixtures/rust-http.wasm' }}] }}",
@@ -53,7 +61,7 @@ impl BusyGateway {
 server: {{ name_servers: ['{names}'] }}
 # Every line is lost.
 access_log: {{ path: /dev/full }}
-{tracing}listeners:
+{tracing}{stores}listeners:
   - {{ name: web, address: 127.0.0.1:0 }}
   - {{ name: h2c, address: 127.0.0.1:0, protocols: [h2c] }}
   - {{ name: proxied, address: 127.0.0.1:0, proxy_protocol: {{ from: [127.0.0.1] }} }}
@@ -67,12 +75,16 @@ upstreams:
   dead: {{ endpoints: ['127.0.0.1:1'] }}
   sick: {{ endpoints: ['127.0.0.1:1'], health_check: {{ kind: tcp, interval: 100ms }} }}
   lost: {{ endpoints: ['lost.example:80'] }}
+  listed: {{ discovery: {{ kind: file, path: '{list}' }} }}
 routes:
   - {{ name: chat, path: /chat, upstream: chat, websocket: {{ on_endpoint_loss: reconnect, ping_interval: 100ms }} }}
   - {{ name: full, path: /full, upstream: chat, websocket: {{ max_connections: 1 }} }}
   - {{ name: dead, path: /dead, upstream: dead }}
   - {{ name: sick, path: /sick, upstream: sick }}
   - {{ name: lost, path: /lost, upstream: lost }}
+  - {{ name: listed, path: /listed, upstream: listed }}
+  - {{ name: raw, path: /raw, upstream: ['{raw}'], upgrades: [tcp] }}
+  {shared}
   - {{ name: slow, path: /slow, upstream: ['{slow}'] }}
   - {{ name: web, upstream: web, plugins: [request_id, {{ kind: headers, when: 'request.headers.x == \"y\"', request: {{ set: {{ X: z }} }} }}] }}
   {filter}
@@ -80,6 +92,7 @@ routes:
             names = names.address(),
             cert = pair.cert.display(),
             key = pair.key.display(),
+            list = list.display(),
             storage = folder.path().join("acme").display(),
         );
         let gateway = Gateway::start_whole(&yaml);
@@ -90,7 +103,9 @@ routes:
             yaml,
             authority,
             backends,
+            list,
             _slow: slow,
+            _raw: raw,
             _collector: collector,
             _names: names,
             _folder: folder,
@@ -109,7 +124,7 @@ routes:
     /// Requests and WebSockets of every kind, so that every rate rises.
     pub(crate) fn work(&self) {
         let gateway = &self.gateway;
-        for path in ["/", "/dead", "/sick", "/lost", "/none"] {
+        for path in ["/", "/dead", "/sick", "/lost", "/listed", "/shared", "/none"] {
             gateway.get(path);
         }
         if cfg!(feature = "wasm") {
@@ -133,6 +148,27 @@ routes:
         wire.close();
         eventually("an abort is counted", || (aborts() > before).then_some(()));
         self.open_and_close();
+        self.upgrade_to_another_protocol();
+        self.break_the_list();
+    }
+
+    /// A raw relay.
+    fn upgrade_to_another_protocol(&self) {
+        let mut wire = self.gateway.wire();
+        wire.send(upgraded::request("/raw", "tcp"));
+        assert_eq!(wire.response().status, 101);
+        wire.send("hello");
+        assert_eq!(wire.exactly(5).unwrap(), b"hello");
+        wire.half_close();
+        wire.rest();
+    }
+
+    /// An error in the file of an upstream, which keeps its endpoint.
+    fn break_the_list(&self) {
+        let errors = || self.gateway.metrics().sum("moongate_source_errors_total", &[]);
+        let before = errors();
+        std::fs::write(&self.list, format!("[{}]", before + 1.0)).unwrap();
+        eventually("an error of the list is counted", || (errors() > before).then_some(()));
     }
 
     /// WebSockets that end with and without a Close frame, and one too many.
@@ -167,4 +203,21 @@ routes:
         sockets.iter_mut().for_each(|socket| socket.echo("still here"));
         b.revive();
     }
+}
+
+/// The sections of a limit in a store, and of a route with it.
+#[cfg(feature = "redis")]
+fn shared_limit() -> [String; 2] {
+    // It lives as long as the process.
+    let store = super::fake_store::FakeStore::generous();
+    [
+        format!("stores: {{ fleet: {{ kind: redis, url: 'redis://{}' }} }}\n", store.address()),
+        "- { name: shared, path: /shared, upstream: web, plugins: [{ kind: rate_limit, rate: 1000/s, store: fleet }] }"
+            .to_owned(),
+    ]
+}
+
+#[cfg(not(feature = "redis"))]
+fn shared_limit() -> [String; 2] {
+    [String::new(), String::new()]
 }
