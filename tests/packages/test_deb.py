@@ -228,7 +228,8 @@ class DebTest(MachineTest):
             self.assertEqual(client.close_code(), 1012)
         self.assertEqual(self.gateways(), [])
         journal = self.machine.output(f"journalctl -u moongate --output=cat | tail -n +{mark}")
-        self.assertNotIn("upgrade", journal)
+        self.assertNotIn("upgrade started", journal)
+        self.assertNotIn("new process", journal)
 
     def gateways(self):
         """The processes of the service."""
