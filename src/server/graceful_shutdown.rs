@@ -43,8 +43,7 @@ async fn all_gone(shared: &Shared) {
 }
 
 /// Drains the WebSockets of each route over its own `drain` window, those of one HTTP/2 connection together, and then the
-/// remaining ones. The last one
-/// is drained early enough for its Close frame to arrive within the grace period.
+/// remaining ones. The last one is drained early enough for its Close frame to arrive within the grace period.
 async fn ask_all(shared: Arc<Shared>, grace: Duration) {
     let snapshot = shared.live.pin();
     let routes: Vec<_> = snapshot.table.targets().cloned().collect();

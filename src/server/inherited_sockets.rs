@@ -12,6 +12,7 @@ use log::warn;
 use socket2::SockRef;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -67,7 +68,7 @@ impl InheritedSockets {
             let name = names.next();
             if name == Some(LINK_NAME) {
                 let kind = "a link to a process before";
-                // Any other kind of socket is none, and is closed.
+                // Any other descriptor is none, and stays unused.
                 let link = passed.take_custom::<UnixStream>(index, libc::AF_UNIX, libc::SOCK_STREAM, kind);
                 sockets.links.extend(link.ok().flatten());
                 continue;
@@ -84,9 +85,32 @@ impl InheritedSockets {
                 warn!(index; "passed socket ignored: it is no listening TCP or Unix socket");
                 continue;
             };
-            sockets.sockets.push(InheritedSocket { socket, role: None });
+            if !socket.listens() {
+                warn!(index; "passed socket ignored: it does not listen");
+                continue;
+            }
+            sockets.add(InheritedSocket { socket, role: None });
         }
         sockets
+    }
+
+    /// Adds a socket once: systemd passes one that a socket unit made, and that an earlier process stored, twice.
+    fn add(&mut self, one: InheritedSocket) {
+        match self.sockets.iter_mut().find(|other| other.socket.is_same(&one.socket)) {
+            None => self.sockets.push(one),
+            // The file is the service manager's.
+            Some(other) if matches!(one.socket, PassedListener::Unix(_, FileOwner::ServiceManager)) => {
+                *other = one
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Ends the links to processes that serve until this one does. Returns whether there were any.
+    pub(super) fn end_links(&mut self) -> bool {
+        let links = std::mem::take(&mut self.links);
+        end_links(&links);
+        !links.is_empty()
     }
 
     /// The sockets of the old process.
@@ -149,7 +173,7 @@ impl InheritedSockets {
 
     /// Closes the sockets that no listener uses, and ends the links: this process serves.
     pub(super) fn close_unused(&mut self) {
-        end_links(&std::mem::take(&mut self.links));
+        self.end_links();
         for InheritedSocket { socket, role } in self.sockets.drain(..) {
             if let PassedListener::Unix(listener, FileOwner::Gateway) = &socket
                 && let Some(path) =
@@ -190,6 +214,24 @@ impl PassedListener {
                 .and_then(|local| Some(format!("unix:{}", local.as_pathname()?.display())))
                 .unwrap_or_default(),
         }
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+
+    fn listens(&self) -> bool {
+        rustix::net::sockopt::socket_acceptconn(self.descriptor()).unwrap_or(false)
+    }
+
+    /// Returns whether both are descriptors of one socket.
+    fn is_same(&self, other: &Self) -> bool {
+        let identity =
+            |one: &Self| rustix::fs::fstat(one.descriptor()).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        identity(self).is_some_and(|own| identity(other) == Some(own))
     }
 
     /// Returns whether it can serve at the address. systemd may have removed the file of a Unix socket, with the

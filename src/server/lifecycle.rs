@@ -205,7 +205,7 @@ async fn serve(
         on_thread(LONGEST_BIND, move || process.confirm()).await?;
         old.adopt(&sockets, requests);
     }
-    let orders = Orders { asks: asked, upgrades, deadline, succession };
+    let orders = Orders { asks: asked, upgrades, deadline };
     let end = follow(orders, &shared, &state, &sockets).await;
     sockets.finish().await;
     tokio::join!(last_lines(&shared), shared.live.finish_traces(LAST_SPANS), shared.live.leave_stores());
@@ -215,7 +215,8 @@ async fn serve(
     match end {
         // For a service manager of which it is the main process after all: to start another one.
         End::Left if succession == Succession::Permanent => {
-            Err("the process before ended during the handover".to_owned())
+            Err("the old process ended during the handover, and the service has another main process"
+                .to_owned())
         }
         End::Left | End::Asked => Ok(()),
     }
@@ -236,8 +237,6 @@ struct Orders {
     /// Upgrades of the admin API.
     upgrades: UnboundedReceiver<UpgradeOrder>,
     deadline: Arc<Mutex<Deadline>>,
-    /// How long this process serves.
-    succession: Succession,
 }
 
 /// Why the process ended.
@@ -251,7 +250,7 @@ enum End {
 /// Handles orders until the process should end: SIGINT or a second SIGTERM at once, a first SIGTERM or a handover after
 /// the graceful shutdown.
 async fn follow(
-    Orders { mut asks, mut upgrades, deadline, succession }: Orders,
+    Orders { mut asks, mut upgrades, deadline }: Orders,
     shared: &Arc<Shared>,
     state: &admin_state::ProcessStatus,
     sockets: &Arc<ProcessSockets>,
@@ -260,7 +259,7 @@ async fn follow(
     let (reload, live) = (Arc::clone(&wanted), Arc::clone(&shared.live));
     let work = move || reload_when(Arc::clone(&reload), Arc::clone(&live));
     let reloader = supervision::spawn("reload", "", work);
-    let upgrader = Upgrader::new(Arc::clone(sockets), Arc::clone(&shared.live), succession);
+    let upgrader = Upgrader::new(Arc::clone(sockets), Arc::clone(&shared.live));
     let mut pending: Option<PendingUpgrade> = None;
     // The new process may have read the file before it was changed.
     let mut reload_after = false;

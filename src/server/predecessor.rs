@@ -54,7 +54,7 @@ impl Predecessor {
         let adopt = move || {
             let become_main = || {
                 notify(&[NotifyState::Ready]);
-                stored_link::forget();
+                stored_link::remove();
                 sockets.store();
             };
             let is_main = channel.adopt_websockets(|adoptions| sockets.adopt(adoptions), become_main);
@@ -62,6 +62,7 @@ impl Predecessor {
                 Succession::Permanent if is_main || link.is_none() => return,
                 // If this process is the main one all the same, the link lasts as long as the service.
                 Succession::Permanent => {
+                    sockets.become_temporary();
                     guard.arm();
                     None
                 }

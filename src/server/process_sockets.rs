@@ -19,13 +19,20 @@ use crate::snapshot::{Address, AdminAddress, Listener, Snapshot};
 use log::{error, info, warn};
 use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// The time limit for streams of the admin address, which end at their next event.
 const LAST_STREAMS: Duration = Duration::from_secs(2);
+
+/// The time limit for a process that this one replaces to close its sockets.
+const LONGEST_CLOSE: Duration = Duration::from_secs(10);
+
+/// Why a reload or an upgrade is refused.
+pub(super) const TEMPORARY: &str = "this process serves only until the next process of the service does";
 
 /// The sockets and the workers of the process.
 pub(super) struct ProcessSockets {
@@ -39,8 +46,8 @@ pub(super) struct ProcessSockets {
     control: Handle,
     /// Ends with the last connection to an admin address that was left to a new process.
     last_admin: Mutex<Option<oneshot::Receiver<()>>>,
-    /// How long the process serves.
-    succession: Succession,
+    /// Whether the service has another main process, or will have: this one changes nothing any more.
+    is_temporary: AtomicBool,
     /// Held while the sockets are exchanged, closed or left.
     exchange: Mutex<()>,
     own: Weak<Self>,
@@ -100,7 +107,7 @@ impl ProcessSockets {
             state: OnceLock::new(),
             control: Handle::current(),
             last_admin: Mutex::default(),
-            succession,
+            is_temporary: AtomicBool::new(succession == Succession::UntilRestart),
             exchange: Mutex::default(),
             own: Weak::clone(own),
         })
@@ -188,6 +195,16 @@ impl ProcessSockets {
             close_file(open, SocketKeeper::NextProcess);
         }
         self.workers.hand_over();
+    }
+
+    /// Refuses reloads and upgrades from now on: the service has another main process, or will have.
+    pub(super) fn become_temporary(&self) {
+        self.is_temporary.store(true, Relaxed);
+    }
+
+    /// Returns whether the process refuses reloads and upgrades.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.is_temporary.load(Relaxed)
     }
 
     /// Closes the admin address: another process serves it from now on.
@@ -344,8 +361,8 @@ impl ProcessSockets {
 
 impl SocketBinder for ProcessSockets {
     fn prepare(&self, next: &Snapshot) -> Result<Box<dyn PreparedSockets>, Vec<SocketError>> {
-        if self.succession == Succession::UntilRestart {
-            let error = io::Error::other("this process serves only while the service restarts");
+        if self.is_temporary() {
+            let error = io::Error::other(TEMPORARY);
             let action = "reload".to_owned();
             return Err(vec![SocketError { owner: SocketOwner::Workers, action, error }]);
         }
@@ -432,13 +449,20 @@ impl Binding<'_> {
             }
             return Ok(Some(Arc::new(socket)));
         }
-        if self.sockets.succession == Succession::UntilRestart {
+        if self.sockets.is_temporary() {
             return Ok(None);
         }
-        let error = match BoundListener::bind(address) {
+        let mut error = match BoundListener::bind(address) {
             Ok(bound) => return Ok(Some(Arc::new(bound))),
             Err(error) => error,
         };
+        if error.kind() == ErrorKind::AddrInUse && self.sockets.inherited.lock().end_links() {
+            // A process that this one replaces may have it, and closes it now.
+            match bind_within(LONGEST_CLOSE, address) {
+                Ok(bound) => return Ok(Some(Arc::new(bound))),
+                Err(last) => error = last,
+            }
+        }
         let Address::Tcp { address, ipv6_only } = address else { return Err(error) };
         if error.kind() != ErrorKind::AddrInUse {
             return Err(error);
@@ -552,7 +576,7 @@ impl PreparedSockets for PreparedSet {
 impl ProcessSockets {
     /// Gives the sockets to the service manager, which keeps them while the process restarts. It has them already then.
     pub(super) fn store(&self) {
-        if self.succession == Succession::UntilRestart {
+        if self.is_temporary() {
             return;
         }
         service_manager::store_sockets(&self.stored());
@@ -562,6 +586,19 @@ impl ProcessSockets {
         let current = self.current.lock();
         let listeners = current.listeners.iter().map(|open| Arc::clone(&open.socket));
         listeners.chain(current.admin.iter().map(|open| Arc::clone(&open.socket))).collect()
+    }
+}
+
+/// Binds an address as soon as it is free, within a time limit.
+fn bind_within(limit: Duration, address: &Address) -> io::Result<BoundListener> {
+    let until = Instant::now() + limit;
+    loop {
+        match BoundListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
     }
 }
 

@@ -29,12 +29,20 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(false, states);
 }
 
-/// Returns what keeps the sockets when the process ends: systemd sets `FDSTORE` to the number that it stores.
+/// Returns what keeps the sockets when the process ends.
 pub(super) fn keeps_sockets() -> SocketKeeper {
-    match std::env::var("FDSTORE").ok().and_then(|number| number.parse::<u32>().ok()) {
-        Some(number) if number > 0 => SocketKeeper::ServiceManager,
-        _ => SocketKeeper::None,
+    match most_stored() {
+        0 => SocketKeeper::None,
+        _ => SocketKeeper::ServiceManager,
     }
+}
+
+/// The number of descriptors that the service manager stores: systemd sets `FDSTORE` to it.
+fn most_stored() -> usize {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return 0;
+    }
+    std::env::var("FDSTORE").ok().and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
 /// Stores a descriptor under a name.
@@ -51,6 +59,11 @@ pub(super) fn remove_descriptors(name: &str) {
 pub(super) fn store_sockets(sockets: &[Arc<BoundListener>]) {
     if keeps_sockets() == SocketKeeper::None {
         return;
+    }
+    // One more links a process of a restart or an upgrade.
+    let (needed, most) = (sockets.len() + 1, most_stored());
+    if needed > most {
+        warn!(needed, most; "service manager stores too few sockets (FileDescriptorStoreMax=): connects are refused during a restart");
     }
     remove_descriptors(STORED_NAME);
     let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();

@@ -92,7 +92,7 @@ impl ReceivedLink {
 }
 
 /// Takes the other end from the store: this process is the main one of the service.
-pub(super) fn forget() {
+pub(super) fn remove() {
     if keeps_sockets() == SocketKeeper::ServiceManager {
         remove_descriptors(LINK_NAME);
     }
@@ -103,11 +103,11 @@ pub(super) fn end_links(links: &[UnixStream]) {
     if links.is_empty() {
         return;
     }
+    remove_descriptors(LINK_NAME);
     for link in links {
         // The other end may be gone.
         let _ = link.shutdown(Shutdown::Both);
     }
-    remove_descriptors(LINK_NAME);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Upgrade of the running process to a new one: the order, its work on a thread, and its outcome.
 
 use super::handover::{MoveCounts, NewProcess, ProcessState, SecretKey, Succession, UpgradeFailure};
-use super::process_sockets::ProcessSockets;
+use super::process_sockets::{ProcessSockets, TEMPORARY};
 use super::running_state;
 use super::service_manager::{SocketKeeper, keeps_sockets, notify};
 use super::stored_link::NewLink;
@@ -62,13 +62,9 @@ pub(super) struct PendingUpgrade {
 }
 
 impl Upgrader {
-    /// For the process that runs, and serves for as long as `own` says.
-    pub(super) fn new(sockets: Arc<ProcessSockets>, live: Arc<Live>, own: Succession) -> Self {
-        let program = match own {
-            Succession::Permanent => program(),
-            Succession::UntilRestart => Err("this process serves only while the service restarts".to_owned()),
-        };
-        Self { program, sockets, live }
+    /// For the process that runs.
+    pub(super) fn new(sockets: Arc<ProcessSockets>, live: Arc<Live>) -> Self {
+        Self { program: program(), sockets, live }
     }
 
     /// Starts an upgrade. It begins after a reload in progress, and further reloads wait for its end.
@@ -79,6 +75,7 @@ impl Upgrader {
             PendingUpgrade { gives_up: Arc::clone(&gives_up), outcome, succession, waiting: Vec::new() };
         let (sockets, live) = (Arc::clone(&self.sockets), Arc::clone(&self.live));
         let program = match succession {
+            _ if self.sockets.is_temporary() => Err(TEMPORARY.to_owned()),
             Succession::UntilRestart if keeps_sockets() == SocketKeeper::None => {
                 Err("there is no service manager that keeps the listening sockets (`FDSTORE`)".to_owned())
             }

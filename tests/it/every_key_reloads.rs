@@ -47,34 +47,6 @@ const fn case(keys: &'static [&'static str], check: fn(&LoadedGateway)) -> Case 
     Case { keys, check }
 }
 
-const SECTIONS: &[&[Case]] = &[
-    access_log::CASES,
-    acme::CASES,
-    admin::CASES,
-    balance::CASES,
-    client_limits::CASES,
-    discovered_names::CASES,
-    health_checks::CASES,
-    listener_tls::CASES,
-    listeners::CASES,
-    log::CASES,
-    plugin_kinds::CASES,
-    plugins::CASES,
-    rebalance::CASES,
-    route_matches::CASES,
-    routes::CASES,
-    server::CASES,
-    sticky::CASES,
-    #[cfg(feature = "redis")]
-    stores::CASES,
-    tracing::CASES,
-    upstream_connections::CASES,
-    upstreams::CASES,
-    websocket_limits::CASES,
-    websocket_loss::CASES,
-    websocket_timers::CASES,
-];
-
 /// Runs these cases one after the other on one process under load.
 fn run(cases: &[Case]) {
     let gateway = LoadedGateway::start();
@@ -107,13 +79,16 @@ fn every_key_has_a_case_and_every_case_has_a_key() {
 }
 
 macro_rules! sections {
-    ($($(#[$condition:meta])? $name:ident => $section:ident),+ $(,)?) => {$(
-        $(#[$condition])?
-        #[test]
-        fn $name() {
-            run($section::CASES);
-        }
-    )+};
+    ($($(#[$condition:meta])? $name:ident => $section:ident),+ $(,)?) => {
+        const SECTIONS: &[&[Case]] = &[$($(#[$condition])? $section::CASES),+];
+        $(
+            $(#[$condition])?
+            #[test]
+            fn $name() {
+                run($section::CASES);
+            }
+        )+
+    };
 }
 
 sections! {
@@ -122,6 +97,7 @@ sections! {
     every_key_of_the_admin_address_has_its_effect_after_a_reload => admin,
     every_key_of_load_balancing_has_its_effect_after_a_reload => balance,
     every_limit_for_slow_clients_has_its_effect_after_a_reload => client_limits,
+    every_key_of_discovered_names_has_its_effect_after_a_reload => discovered_names,
     every_key_of_health_checks_has_its_effect_after_a_reload => health_checks,
     every_key_of_tls_to_clients_has_its_effect_after_a_reload => listener_tls,
     every_key_of_listeners_has_its_effect_after_a_reload => listeners,

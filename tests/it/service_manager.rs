@@ -58,6 +58,27 @@ fn a_passed_unix_socket_is_used_and_its_file_stays() {
     assert!(path.exists(), "the service manager owns the file");
 }
 
+/// A socket unit's socket is passed by the unit, and as the one that the process before stored.
+#[test]
+fn a_socket_that_is_passed_twice_is_one() {
+    let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
+    let path = folder.path().join("a.sock");
+    let passed = UnixListener::bind(&path).unwrap();
+    let listeners = format!(
+        "{{ name: web, address: 127.0.0.1:0 }}, {{ name: side, address: 'unix:{}' }}",
+        path.display()
+    );
+    for names in [["moongate.socket", "moongate"], ["moongate", "moongate.socket"]] {
+        let copies = names.map(|name| (name, passed.try_clone().unwrap().into()));
+        let gateway = Gateway::start_with_sockets(copies, &[], &file(&listeners, &origin));
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        gateway.signal("TERM");
+        assert!(gateway.exit_within(Duration::from_secs(20)).success());
+        assert!(path.exists(), "the service manager owns the file");
+        assert!(!gateway.log().text().contains("passed socket closed"), "{}", gateway.log().text());
+    }
+}
+
 #[test]
 fn a_passed_unix_socket_without_its_file_is_bound_anew() {
     let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
@@ -164,7 +185,10 @@ fn another_process_serves_until_the_next_one_of_a_restart_does() {
     assert!(line.contains(&new_address.to_string()), "{line}");
     assert!(TcpStream::connect(new_address).is_err());
     let refused = moongate(&["reload", "--admin", &admin.to_string()]);
-    assert!(lossy(&refused.stderr).contains("serves only while the service restarts"), "{refused:?}");
+    assert!(
+        lossy(&refused.stderr).contains("serves only until the next process of the service does"),
+        "{refused:?}"
+    );
     assert!(old.ended().is_none(), "its request is not finished");
     upload.send("ves");
     assert_eq!(upload.response().status, 200);
@@ -248,7 +272,7 @@ fn a_process_for_the_time_of_a_restart_needs_a_service_manager_and_is_not_upgrad
     await_request(&old);
     let between = upgrade_for_restart(&old).unwrap();
     let report = upgrade_for_restart(&old).unwrap_err();
-    assert!(report.contains("serves only while the service restarts"), "{report}");
+    assert!(report.contains("serves only until the next process of the service does"), "{report}");
     // The old process ends although no signal came.
     upload.send("ves");
     assert_eq!(upload.response().status, 200);

@@ -2,6 +2,7 @@
 
 use crate::alone;
 use crate::faulty_gateway::{Before, FaultyGateway, await_stop, signal};
+use crate::order::upgrade;
 use crate::support::service_manager::ServiceManager;
 use crate::support::{Gateway, Origin, Socket, eventually, get};
 use std::net::{SocketAddr, TcpListener};
@@ -24,7 +25,9 @@ fn yaml(address: SocketAddr, origin: &Origin) -> String {
 fn a_new_process_that_the_service_manager_does_not_follow_ends_when_the_next_one_serves() {
     let _alone = alone();
     let (origin, manager, address) = (Origin::named("a"), ServiceManager::start(), free_address());
-    for step in ["OldPassed", "OldReady", "OldOrdered", "OldServing", "OldReleased 1"] {
+    let steps =
+        ["OldPassed", "OldReady", "OldOrdered", "OldServing", "OldStopped 1", "OldSent 1", "OldReleased 1"];
+    for step in steps {
         let yaml = yaml(address, &origin);
         let before = Before::Fault(&format!("SIGKILL {step}"));
         let faulty = FaultyGateway::start_managed(before, &manager.variables(), &yaml);
@@ -35,8 +38,14 @@ fn a_new_process_that_the_service_manager_does_not_follow_ends_when_the_next_one
         let new = faulty.started();
         faulty.gateway.exit_within(EXIT);
         faulty.gateway.succeeded_by(new);
-        // It serves until the next process does.
+        // It serves until the next process does, and changes nothing any more.
         assert_eq!(get(address, "/").status, 200, "{step}");
+        faulty.gateway.log().wait(0, &["old process ended"]);
+        let report = upgrade(&faulty.gateway).unwrap_err();
+        assert!(report.contains("serves only until the next process of the service does"), "{report}");
+        let mark = faulty.gateway.log().mark();
+        signal("HUP", new);
+        faulty.gateway.log().wait(mark, &["serves only until the next process of the service does"]);
         let (kept, link) = (manager.stored_at(address), manager.link().expect("a link is stored"));
         let next = Gateway::start_with_link(kept, link, &manager.variables(), &yaml);
         eventually(&format!("the new process ends after {step}"), || {
@@ -48,6 +57,30 @@ fn a_new_process_that_the_service_manager_does_not_follow_ends_when_the_next_one
         manager.release();
         drop(next);
     }
+}
+
+/// The new process has bound an address that was new in the file, and that the next process has to bind.
+#[test]
+fn a_new_process_gives_the_addresses_that_it_has_bound_to_the_next_one() {
+    let _alone = alone();
+    let (origin, manager) = (Origin::named("a"), ServiceManager::start());
+    let (address, side) = (free_address(), free_address());
+    let before = Before::Fault("SIGKILL OldServing");
+    let faulty = FaultyGateway::start_managed(before, &manager.variables(), &yaml(address, &origin));
+    let changed = yaml(address, &origin)
+        .replace("listeners: [", &format!("listeners: [{{ name: side, address: '{side}' }}, "));
+    std::fs::write(faulty.gateway.file(), &changed).unwrap();
+    faulty.replace(Before::Nothing);
+    faulty.gateway.signal("USR2");
+    let new = faulty.started();
+    faulty.gateway.exit_within(EXIT);
+    faulty.gateway.succeeded_by(new);
+    assert_eq!(get(side, "/").status, 200);
+    let (kept, link) = (manager.stored_at(address), manager.link().expect("a link is stored"));
+    let next = Gateway::start_with_link(kept, link, &manager.variables(), &changed);
+    eventually("the new process ends", || faulty.gateway.has_process_ended(new).then_some(()));
+    assert_eq!((get(address, "/").status, get(side, "/").status), (200, 200));
+    drop(next);
 }
 
 /// A service that is stopped while the new process serves already: the service manager knows one process only.
@@ -84,11 +117,13 @@ fn a_new_process_that_the_service_manager_follows_stays() {
     let faulty = FaultyGateway::start_managed(Before::Nothing, &manager.variables(), &yaml);
     faulty.replace(Before::Nothing);
     let old = faulty.gateway.pid();
-    crate::order::upgrade(&faulty.gateway).unwrap();
+    let stored = manager.messages_with("FDSTORE=1");
+    upgrade(&faulty.gateway).unwrap();
     assert_eq!(manager.messages_with("MAINPID"), 1);
     eventually("the old process ends", || faulty.gateway.has_process_ended(old).then_some(()));
     eventually("the link is removed", || manager.link().is_none().then_some(()));
-    // The sockets are stored anew by the new process.
+    // Once the link, and once the sockets by the new process.
+    eventually("its sockets are stored", || (manager.messages_with("FDSTORE=1") == stored + 2).then_some(()));
     manager.stored_at(address);
     assert_eq!(get(address, "/").status, 200);
 }

@@ -114,18 +114,29 @@ impl Gateway {
         })
     }
 
-    /// The same with the link to a process that serves until this one does, which is descriptor 4.
+    /// The same with two sockets that have names.
+    pub(crate) fn start_with_sockets(
+        [(first_name, first), (second_name, second)]: [(&str, OwnedFd); 2],
+        variables: &[(&str, &str)],
+        yaml: &str,
+    ) -> Self {
+        let before = format!(
+            "exec 3<&0 4<&1 0</dev/null 1>/dev/null; export LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES={first_name}:{second_name}"
+        );
+        Self::start_by_shell(&before, yaml, |command| {
+            command.stdin(first).stdout(second).envs(variables.iter().copied());
+        })
+    }
+
+    /// The same with a stored socket, and the link to a process that serves until this one does.
     pub(crate) fn start_with_link(
         socket: OwnedFd,
         link: OwnedFd,
         variables: &[(&str, &str)],
         yaml: &str,
     ) -> Self {
-        let before = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; export LISTEN_FDS=2 LISTEN_PID=$$ \
-            LISTEN_FDNAMES=moongate:moongate-handover";
-        Self::start_by_shell(before, yaml, |command| {
-            command.stdin(socket).stdout(link).envs(variables.iter().copied());
-        })
+        let sockets = [("moongate", socket), ("moongate-handover", link)];
+        Self::start_with_sockets(sockets, variables, yaml)
     }
 
     /// As [`Gateway::start_whole`], with that many descriptors at most.

@@ -1,6 +1,8 @@
-//! Service manager of a test: it receives notifications as systemd does, and stores descriptors until they are removed.
+//! Service manager of a test: it receives notifications of the main process as systemd does, and stores descriptors until they
+//! are removed.
 
 use super::eventually;
+use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::IoSliceMut;
 use std::net::{SocketAddr, TcpListener};
@@ -16,6 +18,8 @@ const LINK: &str = "moongate-handover";
 /// What it has received.
 #[derive(Default)]
 struct Received {
+    /// The process whose messages count; `None` until the first one of a process that was just started.
+    main: Option<u32>,
     messages: Vec<String>,
     stored: Vec<(String, OwnedFd)>,
 }
@@ -36,22 +40,24 @@ impl ServiceManager {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
+        set_socket_passcred(&socket, true).unwrap();
         let received = Arc::<Mutex<Received>>::default();
         let own = Arc::clone(&received);
         let thread = std::thread::spawn(move || {
             loop {
-                let (text, descriptors) = receive(&socket);
+                let (text, sender, descriptors) = receive(&socket);
                 if text.as_bytes() == END {
                     return;
                 }
-                own.lock().unwrap().handle(text, descriptors);
+                own.lock().unwrap().handle(text, sender, descriptors);
             }
         });
         Self { path: path.display().to_string(), received, thread: Some(thread), _folder: folder }
     }
 
-    /// The environment of a process that it starts.
+    /// The environment of a process that it starts: the main one.
     pub(crate) fn variables(&self) -> [(&str, &str); 2] {
+        self.received.lock().unwrap().main = None;
         [("NOTIFY_SOCKET", &self.path), ("FDSTORE", "64")]
     }
 
@@ -92,7 +98,14 @@ impl Drop for ServiceManager {
 }
 
 impl Received {
-    fn handle(&mut self, text: String, descriptors: Vec<OwnedFd>) {
+    fn handle(&mut self, text: String, sender: u32, descriptors: Vec<OwnedFd>) {
+        // As with `NotifyAccess=main`, the default of units of `Type=notify`.
+        if *self.main.get_or_insert(sender) != sender {
+            return;
+        }
+        if let Some(pid) = text.lines().find_map(|line| line.strip_prefix("MAINPID=")) {
+            self.main = pid.parse().ok();
+        }
         let name = text.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored").to_owned();
         if text.contains("FDSTOREREMOVE=1") {
             self.stored.retain(|(stored, _)| *stored != name);
@@ -107,17 +120,24 @@ fn copy(socket: &OwnedFd) -> OwnedFd {
     socket.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// A message with its descriptors.
-fn receive(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
-    let (mut bytes, mut space) =
-        ([0; 4096], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))]);
+/// A message with its sender and its descriptors.
+fn receive(socket: &UnixDatagram) -> (String, u32, Vec<OwnedFd>) {
+    let (mut bytes, mut space) = (
+        [0; 4096],
+        [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253), ScmCredentials(1))],
+    );
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received =
         recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    let descriptors = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    let descriptors = descriptors.flatten().collect();
-    (String::from_utf8_lossy(&bytes[..received.bytes]).into_owned(), descriptors)
+    let (mut sender, mut descriptors) = (0, Vec::new());
+    for message in control.drain() {
+        match message {
+            RecvAncillaryMessage::ScmRights(some) => descriptors.extend(some),
+            RecvAncillaryMessage::ScmCredentials(credentials) => {
+                sender = credentials.pid.as_raw_nonzero().get().unsigned_abs();
+            }
+            _ => {}
+        }
+    }
+    (String::from_utf8_lossy(&bytes[..received.bytes]).into_owned(), sender, descriptors)
 }
