@@ -3,7 +3,9 @@
 
 use crate::common;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size, off_if_zero};
-use moongate_sdk::{Direction, Exchange, Message, MessageVerdict, Phases, Plugin};
+use moongate_sdk::{
+    CHOSEN_CLOSE_CODES, Direction, Exchange, Message, MessageVerdict, Phases, Plugin, may_choose_close_code,
+};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,7 +39,7 @@ struct MessageFilterSettings {
     max_size: Option<Size>,
     /// Closes the WebSocket (`close`), or drops a refused message silently (`drop`). Default close.
     action: Action,
-    /// Sets the close code for both sides: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999. Default 1008.
+    /// Sets the close code for both sides: 1000, 1001, 1003, 1007 to 1013, or 3000 to 4999. Default 1008.
     code: Option<Placed<u16>>,
     /// Sets the close reason, of at most 123 bytes. Default message refused.
     reason: Option<Placed<String>>,
@@ -152,9 +154,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 /// A valid code of [`MessageVerdict::Close`].
 fn close_code(written: &Placed<u16>) -> Result<u16, Problems> {
     match written.value {
-        code @ (1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999) => Ok(code),
+        code if may_choose_close_code(code) => Ok(code),
         code => Err(Problem::new(format!("`{code}` is not a valid close code"))
-            .label("1000, 1001, 1003, 1007 to 1014 or 3000 to 4999")
+            .label(CHOSEN_CLOSE_CODES)
             .at(&written.place)
             .into()),
     }
@@ -300,6 +302,7 @@ mod tests {
             (json!({}), "`message_filter` has no rule"),
             (json!({ "deny": ["("] }), "`(` is not a regular expression"),
             (json!({ "deny": ["x"], "code": 1005 }), "`1005` is not a valid close code"),
+            (json!({ "deny": ["x"], "code": 1014 }), "`1014` is not a valid close code"),
             (json!({ "deny": ["x"], "code": 2000 }), "`2000` is not a valid close code"),
             (json!({ "deny": ["x"], "reason": "é".repeat(62) }), "the reason has 124 bytes"),
             (

@@ -21,6 +21,8 @@ mod page;
 #[path = "docs/session.rs"]
 mod session;
 
+use moongate::tunnel::close_frames;
+use moongate::websocket::frame::FrameError;
 use page::{Page, pages, root};
 use session::Session;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -338,19 +340,37 @@ fn an_ellipsis_stands_for_anything() {
     }
 }
 
-/// The Close frames of the relay are in the table of the page, with their codes; clients retry after those that a lost
-/// backend or a drain causes, and 1014 is never sent.
+/// The cells of a table's rows in a section of a page.
+fn rows_of_section<'a>(page: &'a str, section: &str) -> Vec<Vec<&'a str>> {
+    let part = page.split("\n## ").find(|part| part.starts_with(section));
+    let part = part.unwrap_or_else(|| panic!("no section {section}"));
+    let rows = part.lines().filter(|line| line.starts_with("| ")).skip(1);
+    rows.map(|line| line.trim_matches(['|', ' ']).split(" | ").collect()).collect()
+}
+
+/// The fixed Close frames of a section, as code and reason: those of its rows that name both.
+fn fixed_frames(page: &str, section: &str) -> BTreeSet<(u16, String)> {
+    let rows = rows_of_section(page, section).into_iter();
+    let frame = |row: Vec<&str>| {
+        let text = row[1].strip_prefix('`')?.strip_suffix('`')?;
+        Some((row[0].parse().ok()?, text.to_owned()))
+    };
+    rows.filter_map(frame).collect()
+}
+
+/// The Close frames of the gateway equal those of the page; clients retry after those that a lost backend or a drain
+/// causes, and 1014 is never sent.
 #[test]
 fn every_close_frame_is_described() {
     let page = std::fs::read_to_string(root().join("docs/reference/close-codes.md")).unwrap();
-    let table = page.split("\n## ").find(|part| part.starts_with("Close frames to clients")).unwrap();
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| code"))
-        .map(|line| line.trim_matches(['|', ' ']).split(" | ").collect())
-        .collect();
-    assert!(rows.len() > 20);
-    for row in &rows {
+    for (section, frames) in [
+        ("Close frames to clients", close_frames::TO_CLIENTS),
+        ("Close frames to backends", close_frames::TO_BACKENDS),
+    ] {
+        let code: BTreeSet<_> = frames.iter().map(|frame| (frame.code, frame.text.to_owned())).collect();
+        assert_eq!(fixed_frames(&page, section), code, "{section}");
+    }
+    for row in rows_of_section(&page, "Close frames to clients") {
         let expected = match row[0].parse::<u16>() {
             Ok(1001 | 1005 | 1006 | 1012 | 1013) => "yes",
             Ok(code) => {
@@ -361,21 +381,72 @@ fn every_close_frame_is_described() {
         };
         assert_eq!(row[3], expected, "{row:?}");
     }
-    let mut found = 0;
-    for file in ["close.rs", "failover.rs"] {
-        let source = std::fs::read_to_string(root().join("src/tunnel/relay").join(file)).unwrap();
-        for call in source.split("pending_close(").skip(1) {
-            let Some((code, text)) = call.split_once(", &\"") else { continue };
-            let (Ok(code), Some((text, _))) = (code.trim().parse::<u16>(), text.split_once('"')) else {
-                continue;
-            };
-            let is_row = |row: &Vec<&str>| row[0] == code.to_string() && row[1] == format!("`{text}`");
-            let is_known = rows.iter().any(is_row) || page.contains(&format!("| {code} | `{text}` |"));
-            assert!(is_known, "{code} {text}");
-            found += 1;
-        }
+}
+
+/// The protocol errors equal those of the page.
+#[test]
+fn every_protocol_error_is_described() {
+    const ERRORS: [FrameError; 16] = [
+        FrameError::ReservedBits,
+        FrameError::ReservedOpcode(3),
+        FrameError::Unmasked,
+        FrameError::Masked,
+        FrameError::FragmentedControl,
+        FrameError::LongControl,
+        FrameError::LengthNotMinimal,
+        FrameError::LengthTopBit,
+        FrameError::LoneContinuation,
+        FrameError::InterleavedMessage,
+        FrameError::CloseBody,
+        FrameError::CloseCode(1005),
+        FrameError::CloseReason,
+        FrameError::Text,
+        FrameError::FrameTooBig,
+        FrameError::MessageTooBig,
+    ];
+    let source = std::fs::read_to_string(root().join("src/websocket/frame/frame_error.rs")).unwrap();
+    let variants = source.split("pub enum FrameError {").nth(1).unwrap().matches("#[error(").count();
+    assert_eq!(variants, ERRORS.len());
+    let page = std::fs::read_to_string(root().join("docs/reference/close-codes.md")).unwrap();
+    let described = rows_of_section(&page, "Protocol errors").into_iter().map(|row| {
+        let text = row[1].split('`').nth(1).unwrap().to_owned();
+        (row[0].parse::<u16>().unwrap(), text)
+    });
+    let code = ERRORS.map(|error| {
+        let text = error.to_string();
+        (error.close_code(), text.replace("opcode 3", "opcode N").replace("1005", "N"))
+    });
+    assert_eq!(described.collect::<BTreeSet<_>>(), BTreeSet::from(code));
+}
+
+/// The reasons of ended WebSockets equal those of the page, and each is a reason of a Close frame, of an end without one, or
+/// of a side that closed.
+#[test]
+fn every_reason_of_an_end_is_described() {
+    let page = std::fs::read_to_string(root().join("docs/reference/close-codes.md")).unwrap();
+    let source = std::fs::read_to_string(root().join("src/tunnel/outcome.rs")).unwrap();
+    let tokens = source.split("pub fn token(self)").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    // A moved WebSocket has not ended.
+    let tokens: BTreeSet<&str> =
+        tokens.split('"').skip(1).step_by(2).filter(|token| *token != "moved").collect();
+    assert!(tokens.len() > 20, "{tokens:?}");
+    let names = |cells: &[&str]| -> BTreeSet<String> {
+        cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    };
+    let mut described = BTreeSet::new();
+    for row in rows_of_section(&page, "Reasons in the access log") {
+        described.extend(names(&row[..1]));
     }
-    assert!(found >= 6, "{found}");
+    assert_eq!(described, tokens.iter().map(|token| (*token).to_owned()).collect());
+    let mut caused = names(&["`close`"]);
+    for row in rows_of_section(&page, "Close frames to clients") {
+        caused.extend(names(&row[4..]));
+    }
+    for row in rows_of_section(&page, "Ends without a Close frame") {
+        caused.extend(names(&row[1..2]));
+    }
+    let unexplained: Vec<_> = described.difference(&caused).collect();
+    assert!(unexplained.is_empty(), "{unexplained:?}");
 }
 
 /// The reasons in the sources of plugins equal those of the pages, with the same statuses.

@@ -9,7 +9,9 @@ use super::phases::{MISPLACED, PluginPanic, await_verdict};
 use super::{Chain, Entry};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
-use moongate_sdk::{Direction, Exchange, Fault, Message, MessageVerdict, Verdict, WebSocketEnd};
+use moongate_sdk::{
+    Direction, Exchange, Fault, Message, MessageVerdict, Verdict, WebSocketEnd, may_choose_close_code,
+};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +83,7 @@ impl Chain {
             let fault = match verdict {
                 Some(MessageVerdict::Forward) => continue,
                 Some(MessageVerdict::Drop) => return ChainVerdict::Drop,
-                Some(MessageVerdict::Close { code, reason }) if may_be_sent(code) => {
+                Some(MessageVerdict::Close { code, reason }) if may_choose_close_code(code) => {
                     return ChainVerdict::Close { code, reason };
                 }
                 Some(MessageVerdict::Close { .. }) => Some(UNSENDABLE),
@@ -141,11 +143,6 @@ impl Chain {
 
 /// A close code or reason that no frame may carry.
 const UNSENDABLE: Fault = Fault::fixed("the plugin closed a WebSocket with an invalid close code");
-
-/// Returns whether a code is allowed in [`MessageVerdict::Close`].
-fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999)
-}
 
 impl Entry {
     /// Handles a failed plugin, or a panic if there is no fault. Returns whether the WebSocket ends.

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::downstream::session::Session;
 use super::failure::failed_attempt::{self, FailedAttempt};
 use super::failure::{Failure, OURS};
-use super::request::hop_by_hop;
+use super::request::{grpc, hop_by_hop};
 use super::tracing::client_span;
 use crate::config::UpstreamProtocol;
 use crate::upstream::{AttemptEnd, BackendVersion, ProxyAddrs};
@@ -17,6 +17,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Chooses the upstream of the request, once.
 pub(super) fn choose_cluster(head: &RequestHeader, ctx: &mut Context) {
@@ -79,14 +80,20 @@ fn has_http2_upstream(ctx: &Context) -> bool {
     ctx.attempts.protocol().is_some_and(|protocol| protocol != UpstreamProtocol::Http1)
 }
 
+/// How much a backend's timer may be ahead of the gateway's.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(20);
+
 /// The most changes of a request between HTTP/1.1 and HTTP/2, after which a backend gets what it selects.
 const MOST_VERSION_CHANGES: u8 = 2;
 
-/// Returns whether the leased endpoint is known to use HTTP/1.1.
+/// Returns whether the request goes to the leased endpoint with HTTP/1.1.
 pub(super) fn uses_http1(ctx: &Context) -> bool {
-    if ctx.upgrade.is_some() {
-        return true;
-    }
+    ctx.upgrade.is_some() || shares_http1(ctx)
+}
+
+/// Returns whether the leased endpoint is known to use HTTP/1.1, so that other requests can use a connection of it. A request
+/// that offers protocols has its own.
+pub(super) fn shares_http1(ctx: &Context) -> bool {
     match ctx.attempts.protocol() {
         None | Some(UpstreamProtocol::Http1) => true,
         Some(UpstreamProtocol::H2c) => false,
@@ -315,7 +322,23 @@ pub(super) fn broken(
 /// error itself.
 pub(super) fn failure(session: &Session, ctx: &Context, error: &Error) -> Failure {
     let ours = ctx.failure.filter(|_| *error.etype() == OURS);
-    ours.or_else(|| session.control().failure()).unwrap_or_else(|| Failure::from(error))
+    let failure = ours.or_else(|| session.control().failure()).unwrap_or_else(|| Failure::from(error));
+    let is_late =
+        failure == Failure::UpstreamClosed && was_cancelled(error) && is_past_deadline(session, ctx);
+    if is_late { Failure::DeadlineExceeded } else { failure }
+}
+
+/// Returns whether the backend cancelled the stream, as gRPC servers do at the deadline of a call.
+fn was_cancelled(error: &Error) -> bool {
+    let h2 = error.root_cause().downcast_ref::<h2::Error>();
+    h2.is_some_and(|h2| h2.is_remote() && h2.is_reset() && h2.reason() == Some(h2::Reason::CANCEL))
+}
+
+/// Returns whether the request is a gRPC call whose client waits no longer. The backend's clock began later than that of the
+/// client, so that it may only seem to be early.
+fn is_past_deadline(session: &Session, ctx: &Context) -> bool {
+    let timeout = is_call(ctx).then(|| grpc::timeout(session.request())).flatten();
+    timeout.is_some_and(|timeout| ctx.started.elapsed() + CLOCK_TOLERANCE >= timeout)
 }
 
 /// Returns whether the client has the whole response; errors of its upload are then ignored.

@@ -57,6 +57,10 @@ pub enum Failure {
     TlsCertificate,
     /// A WebSocket to an upstream that supports only HTTP/2 without TLS.
     WebSocketOverH2c,
+    /// A WebSocket for a backend that has HTTP/2 only.
+    WebSocketOverH2,
+    /// The backend cancelled a gRPC call after its deadline.
+    DeadlineExceeded,
     /// The response took longer than the route's timeout.
     ResponseTimeout,
     /// The response was idle for longer than the route's `stream_idle_timeout`.
@@ -122,7 +126,7 @@ impl Failure {
         Self::BadRequest(Detail("the connection does not begin as HTTP/2 (RFC 9113 3.4)"));
 
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::NoRoute,
         Self::BadRequest(Detail("")),
         Self::AmbiguousPath(Detail("")),
@@ -139,6 +143,8 @@ impl Failure {
         Self::TlsHandshake,
         Self::TlsCertificate,
         Self::WebSocketOverH2c,
+        Self::WebSocketOverH2,
+        Self::DeadlineExceeded,
         Self::ResponseTimeout,
         Self::StreamIdleTimeout,
         Self::HandshakeTimeout,
@@ -183,6 +189,9 @@ impl Failure {
             Self::TlsHandshake => (502, "tls_handshake", Level::Warn),
             Self::TlsCertificate => (502, "tls_certificate", Level::Warn),
             Self::WebSocketOverH2c => (502, "websocket_over_h2c", Level::Warn),
+            Self::WebSocketOverH2 => (502, "websocket_over_h2", Level::Warn),
+            // Debug: the client sets the deadline.
+            Self::DeadlineExceeded => (504, "deadline_exceeded", Level::Debug),
             Self::ResponseTimeout => (504, "response_timeout", Level::Warn),
             Self::StreamIdleTimeout => (504, "stream_idle_timeout", Level::Warn),
             Self::HandshakeTimeout => (504, "handshake_timeout", Level::Warn),
@@ -333,6 +342,8 @@ impl From<DialError> for Failure {
             DialError::TimedOut => Self::ConnectTimeout,
             DialError::Exhausted(_) => Self::NoResources,
             DialError::Handshake(_) => Self::TlsHandshake,
+            // Only a WebSocket needs HTTP/1.1: an upgrade to another protocol is left out.
+            DialError::NoHttp1 => Self::WebSocketOverH2,
             DialError::Certificate(_) => Self::TlsCertificate,
             DialError::Refused | DialError::Other(_) => Self::ConnectRefused,
         }

@@ -7,12 +7,16 @@ use super::request::untrusted_headers;
 use crate::net::http1::trailers::Trailers;
 use moongate_sdk::is_same_spelling;
 
+/// Returns whether requests keep their trailers: a field that a plugin removes from the header must not come back.
+pub(super) fn passes_requests(ctx: &Context) -> bool {
+    ctx.route.as_ref().is_none_or(|route| route.chain.skips_request_headers())
+}
+
 /// The trailers of a request for the backend, once its body was read to its end.
 pub(super) fn of_request(session: &Session, ctx: &Context) -> Option<Trailers> {
     let trailers = session.trailers()?;
     let headers = &session.request().headers;
-    // A field that a plugin removes from the header must not come back.
-    if ctx.route.as_ref().is_some_and(|route| !route.chain.skips_request_headers()) {
+    if !passes_requests(ctx) {
         return None;
     }
     trailers.without(|name| {

@@ -11,8 +11,8 @@ use super::request::request_facts::{Form, Received, RequestLine};
 use super::request::{extended_connect, h2_to_h1, request_validation};
 use super::request_trace::RequestTrace;
 use super::response::{acme_http01, local_response};
-use super::upgrades;
 use super::upgrades::raw_tunnel_start::RawTunnelStart;
+use super::upgrades::{self, ServedUpgrade};
 use super::websocket::tunnel_task::TunnelStart;
 use super::websocket::upgrade::{self, ServedHandshake};
 use crate::config::{EscapedSlashes, MergeSlashes, PathParameters};
@@ -128,8 +128,11 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
             keep_upgrade(session, ctx);
             exchange::choose_protocol(session, ctx);
             if ctx.upgrade.is_some() {
-                let served = Box::pin(upgrades::serve(gateway, session, ctx)).await?;
-                return Ok(served.map_or(Served::Response, Served::Upgraded));
+                match Box::pin(upgrades::serve(gateway, session, ctx)).await? {
+                    ServedUpgrade::Response => return Ok(Served::Response),
+                    ServedUpgrade::Relay(start) => return Ok(Served::Upgraded(start)),
+                    ServedUpgrade::NeedsHttp2 => return Ok(Served::WithPingora),
+                }
             }
             if matches!(exchange::serve(session, ctx).await?, Exchanged::NeedsHttp2) {
                 return Ok(Served::WithPingora);

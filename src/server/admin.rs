@@ -551,10 +551,12 @@ fn explain(state: &dyn AdminState, query: &Query) -> Result<Value, String> {
 /// The close that `code` and `reason` describe.
 fn operator_close(query: &Query) -> Result<OperatorClose, String> {
     let code = query.get("code").map_or(Ok(DEFAULT_CLOSE_CODE), |code| {
-        // RFC 6455 §7.4: codes that an endpoint may send. 1004 to 1006 and 1015 are never sent.
-        let sent = |code: &u16| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-        code.parse().ok().filter(sent).ok_or_else(|| {
-            format!("`{code}` is not a close code; those are 1000 to 1003, 1007 to 1014 and 3000 to 4999")
+        // RFC 6455 §7.4: 1004 to 1006 and 1015 are never sent. Several client libraries take 1014 for a violation.
+        let may_be_ordered = |code: &u16| matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999);
+        code.parse().ok().filter(may_be_ordered).ok_or_else(|| {
+            format!(
+                "`{code}` is no close code to send; those are 1000 to 1003, 1007 to 1013 and 3000 to 4999"
+            )
         })
     })?;
     let reason = query.get("reason").unwrap_or("closed by an operator");

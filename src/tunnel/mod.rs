@@ -6,12 +6,14 @@
 //! with an [`Inspector`] for plugins with message phases. Routing, selection of endpoints and HTTP are in the
 //! proxy. `raw_relay` relays bytes of any protocol, and knows nothing of HTTP.
 
+pub mod close_frames;
 mod counters;
 mod departure;
 mod departure_confirmation;
 mod drain;
 mod endpoint_index;
 mod filter;
+mod lingering_close;
 mod member;
 pub mod messages;
 mod outcome;

@@ -41,7 +41,7 @@ pub(super) struct DirectionState {
     /// Bytes that the sink has not accepted yet.
     #[serde(with = "base64_bytes")]
     pub(super) backlog: Vec<u8>,
-    /// A ping for the sink that waits for a frame boundary, and the one that the source has not answered.
+    /// A ping for the sink that waits for a frame boundary, and the latest one that was sent to the source.
     pub(super) ping: Option<u64>,
     pub(super) awaited: Option<u64>,
     /// What of the backlog was written, under failover.

@@ -1,6 +1,7 @@
 //! A tunnel's own task: sends the 101 to the client and relays until the end. The state of the handshake is
 //! freed meanwhile.
 
+use super::lingering_close;
 use super::raw_relay::{self, RawRelay, RawTunnel};
 use super::relay::{self, Relay, Tunnel};
 use super::{ABNORMAL, Initiator, Outcome, RawState, Reason, Side, TunnelIo, TunnelState};
@@ -146,11 +147,20 @@ async fn greet(client: &mut TunnelIo, switching: &[u8]) -> io::Result<()> {
 trait AbortableRelay: Future<Output = Outcome> + Unpin {
     /// Ends it here and now, by no doing of either side.
     fn abort(&mut self) -> Outcome;
+
+    /// The client after the end, if it has not ended its stream although nothing follows.
+    fn take_lingering(&mut self) -> Option<TunnelIo> {
+        None
+    }
 }
 
 impl AbortableRelay for Relay {
     fn abort(&mut self) -> Outcome {
         Self::abort(self)
+    }
+
+    fn take_lingering(&mut self) -> Option<TunnelIo> {
+        Self::take_lingering(self)
     }
 }
 
@@ -196,7 +206,10 @@ impl<R: AbortableRelay, E: FnOnce(&Outcome) + Unpin> Future for TunnelEnd<R, E> 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let life = self.get_mut();
         let Some(relay) = &mut life.relay else { return Poll::Ready(()) };
-        let outcome = ready!(Pin::new(relay).poll(cx));
+        let outcome = ready!(Pin::new(&mut *relay).poll(cx));
+        if let Some(client) = relay.take_lingering().filter(|_| outcome.reason != Reason::Moved) {
+            tokio::spawn(lingering_close::close(client));
+        }
         life.end(&outcome);
         Poll::Ready(())
     }

@@ -15,8 +15,8 @@ use crate::runtime::worker_timer;
 use crate::tls::Client;
 use moongate_config::{Problem, Problems};
 use pingora::upstreams::peer::HttpPeer;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
@@ -211,7 +211,15 @@ impl Connector {
             send_proxy_header(&mut plain, version, ends).await?;
         }
         let Some(tls) = &self.tls else { return Ok(UpstreamStream::Plain(plain)) };
-        start_tls(Arc::clone(tls.config(h2)), self.name(to, host).into_owned(), plain).await
+        let started = start_tls(Arc::clone(tls.config(h2)), self.name(to, host).into_owned(), plain).await;
+        match started {
+            Err(DialError::Handshake(error))
+                if self.protocol == UpstreamProtocol::H2 && refuses_http1(&error) =>
+            {
+                Err(DialError::NoHttp1)
+            }
+            started => started,
+        }
     }
 }
 
@@ -229,6 +237,12 @@ pub(super) async fn start_tls(
         Ok(stream) => Ok(UpstreamStream::Tls(Box::new(TlsConnection::new(stream)))),
         Err(error) => Err(refused(error)),
     }
+}
+
+/// Returns whether the server has none of the offered protocols.
+fn refuses_http1(error: &io::Error) -> bool {
+    let alert = AlertDescription::NoApplicationProtocol;
+    crate::tls::alert(error).is_some_and(|error| *error == rustls::Error::AlertReceived(alert))
 }
 
 fn refused(error: io::Error) -> DialError {

@@ -27,6 +27,9 @@ pub enum DialError {
     /// The TLS handshake failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(io::Error),
+    /// The backend of an upstream with HTTP/2 accepts no HTTP/1.1 (ALPN, RFC 7301 §3.2).
+    #[error("the backend has no HTTP/1.1")]
+    NoHttp1,
     /// The certificate is not trusted or has another name.
     #[error("certificate rejected: {0}")]
     Certificate(rustls::Error),
@@ -43,14 +46,14 @@ impl DialError {
             Self::Certificate(_) => "tls_certificate",
             Self::Refused | Self::Other(_) => Reason::Refused.as_str(),
             Self::TimedOut => Reason::ConnectTimeout.as_str(),
-            Self::Handshake(_) => Reason::Tls.as_str(),
+            Self::Handshake(_) | Self::NoHttp1 => Reason::Tls.as_str(),
         }
     }
 
     /// The reason for passive health, if the endpoint is at fault.
     pub const fn fault(&self) -> Option<Reason> {
         match self {
-            Self::Exhausted(_) => None,
+            Self::Exhausted(_) | Self::NoHttp1 => None,
             Self::Refused | Self::Other(_) => Some(Reason::Refused),
             Self::TimedOut => Some(Reason::ConnectTimeout),
             Self::Handshake(_) | Self::Certificate(_) => Some(Reason::Tls),

@@ -130,7 +130,7 @@ export class FakeGateway {
 
   #close(response, id, parameters) {
     const code = Number(parameters.get("code") ?? 1012);
-    if (!((code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code)) || (code >= 3000 && code < 5000))) throw new Refusal(422, "bad_code", `${code} is not a code of a Close frame`);
+    if (!((code >= 1000 && code <= 1013 && ![1004, 1005, 1006].includes(code)) || (code >= 3000 && code < 5000))) throw new Refusal(422, "bad_code", `${code} is not a code of a Close frame`);
     if (!this.state.close(id)) throw new Refusal(404, "unknown_socket");
     this.closed = { id, code, reason: parameters.get("reason") };
     json(response, 200, { ok: true });

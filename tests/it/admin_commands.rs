@@ -298,6 +298,7 @@ fn sockets_are_listed_filtered_and_closed() {
     for (arguments, part) in [
         (&["sockets", "colour:red", "age>soon"][..], "error: "),
         (&["sockets", "close", &id, "--code", "1005"], "1005"),
+        (&["sockets", "close", &id, "--code", "1014"], "1014"),
     ] {
         let output = at(&gateway, arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", error(&output));

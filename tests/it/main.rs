@@ -33,6 +33,7 @@ mod field_spelling;
 mod framing;
 mod guards;
 mod h2_bodies;
+mod h2_upstream_ends;
 mod h2_websocket;
 mod handshake_timeout;
 mod health;
@@ -95,8 +96,10 @@ mod transfer_rates;
 mod tunnel;
 mod unreadable_files;
 mod upgrade;
+mod upgrade_backends;
 mod upstreams;
 #[cfg(feature = "wasm")]
 mod wasm;
 mod websocket;
+mod websocket_ends;
 mod without_upstream;

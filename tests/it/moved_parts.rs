@@ -4,12 +4,14 @@ use crate::guards::service;
 use crate::moved_websockets::upgraded;
 use crate::support::access_log::AccessLog;
 use crate::support::collector::{Collector, INTERNAL};
-use crate::support::ws::{masked, open_raw, read_frame};
-use crate::support::{Gateway, Origin, Socket, eventually};
+use crate::support::ws::{accepted, masked, open_raw, read_frame};
+use crate::support::{Gateway, Next, Origin, Socket, eventually};
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Mutex, mpsc};
 
 const TEXT: u8 = 1;
 const CONTINUATION: u8 = 0;
+const PONG: u8 = 10;
 
 #[test]
 fn a_moved_websocket_still_survives_the_loss_of_its_backend() {
@@ -201,4 +203,34 @@ routes: [{{ name: chat, path: /ws, upstream: app }}]
     assert_eq!(span.get("moongate.websocket.endpoints"), &serde_json::json!([origin.to_string()]));
     assert!(span.start >= handshake.start && span.end > handshake.end);
     assert_eq!(collector.spans().iter().filter(|span| span.kind == INTERNAL).count(), 1);
+}
+
+#[test]
+fn pongs_to_the_pings_of_earlier_processes_go_no_further() {
+    let (sender, received) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let origin = Origin::scripted("frames", move |seen, wire| {
+        wire.try_send(accepted(seen, "")).unwrap();
+        while let Ok(frame) = read_frame(wire) {
+            sender.lock().unwrap().send(frame).unwrap();
+        }
+        Next::Close
+    });
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ name: chat, upstream: ['{origin}'], websocket: {{ ping_interval: 200ms, ping_timeout: 30s }} }}]\n"
+    ));
+    let mut wire = open_raw(gateway.web(), "/ws");
+    let mut pongs = Vec::new();
+    for round in 0..3 {
+        let (first, payload) = read_frame(&mut wire).unwrap();
+        assert_eq!(first, 0x89);
+        pongs.push(masked(PONG, &payload));
+        assert_eq!(upgraded(&gateway), (1, 0), "round {round}");
+        // A sign of life without a pong: the next ping follows.
+        wire.send(masked(TEXT, b"alive"));
+    }
+    wire.send([pongs.concat(), masked(TEXT, b"end")].concat());
+    let texts: Vec<_> = received.iter().filter(|(first, _)| *first != 0x89).take(4).collect();
+    let expected = [&b"alive"[..], b"alive", b"alive", b"end"].map(|text| (0x80 | TEXT, text.to_vec()));
+    assert_eq!(texts, expected);
 }

@@ -180,3 +180,46 @@ fn a_body_that_a_plugin_changes_keeps_its_trailers() {
     wire.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(chunked(&mut wire).1.ends_with(b"0\r\nX-A: 1\r\n\r\n"));
 }
+
+#[test]
+fn the_announcement_of_trailers_passes_wherever_they_do() {
+    let origin = Origin::named("a");
+    let newer = Http2::start(None);
+    let gateway = start(&format!(
+        "upstreams: {{ newer: {{ endpoints: ['{}'], protocol: h2c }} }}
+routes:
+  - {{ path: /grpc, upstream: newer }}
+  - {{ path: /set, upstream: ['{origin}'], plugins: [{{ kind: headers, request: {{ set: {{ x-user: alice }} }} }}] }}
+  - {{ upstream: ['{origin}'] }}",
+        newer.address
+    ));
+    let client = Client::connect(gateway.web());
+    // A request of HTTP/2 with trailers: in chunks over HTTP/1.1, and none over HTTP/2 or beside plugins of fields.
+    for (path, body) in [("/a", "hello"), ("/a", ""), ("/set", "hello"), ("/grpc/announced", "hello")] {
+        let request = h2::request("POST", path).header("trailer", "x-sum").body(()).unwrap();
+        let (answer, mut stream) = client.begin(request, false);
+        stream.send_data(Bytes::from_static(body.as_bytes()), false).unwrap();
+        stream
+            .send_trailers(HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("1"))]))
+            .unwrap();
+        let answer = client.read(answer).unwrap();
+        assert_eq!(answer.status, 200);
+        if path.starts_with("/grpc") {
+            assert_eq!(newer.last().1.get("trailer"), None);
+            assert_eq!(answer.field("trailer"), Some("x-last"));
+            assert_eq!(answer.trailers.unwrap()["x-last"], "word");
+            continue;
+        }
+        let seen = origin.seen().pop().unwrap();
+        assert_eq!(seen.field("trailer").is_some(), path == "/a", "{}", seen.head);
+        assert_eq!(lossy(&seen.wire_body).to_lowercase().contains("x-sum: 1"), path == "/a");
+    }
+    // A response of HTTP/2 to HTTP/1.1, whose body has trailers only in chunks.
+    for (path, is_announced) in [("/grpc/announced", true), ("/grpc/counted", false)] {
+        let mut wire = Wire::connect(gateway.web());
+        wire.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"));
+        let head = lossy(&wire.head().unwrap().unwrap());
+        assert_eq!(head.contains("\r\nTrailer: x-last\r\n"), is_announced, "{head}");
+        assert_eq!(head.contains("\r\nTransfer-Encoding: chunked\r\n"), is_announced, "{head}");
+    }
+}

@@ -34,6 +34,16 @@ pub struct Message {
     pub payload: BytesMut,
 }
 
+/// The close codes that a plugin may choose, as texts name them.
+pub const CHOSEN_CLOSE_CODES: &str = "1000, 1001, 1003, 1007 to 1013 or 3000 to 4999";
+
+/// Returns whether a plugin may choose a close code (RFC 6455 §7.4). 1002 is the gateway's, for violations of the protocol.
+/// 1014 is registered, but several client libraries take it for a violation.
+#[must_use]
+pub const fn may_choose_close_code(code: u16) -> bool {
+    matches!(code, 1000 | 1001 | 1003 | 1007..=1013 | 3000..=4999)
+}
+
 /// A plugin's decision about a message.
 #[derive(Debug)]
 pub enum MessageVerdict {
@@ -43,7 +53,7 @@ pub enum MessageVerdict {
     Drop,
     /// Drops the message and closes the WebSocket, with this Close frame to both sides.
     Close {
-        /// The status code (RFC 6455 §7.4): 1000, 1001, 1003, 1007 to 1014 or 3000 to 4999.
+        /// The status code (RFC 6455 §7.4): one of [`CHOSEN_CLOSE_CODES`].
         code: u16,
         /// The reason, of at most 123 bytes.
         reason: Cow<'static, str>,

@@ -26,7 +26,9 @@ pub mod testing;
 mod tls_info;
 mod token_bucket;
 
-pub use body_and_messages::{Direction, Fault, Message, MessageVerdict, Piece, WebSocketEnd};
+pub use body_and_messages::{
+    CHOSEN_CLOSE_CODES, Direction, Fault, Message, MessageVerdict, Piece, WebSocketEnd, may_choose_close_code,
+};
 pub use body_length::BodyLength;
 pub use caught_drop::{CaughtDrop, CaughtFuture, call_caught};
 pub use client_address::{ClientAddress, ClientPrefix};

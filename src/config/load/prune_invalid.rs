@@ -5,8 +5,11 @@ use crate::config::Config;
 use moongate_config::{Place, Problems, Value, ValueKind};
 use std::collections::HashSet;
 
-/// The remaining configuration, if it can be read and causes no false errors: without a whole upstream or
-/// listener, routes would report it as unknown.
+/// Sections of the file that no other one refers to.
+const INDEPENDENT: [&str; 5] = ["admin", "server", "log", "access_log", "tracing"];
+
+/// The remaining configuration, if it can be read and causes no false errors: without a whole upstream, listener or store,
+/// routes would report it as unknown.
 pub(super) fn rest(tree: &Value, problems: &Problems) -> Option<Config> {
     let places: HashSet<&Place> =
         problems.0.iter().map(|problem| problem.place.as_ref()).collect::<Option<_>>()?;
@@ -25,9 +28,14 @@ fn prune(value: &mut Value, places: &HashSet<&Place>) -> bool {
             whole && items.iter_mut().all(|item| prune(item, places))
         }
         ValueKind::Map(entries) => {
-            let before = entries.len();
-            entries.retain(|(key, item)| !wrong(&key.place) && !wrong(&item.place));
-            let whole = before == entries.len() || !is_referred_to(&value.place.path);
+            let is_referred_to = is_referred_to(&value.place.path);
+            let mut whole = true;
+            entries.retain(|(key, item)| {
+                let stays = !wrong(&key.place) && !wrong(&item.place);
+                let is_section = value.place.path.is_empty() && INDEPENDENT.contains(&key.text.as_str());
+                whole &= stays || !is_referred_to || is_section;
+                stays
+            });
             whole && entries.iter_mut().all(|(_, item)| prune(item, places))
         }
         ValueKind::Null | ValueKind::Scalar { .. } => true,
@@ -40,5 +48,5 @@ fn same(a: &Place, b: &Place) -> bool {
 }
 
 fn is_referred_to(path: &str) -> bool {
-    path.is_empty() || path == "upstreams" || path == "listeners" || path.ends_with("endpoints")
+    matches!(path, "" | "upstreams" | "listeners" | "stores") || path.ends_with("endpoints")
 }

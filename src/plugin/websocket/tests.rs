@@ -41,6 +41,7 @@ impl Plugin for Echo {
             b"drop" => MessageVerdict::Drop,
             b"close" => MessageVerdict::Close { code: 4000, reason: "word".into() },
             b"1005" => MessageVerdict::Close { code: 1005, reason: "".into() },
+            b"1014" => MessageVerdict::Close { code: 1014, reason: "".into() },
             b"fail" => MessageVerdict::Failed(Fault::fixed("as the test wants")),
             b"panic" => panic!("as the test wants"),
             _ => MessageVerdict::Forward,
@@ -90,7 +91,7 @@ fn messages_pass_the_plugins_of_their_way_in_order() {
 
 #[test]
 fn a_plugin_that_fails_lets_nothing_pass() {
-    for word in ["fail", "panic", "1005"] {
+    for word in ["fail", "panic", "1005", "1014"] {
         assert_eq!(
             say(&mut TestExchange::new("/"), Direction::ToBackend, word).0,
             ChainVerdict::Failed,

@@ -488,6 +488,10 @@ pub(in crate::proxy) fn put_final_head(
         // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
         head.remove_header(&header::TRANSFER_ENCODING);
     }
+    if head.headers.contains_key(header::TRAILER) && !head.headers.contains_key(header::TRANSFER_ENCODING) {
+        // Only a body in chunks has trailers, unlike that of an HTTP/2 backend.
+        head.remove_header(&header::TRAILER);
+    }
     let framing = response_framing(head, method);
     *keeps_connection &= !matches!(framing, ResponseBody::UntilClose);
     put_head(out, head, names, Some(*keeps_connection));

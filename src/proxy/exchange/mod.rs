@@ -13,8 +13,9 @@ use super::context::Context;
 use super::downstream::session::Session;
 use super::failure::OURS;
 use super::failure::failed_attempt::FailedAttempt;
+use super::upload::BodyProgress;
 use crate::config::UpstreamProtocol;
-use crate::upstream::{BackendVersion, Http1Connection};
+use crate::upstream::{BackendVersion, DialError, Http1Connection};
 use bytes::Bytes;
 use pingora::{Error, ErrorSource, Result};
 use std::time::Duration;
@@ -31,8 +32,8 @@ pub(super) enum Exchanged {
     Switched(Box<SwitchedConnection>),
 }
 
-/// Chooses the cluster of the request, if it has none yet. Backends with HTTP/2 over TLS get HTTP/1.1 for an upgrade; those
-/// with h2c have none, and the request goes on without it.
+/// Chooses the cluster of the request, if it has none yet. Backends with HTTP/2 over TLS get HTTP/1.1 for an upgrade, unless
+/// they have HTTP/2 only; those with h2c have none, and the request goes on without it.
 pub(super) fn choose_protocol(session: &Session, ctx: &mut Context) {
     attempt::choose_cluster(session.request(), ctx);
     if ctx.attempts.protocol() == Some(UpstreamProtocol::H2c) {
@@ -84,8 +85,13 @@ async fn attempt_once(session: &mut Session, ctx: &mut Context) -> Result<Exchan
     let is_reused = connection.is_reused();
     let mut transfer = Transfer::new(connection);
     let moved = transfer.run(session, ctx).await;
-    if moved.is_ok() && transfer.has_switched() {
+    let has_switched = transfer.has_switched();
+    if moved.is_ok() && has_switched {
         return Ok(transfer.into_switched().map_or(Exchanged::Response, Exchanged::Switched));
+    }
+    if has_switched {
+        // The backend has begun to act on the request, whatever its method.
+        ctx.upload.passed = BodyProgress::Lost;
     }
     end_attempt(session, ctx, moved.map(|()| transfer), is_reused).await.map(|()| Exchanged::Response)
 }
@@ -100,8 +106,8 @@ async fn end_attempt(
     match moved {
         Ok(transfer) => {
             let reusable = transfer.reusable(session, ctx);
-            // Requests to other endpoints use HTTP/2: only a refused handshake was served here.
-            if let Some(connection) = reusable.filter(|_| attempt::uses_http1(ctx)) {
+            // Requests to other endpoints use HTTP/2: only a refused handshake or upgrade was served here.
+            if let Some(connection) = reusable.filter(|_| attempt::shares_http1(ctx)) {
                 ctx.attempts.keep(connection, ctx.snapshot.threads);
             }
             Ok(())
@@ -130,13 +136,21 @@ pub(super) async fn pass_on(
     end_attempt(session, ctx, moved.map(|()| transfer), false).await
 }
 
-/// A connection to the leased endpoint. `None` if a backend that chose HTTP/1.1 before has selected HTTP/2.
+/// A connection to the leased endpoint. `None` if a backend that chose HTTP/1.1 before has selected HTTP/2, or has nothing
+/// else for a request that offers protocols, which then offers none.
 async fn connect(session: &Session, ctx: &mut Context) -> Result<Option<Box<Http1Connection>>> {
     let addrs = attempt::ends(session, ctx);
     let connected = if ctx.upgrade.is_some() {
         // One that was idle before may be closed, which would fail a request that is not idempotent.
-        let stream = ctx.attempts.connect_anew(addrs, Duration::MAX).await;
-        stream.map(|stream| Some(Box::new(Http1Connection::resume(stream, addrs, Bytes::new()))))
+        match ctx.attempts.connect_anew(addrs, Duration::MAX).await {
+            Ok(stream) => Ok(Some(Box::new(Http1Connection::resume(stream, addrs, Bytes::new())))),
+            // RFC 9110 §7.8: `Upgrade` may be ignored, and HTTP/2 has none.
+            Err(DialError::NoHttp1) => {
+                ctx.upgrade = None;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     } else {
         let version = ctx.attempts.lease().map(|lease| lease.endpoint().version());
         let offers_h2 = attempt::may_change_version(ctx) && version == Some(BackendVersion::ChoseHttp1);

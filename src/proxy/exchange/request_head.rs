@@ -7,6 +7,7 @@ use crate::net::http1::field_names::FieldNames;
 use crate::proxy::attempt;
 use crate::proxy::body::request_body::OutgoingBody;
 use crate::proxy::context::Context;
+use crate::proxy::forwarded_trailers;
 use crate::route::carried;
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
@@ -122,13 +123,15 @@ pub(in crate::proxy) fn write(
     };
     attempt::prepare_fields(&mut fields, ctx)?;
     if let Some(offer) = &ctx.upgrade {
-        fields.set(&header::CONNECTION, HeaderValue::from_static("Upgrade"));
         fields.set(&header::UPGRADE, offer.value().clone());
-    } else {
-        set_connection(&mut fields, attempt::accepts_trailers(received), ctx.attempts.keeps_connections());
     }
+    set_connection(&mut fields, attempt::accepts_trailers(received), ctx);
     let encoder = frame(&mut fields, body, client_body);
-    fields.keeps_trailers = encoder.is_chunked() && received.headers.contains_key(header::TRANSFER_ENCODING);
+    // A client's body with a length over HTTP/1.1 has no trailers, also if it goes on in chunks.
+    let may_have_trailers =
+        received.version == Version::HTTP_2 || received.headers.contains_key(header::TRANSFER_ENCODING);
+    fields.keeps_trailers =
+        encoder.is_chunked() && may_have_trailers && forwarded_trailers::passes_requests(ctx);
     let mut out = BytesMut::with_capacity(INITIAL_CAPACITY);
     out.put_slice(ctx.method().unwrap_or(&received.method).as_str().as_bytes());
     out.put_u8(b' ');
@@ -145,14 +148,19 @@ pub(in crate::proxy) fn write(
     Ok((out, encoder))
 }
 
-/// Sets what the gateway says about its connection: that it ends after the response (RFC 9112 §9.6), and that trailers are
-/// not lost, if the client says so (RFC 9110 §10.1.4).
-fn set_connection(fields: &mut ChangedFields<'_>, accepts_trailers: bool, keeps_connection: bool) {
-    let options = match (keeps_connection, accepts_trailers) {
-        (true, false) => return,
-        (true, true) => "TE",
-        (false, false) => "close",
-        (false, true) => "close, TE",
+/// Sets what the gateway says about its connection: that it offers other protocols (RFC 9110 §7.8), that it ends after the
+/// response (RFC 9112 §9.6), and that trailers are not lost, if the client says so (RFC 9110 §10.1.4).
+fn set_connection(fields: &mut ChangedFields<'_>, accepts_trailers: bool, ctx: &Context) {
+    let keeps_connection = ctx.attempts.keeps_connections() && attempt::shares_http1(ctx);
+    let options = match (ctx.upgrade.is_some(), keeps_connection, accepts_trailers) {
+        (false, true, false) => return,
+        (false, true, true) => "TE",
+        (false, false, false) => "close",
+        (false, false, true) => "close, TE",
+        (true, true, false) => "Upgrade",
+        (true, true, true) => "Upgrade, TE",
+        (true, false, false) => "Upgrade, close",
+        (true, false, true) => "Upgrade, close, TE",
     };
     if accepts_trailers {
         fields.set(&header::TE, HeaderValue::from_static("trailers"));

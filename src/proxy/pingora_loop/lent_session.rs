@@ -12,7 +12,7 @@ use crate::proxy::failure::OURS;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -152,6 +152,7 @@ fn adapted(mut request: RequestHeader, shared: SharedSession, lending: Lending) 
         shared,
         request,
         response: None,
+        left: None,
         digest: Digest::default(),
     }))
 }
@@ -162,6 +163,18 @@ pub(super) fn take(request: &RequestHeader) -> LentRequest {
     passage.map(|passage| std::mem::take(&mut *passage.0.lock())).unwrap_or_default()
 }
 
+/// The length of a response's body, if its header tells that nothing follows it.
+fn body_length(request: &RequestHeader, head: &ResponseHeader) -> Option<u64> {
+    if head.headers.contains_key(header::TRAILER) || head.status.is_informational() {
+        return None;
+    }
+    let is_bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if is_bodiless || request.method == Method::HEAD {
+        return Some(0);
+    }
+    head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// The session as Pingora sees it.
 struct Adapter {
     shared: SharedSession,
@@ -169,6 +182,8 @@ struct Adapter {
     /// no hop after the gateway.
     request: RequestHeader,
     response: Option<ResponseHeader>,
+    /// The bytes that the body of the response lacks, if its header tells and no trailers are announced.
+    left: Option<u64>,
     digest: Digest,
 }
 
@@ -180,6 +195,7 @@ impl Adapter {
     async fn write_head(&mut self, head: ResponseHeader, end: bool) -> Result<()> {
         let mut session = self.shared.borrow()?;
         if !session.has_response() {
+            self.left = body_length(&self.request, &head);
             self.response = Some(head.clone());
         }
         session.write_head(head, end).await
@@ -262,6 +278,9 @@ impl CustomSession for Adapter {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let mut ended = false;
         for task in tasks {
+            if let (Some(left), HttpTask::Body(Some(data), _)) = (&mut self.left, &task) {
+                *left = left.saturating_sub(data.len() as u64);
+            }
             let (written, is_end) = match task {
                 HttpTask::Header(head, end) => (self.write_head(*head, end).await, end),
                 HttpTask::Body(Some(data), end) if end || !data.is_empty() => {
@@ -272,6 +291,11 @@ impl CustomSession for Adapter {
                     (self.shared.borrow()?.write_body(Bytes::new(), true).await, true)
                 }
                 HttpTask::Trailer(Some(trailers)) => (self.write_trailers(*trailers).await, true),
+                // The whole response has arrived. A backend may end its stream or its connection because the upload goes
+                // on after it, and h2 then forgets that the response had ended.
+                HttpTask::Failed(_) if self.left == Some(0) => {
+                    (self.shared.borrow()?.write_body(Bytes::new(), true).await, true)
+                }
                 HttpTask::Failed(error) => {
                     self.shared.borrow()?.flush_now().await;
                     return Err(error);

@@ -103,6 +103,10 @@ pub(super) async fn dispatch(
         // gRPC servers require it, and this hop supports trailers too.
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
+    if head.version == Version::HTTP_2 {
+        // The trailers of requests to HTTP/2 backends end here.
+        head.remove_header(&header::TRAILER);
+    }
     request_body::frame(head, ctx)?;
     if ctx.upload.is_plain() && session.lacks_length() && !ctx.received.is_grpc {
         set_length(session, head, ctx).await?;

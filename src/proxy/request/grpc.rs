@@ -2,6 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::RequestHeader;
+use std::time::Duration;
 
 const NAME: &str = "application/grpc";
 /// The media type of calls and responses.
@@ -22,6 +23,26 @@ pub(in crate::proxy) fn is_call(head: &RequestHeader) -> bool {
     }
     let Some((start, rest)) = media.as_bytes().split_at_checked(NAME.len()) else { return false };
     start.eq_ignore_ascii_case(NAME.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+}
+
+/// The status of a call whose deadline has passed.
+pub(in crate::proxy) const DEADLINE_EXCEEDED: HeaderValue = HeaderValue::from_static("4");
+
+/// The time that the client gives its call (`grpc-timeout`).
+pub(in crate::proxy) fn timeout(head: &RequestHeader) -> Option<Duration> {
+    let value = head.headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let count: u64 = digits.parse().ok().filter(|_| is_number)?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
 }
 
 /// The gRPC status for an HTTP status, by gRPC's http-grpc-status-mapping.md; RESOURCE_EXHAUSTED for bodies

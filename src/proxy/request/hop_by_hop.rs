@@ -170,8 +170,10 @@ fn remove_hop_by_hop(head: &mut ResponseHeader) -> Vec<HeaderName> {
             head.remove_header(name);
         }
     }
-    // Only a body in chunks has trailers.
-    if head.headers.contains_key(header::TRAILER) && !head.headers.contains_key(header::TRANSFER_ENCODING) {
+    // Over HTTP/1.1 only a body in chunks has trailers.
+    let has_trailers =
+        head.version == Version::HTTP_2 || head.headers.contains_key(header::TRANSFER_ENCODING);
+    if head.headers.contains_key(header::TRAILER) && !has_trailers {
         head.remove_header(&header::TRAILER);
     }
     // RFC 9110 §15.5.22: a 426 names the required protocols.

@@ -117,7 +117,11 @@ fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result
 fn refused_call(ctx: &mut Context, failure: Failure, status: StatusCode) -> Result<LocalBody> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(5))?;
     head.insert_header(header::CONTENT_TYPE, grpc::MEDIA)?;
-    head.insert_header(grpc::STATUS, grpc::status(status))?;
+    let status = match failure {
+        Failure::DeadlineExceeded => grpc::DEADLINE_EXCEEDED,
+        _ => grpc::status(status),
+    };
+    head.insert_header(grpc::STATUS, status)?;
     head.insert_header(grpc::MESSAGE, HeaderValue::from_static(failure.token()))?;
     head.insert_header("x-request-id", ctx.running.request_id().clone())?;
     Ok(LocalBody { head, body: Bytes::new() })

@@ -24,8 +24,17 @@ use http::{HeaderMap, HeaderValue, header};
 use pingora::Result;
 use raw_tunnel_start::RawTunnelStart;
 
-/// Serves a request that offers protocols. Returns the start of the relay, if the backend chose one; otherwise the client
-/// has a response.
+/// What follows a request that offers protocols.
+pub(super) enum ServedUpgrade {
+    /// The client has a response.
+    Response,
+    /// The connections become this relay.
+    Relay(Box<RawTunnelStart>),
+    /// Nothing yet: the backend has HTTP/2 only, and the request goes on without the offer.
+    NeedsHttp2,
+}
+
+/// Serves a request that offers protocols.
 ///
 /// # Errors
 /// When the client disconnected, or the last attempt failed.
@@ -33,17 +42,21 @@ pub(super) async fn serve(
     gateway: &Gateway,
     session: &mut Session,
     ctx: &mut Context,
-) -> Result<Option<Box<RawTunnelStart>>> {
+) -> Result<ServedUpgrade> {
     let permit = match tunnel_admission::admit(gateway, session, ctx).await {
         Ok(permit) => permit,
         Err(failure) => {
             local_response::failure(session, ctx, failure).await?;
-            return Ok(None);
+            return Ok(ServedUpgrade::Response);
         }
     };
     match exchange::serve(session, ctx).await? {
-        Exchanged::Switched(switched) => open(gateway, session, ctx, permit, *switched).await,
-        Exchanged::Response | Exchanged::NeedsHttp2 => Ok(None),
+        Exchanged::Switched(switched) => {
+            let opened = open(gateway, session, ctx, permit, *switched).await?;
+            Ok(opened.map_or(ServedUpgrade::Response, ServedUpgrade::Relay))
+        }
+        Exchanged::Response => Ok(ServedUpgrade::Response),
+        Exchanged::NeedsHttp2 => Ok(ServedUpgrade::NeedsHttp2),
     }
 }
 

@@ -14,6 +14,7 @@ mod tests;
 pub(super) use buffer_pool::lend;
 pub use reassembler::{FeedResult, Reassembler};
 
+use super::close_frames::{self, CloseFrame};
 use super::{Outcome, Reason, Side};
 use crate::plugin::{ChainVerdict, RecheckVerdict};
 use crate::websocket::frame::{Rules, Violation};
@@ -57,12 +58,16 @@ pub struct PluginClose {
 impl PluginClose {
     /// A plugin failed.
     pub(super) fn failed() -> Self {
-        Self { reason: Reason::PluginFailed, code: 1011, text: "plugin failed".into() }
+        Self::after_failure(&close_frames::PLUGIN_FAILED)
     }
 
     /// A plugin changed a text message to invalid UTF-8.
     fn not_text() -> Self {
-        Self { reason: Reason::PluginFailed, code: 1007, text: "plugin sent invalid UTF-8".into() }
+        Self::after_failure(&close_frames::PLUGIN_SENT_INVALID_UTF8)
+    }
+
+    fn after_failure(frame: &'static CloseFrame) -> Self {
+        Self { reason: Reason::PluginFailed, code: frame.code, text: frame.text.into() }
     }
 
     /// The Close for a recheck's verdict; `None` if the tunnel may stay open.

@@ -6,11 +6,12 @@
 
 use super::direction::{PendingClose, Text};
 use super::keepalive::Due;
+use super::pings;
 use super::{NextStep, Relay};
+use crate::tunnel::close_frames::{self, CloseFrame};
 use crate::tunnel::messages::PluginClose;
 use crate::tunnel::{ABNORMAL, Cause, CloseOrder, Initiator, Reason, Side, TunnelIo};
 use crate::websocket::frame::{FrameError, Violation};
-use crate::websocket::random_nonzero;
 use std::task::Context;
 use tokio::time::Instant;
 
@@ -32,24 +33,15 @@ pub(super) struct CloseState {
     extended: bool,
 }
 
-pub(super) const fn pending_close(code: u16, text: &'static &'static str) -> PendingClose {
-    PendingClose { code, text: Text::Plain(text) }
-}
-
 impl Relay {
-    /// The Close for the side opposite to `lost`. How TCP reports a lost backend is chance, so it does not matter. Clients of
-    /// GraphQL retry after 1001 and 1012, and take 1011 as final; 1014 is an error to many libraries.
+    /// The Close for the side opposite to `lost`. How TCP reports a lost backend is chance, so it does not matter.
     pub(super) fn gone(&self, lost: Side, reason: Reason) -> PendingClose {
-        match (lost, reason) {
-            (Side::Client, _) => pending_close(1001, &"client gone"),
-            (Side::Backend, Reason::Invalid(..) | Reason::TooBig(..)) => {
-                pending_close(1001, &"backend failed")
-            }
-            (Side::Backend, _) if self.member.is_endpoint_leaving() => {
-                pending_close(1012, &"backend draining")
-            }
-            (Side::Backend, _) => pending_close(1001, &"backend gone"),
-        }
+        PendingClose::of(match (lost, reason) {
+            (Side::Client, _) => &close_frames::CLIENT_GONE,
+            (Side::Backend, Reason::Invalid(..) | Reason::TooBig(..)) => &close_frames::BACKEND_FAILED,
+            (Side::Backend, _) if self.member.is_endpoint_leaving() => &close_frames::BACKEND_DRAINING,
+            (Side::Backend, _) => &close_frames::BACKEND_GONE,
+        })
     }
 
     /// Records the initiator and the reason of the end; the first call wins.
@@ -124,16 +116,15 @@ impl Relay {
 
     /// The client sent more than it may.
     pub(super) fn rate_exceeded(&mut self) {
-        self.begin_end(Initiator::Gateway, Reason::Rate, 1008);
-        self.directions[Side::Backend as usize].close(pending_close(1008, &"too many messages"));
+        self.ask(Reason::Rate, &close_frames::TOO_MANY_MESSAGES);
         let pending = self.gone(Side::Client, Reason::Rate);
         self.directions[Side::Client as usize].close(pending);
     }
 
     /// Closes the client. Its Close frame is forwarded, so that the backend sees an orderly close.
-    fn ask(&mut self, reason: Reason, pending: PendingClose) {
-        self.begin_end(Initiator::Gateway, reason, pending.code);
-        self.directions[Side::Backend as usize].close(pending);
+    fn ask(&mut self, reason: Reason, frame: &'static CloseFrame) {
+        self.begin_end(Initiator::Gateway, reason, frame.code);
+        self.directions[Side::Backend as usize].close(PendingClose::of(frame));
     }
 
     /// Carries out an order of the registry.
@@ -151,14 +142,14 @@ impl Relay {
 
     /// Closes the client with 1012, for a drain.
     fn drain(&mut self, cause: Cause) {
-        let text = match cause {
-            Cause::Shutdown => &"gateway restarting",
-            Cause::Endpoint | Cause::Unhealthy => &"backend draining",
-            Cause::Route => &"route changed",
-            Cause::Listener => &"listener removed",
-            Cause::Operator | Cause::Rebalance | Cause::Keys => &"please reconnect",
+        let frame = match cause {
+            Cause::Shutdown => &close_frames::GATEWAY_RESTARTING,
+            Cause::Endpoint | Cause::Unhealthy => &close_frames::BACKEND_DRAINING,
+            Cause::Route => &close_frames::ROUTE_CHANGED,
+            Cause::Listener => &close_frames::LISTENER_REMOVED,
+            Cause::Operator | Cause::Rebalance | Cause::Keys => &close_frames::PLEASE_RECONNECT,
         };
-        self.ask(Reason::Drain(cause), pending_close(1012, text));
+        self.ask(Reason::Drain(cause), frame);
     }
 
     /// The keys of `side` have come to their end: nothing more can be read from it, and a little be written.
@@ -194,7 +185,7 @@ impl Relay {
     pub(super) fn act(&mut self, due: Due, now: Instant) {
         match due {
             Due::Ping(side) => {
-                let payload = random_nonzero();
+                let payload = pings::following(self.directions[side as usize].awaited);
                 let left = self.directions[side.other() as usize].ping(payload);
                 if left {
                     self.directions[side as usize].await_pong(payload);
@@ -203,8 +194,8 @@ impl Relay {
             }
             Due::Dead(side) => self.dead(side, Reason::PingTimeout),
             Due::Stuck(side) => self.dead(side, Reason::WriteTimeout),
-            Due::Idle => self.ask(Reason::Idle, pending_close(1001, &"idle timeout")),
-            Due::Aged => self.ask(Reason::MaxAge, pending_close(1012, &"please reconnect")),
+            Due::Idle => self.ask(Reason::Idle, &close_frames::IDLE_TIMEOUT),
+            Due::Aged => self.ask(Reason::MaxAge, &close_frames::PLEASE_RECONNECT),
         }
     }
 
@@ -247,6 +238,16 @@ impl Relay {
             && backend.has_ended()
             && client.out.is_idle()
             && backend.out.is_idle()
+    }
+
+    /// The client after the end, if both Close frames have passed and it has not ended its stream.
+    pub(in crate::tunnel) fn take_lingering(&mut self) -> Option<TunnelIo> {
+        let [client, backend] = &self.directions;
+        let lingers =
+            client.has_closed() && !client.has_ended() && backend.is_shut() && backend.out.is_idle();
+        let transport = &mut self.transports[Side::Client as usize];
+        (lingers && !matches!(transport, TunnelIo::Gone))
+            .then(|| std::mem::replace(transport, TunnelIo::Gone))
     }
 
     /// Ends streams that carry nothing more while the tunnel waits for something else. A client's stream ends

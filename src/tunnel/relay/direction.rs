@@ -2,6 +2,7 @@
 //! control frames are inserted, at frame boundaries. `pump` moves the bytes; the relay owns the clocks.
 
 use super::inspect_state::InspectState;
+use crate::tunnel::close_frames::CloseFrame;
 use crate::tunnel::messages::{self, PluginClose, Reassembler};
 use crate::tunnel::relay_io::WriteBuffer;
 use crate::tunnel::state::ReassemblerState;
@@ -16,11 +17,23 @@ pub(super) struct PendingClose {
     pub(super) text: Text,
 }
 
+impl PendingClose {
+    pub(super) const fn of(frame: &'static CloseFrame) -> Self {
+        Self { code: frame.code, text: Text::Fixed(frame) }
+    }
+
+    /// A Close with the code of another one.
+    pub(super) const fn bare(code: u16) -> Self {
+        Self { code, text: Text::Empty }
+    }
+}
+
 /// The reason text of a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Text {
-    /// A fixed text. A double reference, because its size counts in every idle direction.
-    Plain(&'static &'static str),
+    Empty,
+    /// The text of this frame. A reference, because its size counts in every idle direction.
+    Fixed(&'static CloseFrame),
     /// The protocol error.
     Wrong(FrameError),
     /// The text stored in the direction's [`InspectState`].
@@ -60,7 +73,7 @@ pub(super) struct Direction {
     pub(super) from: Side,
     /// A ping for the sink that waits for a frame boundary.
     pub(super) ping: Option<NonZeroU64>,
-    /// The payload of the ping that was sent to the source; its pong is not forwarded.
+    /// The payload of the latest ping that was sent to the source. The pongs to it and to earlier ones are not forwarded.
     pub(super) awaited: Option<NonZeroU64>,
     /// Nothing was readable at the last read, and the source wakes the task.
     pub(super) listening: bool,
@@ -140,7 +153,7 @@ impl Direction {
         self.pass == SinkMode::Shut
     }
 
-    /// From now on, the pong with `payload` is not forwarded.
+    /// The ping with `payload` was sent to the source.
     pub(super) fn await_pong(&mut self, payload: NonZeroU64) {
         self.awaited = Some(payload);
     }
@@ -272,7 +285,8 @@ impl Direction {
 
     pub(super) fn close_frame(&self, pending: PendingClose) -> ControlFrame {
         match pending.text {
-            Text::Plain(text) => ControlFrame::close(pending.code, text, self.mask()),
+            Text::Empty => ControlFrame::close(pending.code, "", self.mask()),
+            Text::Fixed(frame) => ControlFrame::close(pending.code, frame.text, self.mask()),
             Text::Wrong(wrong) => ControlFrame::close(pending.code, &wrong.to_string(), self.mask()),
             Text::Given => ControlFrame::close(pending.code, self.given(), self.mask()),
         }

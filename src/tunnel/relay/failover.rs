@@ -8,9 +8,10 @@
 //! backend, so that client is closed.
 
 use super::Relay;
-use super::close::pending_close;
+use super::direction::{PendingClose, Text};
 use super::keepalive::Activity;
 use crate::telemetry::metrics::Reconnected;
+use crate::tunnel::close_frames::{self, CloseFrame};
 use crate::tunnel::redial::{Found, Loss, Redial, Search};
 use crate::tunnel::{ABNORMAL, Initiator, Reason, Side, TunnelIo};
 use std::pin::Pin;
@@ -110,7 +111,7 @@ impl Relay {
         let [client, backend] = &mut self.directions;
         if !client.out.rewind() {
             self.counters.reconnected(Reconnected::Impossible);
-            self.fail_search(reason, code, &"message incomplete");
+            self.fail_search(reason, code, &close_frames::MESSAGE_INCOMPLETE);
             return true;
         }
         client.ping = None;
@@ -130,7 +131,7 @@ impl Relay {
     pub(super) fn backend_leaves(&mut self, code: u16) {
         if !self.start_failover(Reason::Closed, code) {
             self.begin_end(Initiator::Side(Side::Backend), Reason::Closed, code);
-            self.directions[Side::Backend as usize].close(pending_close(code, &""));
+            self.directions[Side::Backend as usize].close(PendingClose::bare(code));
             self.directions[Side::Backend as usize].end();
         }
     }
@@ -138,7 +139,7 @@ impl Relay {
     /// Responds to the Close frame of a backend that leaves, without waiting.
     fn part(&mut self, code: u16) {
         let direction = &self.directions[Side::Client as usize];
-        let close = direction.close_frame(pending_close(code, &""));
+        let close = direction.close_frame(PendingClose::bare(code));
         let at_boundary = !direction.out.waits() && direction.follower.may_inject();
         // The caller drops the connection next, so that no wake-up is needed.
         let mut cx = Context::from_waker(Waker::noop());
@@ -189,7 +190,7 @@ impl Relay {
             Some(found) => self.arrive(found, activity),
             None => {
                 self.counters.reconnected(Reconnected::Failed);
-                self.fail_search(reason, code, &"no backend available");
+                self.fail_search(reason, code, &close_frames::NO_BACKEND_AVAILABLE);
             }
         }
     }
@@ -212,11 +213,12 @@ impl Relay {
     }
 
     /// No other backend was found: the client is closed with 1012, or gets a response to its Close frame.
-    fn fail_search(&mut self, reason: Reason, code: u16, why: &'static &'static str) {
+    fn fail_search(&mut self, reason: Reason, code: u16, frame: &'static CloseFrame) {
         let answered = self.directions[Side::Client as usize].has_closed();
-        let close_code = self.ending_code().filter(|_| answered).unwrap_or(1012);
+        let close_code = self.ending_code().filter(|_| answered).unwrap_or(frame.code);
         self.begin_end(Initiator::Side(Side::Backend), reason, code);
         self.close_transport(Side::Backend);
-        self.directions[Side::Backend as usize].close(pending_close(close_code, why));
+        self.directions[Side::Backend as usize]
+            .close(PendingClose { code: close_code, text: Text::Fixed(frame) });
     }
 }

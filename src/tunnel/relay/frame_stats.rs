@@ -1,5 +1,6 @@
 //! Statistics of the frames in a chunk, collected while parsing.
 
+use super::pings::{self, PingAnswered};
 use crate::tunnel::KINDS;
 use crate::tunnel::messages::FeedResult;
 use crate::websocket::frame::{Close, Event, NO_STATUS, Opcode};
@@ -16,7 +17,7 @@ pub(super) struct FrameSummary {
     pub(super) data: bool,
     /// The code of the source's Close frame.
     pub(super) closed: Option<u16>,
-    /// Whether the pong to the gateway's ping was received.
+    /// Whether the pong to the gateway's latest ping was received.
     pub(super) ponged: bool,
     /// The waiting ping that was sent to the sink.
     pub(super) pinged: Option<NonZeroU64>,
@@ -55,13 +56,13 @@ impl FrameSummary {
 }
 
 /// The positions of frames within a chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct FrameStats {
     awaited: Option<NonZeroU64>,
     /// The position after the first frame that ends in it.
     pub(super) first_end: Option<usize>,
-    /// The pong that is not forwarded.
-    pub(super) cut: Option<(usize, usize)>,
+    /// The pongs that are not forwarded, in order; adjacent ones are one part.
+    pub(super) cuts: Vec<(usize, usize)>,
     /// The position of the Close frame, and its code.
     pub(super) close: Option<(usize, u16)>,
     /// The length that may be forwarded.
@@ -70,7 +71,7 @@ pub(super) struct FrameStats {
 
 impl FrameStats {
     pub(super) fn new(awaited: Option<NonZeroU64>) -> Self {
-        Self { awaited, first_end: None, cut: None, close: None, end: 0 }
+        Self { awaited, first_end: None, cuts: Vec::new(), close: None, end: 0 }
     }
 
     /// The Close frame at `at` is not forwarded.
@@ -78,6 +79,13 @@ impl FrameStats {
         self.close = None;
         self.end = at;
         seen.closed = None;
+    }
+
+    fn cut(&mut self, start: usize, at: usize) {
+        match self.cuts.last_mut() {
+            Some((_, end)) if *end == start => *end = at,
+            _ => self.cuts.push((start, at)),
+        }
     }
 
     pub(super) fn note(&mut self, event: Event<'_>, seen: &mut FrameSummary) {
@@ -88,11 +96,12 @@ impl FrameStats {
             }
             Event::MessageEnd { opcode, .. } => seen.count(opcode),
             Event::Control { opcode: Opcode::Pong, payload, start, at } => {
-                let ours = self.awaited.is_some_and(|awaited| payload == awaited.get().to_be_bytes());
-                if ours && self.cut.is_none() {
-                    self.cut = Some((start, at));
-                } else {
-                    seen.count(Opcode::Pong);
+                match self.awaited.and_then(|awaited| pings::answered(awaited, payload)) {
+                    Some(answered) => {
+                        seen.ponged |= answered == PingAnswered::Latest;
+                        self.cut(start, at);
+                    }
+                    None => seen.count(Opcode::Pong),
                 }
             }
             Event::Control { opcode, payload, start, at } => {

@@ -11,6 +11,7 @@ mod failover;
 mod frame_stats;
 mod inspect_state;
 mod keepalive;
+mod pings;
 mod pump;
 
 #[cfg(test)]
@@ -355,6 +356,10 @@ impl Relay {
             self.counters.add(side, &seen.messages, seen.bytes);
             self.member.traffic().add(side, seen.data_messages(), seen.bytes);
             activity.note(side, seen, self.directions[side as usize].out.take_drained());
+            if let Some(payload) = seen.pinged {
+                // Before the other side is read, whose pong may be there.
+                self.directions[side.other() as usize].await_pong(payload);
+            }
             if side == Side::Client {
                 activity.consequences |= self.pace(seen);
             }
@@ -456,9 +461,6 @@ impl Relay {
             if let Some(round_trip) = round_trips[side as usize] {
                 self.counters.round_trip(side, round_trip);
                 self.member.traffic().round_trip(side, round_trip);
-            }
-            if let Some(payload) = activity.pinged(side) {
-                self.directions[side as usize].await_pong(payload);
             }
         }
     }

@@ -240,7 +240,7 @@ impl Direction {
         }
         let (notes, turn) = self.follow(chunk, rules, seen);
         let bytes = &chunk[..notes.end];
-        if !undisturbed || notes.cut.is_some() || notes.close.is_some() {
+        if !undisturbed || !notes.cuts.is_empty() || notes.close.is_some() {
             self.edit(bytes, &notes, seen);
         } else if self.out.send(sink, bytes, cx).is_err() {
             return ReadOutcome::SinkFailed;
@@ -281,10 +281,6 @@ impl Direction {
                 ReadOutcome::Violation(violation)
             }
         };
-        if notes.cut.is_some() {
-            self.awaited = None;
-            seen.ponged = true;
-        }
         (notes, turn)
     }
 
@@ -322,9 +318,12 @@ impl Direction {
 
     /// Forwards `bytes[from..to]` without the removed parts.
     fn keep(&mut self, bytes: &[u8], from: usize, to: usize, notes: &FrameStats) {
-        let (start, end) = notes.cut.unwrap_or((to, to));
-        let (start, end) = (start.clamp(from, to), end.clamp(from, to));
-        self.out.pass(&bytes[from..start], from);
-        self.out.pass(&bytes[end..to], end);
+        let mut at = from;
+        for (start, end) in &notes.cuts {
+            let start = (*start).clamp(at, to);
+            self.out.pass(&bytes[at..start], at);
+            at = (*end).clamp(start, to);
+        }
+        self.out.pass(&bytes[at..to], at);
     }
 }

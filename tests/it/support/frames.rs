@@ -1,10 +1,10 @@
-//! HTTP/2 client on the level of bytes: it can send any frame, and reads received frames one by one. Field
+//! HTTP/2 client or server on the level of bytes: it can send any frame, and reads received frames one by one. Field
 //! sections are literals and never indexed, so that the test controls every octet.
 
 use super::LIMIT;
 use super::raw::Wire;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -152,6 +152,20 @@ impl Frames {
             .collect();
         frames.send([PREFACE, &frame(SETTINGS, 0, 0, &payload)].concat());
         frames
+    }
+
+    /// The other side of a client's connection: reads the preface, and sends settings.
+    pub(crate) fn accept(stream: TcpStream) -> io::Result<Self> {
+        let mut frames = Self { wire: Wire::of(stream) };
+        frames.wire.exactly(PREFACE.len())?;
+        frames.try_send(frame(SETTINGS, 0, 0, &[]))?;
+        Ok(frames)
+    }
+
+    /// Ends the connection, and reads what still arrives.
+    pub(crate) fn end(&mut self) {
+        self.wire.half_close();
+        while self.next().is_ok() {}
     }
 
     /// Sets the time limit of reads.

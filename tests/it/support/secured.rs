@@ -309,11 +309,15 @@ async fn answer(
     }
     let grpc = path.starts_with("/grpc");
     let health = path == "/grpc.health.v1.Health/Check";
-    let Ok(mut stream) =
-        respond.send_response(head(if grpc { "application/grpc" } else { "text/plain" }), false)
-    else {
-        return;
-    };
+    let mut head = head(if grpc { "application/grpc" } else { "text/plain" });
+    if path == "/grpc/announced" {
+        head.headers_mut().insert("trailer", HeaderValue::from_static("x-last"));
+    }
+    if path == "/grpc/counted" {
+        head.headers_mut().insert("trailer", HeaderValue::from_static("x-last"));
+        head.headers_mut().insert("content-length", HeaderValue::from_static("2"));
+    }
+    let Ok(mut stream) = respond.send_response(head, false) else { return };
     let mut whole = Vec::new();
     while let Some(Ok(piece)) = body.data().await {
         let _ = body.flow_control().release_capacity(piece.len());

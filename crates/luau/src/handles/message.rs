@@ -5,7 +5,7 @@ use super::{HandleKind, Methods};
 use crate::call_context::{CallContext, ScriptMessageVerdict, Subject};
 use bytes::BytesMut;
 use mlua::{BString, Error, Result};
-use moongate_sdk::{Direction, Message};
+use moongate_sdk::{Direction, Message, may_choose_close_code};
 
 /// The longest reason of a Close frame, in bytes (RFC 6455 §5.5.1).
 const LONGEST_REASON: usize = 123;
@@ -71,7 +71,7 @@ impl CallContext<'_, '_, '_> {
 }
 
 fn close(code: u16, reason: String) -> Result<ScriptMessageVerdict> {
-    if !matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999) {
+    if !may_choose_close_code(code) {
         return Err(Error::runtime(format!("{code} is not a valid close code")));
     }
     if reason.len() > LONGEST_REASON {

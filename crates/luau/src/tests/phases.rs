@@ -301,6 +301,7 @@ fn messages_are_read_rewritten_dropped_and_closed() {
 fn a_close_has_only_a_valid_code_and_reason() {
     for (call, words) in [
         ("ws:close(1005)", "1005 is not a valid close code"),
+        ("ws:close(1014)", "1014 is not a valid close code"),
         ("ws:close(1000, string.rep('x', 124))", "at most 123 bytes"),
         ("ws:respond(200)", "`ws` has no method `respond`"),
         ("ws:nothing()", "missing method 'nothing'"),

@@ -8,7 +8,7 @@ use crate::request_scope::{self, Side};
 use crate::status::{HostResult, Status};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use moongate_sdk::Reply;
+use moongate_sdk::{Reply, may_choose_close_code};
 use std::borrow::Cow;
 
 /// The longest reason of a Close frame (RFC 6455 §5.5).
@@ -163,8 +163,7 @@ fn close_frame(bytes: &[u8]) -> Option<(u16, Cow<'static, str>)> {
     let (code, reason) = bytes.split_first_chunk::<2>()?;
     let code = u16::from_le_bytes(*code);
     let reason = std::str::from_utf8(reason).ok()?;
-    let known = matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999);
-    (known && reason.len() <= REASON).then(|| (code, Cow::Owned(reason.to_owned())))
+    (may_choose_close_code(code) && reason.len() <= REASON).then(|| (code, Cow::Owned(reason.to_owned())))
 }
 
 #[cfg(test)]
@@ -176,7 +175,7 @@ mod tests {
         let close = |code: u16, reason: &str| close_frame(&[&code.to_le_bytes(), reason.as_bytes()].concat());
         assert_eq!(close(1008, "not so"), Some((1008, "not so".into())));
         assert_eq!(close(4000, ""), Some((4000, "".into())));
-        for (code, reason) in [(1005, ""), (999, "x"), (5000, ""), (1000, &*"a".repeat(124))] {
+        for (code, reason) in [(1005, ""), (1014, ""), (999, "x"), (5000, ""), (1000, &*"a".repeat(124))] {
             assert_eq!(close(code, reason), None, "{code} {reason}");
         }
         assert_eq!((close_frame(b""), close_frame(b"\xe8\x03\xff")), (None, None));

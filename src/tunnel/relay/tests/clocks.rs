@@ -67,6 +67,53 @@ async fn both_silent_sides_are_pinged_and_their_pongs_go_no_further() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn late_pongs_to_earlier_pings_go_no_further() {
+    for side in Side::BOTH {
+        let (mut client, mut backend, relay) = pipes(|_| {});
+        let is_client = side == Side::Client;
+        let key = is_client.then_some(KEY);
+        let (near, far) = if is_client { (&mut client, &mut backend) } else { (&mut backend, &mut client) };
+        let late = async {
+            let mut pongs = Vec::new();
+            for _ in 0..3 {
+                let (first, payload) = read_frame(near).await;
+                assert_eq!(first, 0x89);
+                pongs.push(frame(0x8a, &payload, key));
+                // A later sign of life without a pong: the next ping follows.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                near.write_all(&frame(0x81, b"x", key)).await.unwrap();
+            }
+            // One alone; the others in one piece, around a message and an unsolicited pong.
+            near.write_all(&pongs[0]).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let message = frame(0x81, b"between", key);
+            let unsolicited = frame(0x8a, b"unasked!", key);
+            let piece = [&pongs[0], &pongs[1], &message, &pongs[1], &unsolicited, &pongs[2], &pongs[2]];
+            near.write_all(&piece.map(Vec::as_slice).concat()).await.unwrap();
+        };
+        let other = async {
+            let mut received = Vec::new();
+            while received.len() < 5 {
+                let (first, payload) = read_frame(far).await;
+                if first == 0x89 {
+                    far.write_all(&frame(0x8a, &payload, (!is_client).then_some(KEY))).await.unwrap();
+                } else {
+                    received.push((first, payload));
+                }
+            }
+            received
+        };
+        let ((), received) = tokio::join!(late, other);
+        let messages = [&b"x"[..], b"x", b"x", b"between"].map(|payload| (0x81, payload.to_vec()));
+        assert_eq!(received[..4], messages, "{side:?}");
+        assert_eq!(received[4], (0x8a, b"unasked!".to_vec()), "{side:?}");
+        drop((client, backend));
+        // The one to the last ping is measured, and counted once.
+        assert_eq!(relay.await.unwrap().ping_rtt[side as usize], Some(Duration::from_secs(2)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_silent_side_is_pinged() {
     let (mut client, mut backend, _relay) = pipes(|_| {});
     let talk = async {
