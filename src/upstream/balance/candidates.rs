@@ -189,7 +189,7 @@ impl CandidateSet {
     }
 
     /// The indices of the candidates.
-    pub(in crate::upstream) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(in crate::upstream) fn iter(&self) -> impl Iterator<Item = usize> + Clone + '_ {
         self.indices.iter().map(|index| *index as usize)
     }
 
@@ -223,7 +223,7 @@ pub(in crate::upstream) enum Exclusion<'a> {
 }
 
 impl Exclusion<'_> {
-    pub(super) fn has(self, member: &Member) -> bool {
+    pub(in crate::upstream) fn has(self, member: &Member) -> bool {
         match self {
             Self::Nothing => false,
             Self::TriedOrFull(tried) => {
