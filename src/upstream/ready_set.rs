@@ -136,7 +136,7 @@ impl ReadySet {
         let candidates = set(&usable).kept(order);
         let newcomers = match members.ties_sessions() {
             true => None,
-            false => reconnects.newcomers(now, all, candidates.iter()),
+            false => reconnects.newcomers(now, all, &candidates),
         };
         let series_end = newcomers.as_ref().map_or(u64::MAX, Newcomers::end);
         let next_step = slow.filter(|_| candidates.has_newcomers()).map_or(u64::MAX, |slow| {

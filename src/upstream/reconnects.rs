@@ -4,7 +4,7 @@
 //! again. A gateway cannot recognise these clients: each WebSocket that a drain closes is a credit, and each WebSocket
 //! handshake that follows uses one. Drains that follow each other are one series: the newcomers of all of them are preferred.
 
-use super::balance::{Exclusion, Member};
+use super::balance::{CandidateSet, Exclusion, Member};
 use super::join_time::ALWAYS;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -78,14 +78,14 @@ impl Reconnects {
         &self,
         now: u64,
         members: &[Member],
-        candidates: impl Iterator<Item = usize> + Clone,
+        candidates: &CandidateSet,
     ) -> Option<Newcomers> {
         let end = self.until.load(Relaxed);
         if now >= end {
             return None;
         }
         let since = self.since.load(Relaxed);
-        let of_set = || candidates.clone().filter_map(|index| Some((index, members.get(index)?)));
+        let of_set = || candidates.iter().filter_map(|index| Some((index, members.get(index)?)));
         let (mut weights, mut sockets) = (0, self.pending() as u64);
         for (_, member) in of_set() {
             weights += u64::from(member.weight());

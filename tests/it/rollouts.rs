@@ -91,7 +91,7 @@ routes: [{{ upstream: chat, websocket: {{ drain_window: 1s, ping_interval: 3s }}
 
 fn assert_few_moves(moves: &[usize]) {
     let sum: usize = moves.iter().sum();
-    assert!(sum >= SOCKETS && sum <= SOCKETS * 11 / 10, "{sum} moves of {SOCKETS} clients");
+    assert!((SOCKETS..=SOCKETS * 11 / 10).contains(&sum), "{sum} moves of {SOCKETS} clients");
     assert!(moves.iter().all(|moves| *moves <= 2), "{:?}", moves.iter().max());
 }
 

@@ -16,6 +16,7 @@ use crate::transport::Target;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
@@ -47,6 +48,20 @@ pub(crate) enum Setup {
     Minimal,
     /// A hundred routes, an access log, X-Forwarded-For, -Proto and -Host added.
     Full,
+    /// As [`Setup::Minimal`], with the endpoints of a discovery. Moongate only.
+    Members,
+}
+
+/// The endpoints of [`Setup::Members`].
+pub(crate) const MEMBERS: usize = 5_000;
+
+/// The list of endpoints with these numbers: addresses of 127.0.0.0/8 with the backend's port.
+pub(crate) fn member_list(backend: SocketAddr, numbers: Range<usize>) -> String {
+    let line = |number: usize| {
+        let [_, high, middle, low] = (number as u32 + (1 << 16)).to_be_bytes();
+        format!("- 127.{high}.{middle}.{low}:{}\n", backend.port())
+    };
+    numbers.map(line).collect()
 }
 
 /// The setups that a gateway supports.
@@ -60,7 +75,11 @@ enum Support {
 impl GatewayKind {
     /// Whether the gateway can do the work of a setup.
     pub(crate) fn supports(&self, setup: Setup) -> bool {
-        setup == Setup::Minimal || matches!(self.support, Support::Full { .. })
+        match setup {
+            Setup::Minimal => true,
+            Setup::Full => matches!(self.support, Support::Full { .. }),
+            Setup::Members => self.name == moongate::MOONGATE.name,
+        }
     }
 }
 
@@ -128,6 +147,14 @@ pub(crate) struct Environment {
     pub(crate) cpu: usize,
     /// The number of client connections that a gateway must be able to hold.
     pub(crate) connections: usize,
+}
+
+impl Environment {
+    /// The same with another backend.
+    pub(crate) fn with_backend(&self, backend: SocketAddr) -> Self {
+        let certificate = self.certificate.clone();
+        Self { directory: self.directory.clone(), certificate, backend, ..*self }
+    }
 }
 
 /// An installed gateway.
@@ -245,6 +272,13 @@ impl Gateway {
         self.values.generation += 1;
         self.values.write(self.kind)?;
         self.process.signal(reload)
+    }
+
+    /// Replaces the list of [`Setup::Members`].
+    pub(crate) fn write_members(&self, list: &str) -> Outcome<()> {
+        let part = self.values.directory.join("members.part");
+        fs::write(&part, list)?;
+        Ok(fs::rename(part, self.values.directory.join("members.list"))?)
     }
 
     /// Orders a handover to a new process of the same program. Only Moongate has it.

@@ -189,7 +189,7 @@ impl CandidateSet {
     }
 
     /// The indices of the candidates.
-    pub(in crate::upstream) fn iter(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+    pub(in crate::upstream) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.indices.iter().map(|index| *index as usize)
     }
 

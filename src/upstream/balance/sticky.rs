@@ -189,8 +189,14 @@ struct Tags {
     /// The secrets; the first one signs.
     secrets: Vec<Secret>,
     endpoints: HashMap<CookieTag, TagOwner, RandomState>,
-    /// The endpoints with tags: their addresses and identifiers.
-    tagged: HashMap<Token, (Box<str>, Option<Box<str>>), RandomState>,
+    /// The endpoints with tags.
+    tagged: HashMap<Token, TaggedEndpoint, RandomState>,
+}
+
+/// What the tags of an endpoint are made of.
+struct TaggedEndpoint {
+    address: Box<str>,
+    uid: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy)]
@@ -216,7 +222,7 @@ impl Tags {
         self.secrets = secrets.all();
         self.endpoints.clear();
         let tagged = std::mem::take(&mut self.tagged);
-        for (endpoint, (address, uid)) in &tagged {
+        for (endpoint, TaggedEndpoint { address, uid }) in &tagged {
             self.tag(upstream, *endpoint, address, uid.as_deref());
         }
         self.tagged = tagged;
@@ -247,7 +253,8 @@ impl Sticky {
         }
         for endpoint in group.members.iter().map(Member::endpoint) {
             let (token, uid) = (endpoint.token(), endpoint.uid());
-            if tags.tagged.insert(token, (endpoint.name().into(), uid.map(Into::into))).is_none() {
+            let tagged = TaggedEndpoint { address: endpoint.name().into(), uid: uid.map(Into::into) };
+            if tags.tagged.insert(token, tagged).is_none() {
                 tags.tag(group.upstream, token, endpoint.name(), uid);
             }
         }
