@@ -70,7 +70,7 @@ fn a_choice_for_the_clients_of_a_drain_allocates_nothing() {
         drop(leaving);
         let headers = HeaderMap::new();
         let newcomers = ["127.1.0.1:80", "127.1.0.2:80"];
-        let mut open = |count: usize| {
+        let open = |count: usize| {
             for _ in 0..count {
                 let request = Request::internal(&Method::GET, "/", [127, 0, 0, 1].into());
                 let key = cluster.key(&RequestView { request, headers: &headers });
