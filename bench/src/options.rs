@@ -33,8 +33,8 @@ pub(crate) enum Command {
     Measure(Vec<Case>, Options),
     /// Profiles this case.
     Profile(&'static Cost, Options),
-    /// Runs the backend.
-    Backend(SocketAddr),
+    /// Runs the backend, at further addresses too.
+    Backend(SocketAddr, usize),
     /// Runs the load.
     Load(&'static Cost, SocketAddr, Options),
 }
@@ -123,8 +123,13 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Command, S
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["backend"] => address("127.0.0.1:0").map(Command::Backend),
-        ["backend", at] => address(at).map(Command::Backend),
+        ["backend"] => address("127.0.0.1:0").map(|at| Command::Backend(at, 0)),
+        ["backend", at] => address(at).map(|at| Command::Backend(at, 0)),
+        // As the case `members` starts it.
+        ["backend", at, count] => {
+            let count = count.parse().map_err(|_| format!("`{count}` is not a number"))?;
+            address(at).map(|at| Command::Backend(at, count))
+        }
         ["profile", case] => {
             options.gateways = vec!["moongate".to_owned()];
             Ok(Command::Profile(cost_case(case)?, options))
@@ -206,6 +211,7 @@ mod tests {
         assert_eq!(needs("http --gateways nginx"), Ok(vec!["nginx", "strace"]));
         assert_eq!(needs("profile http"), Ok(vec!["build"]));
         assert_eq!(needs("plugins"), Ok(vec!["build"]));
+        assert_eq!(needs("members"), Ok(vec!["build"]));
         assert_eq!(needs("idle --no-build --gateways moongate"), Ok(vec![]));
         assert_eq!(needs("backend"), Ok(vec![]));
     }

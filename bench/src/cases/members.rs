@@ -3,7 +3,7 @@
 
 use crate::Outcome;
 use crate::cases::{Bench, NoiseHandling, SampleSeries, failures};
-use crate::gateway::{Gateway, MEMBERS, Setup, member_list};
+use crate::gateway::{Gateway, MEMBER_ADDRESSES, MEMBERS, Setup, member_list};
 use crate::load::ClosedLoop;
 use crate::load::IdleLoad;
 use crate::load::paced::quantile;
@@ -54,17 +54,16 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
     Ok(failures(&series))
 }
 
-/// A backend at every address of 127.0.0.0/8.
+/// A backend at the addresses of all endpoints.
 fn start_backend(cpu: usize) -> Outcome<(Process, SocketAddr)> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["backend", "0.0.0.0:0"]);
+    command.args(["backend", "127.0.0.1:0", &MEMBER_ADDRESSES.to_string()]);
     let mut child = on_cpu(cpu, &command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("the backend has no output")?;
     let process = Process::of("backend", child);
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
-    let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-    Ok((process, SocketAddr::from(([127, 0, 0, 1], port.ok_or("the backend did not start")?))))
+    Ok((process, line.trim().parse().map_err(|_| "the backend did not start")?))
 }
 
 fn sample(bench: &Bench, mut gateway: Gateway, backend: SocketAddr) -> Outcome<Sample> {
@@ -85,7 +84,7 @@ fn sample(bench: &Bench, mut gateway: Gateway, backend: SocketAddr) -> Outcome<S
             if is_changing && elapsed >= next {
                 next += PERIOD;
                 removed += CHANGES / 2;
-                let list = member_list(backend, removed..removed + MEMBERS);
+                let list = member_list(backend, removed);
                 gateway.write_members(&list).map_err(|e| io::Error::other(e.to_string()))?;
             }
             Ok(())

@@ -15,8 +15,7 @@ use crate::process::{Cpu, Process};
 use crate::transport::Target;
 use rustix::process::Signal;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
@@ -55,13 +54,19 @@ pub(crate) enum Setup {
 /// The endpoints of [`Setup::Members`].
 pub(crate) const MEMBERS: usize = 5_000;
 
-/// The list of endpoints with these numbers: addresses of 127.0.0.0/8 with the backend's port.
-pub(crate) fn member_list(backend: SocketAddr, numbers: Range<usize>) -> String {
-    let line = |number: usize| {
-        let [_, high, middle, low] = (number as u32 + (1 << 16)).to_be_bytes();
-        format!("- 127.{high}.{middle}.{low}:{}\n", backend.port())
-    };
-    numbers.map(line).collect()
+/// The addresses of which [`MEMBERS`] are endpoints at a time.
+pub(crate) const MEMBER_ADDRESSES: usize = MEMBERS + 500;
+
+/// The address of an endpoint of [`Setup::Members`].
+pub(crate) fn member_address(number: usize) -> Ipv4Addr {
+    let [high, low] = ((number % MEMBER_ADDRESSES) as u16).to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
+}
+
+/// The list of [`MEMBERS`] endpoints from this one on, with the backend's port.
+pub(crate) fn member_list(backend: SocketAddr, first: usize) -> String {
+    let line = |number: usize| format!("- {}:{}\n", member_address(number), backend.port());
+    (first..first + MEMBERS).map(line).collect()
 }
 
 /// The setups that a gateway supports.
