@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, Method};
 use moongate::config::{Endpoint, EndpointEntry, KindEntry, Upstream};
-use moongate::upstream::{BALANCE, Cluster, RequestView, TriedEndpoints};
+use moongate::upstream::{BALANCE, Cluster, Order, RequestView, TriedEndpoints};
 use moongate_config::{Place, Placed, Settings, Value, ValueKind};
 use moongate_sdk::Request;
 use std::num::NonZeroU32;
@@ -50,6 +50,39 @@ fn send(cluster: &Cluster, requests: u32) {
         tried.add(first.endpoint());
         let second = cluster.pick(&key, &tried, Duration::from_secs(30)).unwrap();
         assert_ne!(first.endpoint().token(), second.endpoint().token());
+    }
+}
+
+#[test]
+fn a_choice_for_the_clients_of_a_drain_allocates_nothing() {
+    for kind in ["round_robin", "random", "least_connections", "p2c"] {
+        let cluster = cluster(kind, 1000);
+        // Two that were drained are newcomers, and a third one drains.
+        for address in ["127.1.0.1:80", "127.1.0.2:80"] {
+            cluster.order(address, Order::Drain).unwrap();
+            cluster.order(address, Order::Undrain).unwrap();
+        }
+        let leaving = cluster.lease_of("127.1.0.3:80", None).unwrap();
+        cluster.order("127.1.0.3:80", Order::Drain).unwrap();
+        let drain = cluster.leaving().remove(0);
+        let closed = cluster.begin_drain(&drain, Duration::from_secs(30), 500_000);
+        closed.fetch_add(500, std::sync::atomic::Ordering::Relaxed);
+        drop(leaving);
+        let headers = HeaderMap::new();
+        let newcomers = ["127.1.0.1:80", "127.1.0.2:80"];
+        let open = |count: usize| {
+            for _ in 0..count {
+                let request = Request::internal(&Method::GET, "/", [127, 0, 0, 1].into());
+                let key = cluster.key(&RequestView { request, headers: &headers });
+                let tried = TriedEndpoints::new();
+                let lease = cluster.pick_for_websocket(&key, &tried, Duration::from_secs(30)).unwrap();
+                assert!(newcomers.contains(&lease.endpoint().name()), "{kind}");
+            }
+        };
+        // The first one prepares what the others use.
+        open(1);
+        let counted = allocation_counter::measure(|| open(300));
+        assert_eq!(counted.count_total, 0, "{kind}");
     }
 }
 

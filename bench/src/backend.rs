@@ -10,8 +10,9 @@ use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 
-const LISTENER: u64 = u64::MAX;
-const PARENT: u64 = u64::MAX - 1;
+/// The token of the first listener. Those of connections are smaller.
+const FIRST_LISTENER: u64 = 1 << 62;
+const PARENT: u64 = u64::MAX;
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
 
 /// X-Accel-Buffering is what applications behind nginx send with an event stream.
@@ -20,10 +21,12 @@ const EVENT_STREAM_HEAD: &[u8] =
       X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Serves until `parent` ends. That is standard input, so that a backend ends with its parent process.
-pub(crate) fn serve(listener: &TcpListener, mut parent: impl AsFd + Read) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
+pub(crate) fn serve(listeners: &[TcpListener], mut parent: impl AsFd + Read) -> io::Result<()> {
     let mut epoll = EpollSet::new()?;
-    epoll.add_source(listener, LISTENER)?;
+    for (number, listener) in listeners.iter().enumerate() {
+        listener.set_nonblocking(true)?;
+        epoll.add_source(listener, FIRST_LISTENER + number as u64)?;
+    }
     // epoll cannot watch every standard input (/dev/null); such a backend ends by a signal.
     let _ = epoll.add_source(&parent, PARENT);
     let mut backend = BackendLoop {
@@ -37,7 +40,9 @@ pub(crate) fn serve(listener: &TcpListener, mut parent: impl AsFd + Read) -> io:
         for at in 0..epoll.wait(None)? {
             let event = epoll.event(at);
             match event.token {
-                LISTENER => backend.accept(listener, &epoll)?,
+                listener @ FIRST_LISTENER..PARENT => {
+                    backend.accept(&listeners[(listener - FIRST_LISTENER) as usize], &epoll)?;
+                }
                 PARENT => {
                     if matches!(parent.read(&mut [0; 64]), Ok(0) | Err(_)) {
                         return Ok(());

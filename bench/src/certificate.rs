@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Its files, in PEM.
+#[derive(Clone)]
 pub(crate) struct Certificate {
     /// The certificate.
     pub(crate) cert: PathBuf,

@@ -69,7 +69,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Profile(cost, options) => {
             with_bench(options, |bench| profile::profile(bench, cost, &recording(cost)))?;
         }
-        Command::Backend(address) => run_backend(address)?,
+        Command::Backend(address, count) => run_backend(address, count)?,
         Command::Load(cost, address, options) => {
             machine::raise_open_files();
             let tally = (cost.open)(Target::one(address), &Stop::on_signals()?)?.run(options.time)?;
@@ -150,11 +150,17 @@ fn recording(cost: &cost::Cost) -> PathBuf {
     Path::new("target/bench").join(format!("perf-{}.data", cost.name))
 }
 
-fn run_backend(address: SocketAddr) -> Outcome<()> {
+/// Listens at an address and, with its port, at the addresses of the first `count` endpoints of a discovery.
+fn run_backend(address: SocketAddr, count: usize) -> Outcome<()> {
     machine::raise_open_files();
-    let listener = TcpListener::bind(address)?;
-    println!("{}", listener.local_addr()?);
-    Ok(backend::serve(&listener, std::io::stdin())?)
+    let first = TcpListener::bind(address)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for number in 0..count {
+        listeners.push(TcpListener::bind((gateway::member_address(number), address.port()))?);
+    }
+    println!("{address}");
+    Ok(backend::serve(&listeners, std::io::stdin())?)
 }
 
 /// Starts the backend as a child process of the same program. It ends when its standard input is closed.

@@ -15,12 +15,12 @@ bench/run backend [ADDRESS]            the backend alone, until standard input e
 bench/run load CASE ADDRESS            the load alone, against the gateway at that address
 
 CASE: http, http-routes, echo, burst, bulk, messages, connect, sse, download-1m, download-1g, upload-1m,
-upload-1g, plugins, tracing, latency, upgrade, idle, sse-idle, http-idle; over TLS tls-new, tls-resumed, tls-echo, tls-idle, h2;
+upload-1g, plugins, tracing, latency, upgrade, members, idle, sse-idle, http-idle; over TLS tls-new, tls-resumed, tls-echo, tls-idle, h2;
 or all (the default)
   --rounds N         rounds, interleaved over the gateways (5)
   --seconds S        seconds of one measurement (3)
   --rate N           messages per second that `latency` and `upgrade` offer (10000)
-  --tunnels N        connections that `idle`, `tls-idle`, `http-idle` and `upgrade` open (4000)
+  --tunnels N        connections that `idle`, `tls-idle`, `http-idle`, `upgrade` and `members` open (4000)
   --gateways A,B     a selection of nginx, haproxy, pingora, moongate (all)
   --moongate FILE    the binary to measure (target/release/moongate, built before)
   --no-build         measure the existing binary";
@@ -33,8 +33,8 @@ pub(crate) enum Command {
     Measure(Vec<Case>, Options),
     /// Profiles this case.
     Profile(&'static Cost, Options),
-    /// Runs the backend.
-    Backend(SocketAddr),
+    /// Runs the backend, at further addresses too.
+    Backend(SocketAddr, usize),
     /// Runs the load.
     Load(&'static Cost, SocketAddr, Options),
 }
@@ -80,7 +80,7 @@ impl Command {
     pub(crate) fn needs(&self) -> Vec<&'static str> {
         let (Self::Measure(_, options) | Self::Profile(_, options)) = self else { return Vec::new() };
         let build = options.build == Build::First && options.wants("moongate");
-        let moongate_only = matches!(self, Self::Measure(cases, _) if cases.iter().all(|case| matches!(case, Case::Plugins | Case::Tracing)));
+        let moongate_only = matches!(self, Self::Measure(cases, _) if cases.iter().all(|case| matches!(case, Case::Plugins | Case::Tracing | Case::Members)));
         let programs =
             ["pingora", "nginx", "haproxy"].into_iter().filter(|name| !moongate_only && options.wants(name));
         let strace =
@@ -123,8 +123,13 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Command, S
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["backend"] => address("127.0.0.1:0").map(Command::Backend),
-        ["backend", at] => address(at).map(Command::Backend),
+        ["backend"] => address("127.0.0.1:0").map(|at| Command::Backend(at, 0)),
+        ["backend", at] => address(at).map(|at| Command::Backend(at, 0)),
+        // As the case `members` starts it.
+        ["backend", at, count] => {
+            let count = count.parse().map_err(|_| format!("`{count}` is not a number"))?;
+            address(at).map(|at| Command::Backend(at, count))
+        }
         ["profile", case] => {
             options.gateways = vec!["moongate".to_owned()];
             Ok(Command::Profile(cost_case(case)?, options))
@@ -171,7 +176,7 @@ fn cost_case(name: &str) -> Result<&'static Cost, String> {
             let other = cost_cases::HTTP_ROUTES.name;
             Err(format!("`{name}` has the same load as `{other}`; use `{other}`"))
         }
-        Case::Idle(_) | Case::Latency | Case::Upgrade => {
+        Case::Idle(_) | Case::Latency | Case::Upgrade | Case::Members => {
             Err(format!("`{name}` does not measure CPU; use {}", cost_cases::ECHO.name))
         }
     }
@@ -206,6 +211,7 @@ mod tests {
         assert_eq!(needs("http --gateways nginx"), Ok(vec!["nginx", "strace"]));
         assert_eq!(needs("profile http"), Ok(vec!["build"]));
         assert_eq!(needs("plugins"), Ok(vec!["build"]));
+        assert_eq!(needs("members"), Ok(vec!["build"]));
         assert_eq!(needs("idle --no-build --gateways moongate"), Ok(vec![]));
         assert_eq!(needs("backend"), Ok(vec![]));
     }

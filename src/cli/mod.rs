@@ -16,6 +16,7 @@ mod man_pages;
 mod plugin;
 mod printable;
 mod reload;
+mod secrets;
 mod sockets;
 mod status;
 mod tap;
@@ -123,6 +124,11 @@ enum Command {
     Drain(drain::DrainArguments),
     /// End the drain of an endpoint
     Undrain(drain::EndpointArguments),
+    /// Rotate the secrets of `sticky` cookies and TLS session tickets that gateways share through a store
+    Secrets {
+        #[command(subcommand)]
+        command: secrets::Command,
+    },
     /// List available balancers, health checks and plugins
     Kinds {
         /// Show this kind with its settings
@@ -226,6 +232,7 @@ impl Command {
             Self::Tap(arguments) => Some(&mut arguments.admin.file),
             Self::Drain(arguments) => Some(&mut arguments.admin_mut().file),
             Self::Undrain(arguments) => Some(&mut arguments.admin.file),
+            Self::Secrets { command } => Some(&mut command.admin_mut().file),
             Self::Kinds { .. }
             | Self::Schema
             | Self::Import { .. }
@@ -299,6 +306,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         Command::Sockets(arguments) => sockets::main(&arguments),
         Command::Drain(arguments) => drain::main(&arguments),
         Command::Undrain(arguments) => drain::undrain_main(&arguments),
+        Command::Secrets { command } => secrets::main(&command),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
         Command::Import { command } => import::main(&command),
         Command::Plugin { command } => plugin::main(&command, kinds),

@@ -2,7 +2,7 @@
 
 use moongate_config::{Place, Placed};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A protocol that a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,9 +38,68 @@ pub struct ListenerTls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_auth: Option<Placed<ClientAuth>>,
     /// Encrypts session tickets with keys from these files of 48 or 80 random bytes, for gateways that share an
-    /// address. The first file encrypts, all decrypt. Default a key of the process, renewed every 6 h.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ticket_keys: Vec<Placed<String>>,
+    /// address. The first file encrypts, all decrypt. A mapping uses keys of a store, which a command rotates. Default a
+    /// key of the process, renewed every 6 h.
+    #[serde(default, skip_serializing_if = "TicketKeys::is_own")]
+    pub ticket_keys: TicketKeys,
+}
+
+/// The keys of session tickets.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename = "$shape a list of files, or a mapping with `store`")]
+#[schemars(untagged, rename = "TicketKeys")]
+pub enum TicketKeys {
+    /// Files; without any, keys of the process.
+    #[serde(rename = "list")]
+    Files(Vec<Placed<String>>),
+    /// Keys that a fleet shares.
+    #[serde(rename = "map")]
+    Store(TicketStore),
+}
+
+/// Keys of session tickets that a fleet shares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TicketStore {
+    /// Uses the secrets of this store, by its name in `stores`. Required.
+    pub store: Placed<String>,
+}
+
+impl Default for TicketKeys {
+    fn default() -> Self {
+        Self::Files(Vec::new())
+    }
+}
+
+impl TicketKeys {
+    /// The files.
+    pub fn files(&self) -> &[Placed<String>] {
+        match self {
+            Self::Files(files) => files,
+            Self::Store(_) => &[],
+        }
+    }
+
+    /// The name of the store.
+    pub fn store(&self) -> Option<&Placed<String>> {
+        match self {
+            Self::Files(_) => None,
+            Self::Store(written) => Some(&written.store),
+        }
+    }
+
+    fn is_own(&self) -> bool {
+        matches!(self, Self::Files(files) if files.is_empty())
+    }
+}
+
+impl Serialize for TicketKeys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Files(files) => files.serialize(serializer),
+            Self::Store(written) => written.serialize(serializer),
+        }
+    }
 }
 
 /// A certificate and its key, as PEM files.

@@ -1,7 +1,7 @@
 //! Types of a route's `websocket` policy; `tunnel` implements it.
 
-use super::HandshakeRate;
 use super::server::positive;
+use super::{HandshakeRate, MessageRate};
 use moongate_config::{Period, Place, Placed, Problem, Size, off_if_zero, raise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -33,11 +33,11 @@ pub struct WebSocket {
     /// direction that plugins inspect.
     #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub max_message: Option<Size>,
-    /// Limits messages of a client per second, pings included. One second's worth may arrive at once. `0`: off.
-    /// Default off.
+    /// Limits messages of a client per second, pings included. One second's worth may arrive at once. A mapping limits
+    /// those of all its WebSockets at all gateways together, through a store. `0`: off. Default off.
     #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<u32>")]
-    pub messages_per_second: Option<NonZeroU32>,
+    #[schemars(with = "Option<MessageRate>")]
+    pub messages_per_second: Option<MessageRate>,
     /// Limits wire bytes of a client per second. One second's worth may arrive at once. `0`: off. Default off.
     #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<Size>,

@@ -99,7 +99,7 @@ struct Drain {
     ends: Instant,
     started: u64,
     websockets: usize,
-    task: JoinHandle<usize>,
+    task: JoinHandle<()>,
 }
 
 impl Drop for Drain {
@@ -281,12 +281,18 @@ impl Drains {
 
     fn begin(&self, snapshot: &Snapshot, group: &Group, websockets: usize) -> Drain {
         let mut since = Instant::now();
+        let (cause, window) = (self.cause(group), self.window_of(group));
+        let mut asked = Arc::default();
         let (route, filter, (upstream, endpoint)) = match group {
             Group::At(endpoint, route) => {
                 let draining_endpoint = self.leaving.get(endpoint);
                 // Sessions leave from then on, for requests and WebSockets alike.
                 let draining = draining_endpoint.and_then(DrainingEndpoint::draining_for);
                 since = draining.and_then(|draining| since.checked_sub(draining)).unwrap_or(since);
+                let cluster = draining_endpoint.and_then(|draining| snapshot.cluster(&draining.upstream));
+                if let (Some(cluster), Some(draining)) = (cluster, draining_endpoint) {
+                    asked = cluster.begin_drain(draining, window, websockets);
+                }
                 let named = draining_endpoint
                     .map(|draining_endpoint| (&*draining_endpoint.upstream, &*draining_endpoint.endpoint));
                 (route, Filter::RouteAt(Arc::clone(route), *endpoint), named.unwrap_or_default())
@@ -300,19 +306,17 @@ impl Drains {
                 (route, Filter::RouteFrom(Arc::clone(route), Arc::clone(listener)), ("", ""))
             }
         };
-        let key = self.key(group);
-        let (cause, window) = (key.cause, self.window_of(group));
         info!(
             route = &**route, upstream, endpoint, cause:? = cause, websockets, window:? = window;
             "WebSocket drain started"
         );
         Drain {
-            key,
+            key: self.key(group),
             window,
             ends: Instant::now() + window,
             started: unix_millis(),
             websockets,
-            task: tokio::spawn(self.tunnels.drain(filter, window, cause, Some(since))),
+            task: tokio::spawn(self.tunnels.drain_counting(filter, window, cause, Some(since), asked)),
         }
     }
 

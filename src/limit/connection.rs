@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long the server keeps the counts of a client without a write.
 pub(crate) const KEY_LIFE: Duration = Duration::from_secs(3600);
@@ -66,6 +67,16 @@ pub(crate) struct ClientCount {
     pub(crate) life: Duration,
 }
 
+/// The secrets of a fleet, as the server has them.
+pub(crate) struct StoredSecrets {
+    /// As text.
+    pub(crate) text: Zeroizing<String>,
+    /// The server's clock, in milliseconds.
+    pub(crate) now: u64,
+    /// Whether a secret was added.
+    pub(crate) is_rotated: bool,
+}
+
 /// A connection to the server. Requests share it; each is sent at once.
 pub(crate) trait StoreConnection: Send + Sync {
     /// Takes tokens.
@@ -76,6 +87,16 @@ pub(crate) trait StoreConnection: Send + Sync {
 
     /// Records that a gateway lives for `life`; returns all that do.
     fn heartbeat(&self, key: String, gateway: Arc<str>, life: Duration) -> Reply<Vec<Arc<str>>>;
+
+    /// Reads the secrets. A server without any, or with older ones, takes the `known` ones. A `fresh` one is added unless the
+    /// last one was added less than `activation` ago.
+    fn secrets(
+        &self,
+        key: String,
+        known: Zeroizing<String>,
+        fresh: Option<Zeroizing<String>>,
+        activation: Duration,
+    ) -> Reply<StoredSecrets>;
 
     /// Records that a gateway has ended.
     fn leave(&self, key: String, gateway: Arc<str>) -> Reply<()>;

@@ -1,8 +1,10 @@
-//! Rate limit on the messages and bytes per second of one WebSocket. Received data always takes tokens, since it cannot be
-//! sent back: a client above its rate has a negative balance.
+//! Rate limit on the messages and bytes per second of one WebSocket, or on the messages of a client over a fleet. Received
+//! data always takes tokens, since it cannot be sent back: a client above its rate has a negative balance.
 
+use super::shared_tokens::SharedTokens;
 use crate::config::{self, Exceed};
 use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,10 +27,10 @@ pub struct Rates {
 
 impl Rates {
     pub(crate) fn new(written: &config::WebSocket) -> Option<Self> {
-        let messages = written.messages_per_second.map(|rate| u64::from(rate.get()));
+        let messages = written.messages_per_second.as_ref();
         let bytes = written.bytes_per_second.map(|rate| rate.0);
         (messages.is_some() || bytes.is_some()).then_some(Self {
-            messages,
+            messages: messages.and_then(config::MessageRate::local).map(u64::from),
             bytes,
             on_exceed: written.on_exceed,
         })
@@ -40,10 +42,20 @@ impl Rates {
     }
 }
 
+/// The tokens for the messages of one client, which a fleet shares.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientTokens {
+    pub(crate) tokens: Arc<SharedTokens>,
+    /// The client.
+    pub(crate) key: u128,
+}
+
 /// The usage of one client.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     messages: Option<Bucket>,
+    /// The messages of the client over a fleet, in place of `messages`.
+    shared: Option<ClientTokens>,
     bytes: Option<Bucket>,
     /// The moments of the buckets count from here.
     start: Instant,
@@ -53,10 +65,11 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    pub(crate) fn new(rates: &Rates, now: Instant) -> Self {
+    pub(crate) fn new(rates: &Rates, shared: Option<ClientTokens>, now: Instant) -> Self {
         let bucket = |rate| Bucket { rate: TokenRate::per_second(rate), taken: TokenBucket::default() };
         Self {
             messages: rates.messages.map(bucket),
+            shared,
             bytes: rates.bytes.map(bucket),
             start: now,
             on_exceed: rates.on_exceed,
@@ -81,13 +94,16 @@ impl Throttle {
         let buckets = [self.messages.as_ref(), self.bytes.as_ref()];
         let late = buckets.iter().flatten().filter(|bucket| bucket.left(at) == 0);
         let wait = late.map(|bucket| bucket.wait(at)).max().unwrap_or_default();
+        let shared = self.shared.as_ref().map(|shared| shared.tokens.room(shared.key, QUANTUM));
+        let wait = shared.map_or(wait, |(_, pause)| wait.max(pause));
         self.until = (wait > Duration::ZERO).then(|| now + wait);
         if self.until.is_some() {
             return None;
         }
         // This number of bytes cannot contain more messages than are left.
-        let messages =
-            self.messages.as_ref().map_or(u64::MAX, |bucket| bucket.left(at).saturating_mul(SHORTEST));
+        let left = self.messages.as_ref().map_or(u64::MAX, |bucket| bucket.left(at));
+        let left = shared.map_or(left, |(tokens, _)| left.min(tokens));
+        let messages = left.saturating_mul(SHORTEST);
         let bytes = self.bytes.as_ref().map_or(u64::MAX, |bucket| bucket.left(at));
         Some(usize::try_from(messages.min(bytes)).unwrap_or(usize::MAX).max(LEAST))
     }
@@ -95,9 +111,18 @@ impl Throttle {
     /// Records usage; returns whether it is within the rates.
     pub(crate) fn take(&mut self, messages: u32, bytes: u64, now: Instant) -> bool {
         let at = self.moment(now);
+        let shared = match &self.shared {
+            Some(shared) if messages > 0 => shared.tokens.charge_leased(shared.key, messages),
+            _ => true,
+        };
         let messages = self.messages.as_mut().is_none_or(|bucket| bucket.take(u64::from(messages), at));
         let bytes = self.bytes.as_mut().is_none_or(|bucket| bucket.take(bytes, at));
-        messages && bytes
+        shared && messages && bytes
+    }
+
+    /// The key of the client in a limit that a fleet shares.
+    pub(crate) fn client(&self) -> Option<u128> {
+        self.shared.as_ref().map(|shared| shared.key)
     }
 
     /// What the client has taken and not paid for, in nanoseconds: messages and bytes.
@@ -153,7 +178,7 @@ mod tests {
     use super::*;
 
     fn throttle(on_exceed: Exceed, now: Instant) -> Throttle {
-        Throttle::new(&Rates { messages: Some(100), bytes: None, on_exceed }, now)
+        Throttle::new(&Rates { messages: Some(100), bytes: None, on_exceed }, None, now)
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,6 +209,7 @@ mod tests {
         let now = Instant::now();
         let mut throttle = Throttle::new(
             &Rates { messages: Some(10_000), bytes: Some(1 << 20), on_exceed: Exceed::Pause },
+            None,
             now,
         );
         assert_eq!(throttle.window(now), Some(60_000));

@@ -58,7 +58,7 @@ pub(super) struct LeaseLimit {
 impl MessageLease {
     /// Takes a token, and returns the request to send, if any.
     pub(super) fn take(&mut self, limit: &LeaseLimit, now: u64) -> (TokenOutcome, Option<LeaseRequest>) {
-        self.note_use(now);
+        self.note_uses(1, now);
         if now >= self.valid_until {
             self.tokens = 0;
         }
@@ -75,6 +75,47 @@ impl MessageLease {
             }
         };
         (outcome, self.request(limit))
+    }
+
+    /// Takes that many tokens whether they are there or not: received messages cannot be sent back. Returns whether they
+    /// were there, and the request to send, if any.
+    pub(super) fn charge(
+        &mut self,
+        count: u32,
+        limit: &LeaseLimit,
+        now: u64,
+    ) -> (bool, Option<LeaseRequest>) {
+        self.note_uses(count, now);
+        if now >= self.valid_until {
+            self.tokens = 0;
+        }
+        let leased = count.min(self.tokens);
+        self.tokens -= leased;
+        let credit = count - leased;
+        self.credit = self.credit.saturating_add(credit);
+        self.bucket = self.bucket.charged(limit.rate.cost(credit.into()), now);
+        let is_within = credit == 0 || self.bucket.debt(&limit.rate, now) == 0;
+        (is_within, self.request(limit))
+    }
+
+    /// As [`MessageLease::charge`], of the share of this gateway while the store is unavailable.
+    pub(super) fn charge_share(&mut self, count: u32, share: &TokenRate, now: u64) -> bool {
+        self.last_used = now;
+        self.tokens = 0;
+        self.bucket = self.bucket.charged(share.cost(count.into()), now);
+        self.bucket.debt(share, now) == 0
+    }
+
+    /// The tokens that are there, leased ones included, and the time until `enough` are, in nanoseconds of the rate.
+    pub(super) fn room(&self, rate: &TokenRate, enough: u64, now: u64) -> (u64, u64) {
+        let leased = if now < self.valid_until { u64::from(self.tokens) } else { 0 };
+        if leased > 0 {
+            return (leased.saturating_add(self.bucket.left(rate, now)), 0);
+        }
+        match self.bucket.left(rate, now) {
+            0 => (0, self.bucket.charged(enough, now).debt(rate, now)),
+            left => (left, 0),
+        }
     }
 
     /// Continues with the response to a request.
@@ -121,7 +162,7 @@ impl MessageLease {
             && now.saturating_sub(self.last_used) > VALID
     }
 
-    fn note_use(&mut self, now: u64) {
+    fn note_uses(&mut self, count: u32, now: u64) {
         self.last_used = now;
         let passed = now.saturating_sub(self.window_start);
         if passed >= WINDOW {
@@ -129,7 +170,7 @@ impl MessageLease {
             self.in_window = 0;
             self.window_start = now;
         }
-        self.in_window = self.in_window.saturating_add(1);
+        self.in_window = self.in_window.saturating_add(count);
     }
 }
 

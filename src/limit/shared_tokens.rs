@@ -5,7 +5,9 @@ use super::message_lease::{LeaseLimit, LeaseRequest, MessageLease};
 use super::store::{OnFailure, Store};
 use indexmap::IndexMap;
 use moongate_config::{Problem, Rate};
-use moongate_sdk::{SharedFuture, SharedLimiter, SharedOutcome, TokenOutcome, TokenRate, nanoseconds};
+use moongate_sdk::{
+    SharedFuture, SharedLimiter, SharedOutcome, TokenOutcome, TokenRate, nanoseconds, share_of,
+};
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
@@ -67,6 +69,51 @@ impl SharedTokens {
             leases: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             own: own.clone(),
         }))
+    }
+
+    /// Whether it is the same limit.
+    pub(super) fn is_of(&self, store: &Arc<Store>, scope: &str, rate: Rate, burst: u32) -> bool {
+        Arc::ptr_eq(&self.store, store) && self.scope == scope && self.rate == rate && self.burst == burst
+    }
+
+    /// Takes that many tokens, of those leased or on credit, whether they are there or not; returns whether they were.
+    pub(super) fn charge_leased(&self, key: u128, count: u32) -> bool {
+        let (now, terms) = (self.now(), self.lease_limit());
+        let share = match (self.store.is_up(), self.store.settings().on_failure) {
+            (true, _) => None,
+            (false, OnFailure::Local) => Some(share_of(self.rate, self.burst, terms.gateways)),
+            (false, OnFailure::Open) => return true,
+            (false, OnFailure::Closed) => return false,
+        };
+        let (is_within, request) = {
+            let mut leases = self.shard(key).lock();
+            leases.make_room(key, self.most, now);
+            let lease = leases.by_key.entry(key).or_default();
+            match share {
+                None => lease.charge(count, &terms, now),
+                Some(share) => (lease.charge_share(count, &share, now), None),
+            }
+        };
+        if let Some(request) = request {
+            self.ask(key, request);
+        }
+        is_within
+    }
+
+    /// How many tokens there are; without any, the time until those of `pause` are there.
+    pub(super) fn room(&self, key: u128, pause: Duration) -> (u64, Duration) {
+        let (now, terms) = (self.now(), self.lease_limit());
+        let rate = match (self.store.is_up(), self.store.settings().on_failure) {
+            (true, _) => terms.rate,
+            (false, OnFailure::Local) => share_of(self.rate, self.burst, terms.gateways),
+            (false, OnFailure::Open) => return (u64::MAX, Duration::ZERO),
+            (false, OnFailure::Closed) => return (0, Duration::from_nanos(CLOSED_WAIT)),
+        };
+        let leases = self.shard(key).lock();
+        let unused = MessageLease::default();
+        let lease = leases.by_key.get(&key).unwrap_or(&unused);
+        let (left, wait) = lease.room(&rate, nanoseconds(pause), now);
+        (left, Duration::from_nanos(wait))
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

@@ -6,9 +6,10 @@
 use super::connection::{
     ClientCount, Reply, StoreClient, StoreConnection, StoreError, TokenGrant, TokenRequest,
 };
+use crate::runtime::shared_secrets::SharedSecrets;
 use crate::telemetry::metrics::{LazyHandle, StoreMetrics, StoreOutcome};
 use log::{info, warn};
-use moongate_config::{Files, Settings};
+use moongate_config::{Files, Problem, Settings};
 use moongate_sdk::random_bits;
 use parking_lot::{Mutex, RwLock};
 use schemars::JsonSchema;
@@ -78,6 +79,8 @@ pub struct Store {
     pub(super) work: WorkQueue,
     /// The counts of WebSockets, which are sent again after a loss.
     pub(super) counts: Mutex<Vec<Weak<dyn CountSource>>>,
+    /// The secrets that it has for the fleet, since they are used. Kept over changes of its settings.
+    secrets: Arc<OnceLock<Arc<SharedSecrets>>>,
 }
 
 /// Counts of WebSockets that the task of the store writes.
@@ -129,6 +132,9 @@ pub struct StoreStatus {
     pub gateways: u32,
     /// What its limits do while it is unavailable.
     pub on_failure: OnFailure,
+    /// The version of the secrets that it has for the fleet, if they are used; 0 while this gateway uses its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<u64>,
     /// Why it is unavailable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -164,7 +170,31 @@ impl Store {
             changed: Notify::new(),
             work: WorkQueue { sender, receiver: Mutex::new(Some(receiver)) },
             counts: Mutex::default(),
+            secrets: Arc::default(),
         }
+    }
+
+    /// The same store with the secrets of an earlier one of its name.
+    pub(super) fn with_secrets_of(self, earlier: &Self) -> Self {
+        Self { secrets: Arc::clone(&earlier.secrets), ..self }
+    }
+
+    /// The secrets that it has for the fleet, which it reads from now on.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub(crate) fn secrets(&self) -> Result<&Arc<SharedSecrets>, Problem> {
+        if let Some(secrets) = self.secrets.get() {
+            return Ok(secrets);
+        }
+        let fresh = SharedSecrets::new();
+        let fresh = fresh.ok_or_else(|| Problem::new("the system has no random numbers for a secret"))?;
+        Ok(self.secrets.get_or_init(|| fresh))
+    }
+
+    /// The secrets, if they are used.
+    pub(crate) fn secrets_in_use(&self) -> Option<&Arc<SharedSecrets>> {
+        self.secrets.get()
     }
 
     /// The name in `stores`.
@@ -231,6 +261,7 @@ impl Store {
             since: state.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             gateways: self.gateways(),
             on_failure: self.settings.on_failure,
+            secrets: self.secrets.get().map(|secrets| secrets.version()),
             error: state.error,
         }
     }
@@ -311,6 +342,9 @@ impl Store {
         let mut state = self.state.lock();
         if state.error.is_none() {
             warn!(store = &*self.name, error:%; "store is unavailable");
+            if self.secrets.get().is_some_and(|secrets| secrets.version() == 0) {
+                warn!(store = &*self.name; "secrets of this process in use: other gateways do not accept them");
+            }
         }
         state.error = Some(error.0.clone());
     }

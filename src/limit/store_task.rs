@@ -58,6 +58,7 @@ impl Store {
         // The first response of a new connection may include the loading of a script.
         let living = timeout(deadline, heartbeat).await.map_err(late)??;
         self.set_living(living);
+        timeout(deadline, self.read_secrets_over(&*connection)).await.map_err(late)??;
         self.use_connection(connection);
         Ok(())
     }
@@ -138,6 +139,7 @@ impl Store {
         if let Some(living) = self.call(|connection| connection.heartbeat(key, gateway, LIFE)).await {
             self.set_living(living);
         }
+        self.read_secrets().await;
     }
 
     /// Removes this gateway from those that live, at the end of the process.

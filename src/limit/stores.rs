@@ -3,12 +3,15 @@
 use super::handshake_limiter::HandshakeLimiter;
 use super::shared_tokens::SharedTokens;
 use super::store::{Store, StoreParts};
-use crate::config::{HandshakeRate, KindEntry};
+use crate::config::{HandshakeRate, KindEntry, SharedMessages};
 use indexmap::IndexMap;
-use moongate_config::{Files, Kind, Placed, Problem, Problems};
+use moongate_config::{Files, Kind, Placed, Problem, Problems, Rate};
 use moongate_sdk::{LimitStores, SharedLimit, SharedLimiter};
 use parking_lot::Mutex;
 use std::sync::Arc;
+
+/// The most clients whose leased tokens for messages are kept.
+const MOST_CLIENTS: usize = 100_000;
 
 /// The kinds of `stores:`.
 pub static STORES: &[Kind<StoreParts>] = &[
@@ -33,7 +36,10 @@ impl Stores {
             let kept = prior.and_then(|prior| prior.0.get(name));
             let store = match kept.filter(|kept| kept.is_of(&entry.value.kind, &entry.value.settings)) {
                 Some(kept) => Some(Arc::clone(kept)),
-                None => problems.keep(build(name, &entry.value)).map(Arc::new),
+                None => problems.keep(build(name, &entry.value)).map(|new| match kept {
+                    Some(kept) => Arc::new(new.with_secrets_of(kept)),
+                    None => Arc::new(new),
+                }),
             };
             stores.extend(store.map(|store| (name.clone(), store)));
         }
@@ -84,6 +90,26 @@ impl Stores {
             SharedTokens::new(Arc::clone(store), scope, rate.value, HandshakeLimiter::burst(rate.value), 1)
                 .map_err(|problem| problem.at(&rate.place))?;
         Ok(Some(Arc::new(HandshakeLimiter::shared(rate.value, shared))))
+    }
+
+    /// The limit of `messages_per_second` for `owner`: that of the prior generation if its settings are the same.
+    ///
+    /// # Errors
+    /// The store does not exist, or the rate is too high for one.
+    pub(crate) fn message_limit(
+        &self,
+        written: &SharedMessages,
+        owner: &str,
+        prior: Option<&Arc<SharedTokens>>,
+    ) -> Result<Arc<SharedTokens>, Problem> {
+        let at_place = |problem: Problem| problem.at(&written.store.place);
+        let store = self.find(&written.store.value).map_err(at_place)?;
+        let rate: Rate = format!("{}/s", written.limit).parse().map_err(at_place)?;
+        let scope = format!("{owner}/messages_per_second");
+        if let Some(prior) = prior.filter(|prior| prior.is_of(store, &scope, rate, written.limit)) {
+            return Ok(Arc::clone(prior));
+        }
+        SharedTokens::new(Arc::clone(store), scope, rate, written.limit, MOST_CLIENTS).map_err(at_place)
     }
 }
 

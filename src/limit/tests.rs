@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::connection::{
-    ClientCount, Reply, StoreClient, StoreConnection, StoreError, TokenGrant, TokenRequest,
+    ClientCount, Reply, StoreClient, StoreConnection, StoreError, StoredSecrets, TokenGrant, TokenRequest,
 };
 use super::shared_connections::SharedConnections;
 use super::shared_tokens::SharedTokens;
@@ -16,6 +16,7 @@ use std::future::{pending, ready};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Mood {
@@ -76,6 +77,16 @@ impl StoreConnection for Connection {
 
     fn heartbeat(&self, _: String, gateway: Arc<str>, _: Duration) -> Reply<Vec<Arc<str>>> {
         self.0.reply(|| vec![gateway, "another".into()])
+    }
+
+    fn secrets(
+        &self,
+        _: String,
+        known: Zeroizing<String>,
+        fresh: Option<Zeroizing<String>>,
+        _: Duration,
+    ) -> Reply<StoredSecrets> {
+        self.0.reply(|| StoredSecrets { text: known, now: 1_000_000, is_rotated: fresh.is_some() })
     }
 
     fn leave(&self, _: String, _: Arc<str>) -> Reply<()> {

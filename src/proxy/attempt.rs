@@ -40,7 +40,12 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
     // A route without an upstream, whose plugin failed to respond.
     let Some(cluster) = ctx.attempts.cluster() else { return Err(Failure::NoEndpoint) };
-    match ctx.attempts.pick(&ctx.key(cluster, head), route.policy.drain) {
+    let (key, drain_window) = (ctx.key(cluster, head), route.policy.drain);
+    let picked = match ctx.received.is_websocket() {
+        true => ctx.attempts.pick_for_websocket(&key, drain_window),
+        false => ctx.attempts.pick(&key, drain_window),
+    };
+    match picked {
         Ok(lease) => {
             ctx.attempts.begin(lease);
             client_span::begin(head, ctx);

@@ -4,5 +4,6 @@
 pub(crate) mod base64_bytes;
 pub(crate) mod blocking_pool;
 pub(crate) mod clock;
+pub(crate) mod shared_secrets;
 pub(crate) mod supervision;
 pub(crate) mod worker_timer;

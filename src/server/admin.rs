@@ -14,6 +14,7 @@ mod log_lines;
 mod page;
 mod query;
 mod response;
+mod secret_rotation;
 mod socket_fields;
 mod socket_filter;
 mod socket_list;
@@ -24,12 +25,13 @@ mod tap_stream;
 mod tests;
 
 pub(super) use listener::AdminListener;
+pub use secret_rotation::StoreRotation;
 
 use super::handover::Succession;
 use crate::control::{EndpointDrain, ReloadHistory};
 use crate::proxy::ExplainRequest;
 use crate::telemetry::metrics::{self, TextFormat};
-use crate::tunnel::{OperatorClose, Registry, TunnelSnapshot};
+use crate::tunnel::{Registry, TunnelSnapshot};
 use crate::upstream::{EndpointStatus, Order};
 use access_control::Access;
 use async_trait::async_trait;
@@ -46,16 +48,13 @@ use query::Query;
 use response::Response;
 use serde_json::{Value, json};
 use socket_list::{SocketQuery, SocketRow};
-use socket_path::SocketPath;
+use socket_path::{SocketPath, operator_close};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tap_stream::{TapRequest, TapStream};
 use tokio::sync::Semaphore;
-
-/// The code of a WebSocket that an operator closes without naming one: Service Restart, on which clients reconnect.
-const DEFAULT_CLOSE_CODE: u16 = 1012;
 
 /// Taps at a time: each one looks at every message of the WebSockets that it selects.
 const MOST_TAPS: usize = 16;
@@ -80,6 +79,9 @@ pub trait AdminState: Send + Sync {
 
     /// Applies an order to an endpoint of an upstream; `None` if it does not exist.
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()>;
+
+    /// Adds a secret to the store of this name, or to every one whose secrets are used.
+    async fn rotate_secrets(&self, store: Option<&str>) -> Vec<StoreRotation>;
 
     /// The current limits of a client.
     fn limits(&self) -> ClientLimits;
@@ -212,12 +214,13 @@ enum Call {
     Log,
     Reload,
     Upgrade,
+    RotateSecrets,
     Endpoint(EndpointPath),
     Socket(SocketPath),
 }
 
 /// Path and call.
-const CALLS: [(&str, Call); 17] = [
+const CALLS: [(&str, Call); 18] = [
     ("/", Call::Page),
     ("/healthz", Call::Health),
     ("/readyz", Call::Readiness),
@@ -235,6 +238,7 @@ const CALLS: [(&str, Call); 17] = [
     ("/api/v1/log", Call::Log),
     ("/api/v1/reload", Call::Reload),
     ("/api/v1/upgrade", Call::Upgrade),
+    ("/api/v1/secrets/rotate", Call::RotateSecrets),
 ];
 
 impl Admin {
@@ -421,6 +425,7 @@ impl Admin {
                 }
             }
             Call::Reload => reload(state).await,
+            Call::RotateSecrets => secret_rotation::respond(state, query).await,
             Call::Upgrade => match state.upgrade(succession(query)?).await {
                 Ok(UpgradedProcess { pid, version, websockets_moved, websockets_left }) => {
                     let done = json!({
@@ -548,25 +553,6 @@ fn explain(state: &dyn AdminState, query: &Query) -> Result<Value, String> {
     })
 }
 
-/// The close that `code` and `reason` describe.
-fn operator_close(query: &Query) -> Result<OperatorClose, String> {
-    let code = query.get("code").map_or(Ok(DEFAULT_CLOSE_CODE), |code| {
-        // RFC 6455 §7.4: 1004 to 1006 and 1015 are never sent. Several client libraries take 1014 for a violation.
-        let may_be_ordered = |code: &u16| matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999);
-        code.parse().ok().filter(may_be_ordered).ok_or_else(|| {
-            format!(
-                "`{code}` is no close code to send; those are 1000 to 1003, 1007 to 1013 and 3000 to 4999"
-            )
-        })
-    })?;
-    let reason = query.get("reason").unwrap_or("closed by an operator");
-    // A control frame has at most 125 bytes (RFC 6455 §5.5).
-    if reason.len() > 123 {
-        return Err("`reason` must have at most 123 bytes".to_owned());
-    }
-    Ok(OperatorClose { code, reason: reason.into() })
-}
-
 impl Call {
     fn at(path: &str) -> Option<Self> {
         let fixed = CALLS.iter().find(|(known, _)| *known == path).map(|(_, call)| call.clone());
@@ -578,7 +564,8 @@ impl Call {
     /// The allowed methods.
     fn allow(&self) -> &'static str {
         match self {
-            Self::Reload | Self::Upgrade | Self::Socket(SocketPath { closes: true, .. }) => "POST",
+            Self::Reload | Self::Upgrade | Self::RotateSecrets => "POST",
+            Self::Socket(SocketPath { closes: true, .. }) => "POST",
             Self::Session => "GET, HEAD, POST, DELETE",
             Self::Endpoint(EndpointPath { verb, .. }) => verb.allow(),
             _ => "GET, HEAD",
@@ -589,7 +576,11 @@ impl Call {
     fn acts(&self) -> bool {
         matches!(
             self,
-            Self::Reload | Self::Upgrade | Self::Endpoint(_) | Self::Socket(SocketPath { closes: true, .. })
+            Self::Reload
+                | Self::Upgrade
+                | Self::RotateSecrets
+                | Self::Endpoint(_)
+                | Self::Socket(SocketPath { closes: true, .. })
         )
     }
 

@@ -1,10 +1,13 @@
 //! Process status for the admin API.
 
-use super::admin::{AdminState, ClientLimits, EndpointFacts, ProcessFacts, ReloadOutcome, UpgradedProcess};
+use super::admin::{
+    AdminState, ClientLimits, EndpointFacts, ProcessFacts, ReloadOutcome, StoreRotation, UpgradedProcess,
+};
 use super::handover::Succession;
 use super::process_sockets::ProcessSockets;
 use super::upgrade::{UpgradeOrder, Upgraded, is_program_replaced};
 use crate::control::{EndpointDrain, ReloadCause, ReloadHistory, Reloaded};
+use crate::limit::Store;
 use crate::proxy::{self, ExplainRequest, Shared};
 use crate::tunnel::Registry;
 use crate::upstream::Order;
@@ -137,6 +140,22 @@ impl AdminState for ProcessStatus {
 
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
         self.shared.live.order(upstream, endpoint, order)
+    }
+
+    async fn rotate_secrets(&self, store: Option<&str>) -> Vec<StoreRotation> {
+        let snapshot = self.shared.live.pin();
+        let is_meant = |known: &&Arc<Store>| match store {
+            Some(name) => **known.name() == *name,
+            None => known.secrets_in_use().is_some(),
+        };
+        let stores: Vec<_> = snapshot.stores.all().filter(is_meant).cloned().collect();
+        drop(snapshot);
+        let mut rotations = Vec::with_capacity(stores.len());
+        for store in stores {
+            let outcome = store.rotate_secrets().await;
+            rotations.push(StoreRotation { store: Arc::clone(store.name()), outcome });
+        }
+        rotations
     }
 
     fn allows_taps(&self) -> bool {

@@ -1,10 +1,11 @@
 //! What a process has counted and learned while it ran, for the process that takes over in an upgrade: rates, ejections,
-//! keys of session tickets, and the histories of the live page. A part that cannot be read begins anew.
+//! keys of session tickets, secrets of stores, and the histories of the live page. A part that cannot be read begins anew.
 
 use super::admin::live::History;
 use super::handover::SecretState;
 use crate::control::{Live, ReloadEntry};
 use crate::limit::HandshakeLimiter;
+use crate::runtime::shared_secrets::SharedSecretState;
 use crate::snapshot::Snapshot;
 use crate::tls::TicketKeyState;
 use crate::upstream::EndpointState;
@@ -26,6 +27,8 @@ enum StatePart {
     Plugin { owner: String, kind: String, name: String, index: usize, counts: Value },
     /// The keys of a listener without `ticket_keys`.
     TicketKeys { listener: String, keys: TicketKeyState },
+    /// The secrets of a store, which this process may not reach.
+    Secrets { store: String, secrets: SharedSecretState },
     /// A reload, the oldest first.
     Reload(Box<ReloadEntry>),
     /// The history of the live page.
@@ -74,6 +77,11 @@ pub(super) fn collect(live: &Live, history: Option<&History>) -> Vec<SecretState
             parts.push(StatePart::TicketKeys { listener: listener.to_owned(), keys });
         }
     }
+    for store in snapshot.stores.all() {
+        if let Some(secrets) = store.secrets_in_use() {
+            parts.push(StatePart::Secrets { store: store.name().to_string(), secrets: secrets.state() });
+        }
+    }
     let reloads = live.reloads().entries();
     parts.extend(reloads.iter().rev().map(|entry| StatePart::Reload(Box::new(entry.for_message()))));
     parts.extend(history.map(|history| StatePart::History(history.state())));
@@ -106,6 +114,13 @@ pub(super) fn restore(parts: Vec<SecretState>, live: &Live, history: Option<&His
             StatePart::TicketKeys { listener, keys } => {
                 if let Some((_, acceptor)) = snapshot.secure().find(|(name, _)| *name == listener) {
                     acceptor.restore_ticket_keys(&keys);
+                }
+            }
+            StatePart::Secrets { store, secrets } => {
+                if let Some(known) =
+                    snapshot.stores.find(&store).ok().and_then(|store| store.secrets_in_use())
+                {
+                    known.restore(&secrets);
                 }
             }
             StatePart::Reload(entry) => reloads.push(*entry),

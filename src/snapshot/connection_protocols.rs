@@ -4,6 +4,8 @@ use super::ProxyProtocolSources;
 use super::listen_address::Address;
 use crate::acme;
 use crate::config::{self, ListenerTls, Protocol};
+use crate::limit::Stores;
+use crate::runtime::shared_secrets::SharedSecrets;
 use crate::tls::{Acceptor, AcceptorContext, Alpn};
 use moongate_config::{Placed, Problem, Problems};
 use std::sync::Arc;
@@ -32,6 +34,7 @@ impl ListenerProtocols {
         name: &str,
         address: &Address,
         prior: Option<&Self>,
+        stores: &Stores,
         certificates: &mut acme::JobSetBuilder<'_>,
         warnings: &mut Problems,
     ) -> Result<Option<Arc<Self>>, Problems> {
@@ -46,7 +49,8 @@ impl ListenerProtocols {
         let alpn = Alpn { h2: speaks(Protocol::H2), http1 };
         let prior = prior.and_then(|prior| prior.tls.as_deref());
         let tls = listener.tls.as_ref().and_then(|tls| {
-            let tls = secure(tls, alpn, name, prior, certificates, warnings);
+            let secrets = problems.keep(secrets(tls, stores).map_err(Problems::from)).flatten();
+            let tls = secure(tls, alpn, (name, prior), secrets, certificates, warnings);
             problems.keep(tls)
         });
         if problems.refuse() {
@@ -57,19 +61,27 @@ impl ListenerProtocols {
     }
 }
 
+/// The secrets of `ticket_keys` with a store.
+fn secrets(written: &ListenerTls, stores: &Stores) -> Result<Option<Arc<SharedSecrets>>, Problem> {
+    let Some(name) = written.ticket_keys.store() else { return Ok(None) };
+    let secrets = stores.find(&name.value).and_then(|store| store.secrets().cloned());
+    secrets.map(Some).map_err(|problem| problem.at(&name.place))
+}
+
 /// TLS, with an automatic certificate if configured.
 fn secure(
     written: &Placed<ListenerTls>,
     alpn: Alpn,
-    name: &str,
-    prior: Option<&Acceptor>,
+    (name, prior): (&str, Option<&Acceptor>),
+    secrets: Option<Arc<SharedSecrets>>,
     certificates: &mut acme::JobSetBuilder<'_>,
     warnings: &mut Problems,
 ) -> Result<Arc<Acceptor>, Problems> {
     let mut problems = Problems::default();
     let job = written.acme.as_ref().and_then(|acme| problems.keep(certificates.add(acme)));
     let later = job.as_ref().map(|job| Arc::clone(job.slot()));
-    let around = AcceptorContext { listener: name, prior, later, challenges: certificates.challenges() };
+    let challenges = certificates.challenges();
+    let around = AcceptorContext { listener: name, prior, later, challenges, secrets };
     let acceptor = problems.keep(Acceptor::compile(written, alpn, around, warnings));
     match acceptor {
         Some(acceptor) if !problems.refuse() => Ok(acceptor),

@@ -74,8 +74,15 @@ pub(super) fn compile(
         );
         let handshake_limiter = problems.keep(handshake_limiter.map_err(Problems::from)).flatten();
         let before = prior.and_then(|prior| prior.protocols.as_deref());
-        let protocols =
-            ListenerProtocols::compile(listener, &name.value, &address, before, certificates, problems);
+        let protocols = ListenerProtocols::compile(
+            listener,
+            &name.value,
+            &address,
+            before,
+            stores,
+            certificates,
+            problems,
+        );
         let protocols = problems.keep(protocols).flatten();
         let name = name.value.as_str().into();
         listeners.push(Listener { name, address, max_connections, protocols, handshake_limiter });

@@ -314,6 +314,11 @@ impl Compiler<'_> {
         let earlier = self.prior.map_or(&[][..], |prior| &prior.removed);
         let removed = earlier.iter().find(|removed| **removed.name() == *name);
         let cluster = self.problems.keep(Cluster::build(name, upstream, place, prior, removed))?;
+        if let Some(name) = cluster.secret_store() {
+            let secrets = self.stores.find(&name.value).and_then(|store| store.secrets());
+            let secrets = secrets.map_err(|problem| Problems::from(problem.at(&name.place)));
+            cluster.use_secrets(self.problems.keep(secrets)?);
+        }
         self.problems.0.extend(cluster.advice().iter().cloned());
         Some(cluster)
     }

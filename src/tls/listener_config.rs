@@ -3,9 +3,10 @@
 use super::cert_resolver::CertResolver;
 use super::certificate::{self, About, LoadedCertificate};
 use super::dynamic_certs::{Challenges, Slot};
-use super::session_tickets::{EphemeralTicketKeys, Key, Keys, TicketKeyState, Tickets};
+use super::session_tickets::{EphemeralTicketKeys, FleetTicketKeys, Key, Keys, TicketKeyState, Tickets};
 use super::{HandshakeFailure, certificate_names, client_trust, transcript};
 use crate::config::{ListenerTls, TlsVersion, UnknownSni};
+use crate::runtime::shared_secrets::SharedSecrets;
 use crate::telemetry::metrics::{LazyHandle, TlsMetrics};
 use arc_swap::ArcSwap;
 use moongate_config::{Files, Placed, Problem, Problems};
@@ -37,6 +38,8 @@ pub struct Acceptor {
     wrong: Mutex<FileProblem>,
     later: Option<Arc<Slot>>,
     challenges: Arc<Challenges>,
+    /// The secrets of `ticket_keys` with a store.
+    secrets: Option<Arc<SharedSecrets>>,
     /// The listener's name.
     pub listener: Box<str>,
     /// The metrics of handshakes.
@@ -53,6 +56,8 @@ pub struct AcceptorContext<'a> {
     pub later: Option<Arc<Slot>>,
     /// The pending ACME challenges.
     pub challenges: &'a Arc<Challenges>,
+    /// The secrets of `ticket_keys` with a store.
+    pub(crate) secrets: Option<Arc<SharedSecrets>>,
 }
 
 /// The TLS configuration for a ClientHello.
@@ -118,9 +123,10 @@ impl Acceptor {
         around: AcceptorContext<'_>,
         warnings: &mut Problems,
     ) -> Result<Arc<Self>, Problems> {
-        let AcceptorContext { listener, prior, later, challenges } = around;
+        let AcceptorContext { listener, prior, later, challenges, secrets } = around;
         let prior = prior.map(|prior| prior.current.load_full());
-        let material = Material::load(written, alpn, later.as_ref(), prior.as_deref(), warnings)?;
+        let material =
+            Material::load(written, alpn, later.as_ref(), secrets.as_ref(), prior.as_deref(), warnings)?;
         let metrics_label = listener.to_owned();
         Ok(Arc::new(Self {
             written: written.clone(),
@@ -129,6 +135,7 @@ impl Acceptor {
             wrong: Mutex::default(),
             later,
             challenges: Arc::clone(challenges),
+            secrets,
             listener: listener.into(),
             metrics: LazyHandle::new(move || TlsMetrics::of(&metrics_label)),
         }))
@@ -177,15 +184,15 @@ impl Acceptor {
         })
     }
 
-    /// The generated ticket keys, for another process; `None` if files have them.
+    /// The generated ticket keys, for another process; `None` if files or a store have them.
     pub fn ticket_key_state(&self) -> Option<TicketKeyState> {
         match &self.current.load().keys {
             Keys::Own(own) => Some(own.state()),
-            Keys::Files(_) => None,
+            Keys::Files(_) | Keys::Fleet(_) => None,
         }
     }
 
-    /// Continues with the generated ticket keys of another process, unless files have them now.
+    /// Continues with the generated ticket keys of another process, unless files or a store have them now.
     pub fn restore_ticket_keys(&self, state: &TicketKeyState) {
         if let Keys::Own(own) = &self.current.load().keys {
             own.restore(state);
@@ -205,7 +212,8 @@ impl Acceptor {
             return RefreshOutcome::Same;
         }
         let mut warnings = Problems::default();
-        match Material::load(&self.written, self.alpn, self.later.as_ref(), Some(&current), &mut warnings) {
+        let (later, secrets) = (self.later.as_ref(), self.secrets.as_ref());
+        match Material::load(&self.written, self.alpn, later, secrets, Some(&current), &mut warnings) {
             Ok(material) => {
                 self.current.store(Arc::new(material));
                 *self.wrong.lock() = FileProblem::default();
@@ -235,6 +243,7 @@ impl Material {
         written: &Placed<ListenerTls>,
         alpn: Alpn,
         later: Option<&Arc<Slot>>,
+        secrets: Option<&Arc<SharedSecrets>>,
         prior: Option<&Self>,
         warnings: &mut Problems,
     ) -> Result<Self, Problems> {
@@ -250,7 +259,7 @@ impl Material {
             let problem = Problem::new("`tls` has no certificate; no client can connect").at(&written.place);
             problems.push(problem.help("set files in `certificates`, or configure `acme`"));
         }
-        let keys = problems.keep(ticket_keys(written, &files, prior));
+        let keys = problems.keep(ticket_keys(written, &files, secrets, prior));
         let provider = Arc::new(ring::default_provider());
         let trust = written
             .client_auth
@@ -309,9 +318,17 @@ fn iana(name: &'static str) -> &'static str {
     }
 }
 
-/// The keys of the files, or generated keys: those in use, so that sessions can be resumed after a reload.
-fn ticket_keys(written: &ListenerTls, files: &Files, prior: Option<&Material>) -> Result<Keys, Problems> {
-    if written.ticket_keys.is_empty() {
+/// The keys of a store or of the files, or generated keys: those in use, so that sessions can be resumed after a reload.
+fn ticket_keys(
+    written: &ListenerTls,
+    files: &Files,
+    secrets: Option<&Arc<SharedSecrets>>,
+    prior: Option<&Material>,
+) -> Result<Keys, Problems> {
+    if let Some(secrets) = secrets {
+        return Ok(Keys::Fleet(Arc::new(FleetTicketKeys::new(Arc::clone(secrets)))));
+    }
+    if written.ticket_keys.files().is_empty() {
         return Ok(match prior.map(|prior| &prior.keys) {
             Some(Keys::Own(own)) => Keys::Own(Arc::clone(own)),
             _ => Keys::Own(Arc::new(EphemeralTicketKeys::new())),
@@ -324,6 +341,7 @@ fn ticket_keys(written: &ListenerTls, files: &Files, prior: Option<&Material>) -
     };
     let keys: Vec<_> = written
         .ticket_keys
+        .files()
         .iter()
         .filter_map(|path| problems.keep(read(path).map(Arc::new).map_err(Problems::from)))
         .collect();

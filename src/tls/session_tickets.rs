@@ -1,12 +1,13 @@
 //! Stateless session tickets for resumption (RFC 8446 §2.2, RFC 5077).
 //!
 //! A ticket contains the whole session, encrypted, so the gateway stores nothing: tickets work at every
-//! worker, and at every gateway with the same key files. A ticket is bound to the issuers that the listener
+//! worker, and at every gateway with the same key files or secrets of a store. A ticket is bound to the issuers that the listener
 //! trusts for client certificates, because a resumed session is not asked for a certificate again.
 
 use super::client_trust::TrustDigest;
 use super::unix_time::now;
 use crate::runtime::base64_bytes;
+use crate::runtime::shared_secrets::{SharedSecrets, VersionedSecret};
 use moongate_config::Problem;
 use parking_lot::RwLock;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -89,6 +90,13 @@ impl Key {
         Some(Self { seed: Some(bytes.clone()), ..Self::of(&**bytes)? })
     }
 
+    fn of_fleet(secret: &VersionedSecret) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; 48]);
+        bytes[..NAME_LEN].copy_from_slice(&secret.derive("ticket key name")[..NAME_LEN]);
+        bytes[NAME_LEN..].copy_from_slice(&*secret.derive("ticket key"));
+        Self::of(&*bytes)
+    }
+
     fn of(bytes: &[u8]) -> Option<Self> {
         let name = *bytes.first_chunk()?;
         // A file may be as long as two keys of nginx; all bytes are used.
@@ -158,12 +166,48 @@ impl EphemeralTicketKeys {
     }
 }
 
+/// Keys made of the secrets that a fleet shares.
+pub(super) struct FleetTicketKeys {
+    secrets: Arc<SharedSecrets>,
+    made: RwLock<FleetKeySet>,
+}
+
+/// The keys of one epoch of the secrets. The first key encrypts.
+#[derive(Clone)]
+struct FleetKeySet {
+    epoch: u64,
+    keys: Arc<[Arc<Key>]>,
+}
+
+impl FleetTicketKeys {
+    pub(super) fn new(secrets: Arc<SharedSecrets>) -> Self {
+        Self { made: RwLock::new(FleetKeySet { epoch: 0, keys: Arc::default() }), secrets }
+    }
+
+    fn keys(&self) -> Arc<[Arc<Key>]> {
+        // Read before the secrets: a change in between makes the keys once more.
+        let epoch = self.secrets.epoch();
+        let made = self.made.read().clone();
+        if made.epoch == epoch {
+            return made.keys;
+        }
+        let set = self.secrets.current();
+        let signing = set.signing();
+        let others = set.accepted().filter(|secret| secret.version != signing.version);
+        let keys: Arc<[_]> =
+            [signing].into_iter().chain(others).filter_map(Key::of_fleet).map(Arc::new).collect();
+        *self.made.write() = FleetKeySet { epoch, keys: Arc::clone(&keys) };
+        keys
+    }
+}
+
 /// The source of a listener's keys.
 #[derive(Clone)]
 pub(super) enum Keys {
     Own(Arc<EphemeralTicketKeys>),
     /// The first key encrypts.
     Files(Arc<[Arc<Key>]>),
+    Fleet(Arc<FleetTicketKeys>),
 }
 
 impl Keys {
@@ -171,6 +215,7 @@ impl Keys {
         match self {
             Self::Own(own) => own.newest(now),
             Self::Files(keys) => keys.first().cloned(),
+            Self::Fleet(fleet) => fleet.keys().first().cloned(),
         }
     }
 
@@ -178,6 +223,7 @@ impl Keys {
         match self {
             Self::Own(own) => own.named(name),
             Self::Files(keys) => keys.iter().find(|key| key.name == name).cloned(),
+            Self::Fleet(fleet) => fleet.keys().iter().find(|key| key.name == name).cloned(),
         }
     }
 }

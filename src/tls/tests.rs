@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::{Acceptor, AcceptorContext, Alpn, Challenges, RefreshOutcome};
-use crate::config::{Certificate, ClientAuth, ClientAuthMode, ListenerTls};
+use crate::config::{Certificate, ClientAuth, ClientAuthMode, ListenerTls, TicketKeys};
 use moongate_config::{Place, Placed, Problems};
 use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair};
@@ -59,10 +59,11 @@ fn compile(folder: &Path) -> (Result<Arc<Acceptor>, Problems>, Problems) {
         unknown_sni: Default::default(),
         min_version: Default::default(),
         client_auth: Some(placed(ClientAuth { ca: file("ca.pem"), mode: ClientAuthMode::Require })),
-        ticket_keys: vec![file("tickets")],
+        ticket_keys: TicketKeys::Files(vec![file("tickets")]),
     };
     let mut warnings = Problems::default();
     let around = AcceptorContext {
+        secrets: None,
         listener: "l",
         prior: None,
         later: None,

@@ -304,10 +304,26 @@ impl Registry {
         cause: Cause,
         sessions_since: Option<Instant>,
     ) -> impl Future<Output = usize> + Send + use<> {
+        let asked = Arc::<AtomicUsize>::default();
+        let drained = self.drain_counting(filter, window, cause, sessions_since, Arc::clone(&asked));
+        async move {
+            drained.await;
+            asked.load(Relaxed)
+        }
+    }
+
+    /// As [`Registry::drain`], and adds each drained tunnel to `asked` at its moment.
+    pub fn drain_counting(
+        self: &Arc<Self>,
+        filter: Filter,
+        window: Duration,
+        cause: Cause,
+        sessions_since: Option<Instant>,
+        asked: Arc<AtomicUsize>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let registry = self.clone();
         async move {
             let began = Instant::now();
-            let asked = AtomicUsize::new(0);
             let is_tied = |member: &Arc<Member>| sessions_since.is_some() && member.drain_part.is_some();
             let (tied, mut free): (Vec<_>, Vec<_>) = registry.choose(&filter).into_iter().partition(is_tied);
             // The oldest first.
@@ -323,7 +339,6 @@ impl Registry {
                 asked.fetch_add(usize::from(late.ask(cause)), Relaxed);
                 tokio::task::yield_now().await;
             }
-            asked.into_inner()
         }
     }
 

@@ -6,7 +6,7 @@
 use super::raw_limits::RawLimits;
 use super::route_limits::{ClientKey, Denial, Permit, PermitKey, RouteLimits};
 use crate::config::{self, ExistingTunnels, InvalidFrames, OnEndpointLoss};
-use crate::limit::{HandshakeLimiter, Rates, Stores};
+use crate::limit::{ClientTokens, HandshakeLimiter, Rates, SharedTokens, Stores};
 use crate::upstream::KeySource;
 use crate::websocket::frame::Rules;
 use crate::websocket::handshake::Extensions;
@@ -77,8 +77,31 @@ pub struct Policy {
     max_message: u64,
     strict: bool,
     rates: Option<Rates>,
+    message_limit: Option<MessageLimit>,
     route_limits: RouteLimits,
     handshake_limiter: Option<Arc<HandshakeLimiter>>,
+}
+
+/// The limit on the messages of a client over a fleet.
+#[derive(Debug)]
+struct MessageLimit {
+    key: KeySource,
+    tokens: Arc<SharedTokens>,
+}
+
+impl MessageLimit {
+    fn new(
+        written: &config::SharedMessages,
+        prior: Option<&Self>,
+        stores: &Stores,
+        owner: &str,
+    ) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let prior = prior.map(|prior| &prior.tokens);
+        let tokens = problems.keep(stores.message_limit(written, owner, prior).map_err(Problems::from));
+        let key = problems.keep(written.key.as_ref().map_or(Ok(KeySource::ClientIp), KeySource::read_from));
+        key.zip(tokens).map(|(key, tokens)| Self { key, tokens }).ok_or(problems)
+    }
 }
 
 /// The failover of a client whose backend is lost.
@@ -136,6 +159,10 @@ impl Policy {
         let handshake_limiter =
             stores.handshake_limiter(written.handshake_rate.as_ref(), &owner, prior_limiter);
         let handshake_limiter = problems.keep(handshake_limiter.map_err(Problems::from)).flatten();
+        let prior_messages = prior.and_then(|prior| prior.message_limit.as_ref());
+        let messages = written.messages_per_second.as_ref().and_then(config::MessageRate::shared);
+        let message_limit = messages
+            .and_then(|shared| problems.keep(MessageLimit::new(shared, prior_messages, stores, &owner)));
         let Some(route_limits) = route_limits.filter(|_| !problems.refuse()) else { return Err(problems) };
         let max_age = written.max_age.and_then(limit);
         Ok(Self {
@@ -157,6 +184,7 @@ impl Policy {
             max_message: written.max_message.map_or(u64::MAX, |size| size.0),
             strict: written.invalid_frames == InvalidFrames::Close,
             rates: Rates::new(written),
+            message_limit,
             route_limits,
             handshake_limiter,
         })
@@ -228,6 +256,18 @@ impl Policy {
     #[must_use]
     pub fn rates(&self) -> Option<&Rates> {
         self.rates.as_ref()
+    }
+
+    /// The key of a client in the limit on messages that a fleet shares; `None` without one.
+    #[must_use]
+    pub fn message_key(&self) -> Option<&KeySource> {
+        self.message_limit.as_ref().map(|limit| &limit.key)
+    }
+
+    /// The tokens of a client with this key in the limit on messages that a fleet shares.
+    pub(super) fn message_tokens(&self, client: Option<u128>) -> Option<ClientTokens> {
+        let limit = self.message_limit.as_ref()?;
+        Some(ClientTokens { tokens: Arc::clone(&limit.tokens), key: client? })
     }
 }
 

@@ -24,6 +24,11 @@ pub enum ClientKey<'a> {
 }
 
 impl ClientKey<'_> {
+    /// The key of the client in limits that a fleet shares.
+    pub fn fleet_key(&self) -> u128 {
+        fleet_hash(self.hashed())
+    }
+
     fn hashed(&self) -> HashedKey<'_> {
         match *self {
             Self::Client(client) => HashedKey::Client(client),
@@ -182,7 +187,7 @@ impl RouteLimits {
         if let Some(connections) = &per_client.shared {
             let client = match key {
                 Some(PermitKey::Fleet(high, low)) => u128::from(high) << 64 | u128::from(low),
-                _ => fleet_hash(client.hashed()),
+                _ => client.fleet_key(),
             };
             permit.shared = Some(SharedCount::Open(connections.readmit(client)));
             return permit;
@@ -210,7 +215,7 @@ impl RouteLimits {
         }
         if let Some(ClientLimit { limit, shared, .. }) = &self.per_client {
             if let Some(connections) = shared {
-                let (connections, client) = (Arc::clone(connections), fleet_hash(client.hashed()));
+                let (connections, client) = (Arc::clone(connections), client.fleet_key());
                 permit.shared = Some(SharedCount::Asked { connections, client, limit: *limit });
                 return Ok(permit);
             }

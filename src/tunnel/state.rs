@@ -27,6 +27,8 @@ pub struct TunnelState {
     pub(super) drain_part: Option<u32>,
     /// The debts of the client's rates in nanoseconds: messages and bytes.
     pub(super) rate_debts: [u64; 2],
+    /// The key of the client in limits that a fleet shares, as the two halves of its 128 bits.
+    pub(super) client_key: Option<[u64; 2]>,
     /// The records of sides with TLS, the client's first.
     pub(super) records: [Option<RecordState>; 2],
     /// The times until the rechecks.

@@ -53,6 +53,14 @@ pub(super) struct Identity {
     pub(super) uid: Option<Arc<str>>,
 }
 
+impl Identity {
+    /// The identity at an address whose source has no identifiers.
+    #[cfg(test)]
+    pub(super) fn at(address: Address) -> Self {
+        Self { address, uid: None }
+    }
+}
+
 /// Whether a member takes part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -122,6 +122,15 @@ impl Attempts {
         cluster.pick(key, &self.tried, drain_window)
     }
 
+    /// Selects an endpoint for a new WebSocket, as [`Cluster::pick_for_websocket`].
+    ///
+    /// # Errors
+    /// Why no endpoint can be selected.
+    pub fn pick_for_websocket(&self, key: &Key<'_>, drain_window: Duration) -> Result<Lease, NoEndpoint> {
+        let cluster = self.cluster.as_ref().ok_or(NoEndpoint::Empty)?;
+        cluster.pick_for_websocket(key, &self.tried, drain_window)
+    }
+
     /// Returns whether [`Attempts::pick`] would find an endpoint now. It takes no place at an endpoint and no turn of a
     /// rotation.
     pub fn has_candidate(&self) -> bool {

@@ -330,6 +330,7 @@ async fn sweep() {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
+    use crate::upstream::announced::Identity;
     use crate::upstream::dial::PlainStream;
     use crate::upstream::upstream_stream::UpstreamStream;
     use crate::upstream::{Address, Health};
@@ -339,7 +340,7 @@ mod tests {
 
     fn endpoint(port: u16) -> Arc<Endpoint> {
         let address = Address::Tcp(([127, 0, 0, 1], port).into());
-        Endpoint::new(&"web".into(), address, None, Health::Healthy)
+        Endpoint::new(&"web".into(), Identity::at(address), None, Health::Healthy)
     }
 
     /// Connections with the backend's ends of them.

@@ -1,11 +1,12 @@
 //! One endpoint of one upstream: load, health and metrics. Selection is in `balance`.
 //!
-//! An endpoint has two layers. The inner one, the load, belongs to (upstream, address) and survives every
+//! An endpoint has two layers. The inner one, the load, belongs to (upstream, identity) and survives every
 //! reload and every change of membership: a WebSocket opened a week ago is still counted. The outer one adds
 //! the health. A reload with other `health_check` settings starts a new outer layer from the old verdict, so
 //! that probes of two generations do not share thresholds.
 
 use super::address::Address;
+use super::announced::Identity;
 use super::endpoint_watch::{EndpointWatch, EndpointWatches};
 use super::health_score::{Health, Score, Thresholds};
 use super::join_time::JoinTime;
@@ -38,7 +39,7 @@ impl fmt::Display for Token {
     }
 }
 
-/// The state of (upstream, address), which survives every generation.
+/// The state of (upstream, identity), which survives every generation.
 #[derive(Debug)]
 pub(super) struct Load {
     token: Token,
@@ -108,7 +109,7 @@ impl BackendVersion {
 #[derive(Debug)]
 pub struct Endpoint {
     upstream: Arc<str>,
-    address: Address,
+    identity: Identity,
     name: Arc<str>,
     /// The host name that currently resolves to this address, if any.
     host: RwLock<Option<Arc<str>>>,
@@ -127,22 +128,22 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Creates an endpoint with the load that its address had before, if any.
+    /// Creates an endpoint with the load that its identity had before, if any.
     pub(super) fn new(
         upstream: &Arc<str>,
-        address: Address,
+        identity: Identity,
         load: Option<Arc<Load>>,
         health: Health,
     ) -> Arc<Self> {
-        let name: Arc<str> = address.to_string().into();
+        let name: Arc<str> = identity.address.to_string().into();
         let (of, at) = (Arc::clone(upstream), Arc::clone(&name));
         let metrics = Arc::new(LazyHandle::new(move || EndpointMetrics::of(&of, &at)));
-        Self::with_metrics(upstream, address, name, load, health, metrics)
+        Self::with_metrics(upstream, identity, name, load, health, metrics)
     }
 
     fn with_metrics(
         upstream: &Arc<str>,
-        address: Address,
+        identity: Identity,
         name: Arc<str>,
         load: Option<Arc<Load>>,
         health: Health,
@@ -153,7 +154,7 @@ impl Endpoint {
             metrics,
             upstream: Arc::clone(upstream),
             name,
-            address,
+            identity,
             host: RwLock::default(),
             load,
             health: AtomicU8::new(health as u8),
@@ -175,11 +176,11 @@ impl Endpoint {
         endpoint
     }
 
-    /// A copy with the same address, load and metrics, without host name and join time.
+    /// A copy with the same identity, load and metrics, without host name and join time.
     pub(super) fn with_health(&self, health: Health) -> Arc<Self> {
         let (load, metrics) = (Some(Arc::clone(&self.load)), Arc::clone(&self.metrics));
         let name = Arc::clone(&self.name);
-        Self::with_metrics(&self.upstream, self.address.clone(), name, load, health, metrics)
+        Self::with_metrics(&self.upstream, self.identity.clone(), name, load, health, metrics)
     }
 
     /// The name of the upstream.
@@ -199,7 +200,16 @@ impl Endpoint {
 
     /// The address.
     pub fn address(&self) -> &Address {
-        &self.address
+        &self.identity.address
+    }
+
+    /// The identifier that its source has for it, if it has one: another endpoint may have had the address before.
+    pub fn uid(&self) -> Option<&str> {
+        self.identity.uid.as_deref()
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The configured host name that resolves to the address; `None` for a configured address.
@@ -238,7 +248,7 @@ impl Endpoint {
         }
     }
 
-    /// Returns whether an operator drains the endpoint. The drain belongs to the address and survives
+    /// Returns whether an operator drains the endpoint. The drain belongs to its identity and survives
     /// reloads.
     pub fn is_drained(&self) -> bool {
         self.drained_since().is_some()

@@ -1,7 +1,7 @@
 //! The endpoints of an upstream over time.
 //!
 //! pingora-load-balancing rebuilds its selection from the endpoint set when the membership changes. An
-//! endpoint lives as long as its address is a member. The load of a removed endpoint is found again while a
+//! endpoint lives as long as its identity is a member. The load of a removed endpoint is found again while a
 //! lease holds it.
 
 use super::address::Address;
@@ -13,22 +13,26 @@ use super::health_score::Health;
 use super::members::{Members, Plan};
 use super::monotonic_millis;
 use super::ready_set::ReadySet;
+use super::reconnects::Reconnects;
 use crate::config::WhenAllUnhealthy;
 use parking_lot::{Mutex, RwLock};
 use pingora_load_balancing::Backend;
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The state that the endpoint set of the next generation inherits.
 #[derive(Default)]
 pub(super) struct CarriedState {
-    /// The members with their weights, reused when their addresses appear again.
+    /// The members with their weights, reused when their identities appear again.
     pub(super) members: Vec<Member>,
     /// Removed endpoints that are still in use.
     pub(super) departed: Departed,
+    /// The clients whose WebSockets drains have closed.
+    pub(super) reconnects: Arc<Reconnects>,
     /// Whether startup was complete.
     pub(super) is_started: bool,
 }
@@ -106,6 +110,8 @@ pub(super) struct EndpointSet {
     making_ready: Mutex<()>,
     /// Removed endpoints that are still in use.
     departed: Mutex<Departed>,
+    /// The clients whose WebSockets drains have closed.
+    reconnects: Arc<Reconnects>,
     /// Whether startup is complete: endpoints that join from then on are new.
     is_started: AtomicBool,
     /// Whether a membership was installed: later ones come from the source, and not from a reload.
@@ -133,7 +139,7 @@ impl Default for EndpointSet {
 impl EndpointSet {
     /// Creates an endpoint set with the state carried over from the prior one.
     pub(super) fn new(plan: Plan, carried: Option<CarriedState>) -> Self {
-        let CarriedState { members, departed, is_started } = carried.unwrap_or_default();
+        let CarriedState { members, departed, reconnects, is_started } = carried.unwrap_or_default();
         let is_started = AtomicBool::new(is_started);
         let watch = EndpointWatch::new(plan.balance.orders_by_load());
         let members = Members::new(&plan, &watch, members, Vec::new());
@@ -144,6 +150,7 @@ impl EndpointSet {
             watch,
             making_ready: Mutex::new(()),
             departed: Mutex::new(departed),
+            reconnects,
             is_started,
             is_installed: AtomicBool::new(false),
             changed: Notify::new(),
@@ -192,7 +199,7 @@ impl EndpointSet {
         }
         // Read before the members and their endpoints: what changes in between is seen, or makes it outdated.
         let version = self.watch.version();
-        let ready = Arc::new(ReadySet::new(self.current(), &self.watch, version));
+        let ready = Arc::new(ReadySet::new(self.current(), &self.watch, &self.reconnects, version));
         let mut place = self.ready.write();
         // Members that were replaced meanwhile are not held.
         if ready.version() == Some(self.watch.version()) {
@@ -207,6 +214,25 @@ impl EndpointSet {
         self.watch.announce_change();
         // The former ones are not held until the next selection.
         *self.ready.write() = Arc::new(ReadySet::outdated(members));
+    }
+
+    /// The clients whose WebSockets drains have closed.
+    pub(super) fn reconnects(&self) -> &Arc<Reconnects> {
+        &self.reconnects
+    }
+
+    /// As [`Reconnects::begin`], at this moment.
+    pub(super) fn begin_drain(
+        &self,
+        since: Option<u64>,
+        window: Duration,
+        websockets: usize,
+    ) -> Arc<AtomicUsize> {
+        let now = monotonic_millis::now();
+        let closed = self.reconnects.begin(now, since.unwrap_or(now), window, websockets);
+        // There are newcomers now.
+        self.watch.announce_change();
+        closed
     }
 
     /// The removed endpoints that are still in use.
@@ -274,10 +300,10 @@ impl EndpointSet {
                     Arc::clone(member.endpoint())
                 }
                 None => {
-                    let identity = Identity { address: address.clone(), uid: announced.uid.clone() };
+                    let identity = Identity { address, uid: announced.uid.clone() };
                     let load = departed.remove(&identity).and_then(|departed| departed.load.upgrade());
                     let endpoint =
-                        Endpoint::new(&self.plan.upstream, address, load, self.plan.initial_health);
+                        Endpoint::new(&self.plan.upstream, identity, load, self.plan.initial_health);
                     endpoint.set_host(host);
                     self.adopt(endpoint)
                 }
@@ -294,12 +320,12 @@ impl EndpointSet {
         members
     }
 
-    /// The configured drains of members, by address, have begun at these moments.
-    pub(super) fn restore_marks(&self, moments: &HashMap<String, u64>) {
+    /// The configured drains of members have begun at these moments.
+    pub(super) fn restore_marks(&self, moments: &HashMap<Token, u64>) {
         let _departed = self.departed.lock();
         let before = self.current();
         let marked = |member: &Member| {
-            let moment = moments.get(&member.endpoint().address().to_string());
+            let moment = moments.get(&member.endpoint().token());
             let marked = member.marked_since().map(|since| moment.copied().unwrap_or(since));
             member.clone().marked(marked)
         };
@@ -308,11 +334,10 @@ impl EndpointSet {
     }
 
     /// An endpoint that is no member, as one that a resolver has removed: a WebSocket of another process is there.
-    pub(super) fn removed_endpoint(&self, address: Address) -> Arc<Endpoint> {
+    pub(super) fn removed_endpoint(&self, identity: Identity) -> Arc<Endpoint> {
         let mut departed = self.departed.lock();
-        let identity = Identity { address: address.clone(), uid: None };
         let load = departed.get(&identity).and_then(|departed| departed.load.upgrade());
-        let endpoint = Endpoint::new(&self.plan.upstream, address, load, self.plan.initial_health);
+        let endpoint = Endpoint::new(&self.plan.upstream, identity.clone(), load, self.plan.initial_health);
         departed
             .entry(identity)
             .or_insert_with(|| DepartedEndpoint {
@@ -338,7 +363,6 @@ impl EndpointSet {
 /// A member that is none any more.
 fn member_departed(member: &Member, removal: Removal, now: u64) -> (Identity, DepartedEndpoint) {
     let announced = member.announced();
-    let identity = Identity { address: member.endpoint().address().clone(), uid: announced.uid.clone() };
     let departed = DepartedEndpoint {
         load: Arc::downgrade(member.endpoint().load()),
         removal,
@@ -346,5 +370,5 @@ fn member_departed(member: &Member, removal: Removal, now: u64) -> (Identity, De
         // It may have been draining already.
         since: member.draining_since().unwrap_or(now),
     };
-    (identity, departed)
+    (member.endpoint().identity().clone(), departed)
 }

@@ -41,6 +41,7 @@ mod passive_health;
 mod pingora_selection;
 mod proxy_header;
 mod ready_set;
+mod reconnects;
 mod session_drain;
 mod slow_start;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::endpoint_watch::EndpointWatch;
 use super::health_score::Health;
 use super::members::Members;
 use super::monotonic_millis;
+use super::reconnects::{Newcomers, Reconnects};
 use super::slow_start::{SlowStart, WHOLE};
 use super::tried_endpoints::TriedEndpoints;
 use crate::config::WhenAllUnhealthy;
@@ -24,6 +25,8 @@ pub(super) struct ReadySet {
     candidates: CandidateSet,
     /// The candidates and draining members, if one drains that has sessions: among them is the owner of a session.
     owners: Option<CandidateSet>,
+    /// The newcomers that WebSockets after a drain prefer.
+    newcomers: Option<Newcomers>,
     awaits_first_probe: bool,
     /// The version of the watch; `None` for a set that is never valid.
     version: Option<u64>,
@@ -99,6 +102,7 @@ impl ReadySet {
             candidates: CandidateSet::new(&[], Open::with_room(0), None),
             members,
             owners: None,
+            newcomers: None,
             awaits_first_probe: false,
             version: None,
             valid_until: 0,
@@ -106,7 +110,12 @@ impl ReadySet {
     }
 
     /// The set at a version of the watch, which was read before the members.
-    pub(super) fn new(members: Arc<Members>, watch: &Arc<EndpointWatch>, version: u64) -> Self {
+    pub(super) fn new(
+        members: Arc<Members>,
+        watch: &Arc<EndpointWatch>,
+        reconnects: &Reconnects,
+        version: u64,
+    ) -> Self {
         let now = monotonic_millis::now();
         let all = members.as_slice();
         let Look { mut usable, first_tier, draining, unprobed_tier, next_end, .. } = Look::at(all, now);
@@ -125,6 +134,11 @@ impl ReadySet {
         let owners = has_owners.then(|| set(&owners(all, &usable, &draining)).kept(None));
         let order = watch.load_order().map(|_| Arc::clone(watch));
         let candidates = set(&usable).kept(order);
+        let newcomers = match members.ties_sessions() {
+            true => None,
+            false => reconnects.newcomers(now, all, &candidates),
+        };
+        let series_end = newcomers.as_ref().map_or(u64::MAX, Newcomers::end);
         let next_step = slow.filter(|_| candidates.has_newcomers()).map_or(u64::MAX, |slow| {
             let step = now.saturating_add((slow.duration() / u64::from(WHOLE / 10)).max(SHORTEST_STEP));
             let ends = candidates.iter().filter_map(|index| slow.end(all.get(index)?.endpoint()));
@@ -133,9 +147,10 @@ impl ReadySet {
         Self {
             candidates,
             owners,
+            newcomers,
             awaits_first_probe,
             version: Some(version),
-            valid_until: next_end.min(next_step),
+            valid_until: next_end.min(next_step).min(series_end),
             members,
         }
     }
@@ -175,6 +190,11 @@ impl ReadySet {
             return members.get(chosen?);
         }
         members.get(chosen?)
+    }
+
+    /// Selects for a client whose WebSocket a drain has closed. `None` if no newcomer has less than its even share.
+    pub(super) fn choose_newcomer(&self, tried: &TriedEndpoints) -> Option<&Member> {
+        self.newcomers.as_ref()?.choose(self.members.as_slice(), self.exclusion(tried))
     }
 
     fn exclusion<'a>(&self, tried: &'a TriedEndpoints) -> Exclusion<'a> {

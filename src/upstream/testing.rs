@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::address::Origin;
-use super::announced::{Announced, MemberSettings};
+use super::announced::{Announced, Identity, MemberSettings};
 use super::balance::Member;
 use super::endpoint::Endpoint;
 use super::health_score::Health;
@@ -101,7 +101,10 @@ pub(super) fn members(lines: &[&str]) -> Vec<Member> {
         let Origin::Fixed(address) = Origin::parse(address).unwrap() else { panic!("an address") };
         let settings = MemberSettings { weight: weight.parse().unwrap(), ..MemberSettings::default() };
         let announced = Announced::ready(settings, "list".into());
-        Member::new(Endpoint::new(&"web".into(), address, None, Health::Healthy), Arc::new(announced))
+        Member::new(
+            Endpoint::new(&"web".into(), Identity::at(address), None, Health::Healthy),
+            Arc::new(announced),
+        )
     };
     lines.iter().map(member).collect()
 }

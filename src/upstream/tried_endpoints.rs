@@ -59,12 +59,13 @@ impl TriedEndpoints {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::announced::Identity;
     use crate::upstream::{Address, Health};
     use std::sync::Arc;
 
     fn endpoint(port: u16) -> Arc<Endpoint> {
         let address = Address::Tcp(([127, 0, 0, 1], port).into());
-        Endpoint::new(&"web".into(), address, None, Health::Healthy)
+        Endpoint::new(&"web".into(), Identity::at(address), None, Health::Healthy)
     }
 
     #[test]

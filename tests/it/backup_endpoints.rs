@@ -110,3 +110,11 @@ fn a_sticky_client_of_the_backup_returns_with_a_new_cookie() {
     assert_eq!(moved.text(), "first");
     assert!(moved.field("set-cookie").is_some());
 }
+
+crate::both_kinds!(
+    a_backup_gets_requests_only_after_the_other_endpoint_failed,
+    probes_decide_and_a_websocket_stays_at_the_backup,
+    a_draining_endpoint_gives_its_clients_to_the_backup,
+    a_full_endpoint_gives_what_is_above_its_limit_to_the_backup,
+    a_sticky_client_of_the_backup_returns_with_a_new_cookie,
+);

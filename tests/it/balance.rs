@@ -117,7 +117,9 @@ fn least_connections_follows_weights() {
 #[test]
 fn least_connections_counts_survive_reloads_and_new_members() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
-    let patient = |origins: &[&Origin]| plain("least_connections", origins);
+    // A list keeps the WebSockets of an endpoint that a reload removes; a discovery does so by this setting.
+    let kept = |yaml: String| yaml.replace("    endpoints:", "    on_removal: keep\n    endpoints:");
+    let patient = |origins: &[&Origin]| kept(plain("least_connections", origins));
     let gateway = Gateway::start(&patient(&[&a, &b]));
     let mut sockets = open(&gateway, 8);
     assert_eq!(held(&sockets), of(&[("a", 4), ("b", 4)]));
@@ -371,3 +373,23 @@ routes: [{{ upstream: {{ stable: 3, canary: 1 }} }}]"
         }
     }
 }
+
+crate::both_kinds!(
+    round_robin_distributes_evenly,
+    round_robin_follows_weights_without_bursts,
+    weight_0_gets_nothing_in_any_kind,
+    random_is_fair_and_follows_weights,
+    least_connections_counts_living_websockets,
+    least_connections_follows_weights,
+    least_connections_counts_survive_reloads_and_new_members,
+    p2c_leaves_a_slow_backend_alone,
+    p2c_spreads_living_websockets,
+    consistent_hash_moves_only_the_keys_of_a_leaving_endpoint,
+    every_key_of_consistent_hash_is_read,
+    two_gateways_with_one_secret_agree_on_a_sticky_client,
+    a_forged_cookie_chooses_nothing,
+    a_sticky_client_moves_when_its_backend_dies_and_then_stays,
+    two_sticky_upstreams_under_one_host_keep_their_clients,
+    a_sticky_client_keeps_its_share,
+    a_key_keeps_its_share_at_every_gateway,
+);

@@ -134,3 +134,10 @@ fn a_group_leaves_a_draining_endpoint_together() {
     let longest = spans.values().map(|(first, last)| *last - *first).max().unwrap();
     assert!(longest < total / 4, "a room took {longest:?} of {total:?}");
 }
+
+crate::both_kinds!(
+    the_requests_of_a_sticky_client_stay_at_a_draining_endpoint,
+    an_endpoint_that_is_marked_to_be_drained_keeps_its_sessions_too,
+    a_window_that_a_reload_changes_holds_for_websockets_as_for_requests,
+    a_group_leaves_a_draining_endpoint_together,
+);

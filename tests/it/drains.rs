@@ -350,3 +350,22 @@ fn rebalancing_after_a_scale_out_evens_out() {
     let moves: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
     assert_eq!(moves, ALL / 2, "nobody moved twice");
 }
+
+// Without `the_websockets_of_a_removed_endpoint_stay_by_default`: a discovery has `on_removal`.
+crate::both_kinds!(
+    a_reload_that_changes_nothing_closes_no_websocket,
+    the_websockets_of_a_removed_endpoint_are_drained_if_the_route_demands_it,
+    a_request_at_a_removed_endpoint_gets_its_response,
+    a_marked_endpoint_is_left_and_gets_nothing_new,
+    an_unhealthy_endpoint_is_drained_if_the_route_demands_it,
+    an_unhealthy_endpoint_keeps_its_websockets_when_none_is_healthy,
+    a_changed_route_drains_its_websockets_if_configured,
+    a_route_with_another_destination_drains_its_websockets_if_configured,
+    a_removed_route_drains_its_websockets_if_configured,
+    an_operator_drains_an_endpoint_and_takes_it_back,
+    a_backend_that_ends_while_it_is_drained_costs_its_clients_1012_and_another_one_1001,
+    undrained_websockets_stay_when_an_order_is_reverted,
+    an_order_for_what_is_not_there_is_refused,
+    the_access_log_has_the_reason,
+    rebalancing_after_a_scale_out_evens_out,
+);

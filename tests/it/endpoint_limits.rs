@@ -93,3 +93,9 @@ fn a_reload_changes_the_limit_over_open_websockets() {
     await_active(&gateway, &a, 3);
     assert_eq!(gateway.endpoint("all", a.address()).unwrap()["max_connections"], 4);
 }
+
+crate::both_kinds!(
+    requests_and_websockets_share_the_limit_and_503_says_why,
+    many_clients_never_exceed_the_limit_and_use_all_of_it,
+    a_reload_changes_the_limit_over_open_websockets,
+);

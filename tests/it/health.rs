@@ -191,3 +191,19 @@ routes: [{{ upstream: all }}]"
     }
     assert!((2..=3).contains(&broken.count()), "{} handshakes reached it", broken.count());
 }
+
+crate::both_kinds!(
+    an_http_probe_takes_a_sick_backend_out_and_brings_it_back,
+    an_http_probe_that_hangs_is_a_failure_too,
+    a_websocket_probe_makes_a_true_handshake,
+    a_tcp_probe_sees_a_dead_port,
+    an_interim_response_is_no_verdict,
+    one_failed_probe_is_not_the_end,
+    a_new_endpoint_is_probed_before_it_gets_traffic,
+    the_first_requests_wait_for_the_first_probe,
+    health_survives_a_reload,
+    all_unhealthy_serves_anyway_by_default_and_is_counted,
+    all_unhealthy_with_panic_fail_is_503,
+    refused_connects_put_an_endpoint_out_for_a_while,
+    a_backend_that_breaks_handshakes_is_put_out_too,
+);

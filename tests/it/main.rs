@@ -73,11 +73,13 @@ mod raw_relays;
 mod refused_requests;
 mod reload;
 mod removed_upstreams;
+mod rollouts;
 mod routing;
 mod running_state;
 mod service_manager;
 #[cfg(feature = "redis")]
 mod shared_limits;
+mod shared_secrets;
 mod spoofed_headers;
 mod storms;
 mod strictness;

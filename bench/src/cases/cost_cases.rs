@@ -209,7 +209,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Target::one(listener.local_addr().unwrap());
         let (_parent, end) = UnixStream::pair().unwrap();
-        std::thread::spawn(move || crate::backend::serve(&listener, end));
+        std::thread::spawn(move || crate::backend::serve(&[listener], end));
         for cost in
             [&HTTP, &ECHO, &BURST, &BULK, &CONNECT, &SSE, &DOWNLOAD_1M, &DOWNLOAD_1G, &UPLOAD_1M, &UPLOAD_1G]
         {

@@ -5,6 +5,7 @@ pub(crate) mod cost;
 pub(crate) mod cost_cases;
 pub(crate) mod idle;
 mod latency_under_reload;
+mod members;
 mod plugins;
 mod tracing;
 mod upgrade;
@@ -41,10 +42,12 @@ pub(crate) enum Case {
     Tracing,
     /// Latency while the WebSockets move to a new process; Moongate only.
     Upgrade,
+    /// Latency and CPU while the endpoints of an upstream change; Moongate only.
+    Members,
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 24] = [
+pub(crate) const CASES: [Case; 25] = [
     Case::Cost(&cost_cases::HTTP),
     Case::Cost(&cost_cases::HTTP_ROUTES),
     Case::Cost(&cost_cases::ECHO),
@@ -65,6 +68,7 @@ pub(crate) const CASES: [Case; 24] = [
     Case::Tracing,
     Case::Latency,
     Case::Upgrade,
+    Case::Members,
     Case::Idle(&idle::IDLE),
     Case::Idle(&idle::TLS_IDLE),
     Case::Idle(&idle::SSE_IDLE),
@@ -81,6 +85,7 @@ impl Case {
             Self::Plugins => "plugins",
             Self::Tracing => "tracing",
             Self::Upgrade => "upgrade",
+            Self::Members => "members",
         }
     }
 }
@@ -130,6 +135,7 @@ impl Bench {
             Case::Plugins => plugins::measure(self),
             Case::Tracing => tracing::measure(self),
             Case::Upgrade => upgrade::measure(self),
+            Case::Members => members::measure(self),
         }
     }
 

@@ -38,7 +38,7 @@ fn differing(values: &ConfigValues) -> Differing {
         )
     };
     match values.setup {
-        Setup::Minimal => Differing {
+        Setup::Minimal | Setup::Members => Differing {
             global: "",
             defaults: "",
             plain: MINIMAL_FRONTEND.to_owned(),

@@ -15,7 +15,7 @@ use crate::process::{Cpu, Process};
 use crate::transport::Target;
 use rustix::process::Signal;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
@@ -47,6 +47,26 @@ pub(crate) enum Setup {
     Minimal,
     /// A hundred routes, an access log, X-Forwarded-For, -Proto and -Host added.
     Full,
+    /// As [`Setup::Minimal`], with the endpoints of a discovery. Moongate only.
+    Members,
+}
+
+/// The endpoints of [`Setup::Members`].
+pub(crate) const MEMBERS: usize = 5_000;
+
+/// The addresses of which [`MEMBERS`] are endpoints at a time.
+pub(crate) const MEMBER_ADDRESSES: usize = MEMBERS + 500;
+
+/// The address of an endpoint of [`Setup::Members`].
+pub(crate) fn member_address(number: usize) -> Ipv4Addr {
+    let [high, low] = ((number % MEMBER_ADDRESSES) as u16).to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
+}
+
+/// The list of [`MEMBERS`] endpoints from this one on, with the backend's port.
+pub(crate) fn member_list(backend: SocketAddr, first: usize) -> String {
+    let line = |number: usize| format!("- {}:{}\n", member_address(number), backend.port());
+    (first..first + MEMBERS).map(line).collect()
 }
 
 /// The setups that a gateway supports.
@@ -60,7 +80,11 @@ enum Support {
 impl GatewayKind {
     /// Whether the gateway can do the work of a setup.
     pub(crate) fn supports(&self, setup: Setup) -> bool {
-        setup == Setup::Minimal || matches!(self.support, Support::Full { .. })
+        match setup {
+            Setup::Minimal => true,
+            Setup::Full => matches!(self.support, Support::Full { .. }),
+            Setup::Members => self.name == moongate::MOONGATE.name,
+        }
     }
 }
 
@@ -128,6 +152,14 @@ pub(crate) struct Environment {
     pub(crate) cpu: usize,
     /// The number of client connections that a gateway must be able to hold.
     pub(crate) connections: usize,
+}
+
+impl Environment {
+    /// The same with another backend.
+    pub(crate) fn with_backend(&self, backend: SocketAddr) -> Self {
+        let certificate = self.certificate.clone();
+        Self { directory: self.directory.clone(), certificate, backend, ..*self }
+    }
 }
 
 /// An installed gateway.
@@ -245,6 +277,13 @@ impl Gateway {
         self.values.generation += 1;
         self.values.write(self.kind)?;
         self.process.signal(reload)
+    }
+
+    /// Replaces the list of [`Setup::Members`].
+    pub(crate) fn write_members(&self, list: &str) -> Outcome<()> {
+        let part = self.values.directory.join("members.part");
+        fs::write(&part, list)?;
+        Ok(fs::rename(part, self.values.directory.join("members.list"))?)
     }
 
     /// Orders a handover to a new process of the same program. Only Moongate has it.

@@ -1,6 +1,6 @@
 //! Moongate with one thread and its defaults. TLS and HTTP/2 are on, and so are the admin listener and the metrics.
 
-use crate::gateway::{ConfigValues, GatewayKind, Setup, Support};
+use crate::gateway::{ConfigValues, GatewayKind, Setup, Support, member_list};
 use crate::http::{INSPECTED, route};
 use rustix::process::Signal;
 use std::fmt::Write;
@@ -20,12 +20,21 @@ pub(crate) const MOONGATE: GatewayKind = GatewayKind {
 
 fn files(values: &ConfigValues) -> Vec<(&'static str, String)> {
     let (x_forwarded, access_log, routes) = match values.setup {
-        Setup::Minimal => ("keep", "off".to_owned(), "  - { upstream: service }\n".to_owned()),
+        Setup::Minimal | Setup::Members => {
+            ("keep", "off".to_owned(), "  - { upstream: service }\n".to_owned())
+        }
         Setup::Full => (
             "add",
             format!("{{ format: combined, path: \"{}\" }}", values.path("access.log")),
             routes(values),
         ),
+    };
+    let service = match values.setup {
+        Setup::Members => {
+            "discovery: { kind: file, path: members.list }, balance: least_connections, on_removal: keep"
+                .to_owned()
+        }
+        Setup::Minimal | Setup::Full => format!("endpoints: [\"{}\"]", values.backend),
     };
     let mut text = format!(
         "server: {{ threads: 1, x_forwarded: {x_forwarded} }}
@@ -37,7 +46,7 @@ listeners:
     tls: {{ certificates: [{{ cert: \"{cert}\", key: \"{key}\" }}] }}
 access_log: {access_log}
 upstreams:
-  service: {{ endpoints: [\"{backend}\"] }}
+  service: {{ {service} }}
 routes:
 {routes}",
         admin = values.admin,
@@ -45,10 +54,13 @@ routes:
         tls = values.target.tls,
         cert = values.cert,
         key = values.key,
-        backend = values.backend,
     );
     text.insert_str(0, &values.settings);
-    vec![("moongate.yaml", text)]
+    let mut files = vec![("moongate.yaml", text)];
+    if values.setup == Setup::Members {
+        files.push(("members.list", member_list(values.backend, 0)));
+    }
+    files
 }
 
 fn routes(values: &ConfigValues) -> String {

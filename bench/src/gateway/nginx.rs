@@ -35,7 +35,7 @@ fn files(values: &ConfigValues) -> Vec<(&'static str, String)> {
     // A proxied connection takes two, and some are spare.
     let connections = values.connections * 2 + 512;
     let (access_log, forwarded, locations) = match values.setup {
-        Setup::Minimal => ("off".to_owned(), "", location("/")),
+        Setup::Minimal | Setup::Members => ("off".to_owned(), "", location("/")),
         Setup::Full => (
             format!("{} combined buffer=64k flush=1s", values.path("access.log")),
             FORWARDED,

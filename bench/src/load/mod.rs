@@ -5,6 +5,7 @@ pub(crate) mod event_streams;
 pub(crate) mod http2_streams;
 pub(crate) mod keepalive_gets;
 pub(crate) mod paced;
+pub(crate) mod paced_gets;
 pub(crate) mod short_connections;
 pub(crate) mod short_websockets;
 pub(crate) mod transfers;

@@ -3,7 +3,7 @@
 use crate::config::{
     AccessLog, Acme, Admin, Certificate, ClientAuth, Config, Endpoint, ExternalAccount, KindTable, Listener,
     ListenerTls, PassiveHealth, PerKey, ProcessLog, ProxyProtocol, RateAndGrace, Rebalance, Route,
-    SampleRule, Server, Tracing, Upstream, UpstreamTls, WebSocket,
+    SampleRule, Server, SharedMessages, Tracing, Upstream, UpstreamTls, WebSocket,
 };
 use schemars::{JsonSchema, schema_for};
 
@@ -19,7 +19,7 @@ const fn mapping<T: JsonSchema>(section: &'static str, name: &'static str) -> Ma
     Mapping { section, name, settings: settings::<T> }
 }
 
-const MAPPINGS: [Mapping; 23] = [
+const MAPPINGS: [Mapping; 24] = [
     mapping::<Config>("", "the file itself"),
     mapping::<Server>("server", "`server`"),
     mapping::<RateAndGrace>("server", "`body_min_rate` and `send_min_rate` of `server`"),
@@ -42,6 +42,7 @@ const MAPPINGS: [Mapping; 23] = [
     mapping::<Route>("routes", "a route"),
     mapping::<WebSocket>("routes", "`websocket` of a route"),
     mapping::<PerKey>("routes", "`websocket.max_connections_per_client` of a route"),
+    mapping::<SharedMessages>("routes", "`websocket.messages_per_second` of a route"),
     mapping::<Tracing>("tracing", "`tracing`"),
 ];
 

@@ -3,9 +3,10 @@
 //! A gateway has one connection to a server, shared by its workers: requests are sent at once, and responses are matched by
 //! their order. To a cluster it has one for each master.
 
-use super::scripts::{COUNT, HEARTBEAT, StoreScript, TOKENS};
+use super::scripts::{COUNT, HEARTBEAT, SECRETS, StoreScript, TOKENS};
 use crate::limit::connection::{
-    ClientCount, KEY_LIFE, Reply, StoreClient, StoreConnection, StoreError, TokenGrant, TokenRequest,
+    ClientCount, KEY_LIFE, Reply, StoreClient, StoreConnection, StoreError, StoredSecrets, TokenGrant,
+    TokenRequest,
 };
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
@@ -17,6 +18,7 @@ use redis::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// The time limit for one server; a client tries several Sentinels within the time for connecting.
 const ONE_SERVER: Duration = Duration::from_millis(300);
@@ -300,6 +302,23 @@ where
         };
         self.run(&HEARTBEAT, command, |value| {
             Ok(read::<Vec<String>>(value)?.into_iter().map(Arc::from).collect())
+        })
+    }
+
+    fn secrets(
+        &self,
+        key: String,
+        known: Zeroizing<String>,
+        fresh: Option<Zeroizing<String>>,
+        activation: Duration,
+    ) -> Reply<StoredSecrets> {
+        let command = |command: &mut Cmd| {
+            let fresh = fresh.as_ref().map_or("", |fresh| fresh.as_str());
+            command.arg(1).arg(&key).arg(known.as_str()).arg(fresh).arg(milliseconds(activation));
+        };
+        self.run(&SECRETS, command, |value| {
+            let (text, now, is_rotated): (String, u64, u8) = read(value)?;
+            Ok(StoredSecrets { text: Zeroizing::new(text), now, is_rotated: is_rotated == 1 })
         })
     }
 

@@ -51,6 +51,36 @@ return { given, math.ceil(math.max(wait, 0)), math.ceil(paid - now) }
     )
 });
 
+/// Reads the secrets of a fleet: `version:created:hex`, the newest first, separated by commas. Times are milliseconds of the
+/// server's clock. A key without secrets, or with older ones than the gateway knows, gets those of the gateway: it may have
+/// been lost.
+///
+/// Arguments: the secrets that the gateway knows, a new one in hex or nothing, and the time in milliseconds that must have
+/// passed since the last one. Keeps three earlier ones. Returns the secrets, the time, and whether the new one was added.
+pub(super) static SECRETS: LazyLock<StoreScript> = LazyLock::new(|| {
+    StoreScript::new(
+        r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known = redis.call('GET', KEYS[1]) or ''
+local function version(all) return tonumber(string.match(all, '^(%d+):') or 0) end
+if version(known) < version(ARGV[1]) then
+  known = ARGV[1]
+  redis.call('SET', KEYS[1], known)
+end
+local created = tonumber(string.match(known, '^%d+:(%d+):') or 0)
+if ARGV[2] == '' or now - created < tonumber(ARGV[3]) then return { known, now, 0 } end
+local kept = { string.format('%.0f:%.0f:%s', version(known) + 1, now, ARGV[2]) }
+for secret in string.gmatch(known, '[^,]+') do
+  if #kept < 4 then kept[#kept + 1] = secret end
+end
+known = table.concat(kept, ',')
+redis.call('SET', KEYS[1], known)
+return { known, now, 1 }
+",
+    )
+});
+
 /// Records a gateway's number of WebSockets of a client. A field is a gateway; its value is the number, the sequence of
 /// the write, and until when it is valid without a heartbeat, in milliseconds of the server's clock. Fields of other
 /// gateways that have ended are removed.

@@ -30,6 +30,8 @@ struct AdoptedParts {
     origin: Arc<Origin>,
     member: Membership,
     resources: ClientResources,
+    /// The key of the client in limits that a fleet shares, by its address.
+    client_key: u128,
 }
 
 /// The identity of a moved tunnel.
@@ -70,7 +72,7 @@ pub(super) fn adopt_websocket(
         protocol: None,
         drain_part: state.drain_part(),
     };
-    let AdoptedParts { route, lease, origin, member, resources } =
+    let AdoptedParts { route, lease, origin, member, resources, client_key } =
         readmit(gateway, (route, lease), moved.origin, moved.client, connection, identity);
     let counters = Counters::new(TunnelMetrics::adopt(&route.metrics.route, lease.endpoint().metrics()));
     let trace = resources.trace.clone();
@@ -90,6 +92,7 @@ pub(super) fn adopt_websocket(
         backend_early: Bytes::new(),
         extensions: Default::default(),
         policy: Arc::clone(&route.policy),
+        client_key: Some(client_key),
         counters,
         member,
         guard: Box::new(TunnelGuards { _lease: lease, client: client_resources }),
@@ -132,7 +135,7 @@ pub(super) fn adopt_raw(
         protocol: Some(Arc::clone(&protocol)),
         drain_part: state.drain_part(),
     };
-    let AdoptedParts { route, lease, origin, member, resources } =
+    let AdoptedParts { route, lease, origin, member, resources, .. } =
         readmit(gateway, (route, lease), moved.origin, moved.client, connection, identity);
     let metrics = UpgradeMetrics::adopt(&route.metrics.route, lease.endpoint().metrics(), &protocol);
     let end = RawTunnelEnd { protocol, origin, trace: resources.trace.clone() };
@@ -160,11 +163,10 @@ fn other_plugins(route: &Route) -> String {
 fn find(gateway: &Gateway, route: &str, request: &OriginState) -> Result<(Arc<Route>, Lease), String> {
     let snapshot = gateway.shared.live.pin();
     let found = snapshot.route(route).ok_or_else(|| format!("there is no route `{route}`"))?;
-    let lease =
-        snapshot
-            .cluster(&request.upstream)
-            .and_then(|cluster| cluster.lease_of(&request.endpoint))
-            .ok_or_else(|| format!("there is no endpoint {} of {}", request.endpoint, request.upstream))?;
+    let lease = snapshot
+        .cluster(&request.upstream)
+        .and_then(|cluster| cluster.lease_of(&request.endpoint, request.uid.as_deref()))
+        .ok_or_else(|| format!("there is no endpoint {} of {}", request.endpoint, request.upstream))?;
     Ok((Arc::clone(found), lease))
 }
 
@@ -180,7 +182,9 @@ fn readmit(
     let snapshot = gateway.shared.live.pin();
     let known = request.client();
     let network = snapshot.globals.client_prefix.identity(known.address());
-    let permit = route.policy.readmit(client.permit_key, ClientKey::Client(network));
+    let by_address = ClientKey::Client(network);
+    let client_key = by_address.fleet_key();
+    let permit = route.policy.readmit(client.permit_key, by_address);
     let origin = request.restore(&route.name, lease.endpoint(), snapshot.log.as_ref());
     let key = TunnelKey {
         endpoint: lease.endpoint().token().get(),
@@ -196,7 +200,7 @@ fn readmit(
     let member = gateway.shared.tunnels.join_as(key, identity.id);
     let permits = TunnelPermits { permit, _connection: Some(connection) };
     let resources = client.restore(permits, &gateway.shared);
-    AdoptedParts { route, lease, origin, member, resources }
+    AdoptedParts { route, lease, origin, member, resources, client_key }
 }
 
 fn tunnel_ios([client, backend]: [OwnedFd; 2]) -> Result<[TunnelIo; 2], String> {

@@ -7,6 +7,7 @@ use crate::proxy::downstream::client_disconnect;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::failure::Failure;
 use crate::tunnel::{ClientKey, Denial, Permit};
+use crate::upstream::{Key, RequestView};
 use http::header;
 
 /// Waits until the limits of the route and of the listener allow one more tunnel.
@@ -34,15 +35,26 @@ async fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result
     let view = ctx.view(head);
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));
-    let client_key = match &key {
-        Some(key) if !key.is_client() => ClientKey::Key(key.as_bytes()),
-        _ => ClientKey::Client(view.request.client_network),
-    };
     let failure = |denial| match denial {
         Denial::Origin => Failure::OriginDenied,
         Denial::Full => Failure::TooManyConnections,
         Denial::ClientFull => Failure::TooManyOfClient,
     };
-    let permit = route.policy.acquire_permit(origin, client_key).map_err(failure)?;
+    let permit = route.policy.acquire_permit(origin, client_key(key.as_ref(), &view)).map_err(failure)?;
     permit.share().await.map_err(failure)
+}
+
+/// The key of the client in the route's limit on messages, if a fleet shares it.
+pub(super) fn message_key(session: &Session, ctx: &Context) -> Option<u128> {
+    let source = ctx.route.as_ref()?.policy.message_key()?;
+    let view = ctx.view(session.request());
+    let key = source.read(&view);
+    Some(client_key(Some(&key), &view).fleet_key())
+}
+
+fn client_key<'a>(key: Option<&'a Key<'_>>, view: &RequestView<'a>) -> ClientKey<'a> {
+    match key {
+        Some(key) if !key.is_client() => ClientKey::Key(key.as_bytes()),
+        _ => ClientKey::Client(view.request.client_network),
+    }
 }

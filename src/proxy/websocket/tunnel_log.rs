@@ -294,6 +294,7 @@ impl TunnelOrigin for Origin {
         let state = OriginState {
             upstream: endpoint.upstream().to_owned(),
             endpoint: endpoint.name().to_owned(),
+            uid: endpoint.uid().map(str::to_owned),
             client: ClientState::of(&self.client),
             fields: self.fields.as_ref().map(|fields| FieldsState {
                 is_logged: fields.log.is_some(),
@@ -317,6 +318,9 @@ impl TunnelOrigin for Origin {
 pub(in crate::proxy) struct OriginState {
     pub(in crate::proxy) upstream: String,
     pub(in crate::proxy) endpoint: String,
+    /// The identifier of the endpoint, if its source has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::proxy) uid: Option<String>,
     #[serde(flatten)]
     client: ClientState,
     fields: Option<FieldsState>,

@@ -34,6 +34,8 @@ pub(in crate::proxy) struct TunnelStart {
     pub(in crate::proxy) listener: Arc<str>,
     /// The request for another endpoint, and what it must agree to.
     pub(in crate::proxy) again: Option<(Request, Agreement, ProxyAddrs)>,
+    /// The key of the client in limits that a fleet shares.
+    pub(in crate::proxy) client_key: Option<u128>,
     /// The client's 101.
     pub(in crate::proxy) switching: Vec<u8>,
     /// The time from the request header to the backend's response.
@@ -83,6 +85,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, tunnel_start: TunnelStart, sess
         backend_early: tunnel_start.backend_early,
         extensions: tunnel_start.extensions,
         policy,
+        client_key: tunnel_start.client_key,
         counters,
         member,
         guard: Box::new(TunnelGuards { _lease: lease, client }),

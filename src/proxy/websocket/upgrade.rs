@@ -234,6 +234,7 @@ async fn open(
     let trace = WebSocketTrace::open(&gateway.shared, session.request(), ctx, None);
     request_end::upgraded(session, ctx);
     let said = CloseLogFields::all(&request_end::notes(ctx));
+    let client_key = tunnel_admission::message_key(session, ctx);
     let head = session.request();
     let plugins = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
     let Some(lease) = ctx.attempts.take_lease() else { return Ok(ServedHandshake::Response) };
@@ -249,6 +250,7 @@ async fn open(
         extensions,
         listener: ctx.listener().into(),
         again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
+        client_key,
         switching: switching.into(),
         handshake,
         drain_moment,

@@ -1,4 +1,10 @@
-//! Path of one WebSocket: `/api/v1/sockets/ID`, or `/api/v1/sockets/ID/close`.
+//! Path of one WebSocket: `/api/v1/sockets/ID`, or `/api/v1/sockets/ID/close` with the parameters of the close.
+
+use super::query::Query;
+use crate::tunnel::OperatorClose;
+
+/// The code of a WebSocket that an operator closes without naming one: Service Restart, on which clients reconnect.
+const DEFAULT_CLOSE_CODE: u16 = 1012;
 
 /// A WebSocket, and whether it is to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +24,25 @@ impl SocketPath {
         };
         Some(Self { id: id.parse().ok()?, closes })
     }
+}
+
+/// The close that `code` and `reason` describe.
+pub(super) fn operator_close(query: &Query) -> Result<OperatorClose, String> {
+    let code = query.get("code").map_or(Ok(DEFAULT_CLOSE_CODE), |code| {
+        // RFC 6455 §7.4: 1004 to 1006 and 1015 are never sent. Several client libraries take 1014 for a violation.
+        let may_be_ordered = |code: &u16| matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999);
+        code.parse().ok().filter(may_be_ordered).ok_or_else(|| {
+            format!(
+                "`{code}` is no close code to send; those are 1000 to 1003, 1007 to 1013 and 3000 to 4999"
+            )
+        })
+    })?;
+    let reason = query.get("reason").unwrap_or("closed by an operator");
+    // A control frame has at most 125 bytes (RFC 6455 §5.5).
+    if reason.len() > 123 {
+        return Err("`reason` must have at most 123 bytes".to_owned());
+    }
+    Ok(OperatorClose { code, reason: reason.into() })
 }
 
 #[cfg(test)]

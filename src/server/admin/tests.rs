@@ -49,6 +49,10 @@ impl AdminState for Gateway {
         known.then(|| self.orders.lock().unwrap().push(order))
     }
 
+    async fn rotate_secrets(&self, _: Option<&str>) -> Vec<StoreRotation> {
+        Vec::new()
+    }
+
     fn allows_taps(&self) -> bool {
         true
     }

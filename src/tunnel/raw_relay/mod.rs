@@ -75,7 +75,7 @@ pub(super) fn run(tunnel: RawTunnel) -> RawRelay {
         timer: Timer::default(),
         first_end: None,
         ending: None,
-        throttle: limits.rate.map(|rate| Box::new(Throttle::new(&rate, now))),
+        throttle: limits.rate.map(|rate| Box::new(Throttle::new(&rate, None, now))),
         limits,
         counters: tunnel.counters,
         member: tunnel.member,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
+use crate::config::MessageRate;
 use crate::plugin::RecheckVerdict;
 use crate::telemetry::metrics::{EndpointMetrics, RouteMetrics, UpgradeMetrics};
 use crate::tunnel::messages::RecheckFuture;
@@ -253,7 +254,7 @@ async fn a_client_above_its_rate_is_paused_or_ends() {
     let rate = |on_exceed| {
         let written = crate::config::WebSocket {
             bytes_per_second: Some(moongate_config::Size(1000)),
-            messages_per_second: std::num::NonZeroU32::new(1),
+            messages_per_second: Some(MessageRate::Local(1)),
             on_exceed,
             ..Default::default()
         };

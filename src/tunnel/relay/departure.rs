@@ -60,6 +60,11 @@ impl Relay {
             round_trips: traffic.round_trips(),
             drain_part: self.member.drain_part(),
             rate_debts: self.throttle.as_ref().map_or([0; 2], |throttle| throttle.debts(now)),
+            client_key: self
+                .throttle
+                .as_ref()
+                .and_then(|throttle| throttle.client())
+                .map(|key| [(key >> 64) as u64, key as u64]),
             records,
             recheck_waits: self.rechecks.as_ref().map_or_else(Vec::new, |rechecks| rechecks.waits(now)),
         })
@@ -76,10 +81,13 @@ pub(in crate::tunnel) fn resume(tunnel: Tunnel, state: TunnelState) -> Option<Re
         bytes,
         round_trips,
         rate_debts,
+        client_key,
         recheck_waits,
         ..
     } = state;
-    let tunnel = Tunnel { extensions: extensions.into(), ..tunnel };
+    let client_key = client_key.map(|[high, low]| u128::from(high) << 64 | u128::from(low));
+    let client_key = client_key.or(tunnel.client_key);
+    let tunnel = Tunnel { extensions: extensions.into(), client_key, ..tunnel };
     let mut relay = run(tunnel);
     // A tap has not seen the compression contexts begin.
     (relay.tap, relay.tap_version) = (None, 0);

@@ -64,6 +64,8 @@ pub struct Tunnel {
     pub extensions: Extensions,
     /// The route's policy.
     pub policy: Arc<Policy>,
+    /// The key of the client in limits that a fleet shares.
+    pub client_key: Option<u128>,
     /// Counters of route, upstream and endpoint.
     pub counters: Counters,
     /// The entry in the registry.
@@ -92,7 +94,9 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
         clocks: Clocks::new(now, &policy),
         timer: Timer::default(),
         closing: None,
-        throttle: policy.rates().map(|rates| Box::new(Throttle::new(rates, now))),
+        throttle: policy
+            .rates()
+            .map(|rates| Box::new(Throttle::new(rates, policy.message_tokens(tunnel.client_key), now))),
         extensions: tunnel.extensions,
         counters: tunnel.counters,
         member: tunnel.member,

@@ -223,7 +223,7 @@ pub(in crate::upstream) enum Exclusion<'a> {
 }
 
 impl Exclusion<'_> {
-    pub(super) fn has(self, member: &Member) -> bool {
+    pub(in crate::upstream) fn has(self, member: &Member) -> bool {
         match self {
             Self::Nothing => false,
             Self::TriedOrFull(tried) => {

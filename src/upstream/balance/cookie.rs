@@ -1,7 +1,7 @@
 //! The signed cookie of `sticky`: settings, tags and the `Set-Cookie` field.
 //!
-//! The value is a tag and a session, separated by a full stop. A tag is an HMAC over the upstream's name and
-//! the endpoint's address. Only a holder of the secret can map it to an endpoint, so it reveals nothing to a
+//! The value is a tag and a session, separated by a full stop. A tag is an HMAC over the upstream's name, the endpoint's
+//! address and, where its source has one, its identifier. Only a holder of the secret can map it to an endpoint, so it reveals nothing to a
 //! client. Gateways with the same secret agree without a shared store. A session is one of 4096 numbers,
 //! drawn for each new cookie. It spreads the clients of a draining endpoint over the drain's window, and is
 //! too short to identify a client.
@@ -29,6 +29,12 @@ pub(super) type Session = [u8; 2];
 pub(super) fn new_session() -> Session {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     [DIGITS[fastrand::usize(..64)], DIGITS[fastrand::usize(..64)]]
+}
+
+/// The session that a client has sent back; `None` if it is none.
+pub(super) fn read_session(text: &[u8]) -> Option<Session> {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    text.try_into().ok().filter(|session: &Session| session.iter().all(is_digit))
 }
 
 /// Length of a tag: 32 bytes in base64url.
@@ -212,18 +218,38 @@ impl Secret {
         Self::new(&process_secret()?)
     }
 
-    /// The cookie's value for an endpoint.
-    pub(super) fn tag(&self, upstream: &str, address: &str) -> CookieTag {
+    /// The tag of an endpoint. One without an identifier has the tag of its address alone.
+    pub(super) fn tag(&self, upstream: &str, address: &str, uid: Option<&str>) -> CookieTag {
         let mut mac = self.0.clone();
         mac.update(upstream.as_bytes());
         // A separator that neither part can contain; otherwise ("a", "b:80") and ("ab", ":80") would be
         // equal.
         mac.update(&[0]);
         mac.update(address.as_bytes());
+        if let Some(uid) = uid {
+            mac.update(&[0]);
+            mac.update(uid.as_bytes());
+        }
         let mut tag = [0; TAG];
         // 32 bytes are always 43 characters: the slice cannot be short.
         let written = URL_SAFE_NO_PAD.encode_slice(mac.finalize().into_bytes(), &mut tag);
         debug_assert_eq!(written.ok(), Some(TAG));
         CookieTag(tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_tag_is_that_of_address_and_identifier() {
+        let secret = Secret::new(b"s3cret").unwrap();
+        let tag =
+            |uid| String::from_utf8(secret.tag("web", "127.0.0.1:81", uid).as_bytes().to_vec()).unwrap();
+        // HMAC-SHA256 of "web\0127.0.0.1:81", without and with "\0pod-1". Cookies outlive versions of the gateway.
+        assert_eq!(tag(None), "JI_tgZ7H81SiStxxSFFkOvwDboPcDC5gOZYOR2-fwss");
+        assert_eq!(tag(Some("pod-1")), "0Df_AjvtFjuOfUGPTQz6MPaAXM2PDu33drFobBlMw4M");
     }
 }

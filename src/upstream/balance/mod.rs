@@ -31,10 +31,12 @@ pub use super::announced::Tier;
 use super::endpoint::Endpoint;
 use super::hash_key::KeySource;
 use super::session_drain::DrainMoment;
+use crate::runtime::shared_secrets::SharedSecrets;
 use http::HeaderValue;
-use moongate_config::{Kind, Problem};
+use moongate_config::{Kind, Placed, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// The kinds of `balance:`, in the order of `moongate kinds`.
 pub static BALANCE: &[Kind<dyn Balance>] = &[
@@ -109,6 +111,16 @@ pub trait Balance: Send + Sync {
     fn set_cookie(&self, endpoint: &Endpoint, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
         let _ = (endpoint, presented);
         None
+    }
+
+    /// The store whose secrets sign, by its name in `stores`.
+    fn secret_store(&self) -> Option<&Placed<String>> {
+        None
+    }
+
+    /// Uses the secrets of the store from now on.
+    fn use_secrets(&self, secrets: &Arc<SharedSecrets>) {
+        let _ = secrets;
     }
 
     /// A warning about valid settings.

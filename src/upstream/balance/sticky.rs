@@ -5,17 +5,19 @@
 
 use super::cookie::{self, CookieScope, CookieShape, CookieTag, SameSite, Secret};
 use super::{BALANCE, Balance, Candidates, Group, Member};
+use crate::runtime::shared_secrets::SharedSecrets;
 use crate::upstream::endpoint::{Endpoint, Token};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::session_drain::DrainMoment;
 use foldhash::fast::RandomState;
 use http::HeaderValue;
 use moongate_config::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::iter::repeat;
+use std::sync::{Arc, OnceLock};
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "sticky",
@@ -34,6 +36,9 @@ struct StickySettings {
     /// Signs the cookie. Gateways that serve the same clients need the same secret. Default random per
     /// process.
     secret: Option<Placed<String>>,
+    /// Signs the cookie with the secrets of this store, by its name in `stores`, which a command rotates. Not with
+    /// `secret`. Default none.
+    store: Option<Placed<String>>,
     /// Sets the cookie's `Path` attribute. Default /.
     path: Option<Placed<String>>,
     /// Sets `HttpOnly`, which hides the cookie from scripts. Default true.
@@ -54,12 +59,16 @@ fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
     let mut problems = Problems::default();
     let fallback = problems.keep(fallback(settings.place(), read.fallback.as_ref()));
     let secret = problems.keep(secret(read.secret.as_ref()));
+    if let (Some(_), Some(store)) = (&read.secret, &read.store) {
+        let problem = Problem::new("`sticky` has `secret` or `store`, not both").at(&store.place);
+        problems.push(problem.help("remove one of them"));
+    }
     let shape = shape(&read, &mut problems);
     match (fallback, secret) {
         (Some(fallback), Some(secret)) if !problems.refuse() => Ok(Box::new(Sticky {
             shape,
-            secret,
-            unsigned: read.secret.is_none().then(|| settings.place().clone()),
+            secrets: CookieSecrets { fixed: secret, store: read.store.clone(), shared: Arc::default() },
+            unsigned: (read.secret.is_none() && read.store.is_none()).then(|| settings.place().clone()),
             fallback,
             name: Box::default(),
             upstream: Box::default(),
@@ -130,9 +139,36 @@ fn fallback(place: &Place, written: Option<&Placed<String>>) -> Result<Box<dyn B
     Ok(built)
 }
 
+/// What signs the cookies.
+#[derive(Clone)]
+struct CookieSecrets {
+    /// The configured secret, or that of this process.
+    fixed: Secret,
+    /// The store whose secrets are used instead.
+    store: Option<Placed<String>>,
+    shared: Arc<OnceLock<Arc<SharedSecrets>>>,
+}
+
+impl CookieSecrets {
+    /// Changes with the secrets.
+    fn epoch(&self) -> u64 {
+        self.shared.get().map_or(0, |shared| shared.epoch())
+    }
+
+    /// The secrets that are accepted; the first one signs.
+    fn all(&self) -> Vec<Secret> {
+        let Some(shared) = self.shared.get() else { return vec![self.fixed.clone()] };
+        let set = shared.current();
+        let signing = set.signing();
+        let others = set.accepted().filter(|secret| secret.version != signing.version);
+        let all = [signing].into_iter().chain(others);
+        all.filter_map(|secret| Secret::new(&*secret.derive("sticky cookie"))).collect()
+    }
+}
+
 struct Sticky {
     shape: CookieShape,
-    secret: Secret,
+    secrets: CookieSecrets,
     /// The place of settings without a secret.
     unsigned: Option<Place>,
     fallback: Box<dyn Balance>,
@@ -148,28 +184,83 @@ struct Sticky {
 /// The tags of the members, and of some former ones: each takes a signature.
 #[derive(Default)]
 struct Tags {
-    endpoints: HashMap<CookieTag, Token, RandomState>,
-    tagged: HashSet<Token, RandomState>,
+    /// Changes with the secrets.
+    epoch: u64,
+    /// The secrets; the first one signs.
+    secrets: Vec<Secret>,
+    endpoints: HashMap<CookieTag, TagOwner, RandomState>,
+    /// The endpoints with tags.
+    tagged: HashMap<Token, TaggedEndpoint, RandomState>,
+}
+
+/// What the tags of an endpoint are made of.
+struct TaggedEndpoint {
+    address: Box<str>,
+    uid: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy)]
+struct TagOwner {
+    endpoint: Token,
+    /// Whether the secret that signs now has made it.
+    is_current: bool,
+}
+
+impl Tags {
+    /// Gives an endpoint a tag of each secret.
+    fn tag(&mut self, upstream: &str, endpoint: Token, address: &str, uid: Option<&str>) {
+        for (secret, is_current) in self.secrets.iter().zip([true].into_iter().chain(repeat(false))) {
+            // Of two endpoints that an identity has had, the tag is that of the present one.
+            self.endpoints.insert(secret.tag(upstream, address, uid), TagOwner { endpoint, is_current });
+        }
+    }
+
+    /// Gives all endpoints tags of the present secrets.
+    fn renew(&mut self, secrets: &CookieSecrets, upstream: &str) {
+        // Read before the secrets: a change in between renews them once more.
+        self.epoch = secrets.epoch();
+        self.secrets = secrets.all();
+        self.endpoints.clear();
+        let tagged = std::mem::take(&mut self.tagged);
+        for (endpoint, TaggedEndpoint { address, uid }) in &tagged {
+            self.tag(upstream, *endpoint, address, uid.as_deref());
+        }
+        self.tagged = tagged;
+    }
 }
 
 impl Sticky {
-    fn tag(&self, upstream: &str, endpoint: &Endpoint) -> CookieTag {
-        self.secret.tag(upstream, &endpoint.address().to_string())
+    /// The tags, of the present secrets.
+    fn tags(&self) -> RwLockReadGuard<'_, Tags> {
+        let epoch = self.secrets.epoch();
+        let tags = self.tags.read();
+        if tags.epoch == epoch {
+            return tags;
+        }
+        drop(tags);
+        let mut tags = self.tags.write();
+        if tags.epoch != epoch {
+            tags.renew(&self.secrets, &self.upstream);
+        }
+        RwLockWriteGuard::downgrade(tags)
     }
 
     /// Gives each new member its tag, and forgets former ones when they are as many as the members.
     fn tag_members(&self, group: &Group<'_>, indices: &HashMap<Token, u32, RandomState>) {
         let mut tags = self.tags.write();
-        let Tags { endpoints, tagged } = &mut *tags;
+        if tags.secrets.is_empty() {
+            tags.renew(&self.secrets, group.upstream);
+        }
         for endpoint in group.members.iter().map(Member::endpoint) {
-            if tagged.insert(endpoint.token()) {
-                // Of two endpoints that an address has had, the tag is that of the present one.
-                endpoints.insert(self.tag(group.upstream, endpoint), endpoint.token());
+            let (token, uid) = (endpoint.token(), endpoint.uid());
+            let tagged = TaggedEndpoint { address: endpoint.name().into(), uid: uid.map(Into::into) };
+            if tags.tagged.insert(token, tagged).is_none() {
+                tags.tag(group.upstream, token, endpoint.name(), uid);
             }
         }
-        if tagged.len() > 2 * indices.len() {
-            tagged.retain(|token| indices.contains_key(token));
-            endpoints.retain(|_, token| indices.contains_key(token));
+        if tags.tagged.len() > 2 * indices.len() {
+            tags.tagged.retain(|token, _| indices.contains_key(token));
+            tags.endpoints.retain(|_, owner| indices.contains_key(&owner.endpoint));
         }
     }
 }
@@ -181,7 +272,7 @@ impl Balance for Sticky {
         self.tag_members(group, &indices);
         Box::new(Self {
             shape: self.shape.clone(),
-            secret: self.secret.clone(),
+            secrets: self.secrets.clone(),
             unsigned: self.unsigned.clone(),
             fallback: self.fallback.arrange(group),
             name: self.shape.scope(group.upstream).name,
@@ -218,18 +309,35 @@ impl Balance for Sticky {
 
     fn member_of(&self, value: &[u8]) -> Option<usize> {
         let tag = CookieTag::read(cookie::split(value).0)?;
-        let token = self.tags.read().endpoints.get(&tag).copied()?;
-        self.indices.get(&token).map(|index| *index as usize)
+        let owner = self.tags().endpoints.get(&tag).copied()?;
+        self.indices.get(&owner.endpoint).map(|index| *index as usize)
     }
 
     fn set_cookie(&self, endpoint: &Endpoint, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
-        let index = *self.indices.get(&endpoint.token())?;
-        if self.member_of(presented) == Some(index as usize) {
+        self.indices.get(&endpoint.token())?;
+        let (tag, session) = cookie::split(presented);
+        let tags = self.tags();
+        let owner = CookieTag::read(tag).and_then(|tag| tags.endpoints.get(&tag)).copied();
+        let owner = owner.filter(|owner| owner.endpoint == endpoint.token());
+        if owner.is_some_and(|owner| owner.is_current) {
             return None;
         }
-        let session = cookie::new_session();
-        let line = self.shape.line(&self.name, &self.tag(&self.upstream, endpoint), session)?;
+        let tag = tags.secrets.first()?.tag(&self.upstream, endpoint.name(), endpoint.uid());
+        drop(tags);
+        // A cookie that an earlier secret has signed is replaced; its session stays.
+        let session = session.filter(|_| owner.is_some()).and_then(cookie::read_session);
+        let session = session.unwrap_or_else(cookie::new_session);
+        let line = self.shape.line(&self.name, &tag, session)?;
         Some((line, DrainMoment::of(&session)))
+    }
+
+    fn secret_store(&self) -> Option<&Placed<String>> {
+        self.secrets.store.as_ref()
+    }
+
+    fn use_secrets(&self, secrets: &Arc<SharedSecrets>) {
+        // A reload that keeps the upstream has them already.
+        let _ = self.secrets.shared.set(Arc::clone(secrets));
     }
 
     fn orders_by_load(&self) -> bool {
@@ -240,7 +348,7 @@ impl Balance for Sticky {
         let place = self.unsigned.as_ref()?;
         let problem =
             Problem::warning("`sticky` has no `secret`: a restart moves clients to other endpoints")
-                .help("set the same `secret` on every gateway of these endpoints");
+                .help("set the same `secret`, or a `store`, on every gateway of these endpoints");
         Some(problem.at(place))
     }
 }

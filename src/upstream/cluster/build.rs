@@ -112,6 +112,7 @@ fn assemble(
         (Some(prior), _) => Some(CarriedState {
             members: carried_members(prior, spec, &parts.connector),
             departed: prior.endpoint_set.departed(),
+            reconnects: Arc::clone(prior.endpoint_set.reconnects()),
             is_started: true,
         }),
         (None, Some(removed)) => {

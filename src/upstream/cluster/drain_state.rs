@@ -11,6 +11,7 @@ use crate::upstream::monotonic_millis;
 use serde::Serialize;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 /// Why an endpoint drains.
@@ -168,6 +169,18 @@ impl Cluster {
             }
         }
         leaving
+    }
+
+    /// A drain of `websockets` WebSockets at one of its endpoints began at `endpoint`'s moment, and closes them within
+    /// `window` from now on. Returns the count to which the drain adds each one that it closes: as many new WebSockets
+    /// prefer endpoints that have joined since.
+    pub fn begin_drain(
+        &self,
+        endpoint: &DrainingEndpoint,
+        window: Duration,
+        websockets: usize,
+    ) -> Arc<AtomicUsize> {
+        self.endpoint_set.begin_drain(endpoint.since, window, websockets)
     }
 
     /// The endpoints that accept new connections, with their weights. The weight of an endpoint is 0 while one of an

@@ -14,6 +14,9 @@ use std::collections::HashMap;
 #[serde(default)]
 pub struct EndpointState {
     address: String,
+    /// The source's identifier, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
     passive: PassiveState,
     /// The time since it joined; `None` if it was present at the start, or is not healthy yet.
     joined_ago: Option<u64>,
@@ -28,7 +31,8 @@ impl EndpointState {
         let endpoint = member.endpoint();
         let ago = |since: Option<u64>| since.map(|since| now.saturating_sub(since));
         Self {
-            address: endpoint.address().to_string(),
+            address: endpoint.name().to_owned(),
+            uid: endpoint.uid().map(str::to_owned),
             passive: endpoint.passive().state(now),
             joined_ago: endpoint.join_time().age(now),
             drained_ago: ago(endpoint.drained_since()),
@@ -37,7 +41,7 @@ impl EndpointState {
     }
 
     fn is_plain(&self) -> bool {
-        *self == Self { address: self.address.clone(), ..Self::default() }
+        *self == Self { address: self.address.clone(), uid: self.uid.clone(), ..Self::default() }
     }
 }
 
@@ -58,14 +62,17 @@ impl Cluster {
         let mut marks = HashMap::new();
         for member in self.endpoint_set.current().as_slice() {
             let endpoint = member.endpoint();
-            let address = endpoint.address().to_string();
-            let Some(state) = states.iter().find(|state| state.address == address) else { continue };
+            // Another one at the address is a newcomer.
+            let is_it = |state: &&EndpointState| {
+                state.address == endpoint.name() && state.uid.as_deref() == endpoint.uid()
+            };
+            let Some(state) = states.iter().find(is_it) else { continue };
             endpoint.restore(&state.passive, state.joined_ago.map(moment), now);
             if let Some(ago) = state.drained_ago {
                 endpoint.drain_since(moment(ago));
             }
             if let Some(ago) = state.marked_ago.filter(|_| member.marked_since().is_some()) {
-                marks.insert(address, moment(ago));
+                marks.insert(endpoint.token(), moment(ago));
             }
         }
         if !marks.is_empty() {

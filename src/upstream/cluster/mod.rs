@@ -18,6 +18,7 @@ pub use removed_endpoints::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
 
 use super::address::Origin;
+use super::announced::Identity;
 use super::balance::CookieScope;
 use super::connector::Connector;
 use super::discovery::EndpointSource;
@@ -30,12 +31,14 @@ use super::members::Members;
 use super::monotonic_millis;
 use super::passive_health::Policy;
 use super::pingora_selection::Selection;
+use super::ready_set::ReadySet;
 use super::session_drain::DrainMoment;
 use super::tried_endpoints::TriedEndpoints;
 use crate::config;
+use crate::runtime::shared_secrets::SharedSecrets;
 use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
 use http::{HeaderMap, HeaderValue};
-use moongate_config::Problem;
+use moongate_config::{Placed, Problem};
 use moongate_sdk::cookies;
 use pingora_load_balancing::LoadBalancer;
 use std::fmt;
@@ -126,6 +129,16 @@ impl Cluster {
         &self.connector
     }
 
+    /// The store whose secrets sign its cookies, by its name in `stores`.
+    pub fn secret_store(&self) -> Option<Placed<String>> {
+        self.endpoint_set.current().balance().secret_store().cloned()
+    }
+
+    /// Signs its cookies with these secrets from now on.
+    pub(crate) fn use_secrets(&self, secrets: &Arc<SharedSecrets>) {
+        self.endpoint_set.current().balance().use_secrets(secrets);
+    }
+
     /// Warnings about valid settings.
     pub fn advice(&self) -> &[Problem] {
         &self.advice
@@ -201,7 +214,37 @@ impl Cluster {
         tried: &TriedEndpoints,
         drain_window: Duration,
     ) -> Result<Lease, NoEndpoint> {
+        self.pick_from(&self.endpoint_set.ready(), key, tried, drain_window)
+    }
+
+    /// As [`Cluster::pick`], for the handshake of a new WebSocket. If a drain has closed WebSockets whose clients have not
+    /// come back, an endpoint that joined since the drain began is preferred, up to its even share.
+    ///
+    /// # Errors
+    /// As [`Cluster::pick`].
+    pub fn pick_for_websocket(
+        &self,
+        key: &Key<'_>,
+        tried: &TriedEndpoints,
+        drain_window: Duration,
+    ) -> Result<Lease, NoEndpoint> {
         let ready = self.endpoint_set.ready();
+        if tried.is_first_choice() && self.endpoint_set.reconnects().take(monotonic_millis::now) {
+            let newcomer = ready.choose_newcomer(tried);
+            if let Some(lease) = newcomer.and_then(|newcomer| Lease::of(newcomer, self.policy)) {
+                return Ok(lease);
+            }
+        }
+        self.pick_from(&ready, key, tried, drain_window)
+    }
+
+    fn pick_from(
+        &self,
+        ready: &ReadySet,
+        key: &Key<'_>,
+        tried: &TriedEndpoints,
+        drain_window: Duration,
+    ) -> Result<Lease, NoEndpoint> {
         let owner = ready.draining_owner(key.as_bytes(), tried, drain_window);
         if let Some(lease) = owner.and_then(|owner| Lease::of(owner, self.policy)) {
             return Ok(lease);
@@ -228,14 +271,15 @@ impl Cluster {
         self.endpoint_set.ready().has_place(tried)
     }
 
-    /// A lease of the endpoint with this address, for a WebSocket that another process has opened there; `None` if it is
+    /// A lease of the endpoint with this address and identifier, for a WebSocket that another process has opened there; `None` if it is
     /// no address. It exists already, so no limit refuses it, and as after a reload it continues at a removed endpoint.
-    pub fn lease_of(&self, address: &str) -> Option<Lease> {
+    pub fn lease_of(&self, address: &str, uid: Option<&str>) -> Option<Lease> {
         let Ok(Origin::Fixed(address)) = Origin::parse(address) else { return None };
         let members = self.endpoint_set.current();
-        let endpoint = match members.find(&address.to_engine()?) {
+        let member = members.find(&address.to_engine()?);
+        let endpoint = match member.filter(|member| member.endpoint().uid() == uid) {
             Some(member) => Arc::clone(member.endpoint()),
-            None => self.endpoint_set.removed_endpoint(address),
+            None => self.endpoint_set.removed_endpoint(Identity { address, uid: uid.map(Into::into) }),
         };
         Some(Lease::new(endpoint, self.policy))
     }

@@ -4,6 +4,7 @@
 mod backups;
 mod draining_sessions;
 mod endpoint_limits;
+mod identity;
 mod ready;
 mod slow_start;
 mod taken_over;

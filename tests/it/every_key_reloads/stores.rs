@@ -4,7 +4,8 @@ use super::loaded_gateway::{File, LoadedGateway};
 use super::{Case, case};
 use crate::support::certs::Authority;
 use crate::support::fake_store::FakeStore;
-use crate::support::{Origin, eventually};
+use crate::support::{Origin, Socket, eventually};
+use crate::tls::listed;
 use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
@@ -59,6 +60,13 @@ pub(super) const CASES: &[Case] = &[
     case(&["routes.websocket.handshake_rate.rate", "routes.websocket.handshake_rate.store"], |gateway| {
         check_websocket(gateway, "websocket: { handshake_rate: { rate: 90/s, store: fleet } }", 503);
     }),
+    case(
+        &["routes.websocket.messages_per_second.limit", "routes.websocket.messages_per_second.store"],
+        message_limit,
+    ),
+    case(&["routes.websocket.messages_per_second.key"], message_key),
+    case(&["upstreams.balance.sticky.store"], sticky_store),
+    case(&["listeners.tls.ticket_keys.store"], ticket_store),
     case(&["listeners.handshake_rate.rate", "listeners.handshake_rate.store"], listener_rate),
 ];
 
@@ -178,9 +186,110 @@ fn listener_rate(gateway: &LoadedGateway) {
     };
     gateway.reload(&file());
     let at = gateway.listener("case");
-    let open = || crate::support::Socket::open_with(at, "/case", &[]);
+    let open = || Socket::open_with(at, "/case", &[]);
     open().unwrap();
     store_of_all.await_words(&["EVALSHA", "listener/case/handshake_rate"]);
     store_of_all.refuse();
     assert_eq!(open().err(), Some(503));
+}
+
+fn messages(store_of_all: &FakeStore, origin: &Origin, setting: &str) -> File {
+    store(format!("url: 'redis://{}', deadline: 5s", store_of_all.address())).and_route(format!(
+        "name: case, path: /case, upstream: ['{origin}'], websocket: {{ on_exceed: close, {setting} }}"
+    ))
+}
+
+/// A WebSocket whose messages the store refuses is closed as soon as the gateway has its response.
+fn message_limit(gateway: &LoadedGateway) {
+    let (origin, strict) = (Origin::named("a"), FakeStore::strict());
+    gateway.reload(&messages(&strict, &origin, ""));
+    let mut before = gateway.open("/case").unwrap();
+    gateway.reload(&messages(&strict, &origin, "messages_per_second: { limit: 1, store: fleet }"));
+    eventually("the store refuses messages", || {
+        let mut socket = gateway.open("/case").unwrap();
+        let closed = (0..20).find_map(|_| socket.try_echo("x").err());
+        (closed == Some(Some(1008))).then_some(())
+    });
+    strict.await_words(&["EVALSHA", "route/case/messages_per_second"]);
+    (0..20).for_each(|_| before.echo("y"));
+    // 0 is no limit.
+    gateway.reload(&messages(&strict, &origin, "messages_per_second: { limit: 0, store: fleet }"));
+    let mut socket = gateway.open("/case").unwrap();
+    (0..20).for_each(|_| socket.echo("z"));
+}
+
+fn message_key(gateway: &LoadedGateway) {
+    let (origin, generous) = (Origin::named("a"), FakeStore::generous());
+    let keys = |key: &str| {
+        let setting = format!("messages_per_second: {{ limit: 90, store: fleet{key} }}");
+        gateway.reload(&messages(&generous, &origin, &setting));
+        for value in ["one", "two"] {
+            let mut socket = Socket::open_with(gateway.web(), "/case", &[("X-Key", value)]).unwrap();
+            socket.echo("x");
+        }
+        let beginning = "moongate:rate:route/case/messages_per_second";
+        eventually("the store is asked", || {
+            Some(generous.words_from(beginning).len()).filter(|count| *count > 0)
+        });
+        beginning
+    };
+    let beginning = keys("");
+    assert_eq!(generous.words_from(beginning).len(), 1);
+    keys(", key: 'header:x-key'");
+    eventually("two keys more", || (generous.words_from(beginning).len() == 3).then_some(()));
+}
+
+/// A cookie of the store's secret is replaced with another secret, and not with that of the store again.
+fn sticky_store(gateway: &LoadedGateway) {
+    let (a, b, fleet) = (Origin::named("a"), Origin::named("b"), FakeStore::generous());
+    let reload = |settings: &str| {
+        let upstream = File::upstream(&[&a, &b], format!("balance: {{ kind: sticky, {settings} }}"), "");
+        gateway.reload(&upstream.and_top(format!(
+            "stores: {{ fleet: {{ kind: redis, url: 'redis://{}', deadline: 5s }} }}",
+            fleet.address()
+        )));
+    };
+    reload("store: fleet");
+    fleet.await_words(&["EVALSHA", "moongate:secrets"]);
+    eventually("the secret of the store signs", || {
+        let status = gateway.gateway().status();
+        (status["stores"][0]["secrets"] == 7).then_some(())
+    });
+    let response = gateway.get("/case");
+    let cookie = response.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    for (settings, is_replaced) in
+        [("store: fleet", false), ("secret: another", true), ("store: fleet", false)]
+    {
+        reload(settings);
+        let response = gateway.get_with("/case", &format!("Cookie: {cookie}\r\n"));
+        assert_eq!(response.field("set-cookie").is_some(), is_replaced, "{settings}");
+    }
+}
+
+/// A ticket of the store's secret is no ticket of the process, and one of the store again.
+fn ticket_store(gateway: &LoadedGateway) {
+    let (ca, origin, fleet) = (Authority::new(), Origin::named("a"), FakeStore::generous());
+    let pair = ca.issue("a", &["a.example"]);
+    let reload = |keys: &str| {
+        let file = store(format!("url: 'redis://{}', deadline: 5s", fleet.address()))
+            .and_route(format!("name: case, path: /, upstream: ['{origin}']"))
+            .and_listener(format!(
+                "name: secure, address: 127.0.0.1:0, tls: {{ certificates: [{}]{keys} }}",
+                listed(&pair)
+            ));
+        gateway.reload(&file);
+        gateway.listener("secure")
+    };
+    let client = ca.client();
+    let of_store = ", ticket_keys: { store: fleet }";
+    reload(of_store);
+    eventually("the secret of the store encrypts", || {
+        (gateway.gateway().status()["stores"][0]["secrets"] == 7).then_some(())
+    });
+    for (keys, is_resumed) in [(of_store, false), (of_store, true), ("", false), (of_store, false)] {
+        let mut connection = client.connect(reload(keys), "a.example").unwrap();
+        assert_eq!(connection.is_resumed(), is_resumed, "{keys}");
+        // The response follows the tickets.
+        connection.get("a.example", "/").unwrap();
+    }
 }

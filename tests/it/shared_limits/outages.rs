@@ -2,7 +2,8 @@
 //! second, and no more than 1.3 times the limit passes.
 
 use super::{BURST, RATE, Sample, allowed, drive, fleet, is_up, limited, most, single, slower_than};
-use crate::support::redis::{Redis, SlowLink, is_installed, sentinel};
+use crate::support::fake_store::FakeStore;
+use crate::support::redis::{Redis, SlowLink, cluster, is_installed, sentinel};
 use crate::support::{Gateway, Origin, eventually};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -161,4 +162,63 @@ fn without_a_store_the_setting_decides() {
         let passed = (0..20).filter(|_| gateway.get("/").status == 200).count();
         assert_eq!(passed, passes, "on_failure: {on_failure}");
     }
+}
+
+#[test]
+fn an_error_of_the_server_is_a_lost_connection() {
+    let origin = Origin::named("a");
+    for error in [
+        "LOADING Redis is loading the dataset in memory",
+        "MOVED 3999 127.0.0.1:6381",
+        "CLUSTERDOWN The cluster is down",
+        "READONLY You can't write against a read only replica.",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+    ] {
+        let store = FakeStore::strict();
+        let yaml =
+            single(&store.address().to_string(), ", deadline: 1s, on_failure: open") + &limited(&origin);
+        let gateway = Gateway::start(&yaml);
+        eventually("the store is up", || is_up(&gateway).then_some(()));
+        assert_eq!(gateway.get("/").status, 429);
+        store.fail(Some(error));
+        assert_eq!(gateway.get("/").status, 200, "{error}");
+        assert!(!is_up(&gateway), "{error}");
+        let begun = Instant::now();
+        assert_eq!(gateway.get("/").status, 200);
+        assert!(begun.elapsed() < SECOND, "no further request waits");
+        let code = error.split(' ').next().unwrap();
+        gateway.log().wait(0, &["store became unavailable store=fleet", code]);
+        assert!(gateway.status()["stores"][0]["error"].as_str().unwrap().contains(code));
+        // Its probes get the error too.
+        sleep(3 * SECOND / 2);
+        assert!(!is_up(&gateway), "{error}");
+        store.fail(None);
+        let back = Instant::now();
+        eventually("the store is up again", || is_up(&gateway).then_some(()));
+        assert!(back.elapsed() < 2 * SECOND, "{:?}", back.elapsed());
+        assert_eq!(gateway.get("/").status, 429);
+    }
+}
+
+#[test]
+fn a_cluster_that_is_down_is_unavailable_until_it_is_whole_again() {
+    if !is_installed("a_cluster_that_is_down_is_unavailable_until_it_is_whole_again") {
+        return;
+    }
+    let (mut nodes, origin) = (cluster(), Origin::named("a"));
+    let servers = nodes.iter().map(|node| format!("'{}'", node.address())).collect::<Vec<_>>().join(", ");
+    let yaml = format!(
+        "stores: {{ fleet: {{ kind: redis, cluster: [{servers}], deadline: 1s }} }}\n{}",
+        limited(&origin)
+    );
+    let gateways = fleet(2, &yaml);
+    nodes[1].kill();
+    // Without one of three masters no slot is served, after the node timeout of 2 s.
+    eventually("the store is down", || (!gateways.iter().any(is_up)).then_some(()));
+    let begun = Instant::now();
+    assert!((0..10).all(|_| matches!(gateways[0].get("/").status, 200 | 429)));
+    assert!(begun.elapsed() < 5 * SECOND, "{:?}", begun.elapsed());
+    nodes[1].restart();
+    eventually("the store is up again", || gateways.iter().all(is_up).then_some(()));
 }

@@ -131,3 +131,97 @@ fn two_gateways_share_a_rate_of_messages() {
     // The credit of a gateway is what it has passed within a round trip: 20 tokens at most.
     assert!(passed <= most + 2.0 * 20.0 && passed >= 0.9 * most, "{passed} of {most}");
 }
+
+/// Two gateways whose WebSockets share a limit of messages.
+fn message_fleet(redis: &Redis, origin: &Origin, websocket: &str) -> Vec<Gateway> {
+    let store = single(&redis.address(), ", deadline: 1s");
+    fleet(
+        2,
+        &format!("{store}routes: [{{ name: all, upstream: ['{origin}'], websocket: {{ {websocket} }} }}]\n"),
+    )
+}
+
+#[test]
+fn two_gateways_share_the_rate_at_which_they_read_a_client() {
+    if !is_installed("two_gateways_share_the_rate_at_which_they_read_a_client") {
+        return;
+    }
+    let (redis, origin) = (Redis::start(), Origin::named("a"));
+    let gateways = message_fleet(&redis, &origin, "messages_per_second: { limit: 100, store: fleet }");
+    let (each, rate) = (300, 100.0);
+    // A read takes at least 1 KiB, so that two of these messages may exceed the limit.
+    let text = "x".repeat(500);
+    let start = Instant::now();
+    let client = |gateway: &Gateway| {
+        let mut socket = Socket::open(gateway.web(), "/");
+        (0..each).for_each(|_| socket.say(&text));
+        (0..each).for_each(|_| drop(socket.hear()));
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = gateways.iter().map(|gateway| scope.spawn(|| client(gateway))).collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+    let (time, passed) = (start.elapsed().as_secs_f64(), 2.0 * f64::from(each));
+    // The bucket, the credit of two gateways, and a read of each.
+    let most = rate * time + rate + 2.0 * rate + 2.0 * 3.0;
+    assert!(passed <= most, "{passed} of {most} in {time} s");
+    assert!(time <= 1.3 * passed / rate, "{time} s");
+}
+
+#[test]
+fn messages_at_two_gateways_count_together() {
+    if !is_installed("messages_at_two_gateways_count_together") {
+        return;
+    }
+    let (redis, origin) = (Redis::start(), Origin::named("a"));
+    let gateways = message_fleet(
+        &redis,
+        &origin,
+        "on_exceed: close, messages_per_second: { limit: 40, store: fleet, key: 'header:x-key' }",
+    );
+    let open = |at: usize, key| Socket::open_with(gateways[at].web(), "/", &[("x-key", key)]).unwrap();
+    let mut first = open(0, "a");
+    (0..38).for_each(|n| first.echo(&n.to_string()));
+    let (mut second, mut other) = (open(1, "a"), open(1, "b"));
+    // One round trip to the store later, the second gateway has the count of the first.
+    let start = Instant::now();
+    let (mut passed, mut code) = (0, None);
+    while code.is_none() && start.elapsed() < Duration::from_secs(10) {
+        match second.try_echo("x") {
+            Ok(()) => passed += 1,
+            Err(closed) => code = Some(closed),
+        }
+    }
+    assert_eq!(code, Some(Some(1008)));
+    let most = 40.0 + 40.0 * start.elapsed().as_secs_f64();
+    assert!(f64::from(passed) <= most, "{passed} of {most}");
+    (0..30).for_each(|n| other.echo(&n.to_string()));
+}
+
+#[test]
+fn a_silent_store_delays_no_message() {
+    if !is_installed("a_silent_store_delays_no_message") {
+        return;
+    }
+    let (redis, origin) = (Redis::start(), Origin::named("a"));
+    let gateways = message_fleet(
+        &redis,
+        &origin,
+        "on_exceed: close, messages_per_second: { limit: 2000, store: fleet }",
+    );
+    let mut sockets: Vec<_> = gateways.iter().map(|gateway| Socket::open(gateway.web(), "/")).collect();
+    let slowest = |sockets: &mut [Socket]| {
+        let echo = |socket: &mut Socket| {
+            let begun = Instant::now();
+            socket.echo("x");
+            begun.elapsed()
+        };
+        (0..40).flat_map(|_| sockets.iter_mut().map(echo).collect::<Vec<_>>()).max().unwrap()
+    };
+    slowest(&mut sockets);
+    redis.signal("STOP");
+    let during = slowest(&mut sockets);
+    redis.signal("CONT");
+    // The deadline of the store is 1 s.
+    assert!(during < Duration::from_millis(900), "{during:?}");
+}

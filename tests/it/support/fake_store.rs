@@ -1,6 +1,7 @@
 //! A server with Redis's protocol that follows a script: it gives or refuses every token, and records what it was sent.
 
 use super::eventually;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -14,6 +15,8 @@ pub(crate) struct FakeStore {
     seen: Arc<Mutex<Vec<Vec<String>>>>,
     /// Whether it gives tokens and places.
     gives: Arc<AtomicBool>,
+    /// The error that it responds with.
+    error: Arc<Mutex<Option<String>>>,
 }
 
 /// What the connections of a server share.
@@ -22,6 +25,7 @@ struct Script {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Vec<String>>>>,
     gives: Arc<AtomicBool>,
+    error: Arc<Mutex<Option<String>>>,
     delay: Duration,
 }
 
@@ -44,15 +48,22 @@ impl FakeStore {
     fn start(gives: bool, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let script = Script { address, seen: Arc::default(), gives: Arc::new(gives.into()), delay };
+        let script = Script {
+            address,
+            seen: Arc::default(),
+            gives: Arc::new(gives.into()),
+            error: Arc::default(),
+            delay,
+        };
         let (seen, gives) = (Arc::clone(&script.seen), Arc::clone(&script.gives));
+        let error = Arc::clone(&script.error);
         spawn(move || {
             for stream in listener.incoming().flatten() {
                 let script = script.clone();
                 spawn(move || script.serve(stream));
             }
         });
-        Self { address, seen, gives }
+        Self { address, seen, gives, error }
     }
 
     /// Its address.
@@ -65,6 +76,11 @@ impl FakeStore {
         self.gives.store(false, SeqCst);
     }
 
+    /// From now on it responds to every script with this error; with `None` as before.
+    pub(crate) fn fail(&self, error: Option<&str>) {
+        *self.error.lock().unwrap() = error.map(str::to_owned);
+    }
+
     /// Waits for a command with these words among its own.
     pub(crate) fn await_words(&self, words: &[&str]) {
         eventually(&format!("a command with {words:?}"), || {
@@ -73,6 +89,12 @@ impl FakeStore {
                 |command: &Vec<String>| words.iter().all(|word| command.iter().any(|one| one.contains(word)));
             seen.iter().any(has).then_some(())
         });
+    }
+
+    /// The different words with this beginning.
+    pub(crate) fn words_from(&self, beginning: &str) -> BTreeSet<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().flatten().filter(|word| word.starts_with(beginning)).cloned().collect()
     }
 
     /// Whether it got a command with this word.
@@ -99,10 +121,22 @@ impl Script {
         let gives = u8::from(self.gives.load(SeqCst));
         let port = self.address.port();
         let has = |word: &str| command.iter().any(|one| one.contains(word));
+        let error = self.error.lock().unwrap().clone().filter(|_| command[0].eq_ignore_ascii_case("EVALSHA"));
+        if let Some(error) = error {
+            return format!("-{error}\r\n");
+        }
         match command[0].to_ascii_uppercase().as_str() {
             "EVALSHA" if has("gateways") => "*1\r\n$1\r\na\r\n".to_owned(),
+            "EVALSHA" if has(":secrets") => {
+                let text = format!("7:0:{:064x}", 7);
+                format!("*3\r\n${}\r\n{text}\r\n:1700000000000\r\n:0\r\n", text.len())
+            }
             "EVALSHA" if has(":open:") || has("open:") => format!(":{gives}\r\n"),
-            "EVALSHA" => format!("*3\r\n:{gives}\r\n:{}\r\n:0\r\n", 3_000_000 * u32::from(1 - gives)),
+            "EVALSHA" => {
+                // It has tokens again, and is full, after 3 s.
+                let wait = 3_000_000 * u32::from(1 - gives);
+                format!("*3\r\n:{gives}\r\n:{wait}\r\n:{wait}\r\n")
+            }
             "SENTINEL" => format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.to_string().len()),
             "CLUSTER" => {
                 format!("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$1\r\na\r\n")

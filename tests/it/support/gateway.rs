@@ -1,6 +1,7 @@
 //! The real binary under test: started on a file of its own, observed through its log and its admin address,
 //! ended by its process ID.
 
+use super::discovered;
 use super::eventually::within;
 use super::log::{Log, field};
 use super::metrics::Metrics;
@@ -174,7 +175,7 @@ impl Gateway {
 
     fn spawn_in(folder: TempDir, binary: &Path, yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let file = folder.path().join("moongate.yaml");
-        fs::write(&file, yaml).unwrap();
+        fs::write(&file, discovered::configuration(folder.path(), yaml)).unwrap();
         let mut command = Command::new(binary);
         command
             .args(["run", "-c"])
@@ -325,7 +326,7 @@ impl Gateway {
     /// Replaces the configuration file, as an editor does.
     pub(crate) fn write_whole(&self, yaml: &str) {
         let draft = self.folder.path().join("moongate.yaml.new");
-        fs::write(&draft, yaml).unwrap();
+        fs::write(&draft, discovered::configuration(self.folder.path(), yaml)).unwrap();
         fs::rename(draft, self.file()).unwrap();
     }
 
@@ -341,6 +342,7 @@ impl Gateway {
         self.signal("HUP");
         let line = self.log.wait(mark, &[RELOADED, REFUSED]);
         if line.contains(RELOADED) {
+            discovered::await_endpoints(self, self.folder.path());
             return Ok(field(&line, "generation").parse().unwrap());
         }
         Err(eventually("the refusal in the status", || {

@@ -5,6 +5,7 @@ pub(crate) mod access_log;
 pub(crate) mod busy;
 pub(crate) mod certs;
 pub(crate) mod collector;
+pub(crate) mod discovered;
 pub(crate) mod dns_server;
 pub(crate) mod eventually;
 #[cfg(feature = "redis")]

@@ -1,9 +1,8 @@
 //! Tests of sizes, rates and invalid frames.
 
 use super::*;
-use crate::config::{Exceed, InvalidFrames};
+use crate::config::{Exceed, InvalidFrames, MessageRate};
 use moongate_config::Size;
-use std::num::NonZeroU32;
 
 #[tokio::test(start_paused = true)]
 async fn a_message_too_big_is_refused_with_1009() {
@@ -127,7 +126,8 @@ async fn a_close_that_is_none_ends_the_tunnel_where_it_passes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_client_sends_no_more_than_its_rate() {
-    let (mut client, mut backend, relay) = pipes(|written| written.messages_per_second = NonZeroU32::new(10));
+    let (mut client, mut backend, relay) =
+        pipes(|written| written.messages_per_second = Some(MessageRate::Local(10)));
     let began = Instant::now();
     let message = question(&[b'x'; 1_000]);
     let count = 100;
@@ -151,7 +151,7 @@ async fn a_paused_client_sends_no_more_than_its_rate() {
 #[tokio::test(start_paused = true)]
 async fn a_client_above_its_rate_is_closed_if_configured() {
     let (mut client, _backend, relay) = pipes(|written| {
-        written.messages_per_second = NonZeroU32::new(10);
+        written.messages_per_second = Some(MessageRate::Local(10));
         written.on_exceed = Exceed::Close;
     });
     client.write_all(&question(b"x").repeat(11)).await.unwrap();

@@ -60,6 +60,7 @@ fn tunnel(client: impl Into<TunnelIo>, backend: impl Into<TunnelIo>, policy: Arc
         backend_early: Bytes::new(),
         extensions: Extensions::None,
         policy,
+        client_key: None,
         counters: counters("test"),
         member: Arc::<Registry>::default().join(tunnel_key(1)),
         guard: Box::new(()),

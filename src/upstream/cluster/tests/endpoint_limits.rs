@@ -98,7 +98,7 @@ fn a_reload_changes_the_limit_and_keeps_what_is_open() {
     leases.truncate(1);
     leases.push(pick(&narrow, &TriedEndpoints::new()).unwrap());
     assert_eq!(pick(&narrow, &TriedEndpoints::new()).unwrap_err(), NoEndpoint::Full);
-    assert!(narrow.lease_of("127.0.0.1:81").is_some(), "a WebSocket that exists is not refused");
+    assert!(narrow.lease_of("127.0.0.1:81", None).is_some(), "a WebSocket that exists is not refused");
     let more = build(&limited(&[("127.0.0.1:81", 4)], "round_robin"), Some(&narrow));
     assert!(pick(&more, &TriedEndpoints::new()).is_ok());
 }

@@ -53,8 +53,8 @@ fn pick_in(cluster: &Cluster, window: Duration) -> Result<Lease, NoEndpoint> {
 #[test]
 fn a_removed_endpoint_is_leased_and_seen_until_the_lease_ends() {
     let cluster = build(&upstream(&["127.0.0.1:81"]), None);
-    assert!(cluster.lease_of("no address").is_none());
-    let leases: Vec<_> = (0..2).map(|_| cluster.lease_of("127.0.0.1:99").unwrap()).collect();
+    assert!(cluster.lease_of("no address", None).is_none());
+    let leases: Vec<_> = (0..2).map(|_| cluster.lease_of("127.0.0.1:99", None).unwrap()).collect();
     let removed = cluster.endpoint_set.removed_in_use();
     assert_eq!((removed.len(), removed[0].active), (1, 2), "one load for both");
     assert_eq!(pick(&cluster, &TriedEndpoints::new()).map(|lease| address(&lease)).unwrap(), "127.0.0.1:81");
