@@ -100,7 +100,7 @@ impl InheritedSockets {
             None => self.sockets.push(one),
             // The file is the service manager's.
             Some(other) if matches!(one.socket, PassedListener::Unix(_, FileOwner::ServiceManager)) => {
-                *other = one
+                *other = one;
             }
             Some(_) => {}
         }
