@@ -10,6 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The pause between two tries to bind an address.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// The kernel reduces it to somaxconn.
 const BACKLOG: i32 = 65_535;
@@ -35,6 +39,22 @@ impl BoundListener {
             }
             Address::Unix { path, access } => {
                 bind_unix(path, *access).map(|(listener, file)| Self::Unix(listener, Arc::new(file)))
+            }
+        }
+    }
+
+    /// The same as soon as the address is free, within a time limit.
+    ///
+    /// # Errors
+    /// As [`BoundListener::bind`].
+    pub(super) fn bind_within(limit: Duration, address: &Address) -> io::Result<Self> {
+        let until = Instant::now() + limit;
+        loop {
+            match Self::bind(address) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                    std::thread::sleep(RETRY);
+                }
+                outcome => return outcome,
             }
         }
     }

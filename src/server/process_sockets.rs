@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -192,7 +192,7 @@ impl ProcessSockets {
             std::mem::take(&mut current.listeners)
         };
         for open in listeners.iter() {
-            close_file(open, SocketKeeper::NextProcess);
+            open.close_file(SocketKeeper::NextProcess);
         }
         self.workers.hand_over();
     }
@@ -236,7 +236,7 @@ impl ProcessSockets {
             std::mem::take(&mut current.listeners)
         };
         for open in listeners.iter() {
-            close_file(open, service_manager::keeps_sockets());
+            open.close_file(service_manager::keeps_sockets());
         }
         self.workers.drain();
     }
@@ -458,7 +458,7 @@ impl Binding<'_> {
         };
         if error.kind() == ErrorKind::AddrInUse && self.sockets.inherited.lock().end_links() {
             // A process that this one replaces may have it, and closes it now.
-            match bind_within(LONGEST_CLOSE, address) {
+            match BoundListener::bind_within(LONGEST_CLOSE, address) {
                 Ok(bound) => return Ok(Some(Arc::new(bound))),
                 Err(last) => error = last,
             }
@@ -562,7 +562,7 @@ impl PreparedSockets for PreparedSet {
             |all: &[Arc<OpenListener>], one: &OpenListener| all.iter().any(|open| open.has_socket_of(one));
         for open in before.iter().filter(|open| !is_in(&listeners, open)) {
             info!(name = &*open.name, address = open.socket.local().as_str(); "listener closed");
-            close_file(open, SocketKeeper::None);
+            open.close_file(SocketKeeper::None);
         }
         for open in listeners.iter().filter(|open| !is_in(&before, open)) {
             info!(name = &*open.name, address = open.socket.local().as_str(); "listening");
@@ -589,33 +589,10 @@ impl ProcessSockets {
     }
 }
 
-/// Binds an address as soon as it is free, within a time limit.
-fn bind_within(limit: Duration, address: &Address) -> io::Result<BoundListener> {
-    let until = Instant::now() + limit;
-    loop {
-        match BoundListener::bind(address) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
 /// Returns whether a socket at one address can serve the other: they differ at most in the permissions of its file.
 fn has_same_socket(open: &Address, next: &Address) -> bool {
     match (open, next) {
         (Address::Unix { path: open, .. }, Address::Unix { path: next, .. }) => open == next,
         (open, next) => open == next,
-    }
-}
-
-/// Removes the file of a Unix socket, so that no further client connects, unless the service manager keeps the socket.
-fn close_file(open: &OpenListener, keeper: SocketKeeper) {
-    if let BoundListener::Unix(_, file) = &*open.socket {
-        match keeper {
-            SocketKeeper::None => file.remove(),
-            SocketKeeper::ServiceManager | SocketKeeper::NextProcess => file.leave(),
-        }
     }
 }
