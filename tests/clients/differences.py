@@ -78,6 +78,16 @@ DIFFERENCES = [
         ignored=r"framing \S+|(?i:content-length): \d+",
     ),
     Difference(
+        title="An HTTP/2 server sees `Content-Length` for a body without a length, by chance",
+        reason="A body that has arrived before the request goes on is forwarded with its length, which some servers need.",
+        sort=INTENDED,
+        by_chance=True,
+        kind="http2|h2c",
+        case="post_chunked|upload_chunked",
+        protocol="h2",
+        ignored=r"framing \S+|(?i:content-length): \d+",
+    ),
+    Difference(
         title="413 in place of an error, or of no end",
         reason="The server stops reading or resets the stream, and the client loses the response. The gateway reads the rest of "
         "the body, so that the client sees the response.",
@@ -106,7 +116,19 @@ DIFFERENCES = [
         ignored=r"(?im)^content-length: .*\n?",
     ),
     Difference(
-        title="The server sees the end",
+        title="libcurl shows the trailers of a response without `Content-Length`",
+        reason="With a length it shows none. The server sends a body with trailers in chunks to the gateway.",
+        sort=INTENDED,
+        kind="http2|h2c",
+        case="trailers",
+        client="C libcurl",
+        protocol="http1",
+        through="x-checksum: cafe",
+        ignored=r"(?im)^(content-length|x-checksum): .*\n?",
+    ),
+    Difference(
+        title="The server sees the end, by chance",
+        by_chance=True,
         reason="Over HTTP/2 hypercorn does not report the end of a WebSocket whose stream ends; over HTTP/1.1 it does.",
         sort=LIBRARY,
         kind="websocket_h2",
