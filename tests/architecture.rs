@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["telemetry", "diagnostics"],
     &["config", "runtime"],
     &["net", "tls"],
-    &["websocket", "limit"],
+    &["websocket", "limit", "etcd"],
     &["acme", "route", "upstream", "plugin"],
     &["tunnel"],
     &["snapshot"],
