@@ -106,6 +106,7 @@ pub(super) struct DiscoveryStatus {
     ready: u64,
     leaving: u64,
     absent: u64,
+    rejected: u64,
 }
 
 /// An endpoint of an upstream.
@@ -269,6 +270,7 @@ fn discoveries(upstreams: &BTreeMap<String, UpstreamStatus>, now: f64) -> TextTa
         ("READY", ColumnAlign::Right),
         ("LEAVING", ColumnAlign::Right),
         ("ABSENT", ColumnAlign::Right),
+        ("REJECTED", ColumnAlign::Right),
         ("READ", ColumnAlign::Left),
         ("ERROR", ColumnAlign::Left),
     ]);
@@ -290,6 +292,7 @@ fn discoveries(upstreams: &BTreeMap<String, UpstreamStatus>, now: f64) -> TextTa
             discovery.ready.into(),
             discovery.leaving.into(),
             discovery.absent.into(),
+            discovery.rejected.into(),
             read,
             error,
         ]);

@@ -17,7 +17,7 @@ mod tests;
 
 pub use foreign_names::advise;
 
-use super::endpoint::EndpointEntry;
+use super::endpoint::{AnnouncedEntry, EndpointEntry};
 use super::model::Config;
 use crate::diagnostics::Sources;
 use moongate_config::{Placed, Problem, Problems, Value, ValueKind};
@@ -122,6 +122,17 @@ pub fn load_endpoints(name: &str, text: &str) -> Result<(Vec<Placed<EndpointEntr
         Some(entries) if !problems.refuse() => Ok((entries, sources)),
         _ => Err(RefusedList { problems, sources }),
     }
+}
+
+/// Reads one endpoint that a source announces. Environment variables are not expanded.
+///
+/// # Errors
+/// All problems of the text, with their places.
+pub fn load_announced(name: &str, text: &str) -> Result<Placed<AnnouncedEntry>, Problems> {
+    let mut problems = Problems::default();
+    let tree = yaml::read(&Arc::from(name), text, &mut problems);
+    let read = tree.and_then(|tree| problems.keep(tree.read::<Placed<AnnouncedEntry>>()));
+    read.filter(|_| !problems.refuse()).ok_or(problems)
 }
 
 /// The variables that a configuration uses.

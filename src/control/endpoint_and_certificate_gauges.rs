@@ -39,7 +39,13 @@ impl MetricSource for Live {
 fn discoveries(snapshot: &Snapshot, scrape: &mut Exposition) {
     for cluster in snapshot.clusters() {
         let Some(feed) = cluster.discovery_status() else { continue };
-        for (state, count) in [("ready", feed.ready), ("leaving", feed.leaving), ("absent", feed.absent)] {
+        let states = [
+            ("ready", feed.ready),
+            ("leaving", feed.leaving),
+            ("absent", feed.absent),
+            ("rejected", feed.rejected),
+        ];
+        for (state, count) in states {
             scrape.gauge(&DISCOVERY_ENDPOINTS, &[&**cluster.name(), state], count as f64);
         }
         if let Some(at) = feed.last_success {

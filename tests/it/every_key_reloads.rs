@@ -9,6 +9,7 @@ mod acme;
 mod admin;
 mod balance;
 mod client_limits;
+mod discovered_keys;
 mod discovered_names;
 mod health_checks;
 mod listener_tls;
@@ -98,6 +99,7 @@ sections! {
     every_key_of_load_balancing_has_its_effect_after_a_reload => balance,
     every_limit_for_slow_clients_has_its_effect_after_a_reload => client_limits,
     every_key_of_discovered_names_has_its_effect_after_a_reload => discovered_names,
+    every_key_of_discovery_in_etcd_has_its_effect_after_a_reload => discovered_keys,
     every_key_of_health_checks_has_its_effect_after_a_reload => health_checks,
     every_key_of_tls_to_clients_has_its_effect_after_a_reload => listener_tls,
     every_key_of_listeners_has_its_effect_after_a_reload => listeners,

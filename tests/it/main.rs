@@ -19,6 +19,7 @@ mod client_sessions;
 #[cfg(debug_assertions)]
 mod differential;
 mod discovery_dns;
+mod discovery_etcd;
 mod discovery_file;
 mod draining_sessions;
 mod drains;

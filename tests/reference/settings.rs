@@ -10,8 +10,9 @@ const OF_EVERY_PLUGIN: [&str; 5] = ["kind", "name", "on_error", "when", "owned_h
 
 /// Definitions without a table: those of kinds, which the schema also has as entries, and `rules` of `ip_access`, whose two
 /// keys the row of `rules` explains.
-const WITHOUT_TABLE: [&str; 11] = [
+const WITHOUT_TABLE: [&str; 12] = [
     "DnsSettings",
+    "EtcdSettings",
     "FileSettings",
     "GrpcSettings",
     "HashSettings",

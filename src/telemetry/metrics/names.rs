@@ -91,7 +91,7 @@ families! {
     UPSTREAM_RESOLVE_FAILURES = Shape::Counter, "moongate_upstream_resolve_failures_total" ["upstream"],
         "Failed lookups of the upstream's host names; the last known addresses stay in use.";
     DISCOVERY_ENDPOINTS = Shape::Gauge, "moongate_discovery_endpoints" ["upstream", "state"],
-        "Endpoints of an upstream with `discovery`, by state: `ready`, `leaving` or `absent` (not announced any more and still kept).";
+        "Endpoints of an upstream with `discovery`, by state: `ready`, `leaving`, `absent` (not announced any more and still kept) or `rejected` (announced with an error).";
     DISCOVERY_CHANGES = Shape::Counter, "moongate_discovery_changes_total" ["upstream"],
         "Changes of the endpoints that the upstream's discovery announced.";
     SOURCE_LAST_SUCCESS = Shape::Gauge, "moongate_source_last_success_timestamp_seconds" ["source"],
