@@ -13,7 +13,8 @@
 //! - [`net`], `tls`: sockets, HTTP/1 on the wire, name resolution; certificates and keys.
 //! - [`etcd`], [`limit`], [`websocket`]: a client of etcd; rate limits, local or shared through a store; frames and
 //!   handshakes.
-//! - `acme`, [`route`], [`upstream`], [`plugin`]: automatic certificates, the route table, upstreams, plugin chains.
+//! - `acme`, [`route`], [`source`], [`upstream`], [`plugin`]: automatic certificates, the route table, documents from elsewhere,
+//!   upstreams, plugin chains.
 //! - [`tunnel`]: a WebSocket after its handshake.
 //! - [`snapshot`]: a generation of the configuration, compiled.
 //! - [`control`]: the current snapshot, reloads, and the long-lived tasks.
@@ -36,6 +37,7 @@ pub mod route;
 mod runtime;
 pub mod server;
 pub mod snapshot;
+pub mod source;
 mod telemetry;
 mod tls;
 pub mod tunnel;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "runtime"],
     &["net", "tls"],
     &["websocket", "limit", "etcd"],
-    &["acme", "route", "upstream", "plugin"],
+    &["acme", "route", "source", "upstream", "plugin"],
     &["tunnel"],
     &["snapshot"],
     &["control"],

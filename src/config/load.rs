@@ -1,11 +1,13 @@
 //! Configuration loader: YAML, environment variables, includes and types. References between names are
 //! checked when the configuration is compiled.
 
+mod document;
 mod env;
 mod foreign_names;
 mod glob;
 mod include;
 mod mapping_keys;
+mod merge;
 mod prune_invalid;
 mod setting_paths;
 mod setting_places;
@@ -15,6 +17,7 @@ mod yaml_errors;
 #[cfg(test)]
 mod tests;
 
+pub use document::{Document, load_document, with_documents};
 pub use foreign_names::advise;
 
 use super::endpoint::{AnnouncedEntry, EndpointEntry};

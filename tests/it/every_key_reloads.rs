@@ -24,6 +24,7 @@ mod routes;
 mod schema_keys;
 mod server;
 mod shared_checks;
+mod sources;
 mod sticky;
 #[cfg(feature = "redis")]
 mod stores;
@@ -110,6 +111,7 @@ sections! {
     every_other_key_of_routes_has_its_effect_after_a_reload => routes,
     every_other_key_of_the_server_has_its_effect_after_a_reload => server,
     every_key_of_rebalancing_has_its_effect_after_a_reload => rebalance,
+    every_key_of_sources_has_its_effect_after_a_reload => sources,
     every_key_of_sticky_cookies_has_its_effect_after_a_reload => sticky,
     #[cfg(feature = "redis")]
     every_key_of_stores_has_its_effect_after_a_reload => stores,

@@ -81,6 +81,7 @@ mod service_manager;
 #[cfg(feature = "redis")]
 mod shared_limits;
 mod shared_secrets;
+mod sources;
 mod spoofed_headers;
 mod storms;
 mod strictness;

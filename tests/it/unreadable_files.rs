@@ -112,6 +112,10 @@ const KEYS: &[Named] = &[
     named("upstreams.secure.tls.ca", "backends.pem", Use::Read),
     named("upstreams.secure.tls.cert", "shown.pem", Use::Read),
     named("upstreams.secure.tls.key", "shown.key", Use::Read),
+    named("sources[0].tls.ca", "etcd.pem", Use::Read),
+    named("sources[0].tls.cert", "etcd-shown.pem", Use::Read),
+    named("sources[0].tls.key", "etcd-shown.key", Use::Read),
+    named("sources[0].password_file", "etcd.password", Use::ReadAnything),
     named("upstreams.found.discovery.tls.ca", "etcd.pem", Use::Read),
     named("upstreams.found.discovery.tls.cert", "etcd-shown.pem", Use::Read),
     named("upstreams.found.discovery.tls.key", "etcd-shown.key", Use::Read),
@@ -159,6 +163,13 @@ upstreams:
       tls: {{ ca: etcd.pem, cert: etcd-shown.pem, key: etcd-shown.key }}
       user: moongate
       password_file: etcd.password
+sources:
+  - kind: etcd
+    servers: ['https://127.0.0.1:1']
+    prefix: /moongate/
+    tls: {{ ca: etcd.pem, cert: etcd-shown.pem, key: etcd-shown.key }}
+    user: moongate
+    password_file: etcd.password
 routes:
   - upstream: [{origin}]
   - host: guarded.example
