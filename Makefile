@@ -5,6 +5,7 @@
 #   make check    the quick checks: format, lints, documentation, licences and advisories
 #   make nginx    installs nginx, which a test of `moongate import` compares with the gateway; skipped if that fails
 #   make redis    installs Redis, which the tests of shared limits run; skipped if that fails
+#   make etcd     installs etcd, which the tests of discovery and of sources run; skipped if that fails
 #   make prometheus  installs Prometheus, which the monitoring tests run; skipped if that fails
 #   make deny     installs cargo-deny, which checks licences and advisories in `make check`
 #   make conf     every file of conf/ through `moongate check`
@@ -55,7 +56,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: portable deb image rpm tarball changelog dist packages-test $(PACKAGES)/root run test check conf bench autobahn h2spec clients browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus redis apps install-apps install-browser docs mdbook
+.PHONY: portable deb image rpm tarball changelog dist packages-test $(PACKAGES)/root run test check conf bench autobahn h2spec clients browser screenshots images testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy nginx prometheus redis etcd apps install-apps install-browser docs mdbook
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -77,7 +78,7 @@ conf: full
 	$(STEP) conf          $(CARGO) test --workspace --features full --quiet --test docs every_file_of_conf
 
 # The tests run last, so that their summary ends the output. cargo-deny is installed before the checks that use it.
-test: deny check conf pebble haproxy nginx prometheus redis install-apps install-browser
+test: deny check conf pebble haproxy nginx prometheus redis etcd install-apps install-browser
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -214,6 +215,9 @@ prometheus:
 
 redis:
 	@.ci/tools redis
+
+etcd:
+	@.ci/tools etcd
 
 mdbook:
 	@.ci/tools mdbook

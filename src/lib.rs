@@ -11,8 +11,10 @@
 //! - `telemetry`, [`diagnostics`]: metrics and logs; problems as a report.
 //! - [`config`], `runtime`: the configuration as types, read from YAML; threads, tasks and time.
 //! - [`net`], `tls`: sockets, HTTP/1 on the wire, name resolution; certificates and keys.
-//! - [`limit`], [`websocket`]: rate limits, local or shared through a store; frames and handshakes.
-//! - `acme`, [`route`], [`upstream`], [`plugin`]: automatic certificates, the route table, upstreams, plugin chains.
+//! - [`etcd`], [`limit`], [`websocket`]: a client of etcd; rate limits, local or shared through a store; frames and
+//!   handshakes.
+//! - `acme`, [`route`], [`source`], [`upstream`], [`plugin`]: automatic certificates, the route table, documents from elsewhere,
+//!   upstreams, plugin chains.
 //! - [`tunnel`]: a WebSocket after its handshake.
 //! - [`snapshot`]: a generation of the configuration, compiled.
 //! - [`control`]: the current snapshot, reloads, and the long-lived tasks.
@@ -26,6 +28,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod diagnostics;
+pub mod etcd;
 pub mod limit;
 pub mod net;
 pub mod plugin;
@@ -34,6 +37,7 @@ pub mod route;
 mod runtime;
 pub mod server;
 pub mod snapshot;
+pub mod source;
 mod telemetry;
 mod tls;
 pub mod tunnel;

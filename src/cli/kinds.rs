@@ -1,8 +1,9 @@
-//! `moongate kinds`: the available balancers, health checks, stores and plugins, from the tables that compile them.
+//! `moongate kinds`: the available balancers, health checks, discoveries, sources, stores and plugins, from the tables that compile them.
 
 use super::{print_error, print_out};
 use crate::limit;
 use crate::snapshot::Kinds;
+use crate::source;
 use crate::upstream;
 use moongate_config::Kind;
 use schemars::{Schema, SchemaGenerator};
@@ -15,6 +16,7 @@ pub(super) fn main(kinds: &Kinds, name: Option<&str>) -> ExitCode {
     list(&mut text, "balance", upstream::BALANCE, name);
     list(&mut text, "health_check", upstream::PROBES, name);
     list(&mut text, "discovery", upstream::DISCOVERY, name);
+    list(&mut text, "sources", source::SOURCES, name);
     list(&mut text, "stores", limit::STORES, name);
     list(&mut text, "plugins", kinds.plugins, name);
     match name {

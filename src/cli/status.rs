@@ -31,6 +31,7 @@ pub(super) struct GatewayStatus {
     last_reload: LastReload,
     listeners: Vec<ListenerStatus>,
     acme: Vec<AcmeStatus>,
+    sources: Vec<SourceStatus>,
     stores: Vec<StoreStatus>,
     pub(super) upstreams: BTreeMap<String, UpstreamStatus>,
     websockets: u64,
@@ -106,6 +107,30 @@ pub(super) struct DiscoveryStatus {
     ready: u64,
     leaving: u64,
     absent: u64,
+    rejected: u64,
+}
+
+/// A source of documents.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct SourceStatus {
+    source: String,
+    /// In Unix milliseconds.
+    last_success: Option<f64>,
+    error: Option<String>,
+    documents: u64,
+    rejected: u64,
+    rejections: Vec<RejectedDocument>,
+}
+
+/// A document that is not in use, or only in an earlier version.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RejectedDocument {
+    document: String,
+    place: String,
+    error: String,
+    has_earlier_version: bool,
 }
 
 /// An endpoint of an upstream.
@@ -173,6 +198,8 @@ fn render(status: &GatewayStatus, now: f64, color: Color) -> String {
     let tables = [
         listeners(&status.listeners, now),
         acme(&status.acme, now),
+        sources(&status.sources, now),
+        rejected_documents(&status.sources),
         stores(&status.stores, now),
         discoveries(&status.upstreams, now),
         endpoints(&status.upstreams),
@@ -232,6 +259,56 @@ fn acme(certificates: &[AcmeStatus], now: f64) -> TextTable {
     table
 }
 
+fn sources(sources: &[SourceStatus], now: f64) -> TextTable {
+    let mut table = TextTable::new(&[
+        ("SOURCE", ColumnAlign::Left),
+        ("DOCUMENTS", ColumnAlign::Right),
+        ("REJECTED", ColumnAlign::Right),
+        ("READ", ColumnAlign::Left),
+        ("ERROR", ColumnAlign::Left),
+    ]);
+    for source in sources {
+        table.row(vec![
+            source.source.as_str().into(),
+            source.documents.into(),
+            source.rejected.into(),
+            last_read(source.last_success, now),
+            last_error(source.error.as_deref()),
+        ]);
+    }
+    table
+}
+
+fn rejected_documents(sources: &[SourceStatus]) -> TextTable {
+    let mut table = TextTable::new(&[
+        ("REJECTED DOCUMENT", ColumnAlign::Left),
+        ("IN USE", ColumnAlign::Left),
+        ("PROBLEM", ColumnAlign::Left),
+    ]);
+    for rejected in sources.iter().flat_map(|source| &source.rejections) {
+        let used = if rejected.has_earlier_version { "the last good version" } else { "no" };
+        let problem = TableCell::new(format!("{}: {}", rejected.place, rejected.error), TextStyle::Bad);
+        table.row(vec![rejected.document.as_str().into(), used.into(), problem]);
+    }
+    table
+}
+
+/// How long ago a source was read.
+fn last_read(at: Option<f64>, now: f64) -> TableCell {
+    match at {
+        Some(at) => format!("{} ago", duration((now - at / 1000.0).max(0.0))).into(),
+        None => TableCell::new("never", TextStyle::Warning),
+    }
+}
+
+/// The first line of an error: a report of a file has several.
+fn last_error(error: Option<&str>) -> TableCell {
+    match error {
+        Some(error) => TableCell::new(error.trim().lines().next().unwrap_or_default(), TextStyle::Bad),
+        None => "-".into(),
+    }
+}
+
 fn stores(stores: &[StoreStatus], now: f64) -> TextTable {
     let mut table = TextTable::new(&[
         ("STORE", ColumnAlign::Left),
@@ -269,29 +346,21 @@ fn discoveries(upstreams: &BTreeMap<String, UpstreamStatus>, now: f64) -> TextTa
         ("READY", ColumnAlign::Right),
         ("LEAVING", ColumnAlign::Right),
         ("ABSENT", ColumnAlign::Right),
+        ("REJECTED", ColumnAlign::Right),
         ("READ", ColumnAlign::Left),
         ("ERROR", ColumnAlign::Left),
     ]);
     for (name, upstream) in upstreams {
         let Some(discovery) = &upstream.discovery else { continue };
-        let read = match discovery.last_success {
-            Some(at) => format!("{} ago", duration((now - at / 1000.0).max(0.0))).into(),
-            None => TableCell::new("never", TextStyle::Warning),
-        };
-        // A report of a file has several lines.
-        let first_line = |error: &str| error.trim().lines().next().unwrap_or_default().to_owned();
-        let error = match &discovery.error {
-            Some(error) => TableCell::new(first_line(error), TextStyle::Bad),
-            None => "-".into(),
-        };
         table.row(vec![
             name.as_str().into(),
             discovery.source.as_str().into(),
             discovery.ready.into(),
             discovery.leaving.into(),
             discovery.absent.into(),
-            read,
-            error,
+            discovery.rejected.into(),
+            last_read(discovery.last_success, now),
+            last_error(discovery.error.as_deref()),
         ]);
     }
     table

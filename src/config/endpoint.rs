@@ -42,6 +42,64 @@ pub struct Endpoint {
     pub max_connections: Option<NonZeroU32>,
 }
 
+/// An endpoint that a source announces: an address, or a mapping with `address`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename = "$shape an address, or a mapping with `address`")]
+pub enum AnnouncedEntry {
+    /// ip:port or unix:/path.
+    #[serde(rename = "scalar")]
+    Address(Placed<String>),
+    /// A mapping.
+    #[serde(rename = "map")]
+    Full(Box<AnnouncedEndpoint>),
+}
+
+/// An endpoint that a source announces, with its settings: those of a list, and what only a source can say.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnouncedEndpoint {
+    /// `ip:port` or `unix:/path`.
+    pub address: Placed<String>,
+    /// As in a list.
+    #[serde(default, deserialize_with = "weight")]
+    pub weight: Option<Placed<u16>>,
+    /// As in a list.
+    #[serde(default)]
+    pub drain: bool,
+    /// As in a list: tier 1.
+    #[serde(default)]
+    pub backup: Option<Placed<bool>>,
+    /// Selected only while no endpoint of a lower tier is available.
+    #[serde(default)]
+    pub tier: Option<u8>,
+    /// As in a list.
+    #[serde(default, deserialize_with = "off_if_zero")]
+    pub max_connections: Option<NonZeroU32>,
+    /// Another one at the same address is another endpoint.
+    #[serde(default)]
+    pub uid: Option<String>,
+    /// Where it runs.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Whether it serves.
+    #[serde(default)]
+    pub state: AnnouncedState,
+    /// The end of one that leaves, in Unix seconds.
+    #[serde(default)]
+    pub deadline: Option<Placed<u64>>,
+}
+
+/// Whether an endpoint serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnnouncedState {
+    /// It does.
+    #[default]
+    Ready,
+    /// It leaves.
+    Leaving,
+}
+
 /// The largest weight.
 const MAX_WEIGHT: u16 = 1000;
 

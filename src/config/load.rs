@@ -1,11 +1,13 @@
 //! Configuration loader: YAML, environment variables, includes and types. References between names are
 //! checked when the configuration is compiled.
 
+mod document;
 mod env;
 mod foreign_names;
 mod glob;
 mod include;
 mod mapping_keys;
+mod merge;
 mod prune_invalid;
 mod setting_paths;
 mod setting_places;
@@ -15,9 +17,10 @@ mod yaml_errors;
 #[cfg(test)]
 mod tests;
 
+pub use document::{Document, load_document, with_documents};
 pub use foreign_names::advise;
 
-use super::endpoint::EndpointEntry;
+use super::endpoint::{AnnouncedEntry, EndpointEntry};
 use super::model::Config;
 use crate::diagnostics::Sources;
 use moongate_config::{Placed, Problem, Problems, Value, ValueKind};
@@ -122,6 +125,17 @@ pub fn load_endpoints(name: &str, text: &str) -> Result<(Vec<Placed<EndpointEntr
         Some(entries) if !problems.refuse() => Ok((entries, sources)),
         _ => Err(RefusedList { problems, sources }),
     }
+}
+
+/// Reads one endpoint that a source announces. Environment variables are not expanded.
+///
+/// # Errors
+/// All problems of the text, with their places.
+pub fn load_announced(name: &str, text: &str) -> Result<Placed<AnnouncedEntry>, Problems> {
+    let mut problems = Problems::default();
+    let tree = yaml::read(&Arc::from(name), text, &mut problems);
+    let read = tree.and_then(|tree| problems.keep(tree.read::<Placed<AnnouncedEntry>>()));
+    read.filter(|_| !problems.refuse()).ok_or(problems)
 }
 
 /// The variables that a configuration uses.

@@ -29,7 +29,10 @@ pub use access_log::{AccessLog, LogFormat, SampleRule, SampleShare, StatusRange}
 pub use connection_protocols::*;
 pub use endpoint::*;
 pub use handshake_rate::{HandshakeRate, SharedRate};
-pub use load::{Env, Loaded, Refused, RefusedList, advise, load, load_endpoints, load_text};
+pub use load::{
+    Document, Env, Loaded, Refused, RefusedList, advise, load, load_announced, load_document, load_endpoints,
+    load_text, with_documents,
+};
 pub use masked::print_masked;
 pub use message_rate::{MessageRate, SharedMessages};
 pub use min_rate::{MinRate, RateAndGrace};

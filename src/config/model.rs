@@ -35,6 +35,9 @@ pub struct Config {
     /// Defines stores of limits that a fleet shares, by name. Default none.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub stores: IndexMap<String, Placed<KindEntry>>,
+    /// Reads further upstreams and routes from elsewhere, in documents that many owners write. Default none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Placed<KindEntry>>,
     /// Defines clusters of backends by name. Default none.
     pub upstreams: IndexMap<String, Placed<Upstream>>,
     /// Maps requests to upstreams. Default none (every request gets 404).

@@ -19,7 +19,7 @@ pub struct KindTable {
 }
 
 impl KindTable {
-    /// The kinds of `setting`: `balance`, `health_check`, `stores` or `plugins`.
+    /// The kinds of `setting`: `balance`, `health_check`, `discovery`, `stores`, `sources` or `plugins`.
     pub fn new<T: ?Sized>(setting: &'static str, kinds: &[Kind<T>]) -> Self {
         let row = |kind: &Kind<T>| Row { name: kind.name, about: kind.about, schema: kind.schema };
         Self { setting, rows: kinds.iter().map(row).collect() }
@@ -158,6 +158,15 @@ fn place(root: &mut Map<String, Value>, setting: &str, entry: Value) {
         if let Some(Value::Object(stores)) = root.get_mut("properties").and_then(|all| all.get_mut("stores"))
         {
             stores.insert("additionalProperties".to_owned(), json!({ "$ref": "#/$defs/StoreEntry" }));
+        }
+        return;
+    }
+    if setting == "sources" {
+        definitions.insert("SourceEntry".to_owned(), entry);
+        if let Some(Value::Object(sources)) =
+            root.get_mut("properties").and_then(|all| all.get_mut("sources"))
+        {
+            sources.insert("items".to_owned(), json!({ "$ref": "#/$defs/SourceEntry" }));
         }
         return;
     }

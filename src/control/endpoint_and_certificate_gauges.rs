@@ -3,8 +3,9 @@
 use super::Live;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::names::{
-    ACME_EXPIRY, ACME_FAILURES, ACME_ISSUED, ACME_LAST_SUCCESS, DISCOVERY_ENDPOINTS, SOURCE_LAST_SUCCESS,
-    TLS_CERTIFICATE_EXPIRY, UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY,
+    ACME_EXPIRY, ACME_FAILURES, ACME_ISSUED, ACME_LAST_SUCCESS, DISCOVERY_ENDPOINTS, SOURCE_ERRORS,
+    SOURCE_LAST_SUCCESS, SOURCE_OBJECTS, TLS_CERTIFICATE_EXPIRY, UPSTREAM_CONNECTIONS_ACTIVE,
+    UPSTREAM_HEALTHY,
 };
 use crate::telemetry::metrics::{Exposition, MetricSource};
 use crate::upstream::Health;
@@ -28,6 +29,7 @@ impl MetricSource for Live {
             }
         }
         discoveries(&snapshot, scrape);
+        sources(&snapshot, scrape);
         removed(&snapshot, scrape);
         certificates(self, scrape);
         #[cfg(feature = "wasm")]
@@ -39,12 +41,34 @@ impl MetricSource for Live {
 fn discoveries(snapshot: &Snapshot, scrape: &mut Exposition) {
     for cluster in snapshot.clusters() {
         let Some(feed) = cluster.discovery_status() else { continue };
-        for (state, count) in [("ready", feed.ready), ("leaving", feed.leaving), ("absent", feed.absent)] {
+        let states = [
+            ("ready", feed.ready),
+            ("leaving", feed.leaving),
+            ("absent", feed.absent),
+            ("rejected", feed.rejected),
+        ];
+        for (state, count) in states {
             scrape.gauge(&DISCOVERY_ENDPOINTS, &[&**cluster.name(), state], count as f64);
         }
         if let Some(at) = feed.last_success {
             let source = format!("{}: {}", cluster.name(), feed.source);
             scrape.gauge(&SOURCE_LAST_SUCCESS, &[&source], (at / 1000) as f64);
+        }
+    }
+}
+
+/// The sources of documents.
+fn sources(snapshot: &Snapshot, scrape: &mut Exposition) {
+    for source in snapshot.sources.all() {
+        let (origin, status) = (&**source.origin(), source.feed().status());
+        for (state, count) in [("used", status.documents), ("rejected", status.rejected)] {
+            scrape.gauge(&SOURCE_OBJECTS, &[origin, "document", state], count as f64);
+        }
+        if let Some(at) = status.last_success {
+            scrape.gauge(&SOURCE_LAST_SUCCESS, &[origin], (at / 1000) as f64);
+        }
+        for (reason, count) in source.feed().errors() {
+            scrape.counter(&SOURCE_ERRORS, &[origin, reason], count as f64);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A reload reads, compiles, probes new endpoints, and then swaps. A failure before the swap leaves the old
 //! generation unchanged.
 
+mod access_log_file;
 mod acme_tasks;
 mod cert_watcher;
 mod drain_progress;
@@ -10,12 +11,14 @@ mod drain_reconciler;
 mod endpoint_and_certificate_gauges;
 mod plugin_background;
 mod plugin_services;
+mod preparation;
 mod rebalance;
 mod reload_history;
 mod reload_outcome;
 mod socket_binder;
 #[cfg(test)]
 mod socketless_harness;
+mod source_tasks;
 mod store_tasks;
 #[cfg(test)]
 mod tests;
@@ -29,27 +32,29 @@ pub use socket_binder::{PreparedSockets, SocketBinder, SocketError, SocketOwner}
 
 use crate::acme::PreparedJob;
 use crate::config::{self, LogLevel, ProcessLogFormat};
-use crate::diagnostics::{self, Color, Sources};
+use crate::diagnostics::{self, Color};
 use crate::net::resolver;
 use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
-use crate::snapshot::{self, Kinds, Snapshot};
-use crate::telemetry::access_log::LineSettings;
+use crate::snapshot::{Kinds, Snapshot};
+use crate::source::DocumentState;
 use crate::telemetry::process_log::{self, LogLineFormat, LogSettings};
-use crate::telemetry::{AccessLog, metrics, unix_millis};
+use crate::telemetry::{metrics, unix_millis};
 use crate::tunnel::Registry;
 use crate::upstream::Order;
+use access_log_file::{KeptFile, OpenedLog, open_log};
 use acme_tasks::Certificates;
 use arc_swap::{ArcSwap, Guard};
 use log::{LevelFilter, error, info, warn};
-use moongate_config::{Problem, Problems};
+use moongate_config::Problems;
 use moongate_sdk::log_throttle;
 use moongate_sdk::{CaughtFuture, Services};
 use parking_lot::Mutex;
 use plugin_background::Background;
+use preparation::{Compiled, PreparedConfig, RefusedConfig, SourceBasis};
 use reload_history::difference;
+use source_tasks::SourceTasks;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +83,11 @@ const LONGEST_REOPEN: Duration = Duration::from_secs(10);
 pub struct Live {
     path: PathBuf,
     kinds: Kinds,
+    /// What changes of documents start from; `None` without sources.
+    basis: Mutex<Option<SourceBasis>>,
+    sources: Mutex<SourceTasks>,
+    /// Notified when a document of a source has changed.
+    source_changes: Arc<Notify>,
     current: ArcSwap<Snapshot>,
     supervisor: Mutex<Supervisor>,
     background: Mutex<Background>,
@@ -122,47 +132,10 @@ pub fn check(
     path: &Path,
     kinds: Kinds,
     color: Color,
-) -> Result<(Snapshot, config::Loaded, Option<String>), ReloadRefusal> {
-    let (snapshot, loaded, warnings) = prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
-    let report = (!warnings.0.is_empty()).then(|| diagnostics::render(&warnings, &loaded.sources, color));
-    Ok((snapshot, loaded, report))
-}
-
-struct RefusedConfig {
-    problems: Problems,
-    sources: Sources,
-}
-
-impl RefusedConfig {
-    fn render(&self, color: Color) -> ReloadRefusal {
-        ReloadRefusal { report: diagnostics::render(&self.problems, &self.sources, color) }
-    }
-}
-
-fn prepare(
-    path: &Path,
-    kinds: Kinds,
-    prior: Option<&Snapshot>,
-) -> Result<(Snapshot, config::Loaded, Problems), RefusedConfig> {
-    let loaded = config::load(path).map_err(|mut refused| {
-        config::advise(&mut refused.problems, &snapshot::tables(kinds.plugins), None);
-        // Unknown names are reported together with unknown keys.
-        let rest = refused.rest.take();
-        if let Some(Err(more)) = rest.map(|rest| snapshot::compile(&rest, prior, kinds)) {
-            refused.also(more);
-        }
-        RefusedConfig { problems: refused.problems, sources: refused.sources }
-    })?;
-    match snapshot::compile(&loaded.spec, prior, kinds) {
-        Ok((snapshot, mut warnings)) => {
-            warnings.extend(loaded.warnings.clone());
-            Ok((snapshot, loaded, warnings))
-        }
-        Err(mut problems) => {
-            problems.extend(loaded.warnings);
-            Err(RefusedConfig { problems, sources: loaded.sources })
-        }
-    }
+) -> Result<(Snapshot, Arc<config::Loaded>, Option<String>), ReloadRefusal> {
+    let compiled = preparation::of_file(path, kinds, None).map_err(|refused| refused.render(color))?;
+    let report = compiled.report(color);
+    Ok((compiled.snapshot, compiled.loaded, report))
 }
 
 impl Live {
@@ -171,29 +144,44 @@ impl Live {
     /// # Errors
     /// The rendered report.
     pub fn start(path: &Path, kinds: Kinds, color: Color) -> Result<Self, ReloadRefusal> {
-        Self::start_at(path, kinds, color, 1)
+        Self::start_at(path, kinds, color, 1, &[])
     }
 
-    /// Builds the first generation of a process that another one hands over to: its number is `generation`.
+    /// Builds the first generation of a process that another one hands over to: its number is `generation`, and its sources
+    /// begin with these documents.
     ///
     /// # Errors
     /// The rendered report.
-    pub fn start_at(path: &Path, kinds: Kinds, color: Color, generation: u64) -> Result<Self, ReloadRefusal> {
+    pub fn start_at(
+        path: &Path,
+        kinds: Kinds,
+        color: Color,
+        generation: u64,
+        documents: &[DocumentState],
+    ) -> Result<Self, ReloadRefusal> {
         let began = Instant::now();
-        let (mut first, loaded, warnings) =
-            prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
+        let alone = preparation::of_file(path, kinds, None).map_err(|refused| refused.render(color))?;
+        let file = Arc::clone(&alone.loaded);
+        alone.snapshot.sources.restore(documents);
+        let (compiled, selected) =
+            preparation::with_sources(alone, kinds, None).map_err(|refused| refused.render(color))?;
+        let report = compiled.report(color);
+        let basis = SourceBasis::of(&compiled, file);
+        let Compiled { snapshot: mut first, loaded, .. } = compiled;
         let refuse = |problems| RefusedConfig { problems, sources: loaded.sources.clone() }.render(color);
         let certificates = acme_tasks::prepare(first.certificates.all()).map_err(refuse)?;
-        let log = open_log(&loaded.spec.access_log, first.log_lines.clone(), None)
+        let log = open_log(&loaded.spec.access_log, first.log_lines.clone(), None, KeptFile::Reopened)
             .map_err(|problem| refuse(problem.into()))?;
         first.log = log.map(OpenedLog::commit);
         first.generation = generation;
         certificates.into_iter().for_each(PreparedJob::commit);
         process_log::configure(log_settings(loaded.spec.log));
         resolver::global().configure(first.globals.resolver, &first.globals.name_servers);
-        let report = (!warnings.0.is_empty()).then(|| diagnostics::render(&warnings, &loaded.sources, color));
         if let Some(report) = &report {
             warn!("configuration has warnings\n{report}");
+        }
+        if let Some(selected) = selected {
+            selected.settle(&first.sources);
         }
         first.register_metrics();
         metrics::global().config_taken(generation);
@@ -211,6 +199,9 @@ impl Live {
         });
         let effective = Mutex::new(effective(&first, &loaded));
         Ok(Self {
+            basis: Mutex::new(basis),
+            sources: Mutex::default(),
+            source_changes: Arc::default(),
             path: path.to_owned(),
             kinds,
             current: ArcSwap::from_pointee(first),
@@ -241,14 +232,31 @@ impl Live {
         let live = Arc::downgrade(self);
         supervision::spawn("cert_watcher", "", move || cert_watcher::keep(Weak::clone(&live)));
         supervision::spawn("log_counts", "", count_repeated_lines);
+        self.begin_sources().await;
         let snapshot = self.current.load_full();
-        let fresh = self.supervisor.lock().begin(&snapshot);
-        let stores = self.stores.lock().begin(&snapshot);
-        upstream_tasks::first_rounds(fresh, FIRST_PROBES).await;
+        // The documents of sources may have begun some.
+        self.supervisor.lock().begin(&snapshot);
+        self.stores.lock().begin(&snapshot);
+        upstream_tasks::first_rounds(snapshot.clusters().cloned().collect(), FIRST_PROBES).await;
+        let stores: Vec<_> = snapshot.stores.all().cloned().collect();
         store_tasks::first_connections(&stores, FIRST_CONNECTIONS).await;
         self.background.lock().follow(&snapshot, self.services());
         self.certificates.lock().follow(&snapshot);
         self.trace_exports.lock().follow(&snapshot, self.services());
+    }
+
+    /// Starts the sources, and applies the documents that they give at first. Other reloads wait until the process serves.
+    async fn begin_sources(self: &Arc<Self>) {
+        let live = Arc::downgrade(self);
+        supervision::spawn("source_changes", "", move || source_tasks::keep(Weak::clone(&live)));
+        let snapshot = self.current.load_full();
+        if snapshot.sources.is_empty() {
+            return;
+        }
+        let fresh = self.sources.lock().begin(&snapshot.sources, &self.source_changes);
+        source_tasks::first_answers(&fresh, FIRST_PROBES).await;
+        // The log has the outcome. The process serves what the file and the documents before it have.
+        let _ = self.reload_in_turn(ReloadCause::Source).await;
     }
 
     /// The services of the gateway for plugins.
@@ -342,19 +350,33 @@ impl Live {
         blocking_pool::LOGS.run_within(LONGEST_REOPEN, move || log.reopen()).await?
     }
 
-    /// Reads the file again and, if it is valid, swaps to the new generation.
+    /// Reads the file again, or for a change of a source its documents, and swaps to the new generation if it is valid.
     pub async fn reload(&self, cause: ReloadCause) -> Outcome {
         let _turn = self.turn.lock().await;
+        self.reload_in_turn(cause).await
+    }
+
+    async fn reload_in_turn(&self, cause: ReloadCause) -> Outcome {
         let began = Instant::now();
         // A panic rejects the reload and has no other effect.
-        let outcome: Result<AppliedReload, _> =
-            CaughtFuture::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
-                // Tasks started for the rejected generation are aborted.
-                self.supervisor.lock().end_all_but(&self.pin());
-                self.stores.lock().end_all_but(&self.pin());
-                Err(halted(&"the compilation panicked"))
-            });
+        let outcome: Result<Option<AppliedReload>, _> =
+            CaughtFuture::new(Box::pin(self.next_generation(cause)))
+                .await
+                .unwrap_or_else(|| Err(halted(&"the compilation panicked")));
         let generation = self.generation();
+        let outcome = match outcome {
+            Ok(Some(applied)) => Ok(applied),
+            // Documents have changed, and the configuration has not.
+            Ok(None) => return Ok(Reloaded { generation, report: None }),
+            Err(refusal) => {
+                // Tasks started for the rejected generation are aborted.
+                let snapshot = self.pin();
+                self.supervisor.lock().end_all_but(&snapshot);
+                self.stores.lock().end_all_but(&snapshot);
+                self.sources.lock().end_all_but(&snapshot.sources);
+                Err(refusal)
+            }
+        };
         match &outcome {
             Ok(AppliedReload { warnings, .. }) => {
                 info!(generation; "configuration reloaded");
@@ -367,9 +389,13 @@ impl Live {
                 error!("configuration problems\n{}", refusal.report);
             }
         }
+        // A file that was rejected stays so after a change of documents.
+        let is_of_file = cause != ReloadCause::Source;
         match &outcome {
-            Ok(_) => metrics::global().config_taken(generation),
-            Err(_) => metrics::global().config_refused(),
+            Ok(_) if is_of_file => metrics::global().config_taken(generation),
+            Ok(_) => metrics::global().config_changed(generation),
+            Err(_) if is_of_file => metrics::global().config_refused(),
+            Err(_) => {}
         }
         let ok = outcome.is_ok();
         let (warnings, refusal, diff) = match &outcome {
@@ -377,7 +403,9 @@ impl Live {
             Err(refusal) => (None, Some(refusal.report.clone()), None),
         };
         let report = warnings.clone().or_else(|| refusal.clone());
-        *self.last.lock() = LastReload { ok, at: now(), report };
+        if is_of_file {
+            *self.last.lock() = LastReload { ok, at: now(), report };
+        }
         self.history.add(ReloadEntry {
             number: 0,
             at: unix_millis(),
@@ -392,17 +420,49 @@ impl Live {
         outcome.map(|applied| Reloaded { generation, report: applied.warnings })
     }
 
-    async fn next_generation(&self) -> Result<AppliedReload, ReloadRefusal> {
-        let prior = self.pin();
-        let (path, kinds) = (self.path.clone(), self.kinds);
+    /// The file with the documents of its sources; `None` if they have changed, and the configuration has not.
+    async fn prepare(&self, cause: ReloadCause) -> Result<Option<PreparedConfig>, ReloadRefusal> {
+        let (path, kinds, prior) = (self.path.clone(), self.kinds, self.pin());
+        if cause == ReloadCause::Source {
+            let Some(basis) = self.basis.lock().clone() else { return Ok(None) };
+            let work = move || preparation::after_change(&basis, kinds, &prior);
+            return self.run(work).await?.map_err(|refused| refused.render(Color::Never));
+        }
         let from = Arc::clone(&prior);
+        let work = move || {
+            preparation::of_file(&path, kinds, Some(&from)).map_err(|refused| refused.render(Color::Never))
+        };
+        let alone = self.run(work).await??;
+        // Documents of new sources come with the generation that names them.
+        let fresh = self.sources.lock().begin(&alone.snapshot.sources, &self.source_changes);
+        source_tasks::first_answers(&fresh, FIRST_PROBES).await;
+        let file = Arc::clone(&alone.loaded);
+        let work = move || {
+            preparation::with_sources(alone, kinds, Some(&prior))
+                .map_err(|refused| refused.render(Color::Never))
+        };
+        let (compiled, selected) = self.run(work).await??;
+        let basis = SourceBasis::of(&compiled, file);
+        Ok(Some(PreparedConfig { basis, compiled, selected }))
+    }
+
+    /// Runs work on a detached thread: compiling ten thousand routes takes milliseconds, and file systems may hang.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReloadRefusal> {
+        blocking_pool::RELOAD.run_within(LONGEST_PREPARATION, work).await.map_err(|error| halted(&error))
+    }
+
+    async fn next_generation(&self, cause: ReloadCause) -> Result<Option<AppliedReload>, ReloadRefusal> {
+        let prior = self.pin();
+        let Some(PreparedConfig { basis, compiled, selected }) = self.prepare(cause).await? else {
+            return Ok(None);
+        };
         let before = self.effective.lock().clone();
         let binder = self.sockets.get().cloned();
-        // Compiling ten thousand routes takes milliseconds, and file systems may hang: both run on detached
-        // threads.
         let work = move || {
-            let (next, loaded, warnings) =
-                prepare(&path, kinds, Some(&from)).map_err(|refused| refused.render(Color::Never))?;
+            let Compiled { snapshot: next, loaded, warnings } = compiled;
             let effective = effective(&next, &loaded);
             let diff = before.zip(effective.as_ref()).and_then(|(before, after)| difference(&before, after));
             let refuse =
@@ -413,19 +473,15 @@ impl Live {
             })?;
             Ok(PreparedGeneration { next, loaded, warnings, certificates, sockets, effective, diff })
         };
-        let ready = blocking_pool::RELOAD
-            .run_within(LONGEST_PREPARATION, work)
-            .await
-            .map_err(|error| halted(&error))??;
+        let ready = self.run(work).await??;
         let PreparedGeneration { mut next, loaded, warnings, certificates, sockets, effective, diff } = ready;
         // The log is opened last and in a separate step, since opening creates a file. A timeout above
         // rejects the reload without side effects. Nothing is rejected from here on.
         let (settings, kept) = (loaded.spec.access_log.clone(), Arc::clone(&prior));
         let lines = next.log_lines.clone();
-        let opened = blocking_pool::RELOAD
-            .run_within(LONGEST_PREPARATION, move || open_log(&settings, lines, Some(&kept)))
-            .await;
-        let log = opened.map_err(|error| halted(&error))?.map_err(|problem| {
+        let kept_file = if cause == ReloadCause::Source { KeptFile::Kept } else { KeptFile::Reopened };
+        let opened = self.run(move || open_log(&settings, lines, Some(&kept), kept_file)).await?;
+        let log = opened.map_err(|problem| {
             RefusedConfig { problems: problem.into(), sources: loaded.sources.clone() }.render(Color::Never)
         })?;
         next.log = log.map(OpenedLog::commit);
@@ -439,9 +495,19 @@ impl Live {
         next.register_metrics();
         let fresh = self.supervisor.lock().begin(&next);
         let stores = self.stores.lock().begin(&next);
-        upstream_tasks::first_rounds(fresh, FIRST_PROBES).await;
-        store_tasks::first_connections(&stores, FIRST_CONNECTIONS).await;
+        // A new upstream of one owner delays no change of another one: it serves 503 until its probes, or requests wait.
+        if cause != ReloadCause::Source {
+            upstream_tasks::first_rounds(fresh, FIRST_PROBES).await;
+            store_tasks::first_connections(&stores, FIRST_CONNECTIONS).await;
+        }
         self.current.store(Arc::clone(&next));
+        let rejected = selected.map(|selected| {
+            // The log has those of a change already.
+            let rejected = selected.report().filter(|_| cause != ReloadCause::Source);
+            selected.settle(&next.sources);
+            rejected
+        });
+        *self.basis.lock() = basis;
         self.generation.fetch_add(1, Ordering::Relaxed);
         if let Some(sockets) = sockets {
             // The file of a Unix socket is removed, and its file system may hang.
@@ -452,6 +518,7 @@ impl Live {
         }
         self.supervisor.lock().end_all_but(&next);
         self.stores.lock().end_all_but(&next);
+        self.sources.lock().end_all_but(&next.sources);
         if let Some(services) = self.services.get() {
             self.background.lock().follow(&next, services);
             self.trace_exports.lock().follow(&next, services);
@@ -459,15 +526,17 @@ impl Live {
         self.certificates.lock().follow(&next);
         *self.effective.lock() = effective;
         self.changed.notify_one();
-        let report = diagnostics::render(&warnings, &loaded.sources, Color::Never);
-        Ok(AppliedReload { warnings: (!warnings.0.is_empty()).then_some(report), diff })
+        let report =
+            (!warnings.0.is_empty()).then(|| diagnostics::render(&warnings, &loaded.sources, Color::Never));
+        let reports: Vec<_> = report.into_iter().chain(rejected.flatten()).collect();
+        Ok(Some(AppliedReload { warnings: (!reports.is_empty()).then(|| reports.join("\n")), diff }))
     }
 }
 
 /// A generation that can no longer be rejected.
 struct PreparedGeneration {
     next: Snapshot,
-    loaded: config::Loaded,
+    loaded: Arc<config::Loaded>,
     warnings: Problems,
     certificates: Vec<PreparedJob>,
     /// Bound, and closed again if the generation is dropped.
@@ -509,46 +578,6 @@ fn log_settings(written: config::ProcessLog) -> LogSettings {
         ProcessLogFormat::Json => LogLineFormat::Json,
     };
     LogSettings { level, format }
-}
-
-/// The access log of a generation, open and not written to yet.
-enum OpenedLog {
-    New(Arc<AccessLog>),
-    /// The prior generation's log with its file reopened: the operator may have moved it (logrotate).
-    Kept(Arc<AccessLog>, Option<File>),
-}
-
-impl OpenedLog {
-    fn commit(self) -> Arc<AccessLog> {
-        match self {
-            Self::New(log) => log,
-            Self::Kept(log, file) => {
-                log.exchange(file);
-                log
-            }
-        }
-    }
-}
-
-/// Opens the access log, or reopens the file of the prior one if the settings are equal.
-fn open_log(
-    settings: &config::AccessLog,
-    lines: Option<LineSettings>,
-    prior: Option<&Snapshot>,
-) -> Result<Option<OpenedLog>, Problem> {
-    let problem = |error: io::Error| {
-        Problem::new(format!("cannot open the access log `{}`: {error}", settings.path.value))
-            .at(&settings.path.place)
-    };
-    let kept = prior.filter(|prior| prior.log_settings == *settings).and_then(|prior| prior.log.clone());
-    let Some(lines) = lines else { return Ok(None) };
-    Ok(Some(match kept {
-        Some(log) => {
-            let file = log.open_again().map_err(problem)?;
-            OpenedLog::Kept(log, file)
-        }
-        None => OpenedLog::New(AccessLog::open(lines, &settings.path, settings.buffer.0).map_err(problem)?),
-    }))
 }
 
 /// Counts suppressed log lines and logs the counts.

@@ -29,6 +29,8 @@ pub enum ReloadCause {
     Signal,
     /// The admin API.
     Api,
+    /// A change of a source's documents.
+    Source,
 }
 
 /// One reload.

@@ -94,6 +94,7 @@ impl AdminState for ProcessStatus {
             .map(|(name, status)| (name, json!(status)))
             .collect();
         let certificates: Vec<_> = snapshot.certificates.all().iter().map(|job| job.status()).collect();
+        let sources: Vec<_> = snapshot.sources.all().map(|source| source.feed().status()).collect();
         let stores: Vec<_> = snapshot.stores.all().map(|store| store.status()).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -104,6 +105,7 @@ impl AdminState for ProcessStatus {
             "last_reload": { "ok": last.ok, "at": last.at, "report": last.report },
             "listeners": listeners,
             "acme": certificates,
+            "sources": sources,
             "stores": stores,
             "upstreams": upstreams,
             "websockets": self.shared.tunnels.websockets(),

@@ -112,7 +112,7 @@ fn run_after(
     if let Ok(key) = <[u8; 16]>::try_from(&*state.hash_key.0) {
         inherit_hash_key(key);
     }
-    let live = Live::start_at(path, kinds, color, state.generation + 1)
+    let live = Live::start_at(path, kinds, color, state.generation + 1, &state.documents)
         .map_err(|refusal| StartError::Config(refusal.report))?;
     live.tunnels().begin_at(state.next_websocket);
     for (upstream, names) in &state.names {

@@ -219,6 +219,7 @@ fn state_of(live: &Live, succession: Succession) -> ProcessState {
         hash_key: SecretKey(hash_key().to_vec()),
         names: names.filter(|(_, names)| !names.is_empty()).collect(),
         discovered: discovered.collect(),
+        documents: snapshot.sources.documents(),
         succession,
     }
 }

@@ -39,6 +39,7 @@ use crate::config::{self, Config, KindTable};
 use crate::limit::{self, Stores};
 use crate::plugin::{Builder, Entry, Instance, Instances};
 use crate::route::{self as routing, Rule, Table};
+use crate::source::{self, SourceSet};
 use crate::telemetry::AccessLog;
 use crate::telemetry::access_log::LineSettings;
 use crate::telemetry::metrics::{LazyHandle, NONE, ResponseMetrics, RouteMetrics};
@@ -68,6 +69,7 @@ pub fn tables(plugins: &[Kind<dyn Plugin>]) -> Vec<KindTable> {
         KindTable::new("balance", upstream::BALANCE),
         KindTable::new("health_check", upstream::PROBES),
         KindTable::new("discovery", upstream::DISCOVERY),
+        KindTable::new("sources", source::SOURCES),
         KindTable::new("plugins", plugins),
     ];
     // A build may have none.
@@ -105,6 +107,8 @@ pub struct Snapshot {
     pub unrouted: LazyHandle<Arc<ResponseMetrics>>,
     /// The stores of shared limits.
     pub stores: Stores,
+    /// The sources of further documents.
+    pub sources: SourceSet,
     clusters: IndexMap<String, Arc<Cluster>>,
     /// Upstreams of earlier generations that are still in use.
     removed: Vec<RemovedUpstream>,
@@ -199,8 +203,32 @@ pub fn compile(
     prior: Option<&Snapshot>,
     kinds: Kinds,
 ) -> Result<(Snapshot, Problems), Problems> {
-    let none = Instances::default();
     let mut problems = Problems::default();
+    let sources = SourceSet::compile(&spec.sources, prior.map(|prior| &prior.sources), &mut problems);
+    compile_all(spec, prior, kinds, sources, problems)
+}
+
+/// As [`compile`], with sources that were compiled before.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with_sources(
+    spec: &Config,
+    prior: Option<&Snapshot>,
+    kinds: Kinds,
+    sources: &SourceSet,
+) -> Result<(Snapshot, Problems), Problems> {
+    compile_all(spec, prior, kinds, sources.clone(), Problems::default())
+}
+
+fn compile_all(
+    spec: &Config,
+    prior: Option<&Snapshot>,
+    kinds: Kinds,
+    sources: SourceSet,
+    mut problems: Problems,
+) -> Result<(Snapshot, Problems), Problems> {
+    let none = Instances::default();
     let stores = Stores::compile(&spec.stores, prior.map(|prior| &prior.stores), &mut problems);
     let plugins =
         Builder::new(kinds.plugins, prior.map_or(&none, |prior| &prior.plugins)).with_stores(stores.clone());
@@ -222,7 +250,7 @@ pub fn compile(
     let table = compiler.routes(spec, &listeners, &mut clusters);
     check_log(&spec.access_log, &mut compiler.problems);
     let log_lines = access_log_lines::compile(&spec.access_log, &spec.routes, &mut compiler.problems);
-    if spec.routes.is_empty() {
+    if spec.routes.is_empty() && spec.sources.is_empty() {
         compiler.problems.push(
             Problem::warning("no routes: every request gets 404")
                 .help("the shortest route is `routes: [{ upstream: [127.0.0.1:8081] }]`"),
@@ -254,6 +282,7 @@ pub fn compile(
         unrouted: LazyHandle::new(|| RouteMetrics::of(NONE).responses(NONE)),
         removed: prior.map(|prior| removed(prior, &clusters)).unwrap_or_default(),
         stores,
+        sources,
         clusters,
         plugins: plugins.finish(),
     };

@@ -9,6 +9,7 @@ mod acme;
 mod admin;
 mod balance;
 mod client_limits;
+mod discovered_keys;
 mod discovered_names;
 mod health_checks;
 mod listener_tls;
@@ -23,6 +24,7 @@ mod routes;
 mod schema_keys;
 mod server;
 mod shared_checks;
+mod sources;
 mod sticky;
 #[cfg(feature = "redis")]
 mod stores;
@@ -98,6 +100,7 @@ sections! {
     every_key_of_load_balancing_has_its_effect_after_a_reload => balance,
     every_limit_for_slow_clients_has_its_effect_after_a_reload => client_limits,
     every_key_of_discovered_names_has_its_effect_after_a_reload => discovered_names,
+    every_key_of_discovery_in_etcd_has_its_effect_after_a_reload => discovered_keys,
     every_key_of_health_checks_has_its_effect_after_a_reload => health_checks,
     every_key_of_tls_to_clients_has_its_effect_after_a_reload => listener_tls,
     every_key_of_listeners_has_its_effect_after_a_reload => listeners,
@@ -108,6 +111,7 @@ sections! {
     every_other_key_of_routes_has_its_effect_after_a_reload => routes,
     every_other_key_of_the_server_has_its_effect_after_a_reload => server,
     every_key_of_rebalancing_has_its_effect_after_a_reload => rebalance,
+    every_key_of_sources_has_its_effect_after_a_reload => sources,
     every_key_of_sticky_cookies_has_its_effect_after_a_reload => sticky,
     #[cfg(feature = "redis")]
     every_key_of_stores_has_its_effect_after_a_reload => stores,

@@ -57,6 +57,11 @@ fn every_store_is_complete() {
 }
 
 #[test]
+fn every_source_is_complete() {
+    hold("sources", moongate::source::SOURCES);
+}
+
+#[test]
 fn every_discovery_is_complete() {
     hold("discovery", DISCOVERY);
 }

@@ -19,6 +19,7 @@ mod client_sessions;
 #[cfg(debug_assertions)]
 mod differential;
 mod discovery_dns;
+mod discovery_etcd;
 mod discovery_file;
 mod draining_sessions;
 mod drains;
@@ -80,6 +81,7 @@ mod service_manager;
 #[cfg(feature = "redis")]
 mod shared_limits;
 mod shared_secrets;
+mod sources;
 mod spoofed_headers;
 mod storms;
 mod strictness;

@@ -112,6 +112,14 @@ const KEYS: &[Named] = &[
     named("upstreams.secure.tls.ca", "backends.pem", Use::Read),
     named("upstreams.secure.tls.cert", "shown.pem", Use::Read),
     named("upstreams.secure.tls.key", "shown.key", Use::Read),
+    named("sources[0].tls.ca", "etcd.pem", Use::Read),
+    named("sources[0].tls.cert", "etcd-shown.pem", Use::Read),
+    named("sources[0].tls.key", "etcd-shown.key", Use::Read),
+    named("sources[0].password_file", "etcd.password", Use::ReadAnything),
+    named("upstreams.found.discovery.tls.ca", "etcd.pem", Use::Read),
+    named("upstreams.found.discovery.tls.cert", "etcd-shown.pem", Use::Read),
+    named("upstreams.found.discovery.tls.key", "etcd-shown.key", Use::Read),
+    named("upstreams.found.discovery.password_file", "etcd.password", Use::ReadAnything),
     #[cfg(feature = "redis")]
     named("stores.fleet.password_file", "store.password", Use::ReadAnything),
     named("routes[1].plugins[0].allow[0].file", "allowed", Use::ReadAnything),
@@ -147,6 +155,21 @@ listeners:
       acme: {{ domains: [a.example], directory: 'https://127.0.0.1:1/', directory_ca: authority.pem, storage: acme }}
 upstreams:
   secure: {{ endpoints: [127.0.0.1:1], tls: {{ ca: backends.pem, cert: shown.pem, key: shown.key }} }}
+  found:
+    discovery:
+      kind: etcd
+      servers: ['https://127.0.0.1:1']
+      prefix: /found/
+      tls: {{ ca: etcd.pem, cert: etcd-shown.pem, key: etcd-shown.key }}
+      user: moongate
+      password_file: etcd.password
+sources:
+  - kind: etcd
+    servers: ['https://127.0.0.1:1']
+    prefix: /moongate/
+    tls: {{ ca: etcd.pem, cert: etcd-shown.pem, key: etcd-shown.key }}
+    user: moongate
+    password_file: etcd.password
 routes:
   - upstream: [{origin}]
   - host: guarded.example
@@ -187,16 +210,19 @@ impl Good {
         let (site, shown) = (ca.issue("site", &["b.example"]), ca.issue("shown", &["c.example"]));
         let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
         let read = |path: &Path| fs::read(path).unwrap();
-        for name in ["clients.pem", "authority.pem", "backends.pem"] {
+        for name in ["clients.pem", "authority.pem", "backends.pem", "etcd.pem"] {
             write(name, &read(&ca.file()));
         }
         write("site.pem", &read(&site.cert));
         write("site.key", &read(&site.key));
         write("site.ocsp", &[0x30, 3, 0x0a, 1, 0]);
-        write("shown.pem", &read(&shown.cert));
-        write("shown.key", &read(&shown.key));
+        for name in ["shown", "etcd-shown"] {
+            write(&format!("{name}.pem"), &read(&shown.cert));
+            write(&format!("{name}.key"), &read(&shown.key));
+        }
         write("ticket.key", &(0..80).collect::<Vec<u8>>());
         write("store.password", b"secret\n");
+        write("etcd.password", b"secret\n");
         write("allowed", b"127.0.0.1\n");
         write("denied", b"192.0.2.1\n");
         write("excepted", b"127.0.0.1\n");

@@ -10,8 +10,10 @@ const OF_EVERY_PLUGIN: [&str; 5] = ["kind", "name", "on_error", "when", "owned_h
 
 /// Definitions without a table: those of kinds, which the schema also has as entries, and `rules` of `ip_access`, whose two
 /// keys the row of `rules` explains.
-const WITHOUT_TABLE: [&str; 11] = [
+const WITHOUT_TABLE: [&str; 13] = [
     "DnsSettings",
+    "EtcdSettings",
+    "EtcdSourceSettings",
     "FileSettings",
     "GrpcSettings",
     "HashSettings",
@@ -55,6 +57,9 @@ impl Settings {
         all.add_plugins(&schema["$defs"]["PluginEntry"]["oneOf"]);
         for (kind, properties) in all.add_kinds("stores", &schema["$defs"]["StoreEntry"]["oneOf"]) {
             all.add(&format!("stores.{kind}"), &properties, |key| key != "kind");
+        }
+        for (kind, properties) in all.add_kinds("sources", &schema["$defs"]["SourceEntry"]["oneOf"]) {
+            all.add(&format!("sources.{kind}"), &properties, |key| key != "kind");
         }
         for setting in ["balance", "health_check", "discovery"] {
             let entry = &schema["$defs"]["Upstream"]["properties"][setting]["anyOf"][0]["oneOf"];

@@ -1,6 +1,7 @@
 //! Configuration values of Moongate: settings with source places, conversion into serde types, and problems. The
 //! crate does not parse YAML: a loader builds [`Value`]s.
 
+mod credentials;
 mod deserialize;
 mod dollars;
 mod files;
@@ -13,6 +14,7 @@ mod units;
 mod value;
 mod yaml_scalars;
 
+pub use credentials::Credentials;
 pub use deserialize::raise;
 pub use dollars::escape_dollars;
 pub use files::{Digest, FileRecord, Files, read_regular_file, regular_file};

@@ -1,9 +1,8 @@
 //! Includes: a file and all files that it includes, merged into one tree.
 //!
-//! Lists are appended, the file's own entries first; mappings are merged, and a name in two files is a
-//! problem. Top-level keys that start with `x-` hold anchors and are otherwise ignored.
+//! Top-level keys that start with `x-` hold anchors and are otherwise ignored.
 
-use super::{Env, yaml};
+use super::{Env, merge, yaml};
 use crate::config::OneOrMany;
 use crate::diagnostics::Sources;
 use moongate_config::{Key, Place, Placed, Problem, Problems, Value, ValueKind};
@@ -66,7 +65,7 @@ impl<'a> Loader<'a> {
         if let Some((_, value)) = include {
             for (file, place) in self.included(path, value) {
                 if let Some(other) = self.child(&file, &place) {
-                    self.merge(&mut tree, other);
+                    merge::merge(&mut tree, other, &mut self.problems);
                 }
             }
         }
@@ -144,46 +143,6 @@ impl<'a> Loader<'a> {
         self.problems.push(problem.at(place));
         None
     }
-
-    /// Merges another file's tree into `tree`.
-    fn merge(&mut self, tree: &mut Value, other: Value) {
-        let (ValueKind::Map(entries), ValueKind::Map(others)) = (&mut tree.kind, other.kind) else { return };
-        for (key, value) in others {
-            let Some((first, mine)) = entries.iter_mut().find(|(mine, _)| mine.text == key.text) else {
-                entries.push((key, value));
-                continue;
-            };
-            match (&mut mine.kind, value.kind) {
-                (_, ValueKind::Null) => {}
-                (mine @ ValueKind::Null, kind) => *mine = kind,
-                (ValueKind::List(mine), ValueKind::List(more)) => mine.extend(more),
-                (ValueKind::Map(mine), ValueKind::Map(more)) => self.merge_names(&key.text, mine, more),
-                _ => self.problems.push(in_two_files(&key, &key.text, first)),
-            }
-        }
-    }
-
-    fn merge_names(&mut self, section: &str, mine: &mut Vec<(Key, Value)>, more: Vec<(Key, Value)>) {
-        let known: std::collections::HashMap<String, usize> =
-            mine.iter().enumerate().map(|(index, (key, _))| (key.text.clone(), index)).collect();
-        for (key, value) in more {
-            match known.get(&key.text) {
-                None => mine.push((key, value)),
-                Some(index) => {
-                    let mut path = section.to_owned();
-                    super::setting_paths::push_key(&mut path, &key.text);
-                    self.problems.push(in_two_files(&key, &path, &mine[*index].0));
-                }
-            }
-        }
-    }
-}
-
-fn in_two_files(key: &Key, path: &str, first: &Key) -> Problem {
-    let Place { file, line, column, .. } = &first.place;
-    Problem::new(format!("`{}` is defined in two files", key.text))
-        .help(format!("first defined at {file}:{line}:{column}"))
-        .at(&named(&key.place, path))
 }
 
 fn named(place: &Place, path: &str) -> Place {

@@ -8,14 +8,19 @@ use std::sync::Arc;
 /// Sets the path of every value below `path`; returns a problem for each missing variable.
 pub(super) fn name(tree: &mut Value, path: &str, env: &Env<'_>) -> Problems {
     let mut problems = Problems::default();
-    walk(tree, &mut path.to_owned(), env, &mut problems);
+    walk(tree, &mut path.to_owned(), Some(env), &mut problems);
     problems
 }
 
+/// Sets the path of every value; environment variables are not expanded.
+pub(super) fn name_only(tree: &mut Value) {
+    walk(tree, &mut String::new(), None, &mut Problems::default());
+}
+
 // The recursion is bounded: the YAML builder limits the depth.
-fn walk(value: &mut Value, path: &mut String, env: &Env<'_>, problems: &mut Problems) {
+fn walk(value: &mut Value, path: &mut String, env: Option<&Env<'_>>, problems: &mut Problems) {
     value.place.path = Arc::from(path.as_str());
-    if let Err(problem) = env::substitute(value, env) {
+    if let Some(Err(problem)) = env.map(|env| env::substitute(value, env)) {
         problems.push(problem);
         value.kind = ValueKind::Null;
     }

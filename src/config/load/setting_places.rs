@@ -49,7 +49,7 @@ const MAPPINGS: [Mapping; 24] = [
 /// With more places than this the help would be no help.
 const MOST: usize = 3;
 
-fn settings<T: JsonSchema>() -> Vec<String> {
+pub(super) fn settings<T: JsonSchema>() -> Vec<String> {
     let schema = schema_for!(T);
     let properties = schema.get("properties").and_then(|properties| properties.as_object());
     properties.into_iter().flat_map(|properties| properties.keys().cloned()).collect()

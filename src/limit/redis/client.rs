@@ -8,6 +8,7 @@ use crate::limit::connection::{
     ClientCount, KEY_LIFE, Reply, StoreClient, StoreConnection, StoreError, StoredSecrets, TokenGrant,
     TokenRequest,
 };
+use moongate_config::Credentials;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
@@ -22,13 +23,6 @@ use zeroize::Zeroizing;
 
 /// The time limit for one server; a client tries several Sentinels within the time for connecting.
 const ONE_SERVER: Duration = Duration::from_millis(300);
-
-/// User and password, if the server requires them.
-#[derive(Clone, Default)]
-pub(super) struct Credentials {
-    pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
-}
 
 /// TLS to the servers; `None` for plain connections.
 #[derive(Clone)]

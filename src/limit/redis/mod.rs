@@ -4,8 +4,8 @@ mod client;
 mod scripts;
 
 use super::store::{OnFailure, StoreParts, StoreSettings};
-use client::{Credentials, RedisClient, Servers, SharedClient, Tls};
-use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings};
+use client::{RedisClient, Servers, SharedClient, Tls};
+use moongate_config::{Credentials, Kind, Period, Placed, Problem, Problems, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// The limits of `deadline`.
 const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
-/// The longest file of a password or of certificates.
+/// The largest file of certificates, in bytes.
 const LONGEST_FILE: u64 = 1 << 20;
 
 pub(super) const KIND: Kind<StoreParts> = Kind {
@@ -96,8 +96,11 @@ fn build(settings: &Settings) -> Result<Box<StoreParts>, Problems> {
     if written.key_prefix.value.contains(char::is_control) {
         problems.push(Problem::new("`key_prefix` has a control character").at(&written.key_prefix.place));
     }
-    let credentials =
-        credentials(settings, [&written.user, &written.password, &written.password_file], &mut problems);
+    let credentials = Credentials::read(
+        settings,
+        [&written.user, &written.password, &written.password_file],
+        &mut problems,
+    );
     let tls = tls(settings, &written, &mut problems);
     let servers = servers(settings, &written, &mut problems);
     let (Some(servers), false) = (servers, problems.refuse()) else { return Err(problems) };
@@ -109,33 +112,6 @@ fn build(settings: &Settings) -> Result<Box<StoreParts>, Problems> {
     let settings =
         StoreSettings { deadline, on_failure: written.on_failure, key_prefix: written.key_prefix.value };
     Ok(Box::new(StoreParts { settings, client: Arc::new(SharedClient(Arc::new(client))) }))
-}
-
-/// User and password of the keys `user`, `password` and `password_file`.
-fn credentials(
-    settings: &Settings,
-    [user, password, file]: [&Option<Placed<String>>; 3],
-    problems: &mut Problems,
-) -> Credentials {
-    if let (Some(_), Some(file)) = (password, file) {
-        let problem = Problem::new("`password` and `password_file` exclude each other");
-        problems.push(problem.help("remove one of them").at(&file.place));
-    }
-    if let (Some(user), None, None) = (user, password, file) {
-        problems.push(Problem::new("`user` needs `password` or `password_file`").at(&user.place));
-    }
-    let from_file = file.as_ref().and_then(|path| {
-        let record = problems.keep(settings.file(path, LONGEST_FILE).map_err(Problems::from))?;
-        match std::str::from_utf8(&record.bytes) {
-            Ok(text) => Some(text.strip_suffix('\n').unwrap_or(text).trim_end_matches('\r').to_owned()),
-            Err(_) => {
-                problems.push(Problem::new(format!("`{}` is not text", path.value)).at(&path.place));
-                None
-            }
-        }
-    });
-    let password = password.as_ref().map(|password| password.value.clone()).or(from_file);
-    Credentials { user: user.as_ref().map(|user| user.value.clone()), password }
 }
 
 fn tls(settings: &Settings, written: &RedisSettings, problems: &mut Problems) -> Option<Tls> {
@@ -175,7 +151,7 @@ fn servers(settings: &Settings, written: &RedisSettings, problems: &mut Problems
     Some(Servers::Sentinel {
         sentinels: hosts("servers", &sentinel.servers, problems),
         master: sentinel.master.value.clone(),
-        credentials: credentials(settings, own, problems),
+        credentials: Credentials::read(settings, own, problems),
     })
 }
 

@@ -82,7 +82,7 @@ fn a_password_is_read_from_a_file() {
     let file =
         Some(Placed { value: path.to_str().unwrap().to_owned(), place: moongate_config::Place::nowhere() });
     let mut problems = Problems::default();
-    let read = credentials(&written, [&None, &None, &file], &mut problems);
+    let read = Credentials::read(&written, [&None, &None, &file], &mut problems);
     assert_eq!((read.password.as_deref(), problems.refuse()), (Some("hush"), false));
 }
 

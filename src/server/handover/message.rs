@@ -3,6 +3,7 @@
 //! of the state of a WebSocket.
 
 use crate::runtime::base64_bytes;
+use crate::source::DocumentState;
 use crate::upstream::{FeedState, NameState};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -38,6 +39,12 @@ pub(super) enum Message {
         /// Some of its members.
         #[serde(default)]
         state: FeedState,
+    },
+    /// From the old process: a document of a source, in parts whose texts follow each other.
+    Document {
+        /// A part of it.
+        #[serde(default)]
+        part: DocumentState,
     },
     /// From the old process: its counters and histograms. They come before the order to serve, and again at its end.
     Counts {
@@ -187,6 +194,9 @@ pub(in crate::server) struct ProcessState {
     /// The members of discoveries, by upstream. They are sent apart from the others, because they may be many.
     #[serde(skip)]
     pub(in crate::server) discovered: Vec<(String, FeedState)>,
+    /// The documents of sources in use. They are sent apart from the others, because they may be long.
+    #[serde(skip)]
+    pub(in crate::server) documents: Vec<DocumentState>,
     /// How long the new process serves.
     pub(in crate::server) succession: Succession,
 }

@@ -7,6 +7,7 @@ use super::message::{Message, ProcessState, SecretState, SocketEntry, Succession
 use super::moved_websockets::{LAST_PASSES, MoveCounts, Mover, PASSES};
 use super::old_process::VARIABLE;
 use crate::server::passed_socket::HeldSocket;
+use crate::source::DocumentState;
 use crate::tunnel::Registry;
 use crate::upstream::FeedState;
 use log::{info, warn};
@@ -24,6 +25,9 @@ const LONGEST_START: Duration = Duration::from_secs(120);
 
 /// The maximum length of the members of a discovery in one message.
 const LONGEST_MEMBERS: usize = LONGEST_MESSAGE / 4;
+
+/// The maximum length of the text of a document in one message: JSON may make it six times as long.
+const LONGEST_TEXT: usize = LONGEST_MESSAGE / 16;
 
 /// The time limit for the new process to accept connections once it is ready.
 const LONGEST_SWITCH: Duration = Duration::from_secs(10);
@@ -88,10 +92,12 @@ impl NewProcess {
         let pid = child.id();
         let mut started = Self { channel, child: Some(child), pid, binary: String::new() };
         let (succession, discovered) = (state.succession, std::mem::take(&mut state.discovered));
+        let documents = std::mem::take(&mut state.documents);
         let passed = started
             .channel
             .send(Message::Process { state }, &[])
             .and_then(|()| started.pass_members(discovered))
+            .and_then(|()| started.pass_documents(&documents))
             .and_then(|()| link.map_or(Ok(()), |link| started.channel.send(Message::Link, &[link])))
             .and_then(|()| started.pass(sockets));
         passed.map_err(|error| started.explain(&error))?;
@@ -123,6 +129,22 @@ impl NewProcess {
                 false => state,
             };
             self.channel.send(Message::Discovered { upstream, state }, &[])?;
+        }
+        Ok(())
+    }
+
+    fn pass_documents(&self, documents: &[DocumentState]) -> io::Result<()> {
+        for DocumentState { source, key, text } in documents {
+            let mut rest = &**text;
+            loop {
+                let (part, after) = rest.split_at(rest.floor_char_boundary(LONGEST_TEXT));
+                let (source, key, text) = (source.clone(), key.clone(), part.to_owned());
+                self.channel.send(Message::Document { part: DocumentState { source, key, text } }, &[])?;
+                if after.is_empty() {
+                    break;
+                }
+                rest = after;
+            }
         }
         Ok(())
     }

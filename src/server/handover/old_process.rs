@@ -80,6 +80,14 @@ impl OldProcess {
                     }
                     continue;
                 }
+                Message::Document { part } => {
+                    let last = state.documents.last_mut();
+                    match last.filter(|last| last.source == part.source && last.key == part.key) {
+                        Some(last) => last.text.push_str(&part.text),
+                        None => state.documents.push(part),
+                    }
+                    continue;
+                }
                 Message::Link => {
                     link = descriptors.into_iter().next();
                     continue;

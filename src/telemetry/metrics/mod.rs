@@ -172,6 +172,11 @@ impl Metrics {
         self.config.note(true);
     }
 
+    /// Records that configuration number `generation` is in use after a change of documents, which is no reload of the file.
+    pub(crate) fn config_changed(&self, generation: u64) {
+        self.config.generation.store(generation, Relaxed);
+    }
+
     /// Records that a configuration was refused, and the previous one stays in use.
     pub(crate) fn config_refused(&self) {
         self.config.note(false);

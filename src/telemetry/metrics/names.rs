@@ -91,13 +91,15 @@ families! {
     UPSTREAM_RESOLVE_FAILURES = Shape::Counter, "moongate_upstream_resolve_failures_total" ["upstream"],
         "Failed lookups of the upstream's host names; the last known addresses stay in use.";
     DISCOVERY_ENDPOINTS = Shape::Gauge, "moongate_discovery_endpoints" ["upstream", "state"],
-        "Endpoints of an upstream with `discovery`, by state: `ready`, `leaving` or `absent` (not announced any more and still kept).";
+        "Endpoints of an upstream with `discovery`, by state: `ready`, `leaving`, `absent` (not announced any more and still kept) or `rejected` (announced with an error).";
     DISCOVERY_CHANGES = Shape::Counter, "moongate_discovery_changes_total" ["upstream"],
         "Changes of the endpoints that the upstream's discovery announced.";
     SOURCE_LAST_SUCCESS = Shape::Gauge, "moongate_source_last_success_timestamp_seconds" ["source"],
         "When the source was last read successfully, in Unix seconds.";
     SOURCE_ERRORS = Shape::Counter, "moongate_source_errors_total" ["source", "reason"],
-        "Failed reads of the source; what it gave before stays in use.";
+        "Failed reads of the source, and its parts with an error (`invalid`); what it gave before stays in use.";
+    SOURCE_OBJECTS = Shape::Gauge, "moongate_source_objects" ["source", "kind", "state"],
+        "Objects of a source of configuration, by state: `used`, or `rejected` (not in use, or only in an earlier version).";
     NAME_LOOKUPS = Shape::Counter, "moongate_name_lookups_total" ["result"],
         "Lookups of host names for upstreams, plugin calls and certificates, by result: `resolved`, `not_found`, `failed` or `timed_out`. Cached results are not counted.";
     NAME_LOOKUPS_SLOW = Shape::Counter, "moongate_name_lookups_slow_total" [],

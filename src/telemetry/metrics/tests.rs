@@ -19,6 +19,7 @@ impl MetricSource for Cluster {
         scrape.counter(&names::ACME_ISSUED, &["a.example", "https://a/dir"], 1.0);
         scrape.counter(&names::ACME_FAILURES, &["a.example", "https://a/dir", "challenge"], 1.0);
         scrape.gauge(&names::DISCOVERY_ENDPOINTS, &["u", "ready"], 1.0);
+        scrape.gauge(&names::SOURCE_OBJECTS, &["etcd /moongate/", "document", "used"], 1.0);
         scrape.gauge(&names::SOURCE_LAST_SUCCESS, &["u: file a"], 1.0);
         scrape.gauge(&names::WASM_GAUGE, &["p", "open"], 1.0);
         let observed =

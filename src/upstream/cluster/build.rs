@@ -9,7 +9,7 @@ use crate::upstream::announced::{MemberSettings, Tier};
 use crate::upstream::balance::{BALANCE, Balance, Member};
 use crate::upstream::connector::Connector;
 use crate::upstream::discovery::{
-    DISCOVERY, Discovery, EndpointSource, EndpointSpec, EngineDiscovery, Lookups, NewFeed,
+    DISCOVERY, Discovery, EndpointSource, EndpointSpec, EngineDiscovery, Feed, Lookups, NewFeed,
 };
 use crate::upstream::endpoint_set::{CarriedState, EndpointSet};
 use crate::upstream::hash_key::KeySource;
@@ -49,7 +49,7 @@ impl Cluster {
         removed: Option<&RemovedUpstream>,
     ) -> Result<Arc<Self>, Problems> {
         let prior = prior.filter(|prior| *prior.name == *name);
-        if let Some(prior) = prior.filter(|prior| prior.spec == *spec && prior.connector.is_current()) {
+        if let Some(prior) = prior.filter(|prior| prior.spec == *spec && prior.is_current()) {
             return Ok(Arc::clone(prior));
         }
         let mut problems = Problems::default();
@@ -78,6 +78,13 @@ impl Cluster {
             removed,
             Parts { lines, discovery, balance, probe, connector, advice: problems.0 },
         ))
+    }
+}
+
+impl Cluster {
+    /// Whether the files of the settings are unchanged since they were read.
+    fn is_current(&self) -> bool {
+        self.connector.is_current() && self.source.feed().is_none_or(Feed::is_current)
     }
 }
 

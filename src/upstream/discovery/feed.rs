@@ -28,6 +28,11 @@ pub trait Discovery: Send + Sync {
     /// How long a member that is merely not announced any more is kept.
     fn hold(&self) -> Duration;
 
+    /// Whether the files that its settings name are unchanged since they were read.
+    fn is_current(&self) -> bool {
+        true
+    }
+
     /// Announces members to the feed until it is dropped.
     async fn run(&self, feed: &MemberFeed);
 }
@@ -45,8 +50,8 @@ pub(super) struct NewMember {
     /// Members of a higher number are selected only while none of a lower one is available.
     pub(super) priority: u16,
     pub(super) limit: Option<NonZeroU32>,
-    /// Set while it leaves: the time until its end, if that is known.
-    pub(super) leaving: Option<Option<Duration>>,
+    /// Set while it leaves: its end in milliseconds of the upstream clock, if that is known.
+    pub(super) leaving: Option<Option<u64>>,
     /// Where it comes from, if that is more than the source.
     pub(super) origin: Option<Arc<str>>,
 }
@@ -68,13 +73,26 @@ impl NewMember {
         }
     }
 
+    /// A member that was announced before.
+    pub(super) fn again(address: Address, announced: Announced) -> Self {
+        let MemberSettings { weight, marked, tier, limit } = announced.settings;
+        Self {
+            uid: announced.uid,
+            host: announced.host,
+            zone: announced.zone,
+            weight,
+            marked,
+            priority: tier.get().into(),
+            limit,
+            leaving: announced.departure.map(|departure| departure.deadline),
+            origin: Some(announced.origin),
+            ..Self::at(address)
+        }
+    }
+
     fn announced(self, tier: Tier, source: &Arc<str>, now: u64) -> (Identity, Announced) {
         let settings = MemberSettings { weight: self.weight, marked: self.marked, tier, limit: self.limit };
-        let departure = self.leaving.map(|left| Departure {
-            since: now,
-            deadline: left
-                .map(|left| now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))),
-        });
+        let departure = self.leaving.map(|deadline| Departure { since: now, deadline });
         let origin = self.origin.unwrap_or_else(|| Arc::clone(source));
         let announced = Announced {
             host: self.host,
@@ -86,6 +104,18 @@ impl NewMember {
         (Identity { address: self.address, uid: self.uid }, announced)
     }
 }
+
+/// A part of a source that has an error: its last good version stays, if there is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RejectedMember {
+    /// What names it in the source.
+    pub key: Arc<str>,
+    /// What is wrong.
+    pub error: Arc<str>,
+}
+
+/// The most rejected members that the status has.
+const MOST_REJECTIONS: usize = 20;
 
 /// The state of a discovery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -102,6 +132,10 @@ pub struct FeedStatus {
     pub leaving: usize,
     /// The members that are not announced any more and still kept.
     pub absent: usize,
+    /// The parts of the source with an error.
+    pub rejected: usize,
+    /// The first of them.
+    pub rejections: Vec<RejectedMember>,
 }
 
 /// The members of a discovery, for the process that takes over in an upgrade: its own first read may fail.
@@ -211,6 +245,7 @@ pub struct MemberFeed {
 struct FeedOutcome {
     last_success: Option<u64>,
     error: Option<Arc<str>>,
+    rejected: Vec<RejectedMember>,
 }
 
 impl MemberFeed {
@@ -234,6 +269,30 @@ impl MemberFeed {
     /// These are the members now.
     pub(super) fn announce(&self, members: Vec<NewMember>) {
         self.replace(members);
+        self.confirm();
+    }
+
+    /// These are the members now, and these parts of the source have an error.
+    pub(super) fn announce_without(&self, members: Vec<NewMember>, rejected: Vec<RejectedMember>) {
+        let news: Vec<_> = {
+            let mut outcome = self.outcome.lock();
+            let is_new = |member: &&RejectedMember| !outcome.rejected.contains(member);
+            let news = rejected.iter().filter(is_new).cloned().collect();
+            outcome.rejected = rejected;
+            news
+        };
+        for member in news {
+            self.metrics.discovery_failed(&self.source, "invalid");
+            let message = "endpoint rejected; its last good version stays";
+            if log_throttle::admit(Level::Warn, message, &[&self.upstream, &member.key]) {
+                log::warn!(upstream = &*self.upstream, key = &*member.key, reason = &*member.error; "{message}");
+            }
+        }
+        self.announce(members);
+    }
+
+    /// The source was read without an error, and the members are the same.
+    pub(super) fn confirm(&self) {
         let recovered = {
             let mut outcome = self.outcome.lock();
             outcome.last_success = Some(unix_millis());
@@ -341,6 +400,11 @@ impl Feed {
         Self { discovery, members }
     }
 
+    /// Whether the files of its settings are unchanged.
+    pub(in crate::upstream) fn is_current(&self) -> bool {
+        self.discovery.is_current()
+    }
+
     /// Reads until dropped.
     pub(in crate::upstream) async fn run(&self) {
         self.discovery.run(&self.members).await;
@@ -392,16 +456,19 @@ impl Feed {
 
     /// The state for the status.
     pub(in crate::upstream) fn status(&self) -> FeedStatus {
-        let FeedOutcome { last_success, error } = self.members.outcome.lock().clone();
+        let FeedOutcome { last_success, error, rejected } = self.members.outcome.lock().clone();
+        let named = || rejected.first().map(|first| format!("{}: {}", first.key, first.error).into());
         let table = self.members.table.lock();
         let count = |state| table.iter().filter(|(_, announced)| announced.state() == state).count();
         FeedStatus {
             source: Arc::clone(&self.members.source),
             last_success,
-            error,
+            error: error.or_else(named),
             ready: count(MemberState::Ready),
             leaving: count(MemberState::Leaving),
             absent: count(MemberState::Absent),
+            rejected: rejected.len(),
+            rejections: rejected.into_iter().take(MOST_REJECTIONS).collect(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! server delays no request. `names` does the lookups outside the request path.
 
 mod dns;
+mod etcd;
 mod feed;
 mod file;
 mod host_addresses;
@@ -37,7 +38,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The kinds of `discovery:`, in the order of `moongate kinds`.
-pub static DISCOVERY: &[Kind<dyn Discovery>] = &[dns::KIND, srv::KIND, file::KIND];
+pub static DISCOVERY: &[Kind<dyn Discovery>] = &[dns::KIND, srv::KIND, etcd::KIND, file::KIND];
 
 /// How long an address that a name does not resolve to any more is kept.
 const HOLD_OF_NAMES: Duration = Duration::from_secs(30);

@@ -3,6 +3,7 @@
 
 use super::certs::{Authority, Sort};
 use super::collector::{Collector, Reply};
+use super::fake_etcd::FakeEtcd;
 use super::name_server::{NameServer, Says};
 use super::raw::ask;
 use super::{Gateway, Next, Origin, Socket, Wire, eventually, h2, upgraded, ws};
@@ -44,6 +45,9 @@ impl BusyGateway {
         let soon = time::OffsetDateTime::from_unix_timestamp((now + 7 * 86_400).try_into().unwrap()).unwrap();
         let pair = authority.issue_with("a", &["a.example"], Sort::Ecdsa, |params| params.not_after = soon);
         let [a, b] = &backends;
+        let etcd = FakeEtcd::start();
+        etcd.put("/moongate/a.yaml", "routes: [{ host: a.document, upstream: dead }]");
+        let documents = etcd.url();
         let list = folder.path().join("backends.list");
         std::fs::write(&list, format!("['{a}']")).unwrap();
         let raw = upgraded::echoing("raw");
@@ -76,6 +80,7 @@ upstreams:
   sick: {{ endpoints: ['127.0.0.1:1'], health_check: {{ kind: tcp, interval: 100ms }} }}
   lost: {{ endpoints: ['lost.example:80'] }}
   listed: {{ discovery: {{ kind: file, path: '{list}' }} }}
+sources: [{{ kind: etcd, servers: ['{documents}'], prefix: /moongate/ }}]
 routes:
   - {{ name: chat, path: /chat, upstream: chat, websocket: {{ on_endpoint_loss: reconnect, ping_interval: 100ms }} }}
   - {{ name: full, path: /full, upstream: chat, websocket: {{ max_connections: 1 }} }}

@@ -7,7 +7,9 @@ pub(crate) mod certs;
 pub(crate) mod collector;
 pub(crate) mod discovered;
 pub(crate) mod dns_server;
+pub(crate) mod etcd;
 pub(crate) mod eventually;
+pub(crate) mod fake_etcd;
 #[cfg(feature = "redis")]
 pub(crate) mod fake_store;
 pub(crate) mod frames;
