@@ -110,7 +110,7 @@ images: full install-browser
 docs: mdbook
 	.ci/book
 
-apps: full install-apps prometheus
+apps: full install-apps prometheus haproxy redis etcd
 	$(CARGO) test --workspace --features full --test apps
 
 wasm-fixtures:

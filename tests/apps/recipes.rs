@@ -12,6 +12,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 const PACKAGES: &str = "examples/node_modules/.installed-from";
 const MOSQUITTO: &str = "/usr/sbin/mosquitto";
 const HAPROXY: &str = "/usr/sbin/haproxy";
+#[cfg(feature = "redis")]
+const ETCD: &str = "/usr/bin/etcd";
+#[cfg(feature = "redis")]
+const ETCDCTL: &str = "/usr/bin/etcdctl";
+#[cfg(feature = "redis")]
+const REDIS: &str = "/usr/bin/redis-server";
 const LOGROTATE: &str = "/usr/sbin/logrotate";
 const PROMETHEUS: &str = "/usr/bin/prometheus";
 const PROMTOOL: &str = "/usr/bin/promtool";
@@ -260,4 +266,36 @@ fn haproxy_reports_the_client() {
     recipe.start(command, front);
     recipe.replaced.push(("127.0.0.1:8000", front.to_string()));
     recipe.check(&gateway);
+}
+
+/// As operators run it: etcd and Redis, three gateways with one file, and HAProxy in front of them.
+#[cfg(feature = "redis")]
+#[test]
+fn three_gateways_are_one() {
+    use crate::support::etcd::Etcd;
+    use crate::support::eventually;
+    use crate::support::redis::Redis;
+    let Some(recipe) = Recipe::of("fleet", &[HAPROXY, ETCD, ETCDCTL, REDIS]) else { return };
+    let mut recipe = recipe.node("127.0.0.1:3001", &["a"]).node("127.0.0.1:3002", &["b"]);
+    let (etcd, redis) = (Etcd::start(), Redis::start());
+    recipe.replaced.push(("127.0.0.1:2379", etcd.address().to_string()));
+    recipe.replaced.push(("127.0.0.1:6379", redis.address()));
+    let gateways = [(); 3].map(|()| recipe.gateway());
+    let front = recipe.place.address();
+    let conf = recipe.file("haproxy.cfg").replace("127.0.0.1:8000", &front.to_string());
+    let conf = gateways.iter().zip(1..).fold(conf, |conf, (gateway, number)| {
+        let (web, admin) = (gateway.web().to_string(), gateway.admin().port());
+        conf.replace(&format!("127.0.0.1:808{number}"), &web)
+            .replace(&format!("port 990{number}"), &format!("port {admin}"))
+    });
+    let file = recipe.place.write("haproxy.cfg", &conf);
+    let mut command = recipe.place.command(HAPROXY);
+    command.arg("-db").arg("-f").arg(file);
+    recipe.start(command, front);
+    recipe.replaced.push(("127.0.0.1:8000", front.to_string()));
+    recipe.check(&gateways[0]);
+    // Each gateway has the route, by a generation of its own.
+    for gateway in &gateways {
+        eventually("the route of the document", || (gateway.generation() == 2).then_some(()));
+    }
 }
