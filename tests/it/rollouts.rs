@@ -1,12 +1,13 @@
 //! A rollout under open WebSockets: backends are replaced one by one, and clients that are closed with 1012 reconnect.
 
-use crate::support::{Gateway, Origin, Socket, eventually};
+use crate::support::{Gateway, LIMIT, Origin, Socket, eventually};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 const SOCKETS: usize = 1000;
 const BACKENDS: usize = 10;
@@ -108,4 +109,56 @@ fn a_rollout_moves_a_websocket_once_with_round_robin() {
 #[test]
 fn a_rollout_whose_new_backends_join_first_moves_a_websocket_once() {
     assert_few_moves(&roll_out("balance: p2c, slow_start: 10s", Step::JoinFirst));
+}
+
+/// All old backends are replaced in one change: their clients leave over the window, evenly.
+#[test]
+fn the_clients_of_ten_backends_leave_with_1012_over_the_window() {
+    const CLIENTS: usize = 500;
+    const WINDOW: Duration = Duration::from_secs(6);
+    let named = |generation: &str| -> Vec<_> {
+        (0..BACKENDS).map(|n| Origin::named(&format!("{generation}{n}"))).collect()
+    };
+    let (old, new) = (named("old"), named("new"));
+    let folder = tempfile::tempdir().unwrap();
+    list(folder.path(), old.iter());
+    let gateway = Gateway::start_in(folder, |_| {
+        "admin: { address: 127.0.0.1:0 }
+listeners: [{ name: web, address: 127.0.0.1:0 }]
+upstreams: { chat: { discovery: { kind: file, path: backends.list }, balance: least_connections } }
+routes: [{ upstream: chat, websocket: { drain_window: 6s } }]
+"
+        .to_owned()
+    });
+    let web = gateway.web();
+    let (ends, ended) = mpsc::channel();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (mut socket, ends) = (Socket::open(web, "/"), ends.clone());
+            let follow = move || {
+                let code = socket.end();
+                ends.send((Instant::now(), code)).unwrap();
+                let mut back = Socket::open(web, "/");
+                back.echo("back");
+                back
+            };
+            thread::Builder::new().stack_size(256 << 10).spawn(follow).unwrap()
+        })
+        .collect();
+    let began = Instant::now();
+    list(gateway.file().parent().unwrap(), new.iter());
+    let ends: Vec<_> = (0..CLIENTS).map(|_| ended.recv_timeout(LIMIT).unwrap()).collect();
+    assert!(ends.iter().all(|(_, code)| *code == Some(1012)), "{ends:?}");
+    let first = ends.iter().map(|(at, _)| *at).min().unwrap();
+    let last = ends.iter().map(|(at, _)| *at).max().unwrap();
+    assert!(last - first <= WINDOW + Duration::from_secs(1), "{:?} after the change", last - began);
+    let mut seconds = vec![0; WINDOW.as_secs() as usize + 2];
+    for (at, _) in &ends {
+        seconds[(*at - first).as_secs() as usize] += 1;
+    }
+    let even = CLIENTS / WINDOW.as_secs() as usize;
+    assert!(seconds.iter().all(|count| *count <= even * 3 / 2), "{seconds:?}, even share {even}");
+    // The new backends have all of them.
+    let back: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    assert_eq!(new.iter().map(Origin::sockets).sum::<usize>(), back.len());
 }
