@@ -342,7 +342,7 @@ impl From<DialError> for Failure {
             DialError::TimedOut => Self::ConnectTimeout,
             DialError::Exhausted(_) => Self::NoResources,
             DialError::Handshake(_) => Self::TlsHandshake,
-            // Only a WebSocket needs HTTP/1.1: an upgrade to another protocol is left out.
+            // Only a WebSocket needs HTTP/1.1: the exchange leaves out an upgrade to another protocol, and uses HTTP/2.
             DialError::NoHttp1 => Self::WebSocketOverH2,
             DialError::Certificate(_) => Self::TlsCertificate,
             DialError::Refused | DialError::Other(_) => Self::ConnectRefused,

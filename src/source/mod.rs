@@ -80,9 +80,20 @@ impl SourceSet {
                 None => problems.keep(build(entry, prior)).map(Arc::new),
             };
             let Some(source) = source else { continue };
-            if sources.iter().any(|other| other.origin() == source.origin()) {
-                let problem = Problem::new(format!("two sources read `{}`", source.origin()));
-                problems.push(problem.help("remove one of them").at(&entry.place));
+            // A document that two sources have would have one name twice.
+            let overlaps = |other: &&Arc<Source>| {
+                let (one, other) = (&**source.origin(), &**other.origin());
+                one.starts_with(other) || other.starts_with(one)
+            };
+            if let Some(other) = sources.iter().find(overlaps) {
+                let (one, other) = (source.origin(), other.origin());
+                let problem =
+                    Problem::new(format!("two sources read the same documents: `{other}` and `{one}`"));
+                problems.push(
+                    problem
+                        .help("remove one of them, or choose prefixes that do not overlap")
+                        .at(&entry.place),
+                );
                 continue;
             }
             sources.push(source);

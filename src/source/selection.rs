@@ -64,6 +64,8 @@ struct Candidate {
     versions: Versions,
     tried: Option<Arc<Document>>,
     rejection: Option<Rejection>,
+    /// Whether its last good version has a problem too, so that no version is tried any more.
+    is_left_out: bool,
 }
 
 impl Candidate {
@@ -73,7 +75,7 @@ impl Candidate {
             Some(Err(rejection)) => (versions.good.clone(), Some(rejection.clone())),
             None => (None, None),
         };
-        Self { origin: Arc::clone(origin), key, versions, tried, rejection }
+        Self { origin: Arc::clone(origin), key, versions, tried, rejection, is_left_out: false }
     }
 
     /// Whether the version that is tried is not the one in use.
@@ -87,7 +89,8 @@ impl Candidate {
 
     /// Tries the version in use, or none if that is the one with the problem.
     fn demote(&mut self, rejection: Rejection) {
-        self.tried = if self.is_changed() { self.versions.good.clone() } else { None };
+        self.is_left_out = !self.is_changed();
+        self.tried = if self.is_left_out { None } else { self.versions.good.clone() };
         self.rejection.get_or_insert(rejection);
     }
 }
@@ -128,7 +131,7 @@ pub fn select<T>(
         let changed: HashSet<_> = candidates
             .iter()
             .enumerate()
-            .filter(|(_, one)| one.is_changed())
+            .filter(|(_, one)| one.is_changed() && !one.is_left_out)
             .map(|(index, _)| index)
             .collect();
         if changed.is_empty() {
@@ -269,6 +272,30 @@ mod tests {
             }))
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_problem_of_the_file_beside_one_of_a_document_in_use_is_an_error() {
+        let sources = sources();
+        put(&sources, &[("/m/a", Some("# a1")), ("/m/b", Some("# b1"))]);
+        merge(&sources, &[]).unwrap();
+        put(&sources, &[("/m/b", Some("# b2"))]);
+        let mut merges = 0;
+        let outcome = select(&sources, |documents| {
+            merges += 1;
+            assert!(merges < 10, "it does not end");
+            let problem = match documents.iter().find(|document| document.text().contains("a1")) {
+                Some(document) => {
+                    let place = Place { file: Arc::clone(&document.name), ..Place::nowhere() };
+                    Problem::new("a file is missing").at(&place)
+                }
+                None => Problem::new("a file of the file is missing"),
+            };
+            Err::<(), _>(MergeError { problems: problem.into(), sources: Sources::default() })
+        });
+        assert!(outcome.is_err());
+        // Nothing was settled.
+        assert_eq!(merge(&sources, &[]).unwrap(), ["a1", "b2"]);
     }
 
     #[test]

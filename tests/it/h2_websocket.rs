@@ -54,6 +54,18 @@ fn a_websocket_opens_echoes_and_closes() {
     a.await_sockets(0);
 }
 
+/// RFC 8441 §5 leaves the key out; a client that sends one expects its answer. The values are those of RFC 6455 §1.3.
+#[test]
+fn a_client_that_sends_a_key_gets_its_accept() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let client = Client::plain(gateway.web());
+    let fields = [("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+    let mut socket = client.open_with("/ws", &fields).ok().unwrap();
+    assert_eq!(socket.fields["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    socket.echo("hello");
+}
+
 /// A text of that many letters.
 fn text(length: usize) -> Vec<u8> {
     (b'a'..=b'z').cycle().take(length).collect()

@@ -308,7 +308,11 @@ fn check_judges_the_settings_and_reads_nothing() {
         ("[{ kind: etcd, servers: [nowhere], prefix: /a/ }]", Some("is not the URL of a server")),
         (
             "[{ kind: etcd, servers: ['http://a:1'], prefix: /a/ }, { kind: etcd, servers: ['http://b:1'], prefix: /a/ }]",
-            Some("two sources read `etcd /a/`"),
+            Some("two sources read the same documents: `etcd /a/` and `etcd /a/`"),
+        ),
+        (
+            "[{ kind: etcd, servers: ['http://a:1'], prefix: /a/b/ }, { kind: etcd, servers: ['http://a:1'], prefix: /a/ }]",
+            Some("choose prefixes that do not overlap"),
         ),
     ] {
         std::fs::write(&file, format!("sources: {sources}\nroutes: [{{ upstream: [127.0.0.1:1] }}]\n"))

@@ -5,7 +5,7 @@ use crate::support::raw::ask;
 use crate::support::secured::{Http2, Issuer, Life, Selecting, quoted};
 use crate::support::upgraded::{request, switching};
 use crate::support::ws::handshake;
-use crate::support::{Gateway, Next, Origin, Wire, eventually};
+use crate::support::{Gateway, Next, Origin, Socket, Wire, eventually};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -65,6 +65,38 @@ fn a_backend_with_http_2_only_gets_the_request_without_its_upgrade() {
     // The endpoint is not at fault.
     assert_eq!(gateway.get("/").text(), "two");
     assert_eq!(gateway.metrics().sum("moongate_upstream_healthy", &[]), 1.0);
+}
+
+#[test]
+fn a_websocket_goes_to_another_backend_than_one_with_http_2_only() {
+    let issuer = Issuer::new();
+    let tls = || issuer.server(&["127.0.0.1"], Life::Now, false);
+    let (origin, only) = (Origin::named("a"), Http2::start(Some(tls())));
+    let both = Selecting::start(tls(), origin.address());
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ all: {{ endpoints: ['{}', '{}'], protocol: h2, tls: {{ ca: {} }} }} }}
+routes: [{{ upstream: all }}]",
+        only.address,
+        both.address,
+        quoted(&issuer.file("ca.pem"))
+    ));
+    for _ in 0..4 {
+        Socket::open(gateway.web(), "/ws").echo("hello");
+    }
+    // Neither is at fault.
+    assert_eq!(gateway.metrics().sum("moongate_upstream_healthy", &[]), 2.0);
+}
+
+/// The backend cannot mean it, as one does not whose response is invalid.
+#[test]
+fn a_backend_with_http_2_only_that_demands_http_1_stays_in_use() {
+    let issuer = Issuer::new();
+    let backend = Http2::start(Some(issuer.server(&["127.0.0.1"], Life::Now, false)));
+    let gateway = to_h2(&issuer, backend.address);
+    assert_eq!(gateway.get("/old").status, 502);
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/").text(), "two");
+    }
 }
 
 #[test]

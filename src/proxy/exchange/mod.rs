@@ -137,7 +137,7 @@ pub(super) async fn pass_on(
 }
 
 /// A connection to the leased endpoint. `None` if a backend that chose HTTP/1.1 before has selected HTTP/2, or has nothing
-/// else for a request that offers protocols, which then offers none.
+/// else; a request that offers protocols then offers none.
 async fn connect(session: &Session, ctx: &mut Context) -> Result<Option<Box<Http1Connection>>> {
     let addrs = attempt::ends(session, ctx);
     let connected = if ctx.upgrade.is_some() {
@@ -154,7 +154,12 @@ async fn connect(session: &Session, ctx: &mut Context) -> Result<Option<Box<Http
     } else {
         let version = ctx.attempts.lease().map(|lease| lease.endpoint().version());
         let offers_h2 = attempt::may_change_version(ctx) && version == Some(BackendVersion::ChoseHttp1);
-        ctx.attempts.connect_offering(addrs, offers_h2).await
+        match ctx.attempts.connect_offering(addrs, offers_h2).await {
+            // It demanded HTTP/1.1 before, or seemed to by an invalid response.
+            Err(DialError::NoHttp1) if attempt::may_change_version(ctx) => Ok(None),
+            Err(DialError::NoHttp1) => Err(DialError::Handshake(std::io::Error::other(DialError::NoHttp1))),
+            connected => connected,
+        }
     };
     connected.map_err(|error| {
         // Nothing was sent, so any request may be retried.

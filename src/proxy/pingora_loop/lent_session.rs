@@ -9,6 +9,7 @@ use crate::proxy::context::Context;
 use crate::proxy::downstream::session::Session;
 use crate::proxy::downstream::shared_session::{BorrowedSession, SharedSession};
 use crate::proxy::failure::OURS;
+use crate::proxy::request::grpc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -165,7 +166,9 @@ pub(super) fn take(request: &RequestHeader) -> LentRequest {
 
 /// The length of a response's body, if its header tells that nothing follows it.
 fn body_length(request: &RequestHeader, head: &ResponseHeader) -> Option<u64> {
-    if head.headers.contains_key(header::TRAILER) || head.status.is_informational() {
+    // The trailers of a gRPC response are not announced, and have its status.
+    let has_trailers = head.headers.contains_key(header::TRAILER) || grpc::is_call(request);
+    if has_trailers || head.status.is_informational() {
         return None;
     }
     let is_bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

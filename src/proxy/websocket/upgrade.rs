@@ -159,11 +159,7 @@ async fn ask(
         // An invalid 101 would be invalid at the next endpoint too.
         let is_repeatable = !matches!(
             failure,
-            Failure::BadHandshake
-                | Failure::NoResources
-                | Failure::WebSocketOverH2c
-                | Failure::WebSocketOverH2
-                | Failure::ClientGone
+            Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c | Failure::ClientGone
         );
         if !attempt::end(ctx, unanswered, is_repeatable, false) {
             return Err(failure);

@@ -30,7 +30,16 @@ pub(super) async fn respond(state: &dyn AdminState, query: &Query) -> Response {
             NotRotated::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             NotRotated::UnderWay => (StatusCode::CONFLICT, "rotation_under_way"),
         };
-        return Response::explained(status, token, &rotation.store);
+        let rotated: Vec<_> =
+            rotations.iter().filter(|other| other.outcome.is_ok()).map(|other| &*other.store).collect();
+        return match rotated.is_empty() {
+            true => Response::explained(status, token, &rotation.store),
+            // A second order would rotate these once more.
+            false => {
+                let detail = format!("{}; rotated: {}", rotation.store, rotated.join(", "));
+                Response::explained(status, token, &detail)
+            }
+        };
     }
     let rows: Vec<Value> = rotations.iter().filter_map(row).collect();
     Response::json(StatusCode::OK, &json!({ "ok": true, "stores": rows }))

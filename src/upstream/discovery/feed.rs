@@ -12,7 +12,7 @@ use log::Level;
 use moongate_sdk::log_throttle;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -114,7 +114,7 @@ pub struct RejectedMember {
     pub error: Arc<str>,
 }
 
-/// The most rejected members that the status has.
+/// The most rejected members that the status has, and that the log names of one answer.
 const MOST_REJECTIONS: usize = 20;
 
 /// The state of a discovery.
@@ -276,15 +276,19 @@ impl MemberFeed {
     pub(super) fn announce_without(&self, members: Vec<NewMember>, rejected: Vec<RejectedMember>) {
         let news: Vec<_> = {
             let mut outcome = self.outcome.lock();
-            let is_new = |member: &&RejectedMember| !outcome.rejected.contains(member);
+            let known: HashMap<_, _> =
+                outcome.rejected.iter().map(|member| (&*member.key, &*member.error)).collect();
+            let is_new = |member: &&RejectedMember| known.get(&*member.key) != Some(&&*member.error);
             let news = rejected.iter().filter(is_new).cloned().collect();
             outcome.rejected = rejected;
             news
         };
-        for member in news {
+        for (index, member) in news.iter().enumerate() {
             self.metrics.discovery_failed(&self.source, "invalid");
             let message = "endpoint rejected; its last good version stays";
-            if log_throttle::admit(Level::Warn, message, &[&self.upstream, &member.key]) {
+            // The source chooses the keys, and there may be many: the first ones are named.
+            let key = if index < MOST_REJECTIONS { &*member.key } else { "" };
+            if log_throttle::admit(Level::Warn, message, &[&self.upstream, key]) {
                 log::warn!(upstream = &*self.upstream, key = &*member.key, reason = &*member.error; "{message}");
             }
         }
