@@ -163,6 +163,40 @@ fn an_early_response_is_followed_by_no_reset_while_the_client_sends() {
     }
 }
 
+/// As libcurl does: it ends its upload with the header of a refusal, with fewer bytes than it announced.
+#[test]
+fn a_client_that_gives_up_its_upload_at_a_refusal_gets_its_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (goes_on, has_begun) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+    let gates = (Arc::clone(&goes_on), Arc::clone(&has_begun));
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 64]).unwrap();
+        stream.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\n").unwrap();
+        gates.1.open();
+        gates.0.pass_within(LIMIT);
+        stream.write_all(b"too large").unwrap();
+        // To the end: what is not read would become a reset.
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    let gateway = start(&format!("routes: [{{ upstream: ['{address}'] }}]"));
+    let mut frames = connect(&gateway);
+    frames.head(1, &request("POST", "/", &[("content-length", "1000000")]), false);
+    frames.frame(DATA, 0, 1, &[0; 1000]);
+    assert!(has_begun.is_open_within(LIMIT));
+    // The header does not come without its body.
+    frames.patience(std::time::Duration::from_millis(200));
+    while let Ok(frame) = frames.next() {
+        assert_ne!(frame.kind, HEADERS);
+    }
+    frames.patience(LIMIT);
+    goes_on.open();
+    assert_eq!(header(&mut frames, 1).status(), 413);
+    frames.frame(DATA, END_STREAM, 1, b"");
+    assert_eq!(frames.next_on(DATA, 1).payload, b"too large");
+}
+
 #[test]
 fn a_broken_response_ends_its_stream_at_once_although_the_client_sends() {
     // It does not wait for the end of the body.

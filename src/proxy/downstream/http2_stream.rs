@@ -34,6 +34,8 @@ pub(in crate::proxy) struct StreamIo {
     /// Set once the response has begun.
     to_client: Option<SendStream<Bytes>>,
     response: Option<Box<ResponseHeader>>,
+    /// A response whose header goes out with the first part of its body.
+    held: Option<Response<()>>,
     /// The request body was read to its end.
     is_at_end: bool,
     /// The trailers after it.
@@ -57,6 +59,7 @@ impl StreamIo {
             respond,
             to_client: None,
             response: None,
+            held: None,
             is_at_end: false,
             trailers: None,
             has_ended: false,
@@ -185,11 +188,31 @@ impl StreamIo {
             head.insert_header(header::DATE, get_cached_date())?;
         }
         let response = Response::from_parts(head.as_owned_parts(), ());
-        let sent = self.respond.send_response(response, end);
-        self.to_client = Some(sent.or_err(ErrorType::WriteError, "sending a response header")?);
+        // Some clients give up their upload at the header of a refusal, and end it with fewer bytes than they announced. h2
+        // ends the stream with that (RFC 9113 §8.1.1), and the body of the response would be lost.
+        let is_early_refusal = !self.is_read() && !end && head.status.is_client_error();
+        if is_early_refusal && head.headers.contains_key(header::CONTENT_LENGTH) {
+            self.held = Some(response);
+        } else {
+            self.send_header(response, end)?;
+        }
         self.response = Some(head);
         self.has_ended |= end;
         Ok(())
+    }
+
+    fn send_header(&mut self, response: Response<()>, end: bool) -> Result<()> {
+        let sent = self.respond.send_response(response, end);
+        self.to_client = Some(sent.or_err(ErrorType::WriteError, "sending a response header")?);
+        Ok(())
+    }
+
+    /// Sends the header of a response that waits for its body.
+    pub(in crate::proxy) fn send_held(&mut self) -> Result<()> {
+        match self.held.take() {
+            Some(response) => self.send_header(response, false),
+            None => Ok(()),
+        }
     }
 
     /// Sends a part of the response body as soon as the client's window allows it.
@@ -203,6 +226,7 @@ impl StreamIo {
         if self.has_ended {
             return Ok(());
         }
+        self.send_held()?;
         let Some(to_client) = &mut self.to_client else {
             return Error::e_explain(ErrorType::H2Error, "a body before the response header");
         };
@@ -231,6 +255,7 @@ impl StreamIo {
         if self.has_ended {
             return Ok(());
         }
+        self.send_held()?;
         let Some(to_client) = &mut self.to_client else {
             return Error::e_explain(ErrorType::H2Error, "trailers before the response header");
         };
@@ -241,11 +266,19 @@ impl StreamIo {
 
     /// Ends the response, if it has not ended. A stream without an end is reset on drop.
     pub(in crate::proxy) fn finish(&mut self) -> Result<()> {
+        self.send_held()?;
         if let Some(to_client) = self.to_client.as_mut().filter(|_| !self.has_ended) {
             to_client.send_data(Bytes::new(), true).or_err(ErrorType::WriteError, "ending a response")?;
             self.has_ended = true;
         }
         Ok(())
+    }
+}
+
+impl Drop for StreamIo {
+    fn drop(&mut self) {
+        // The body failed before its first part. The stream may have ended.
+        let _ = self.send_held();
     }
 }
 
