@@ -108,7 +108,7 @@ fn unknown_paths_are_404() {
     let a = Origin::named("a");
     let gateway = served(&a);
     assert_eq!(get(gateway.admin(), "/healthz").status, 200);
-    assert_eq!(get(gateway.admin(), "/readyz").status, 200);
+    eventually("it is ready", || (get(gateway.admin(), "/readyz").status == 200).then_some(()));
     assert_eq!(get(gateway.admin(), "/nothing").status, 404);
     let wrong = get(gateway.admin(), "/api/v1/reload");
     assert_eq!((wrong.status, wrong.field("allow")), (405, Some("POST")));

@@ -244,7 +244,7 @@ fn a_name_that_does_not_exist_at_the_start_is_an_empty_upstream() {
     let backends = backends(9, 1);
     let dns = DnsServer::start();
     let gateway = start(&dns, &by_dns(&backends, "resolve: 1s"), "");
-    assert_eq!(get(gateway.admin(), "/readyz").status, 200);
+    eventually("it is ready", || (get(gateway.admin(), "/readyz").status == 200).then_some(()));
     let response = gateway.get("/");
     assert_eq!((response.status, response.field("retry-after")), (503, Some("1")));
     await_error(&gateway, "the name has no addresses");

@@ -37,7 +37,7 @@ fn sigterm_lets_a_request_end_and_then_ends_the_process() {
     let (gate, origin) = gated();
     let gateway = with_grace("60s", &origin);
     let (web, admin) = (gateway.web(), gateway.admin());
-    assert_eq!(get(admin, "/readyz").status, 200);
+    eventually("it is ready", || (get(admin, "/readyz").status == 200).then_some(()));
     let mut wire = request_in_flight(&gateway, &origin);
 
     gateway.signal("TERM");
